@@ -1,0 +1,44 @@
+# Set-up and the jobs of every day. `make demo` and `make test` do all the set-up they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types warnings check clean
+
+demo: $(VENV)/.installed  ## the main job: track a synthetic clip with the built-in weights
+	$(BIN)/siamfast demo
+
+test: $(VENV)/.tested-with  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.linted-with
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.linted-with
+	$(BIN)/mypy
+
+warnings: $(VENV)/.installed  ## the C++ once more, its warnings as errors
+	SIAMFAST_WERROR=1 $(BIN)/python -m pip wheel -q -c constraints.txt --no-deps -w build/wheel .
+
+check: test lint types warnings
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and by its pinned version, so that nothing that follows asks for another one.
+$(VENV)/.installed: $(BIN)/python pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train]
+	touch $@
+
+$(VENV)/.tested-with: $(VENV)/.installed
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,test]
+	touch $@
+
+$(VENV)/.linted-with: $(VENV)/.tested-with
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,test,bench,lint]
+	touch $@
+
+clean:
+	rm -rf $(VENV) build siamfast.egg-info siamfast/*.so siamfast-demo

@@ -1,0 +1,44 @@
+"""The command line: `siamfast track | train | demo | info`. Each command lives beside what it commands."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from siamfast.version import __version__
+
+# name -> (module with add_arguments and run, one line of help). Modules are imported when their command is asked for.
+_COMMANDS = {
+    "track": ("siamfast.tracking.command", "track one target through a video, a folder of images or a camera"),
+    "train": ("siamfast.training.command", "train SiamFC on synthetic video or on annotated sequences"),
+    "demo": ("siamfast.demo", "render a synthetic clip, track it, show what came out"),
+    "info": ("siamfast.info", "versions, devices, which backend serves which op, and what is missing"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; bad input ends in one line on stderr and exit code 2."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="siamfast", description="Siamese tracking, fast.")
+    parser.add_argument("--version", action="version", version=f"siamfast {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, text) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if words[:1] == [name]:
+            importlib.import_module(module).add_arguments(command)
+    arguments = parser.parse_args(words)
+    try:
+        return int(importlib.import_module(_COMMANDS[arguments.command][0]).run(arguments))
+    except (ValueError, OSError) as error:
+        line = " ".join(str(error).split()) or type(error).__name__
+        print(f"siamfast {arguments.command}: error: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"siamfast {arguments.command}: stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

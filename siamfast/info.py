@@ -1,0 +1,79 @@
+"""`siamfast info`: versions, devices, which backend serves which op on which device, what is missing and why."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import platform
+
+import torch
+
+from siamfast.ops import _backend
+from siamfast.version import __version__
+
+OPS = ("xcorr", "balanced_logistic_loss", "correspondence_warp", "crop_and_resize")
+_PACKAGES = ("numpy", "triton", "opencv-python-headless", "opencv-python", "safetensors", "tensorboard")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """`siamfast info` has no options."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    print("\n".join([*versions(), "", *devices(), "", *backends()]))
+    return 0
+
+
+def versions() -> list[str]:
+    """One line a package; an optional one that is not installed is said so."""
+    rows = [("siamfast", __version__), ("python", platform.python_version()), ("torch", torch.__version__)]
+    for name in _PACKAGES:
+        try:
+            rows.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            if name != "opencv-python":
+                rows.append((name, "not installed"))
+    return [f"{name:<24}{version}" for name, version in rows]
+
+
+def devices() -> list[str]:
+    """The CPU with its threads and the SIMD path in use, and every CUDA device."""
+    extension, cause = _backend.extension()
+    simd = f"SIMD path {extension.cpu_path()}" if extension is not None else cause
+    rows = [f"cpu: {_cpu_name()}, {torch.get_num_threads()} of {os.cpu_count()} threads, {simd}"]
+    if not torch.cuda.is_available():
+        built = torch.version.cuda or "none"
+        return [*rows, f"cuda: no device (this PyTorch was built for CUDA: {built})"]
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        rows.append(
+            f"cuda:{index}: {card.name}, sm_{card.major}{card.minor}, {card.multi_processor_count} SMs, "
+            f"{card.total_memory / 2**30:.0f} GiB"
+        )
+    return rows
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:  # noqa: PTH123
+            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def backends() -> list[str]:
+    """For each op and device the backend that a float32 call gets, then why the others do not serve."""
+    rows, reasons = [f"{'op':<24}{'device':<8}{'serves':<12}also"], []
+    for name in OPS:
+        module = importlib.import_module(f"siamfast.ops.{name}")
+        for device in ("cpu", "cuda"):
+            served = [b for b in _backend.AUTO_ORDER if module.can_run(b, device, torch.float32)]
+            rows.append(f"{name:<24}{device:<8}{served[0]:<12}{', '.join([*served[1:], 'reference'])}")
+            for backend in _backend.AUTO_ORDER:
+                try:
+                    module.can_run(backend, device, torch.float32, raise_error=True)
+                except ValueError as error:
+                    reasons.append(f"{name} on {device}: {error}")
+    return [*rows, "", *reasons]

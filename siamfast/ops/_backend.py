@@ -1,0 +1,111 @@
+"""Which implementation serves a call: the backends' names, how one is forced, and how a call picks one."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+
+import torch
+
+BACKENDS = ("triton", "cpp", "torch", "reference")
+AUTO_ORDER = ("triton", "cpp", "torch")  # the reference is a specification: it serves only when it is forced
+
+# Process-wide on purpose: autograd runs the backward of CUDA graphs in threads of its own, where a
+# thread-local or a context variable set by the user's thread would not be seen.
+_forced: str | None = None
+
+
+def _check_name(name: str, source: str) -> str:
+    if name not in BACKENDS:
+        raise ValueError(f"{source}: got {name!r}, expected one of {', '.join(BACKENDS)}")
+    return name
+
+
+def forced() -> str | None:
+    """The backend that `backend(...)` or, failing that, the variable SIAMFAST_BACKEND forces; None when neither does."""
+    if _forced is not None:
+        return _forced
+    name = os.environ.get("SIAMFAST_BACKEND", "")
+    return _check_name(name, "SIAMFAST_BACKEND") if name else None
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Force one backend for every op called inside the ``with`` block, in the whole process.
+
+    Args:
+        name: "triton" (CUDA tensors), "cpp" (CPU tensors), "torch" (anything) or "reference" (the specification).
+
+    Raises:
+        ValueError: for another name. A call that the forced backend cannot serve raises ValueError with the reason.
+
+    >>> import siamfast, torch
+    >>> with siamfast.backend("reference"):
+    ...     siamfast.xcorr(torch.ones(1, 2, 3, 3), torch.ones(1, 2, 5, 5)).shape
+    torch.Size([1, 1, 3, 3])
+    """
+    global _forced
+    before, _forced = _forced, _check_name(name, "backend")
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+# (backend, device type, dtype) -> None when it can serve, else the reason why it cannot.
+Reason = Callable[[str, str, torch.dtype], "str | None"]
+
+
+def can_run(reason: Reason, name: str, device_type: str, dtype: torch.dtype, raise_error: bool) -> bool:
+    """Whether `name` serves tensors of this device and dtype; with `raise_error` the reason why not is raised."""
+    why = reason(_check_name(name, "backend"), device_type, dtype)
+    if why is not None and raise_error:
+        raise ValueError(f"backend {name!r} cannot run this call: {why}")
+    return why is None
+
+
+def pick(reason: Reason, device_type: str, dtype: torch.dtype) -> str:
+    """The forced backend, or the first of AUTO_ORDER that can serve."""
+    name = forced()
+    if name is not None:
+        can_run(reason, name, device_type, dtype, raise_error=True)
+        return name
+    for name in AUTO_ORDER:
+        if reason(name, device_type, dtype) is None:
+            return name
+    raise ValueError(f"no backend serves {dtype} tensors on {device_type!r}: {reason('torch', device_type, dtype)}")
+
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def plain_reason(name: str, device_type: str, dtype: torch.dtype) -> str | None:
+    """The reason of an op that has only the two PyTorch backends; the others build on it."""
+    if name not in ("torch", "reference"):
+        return f"this op has no {name} kernel"
+    if dtype not in (*FLOATS, torch.float64):
+        return f"dtype {dtype} is not float32, bfloat16, float16 or float64"
+    return None
+
+
+@cache
+def extension() -> tuple[ModuleType | None, str]:
+    """The compiled module siamfast._C, or None with the original cause of the failure to load it."""
+    try:
+        return importlib.import_module("siamfast._C"), ""
+    except ImportError as error:
+        return None, f"siamfast._C did not load ({type(error).__name__}: {error}); reinstall with a C++17 compiler"
+
+
+@cache
+def triton_missing() -> str | None:
+    """None when Triton can be imported, else the original cause."""
+    try:
+        importlib.import_module("triton")
+    except ImportError as error:
+        return f"triton did not load ({type(error).__name__}: {error})"
+    return None

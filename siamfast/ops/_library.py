@@ -1,0 +1,80 @@
+"""Registration of the raw ops in the torch.library namespace `siamfast`.
+
+`Library.define/impl` per dispatch key is the fastest way in (measured here: 3.3 us a call against 13 for `custom_op`);
+the price is that the three pieces of `register` have to be given by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_LIBRARY = torch.library.Library("siamfast", "DEF")
+
+
+def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """Define `siamfast::<schema>`, functional, with one Python kernel for CPU and CUDA that picks the backend.
+
+    Picking at run time, below the dispatcher, keeps the choice out of compiled graphs: `torch.compile` and
+    `torch.export` see one op whatever backend serves it.
+    """
+    name = schema.partition("(")[0]
+    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _LIBRARY.impl(name, kernel, "CPU")
+    _LIBRARY.impl(name, kernel, "CUDA")
+    torch.library.register_fake(f"siamfast::{name}", fake, lib=_LIBRARY)
+    return getattr(torch.ops.siamfast, name).default
+
+
+def register_double_backward(name: str, differentiable: Callable[..., Any]) -> None:
+    """Give the backward op `siamfast::<name>` an autograd of its own, so that double backward is right.
+
+    A Function over a kernel returns wrong second derivatives in silence, so when a graph of the backward is asked for
+    (create_graph=True) the op is computed by `differentiable`, plain PyTorch with the same arguments; otherwise it
+    goes straight on to the kernel.
+    """
+    op = getattr(torch.ops.siamfast, name).default
+
+    def autograd(*args: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in args):
+            return differentiable(*args)
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(*args)
+
+    _LIBRARY.impl(name, autograd, "Autograd")
+
+
+def reference_gradients(
+    formula: Callable[..., torch.Tensor],
+    inputs: tuple[torch.Tensor | None, ...],
+    grad: torch.Tensor,
+    needs: list[bool],
+) -> tuple[torch.Tensor, ...]:
+    """The gradients of `formula(*inputs)` for the inputs that `needs` marks, by autograd through the reference.
+
+    Differentiable again when `grad` or an input is. Also works inside a kernel, where the dispatcher has autograd
+    switched off. What was not asked for comes back as an empty tensor: an op returns tensors only.
+    """
+    again = torch.is_grad_enabled()
+    with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False), torch.enable_grad():
+        sources = [
+            None if t is None else t.detach().requires_grad_() if need and not (again and t.requires_grad) else t
+            for t, need in zip(inputs, needs, strict=True)
+        ]
+        wanted = [t for t, need in zip(sources, needs, strict=True) if need and t is not None]
+        found = iter(
+            torch.autograd.grad(formula(*sources), wanted, grad, create_graph=again, materialize_grads=True)
+            if wanted
+            else ()
+        )
+    return tuple(next(found) if need else grad.new_empty(0) for need in needs)
+
+
+def autocast(device_type: str, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The autocast rule of ops that follow convolution: under autocast, floats go to its dtype (float64 stays)."""
+    if not torch.is_autocast_enabled(device_type):
+        return tensors
+    dtype = torch.get_autocast_dtype(device_type)
+    return tuple(t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t for t in tensors)

@@ -1,0 +1,202 @@
+"""The `torch` backend of the correlations: GEMM and diagonal sums, with hand-written backward passes.
+
+Full: G = z^T x for each pair, one matrix product [O*Hz*Wz, C] x [C, Hx*Wx]; then
+response[y, x] = sum_ij G[(i, j), (y + i, x + j)], a sum along shifted diagonals. 1.7 times the FLOP of the definition, at
+the speed of a GEMM. Backward: dG[(i, j), q] = grad[q - (i, j)], dx = z dG, dz = dG x^T.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def layout(x: torch.Tensor) -> torch.memory_format:
+    """The memory format of x's gradient: channels_last stays so, all else comes contiguous."""
+    if x.is_contiguous():
+        return torch.contiguous_format
+    last = torch.channels_last
+    return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
+
+
+def _upcast(t: torch.Tensor) -> torch.Tensor:
+    # bfloat16 and float16 would round G before its sum; the sums are owed in float32.
+    return t if t.dtype in (torch.float32, torch.float64) else t.float()
+
+
+def _pad(x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
+    return F.pad(x, (pw, pw, ph, ph)) if ph or pw else x
+
+
+def _diagonals(products: torch.Tensor, hz: int, wz: int, h: int, w: int) -> torch.Tensor:
+    """products: (Nx, K, Hz*Wz, H*W) contiguous -> view (Nx, K, Ho, Wo, Hz, Wz) that walks the shifted diagonals."""
+    nx, maps = products.shape[:2]
+    plane = h * w
+    size = (nx, maps, h - hz + 1, w - wz + 1, hz, wz)
+    stride = (maps * hz * wz * plane, hz * wz * plane, w, 1, wz * plane + w, plane + 1)
+    return products.as_strided(size, stride)
+
+
+def full_forward(
+    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
+    x: torch.Tensor,  # (Nx, C, Hx, Wx)
+    scale: torch.Tensor | None,  # 1 or O elements
+    bias: torch.Tensor | None,  # 1 or O elements
+    alpha: float,
+    beta: float,
+    ph: int,
+    pw: int,
+    all_pairs: bool,
+) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
+    nx, channels = x.shape[:2]
+    nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
+    per_template = z.shape[1] // channels
+    search = _pad(_upcast(x), ph, pw)
+    h, w = search.shape[2:]
+    ho, wo = h - hz + 1, w - wz + 1
+    maps = per_template * (nz if all_pairs else 1)
+    if nx == 0 or nz == 0:
+        return x.new_empty(nx, maps, ho, wo)
+    kernels = _kernels(z, channels)  # (Nz, O*Hz*Wz, C)
+    cells = search.flatten(2)  # (Nx, C, H*W)
+    if all_pairs:
+        products = torch.matmul(kernels.reshape(-1, channels), cells)
+    else:
+        products = torch.matmul(kernels, cells.unflatten(0, (-1, nz)))
+    products = products.view(nx, maps, hz * wz, h * w)
+    if hz == wz == 1:
+        response = products.view(nx, maps, h, w)
+    else:
+        response = _diagonals(products, hz, wz, h, w).sum((-2, -1))
+    # In place: the response is ours, and small beside what was read.
+    if alpha != 1.0:
+        response = response.mul_(alpha)
+    response = response.view(nx, -1, per_template, ho, wo)
+    if scale is not None:
+        response = response.mul_(scale.reshape(-1, 1, 1))
+    if bias is not None:
+        response = response.add_(bias.reshape(-1, 1, 1))
+    if beta != 0.0:
+        response = response.add_(beta)
+    return response.view(nx, maps, ho, wo).to(x.dtype)
+
+
+def _kernels(z: torch.Tensor, channels: int) -> torch.Tensor:
+    """z: (Nz, O*C, Hz, Wz) -> (Nz, O*Hz*Wz, C): one row a template cell; a view when O = 1."""
+    nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
+    return _upcast(z).reshape(nz, -1, channels, hz * wz).transpose(2, 3).reshape(nz, -1, channels)
+
+
+def full_backward(
+    grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo)
+    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
+    x: torch.Tensor,  # (Nx, C, Hx, Wx)
+    scale: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    alpha: float,
+    beta: float,
+    ph: int,
+    pw: int,
+    all_pairs: bool,
+    needs: list[bool],  # gradients wanted for z, x, scale, bias
+) -> tuple[torch.Tensor, ...]:
+    nx, channels = x.shape[:2]
+    nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
+    per_template = z.shape[1] // channels
+    maps = per_template * (nz if all_pairs else 1)
+    h, w = x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
+    need_z, need_x, need_scale, need_bias = needs
+    nothing = grad.new_empty(0)
+    dz = dx = dscale = dbias = nothing
+    grad = _upcast(grad)
+    if need_bias and bias is not None:
+        per_map = grad.sum((0, 2, 3)).view(-1, per_template).sum(0)
+        dbias = (per_map.sum() if bias.numel() == 1 else per_map).to(bias.dtype).reshape(bias.shape)
+    if not (need_z or need_x or need_scale):
+        return dz, dx, dscale, dbias
+    if nx == 0 or nz == 0:
+        dz = z.new_zeros(z.shape) if need_z else nothing
+        dx = torch.zeros_like(x, memory_format=layout(x)) if need_x else nothing
+        dscale = scale.new_zeros(scale.shape) if need_scale and scale is not None else nothing
+        return dz, dx, dscale, dbias
+    # dG: (Nx, O*Hz*Wz, H*W); a cell that no response reached stays zero.
+    products = grad.new_zeros(nx, maps, hz * wz, h * w)
+    _diagonals(products, hz, wz, h, w).copy_((grad * alpha if alpha != 1.0 else grad)[..., None, None])
+    kernels = _kernels(z, channels)
+    groups = (1, nx) if all_pairs else (nx // nz, nz)  # (searches of one template, templates with searches of their own)
+    products = products.view(*groups, -1, h * w)
+    if need_x:
+        rows = kernels
+        if scale is not None:  # (Nz, O, Hz*Wz*C) times one number per kernel
+            rows = (kernels.reshape(nz, per_template, -1) * scale.reshape(-1, 1)).view(kernels.shape)
+        rows = rows.reshape(-1, channels) if all_pairs else rows
+        if layout(x) == torch.channels_last:
+            cells = torch.matmul(products.transpose(2, 3), rows)  # (..., H*W, C)
+            dx = cells.view(nx, h, w, channels).permute(0, 3, 1, 2)
+        else:
+            dx = torch.matmul(rows.transpose(-1, -2), products).view(nx, channels, h, w)
+        dx = dx[:, :, ph : h - ph, pw : w - pw].to(x.dtype).contiguous(memory_format=layout(x))
+    if need_z or need_scale:
+        cells = _pad(_upcast(x), ph, pw).flatten(2).unflatten(0, groups)
+        found = torch.matmul(products, cells.transpose(2, 3))  # (k, Nz or Nx, O*Hz*Wz, C)
+        # The gradient of z before `scale` came in: <it, z> is the gradient of `scale`, with no division by it.
+        unscaled = found.sum((0, 1)).view(nz, -1, channels) if all_pairs else found.sum(0)
+        unscaled = unscaled.view(nz, per_template, hz * wz, channels)
+        if need_scale and scale is not None:
+            per_kernel = (unscaled * kernels.reshape(unscaled.shape)).sum((0, 2, 3))
+            total = per_kernel.sum() if scale.numel() == 1 else per_kernel
+            dscale = total.to(scale.dtype).reshape(scale.shape)
+        if need_z:
+            if scale is not None:
+                unscaled = unscaled * scale.reshape(-1, 1, 1)
+            dz = unscaled.transpose(2, 3).reshape(z.shape).to(z.dtype).contiguous()
+    return dz, dx, dscale, dbias
+
+
+def depthwise_forward(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
+    """z: (Nz, C, Hz, Wz), x: (Nx, C, Hx, Wx) -> (Nx, C, Ho, Wo): one grouped convolution, a group per plane."""
+    nx, channels = x.shape[:2]
+    nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
+    if nx == 0:
+        return x.new_empty(0, channels, x.shape[2] + 2 * ph - hz + 1, x.shape[3] + 2 * pw - wz + 1)
+    return _grouped(z, x, ph, pw).view(nx, channels, -1, x.shape[3] + 2 * pw - wz + 1).to(x.dtype).contiguous()
+
+
+def _grouped(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
+    """conv2d with Nz*C groups of one channel; (Nx/Nz, Nz*C, Ho, Wo)."""
+    planes = z.shape[0] * z.shape[1]
+    search = _upcast(x).reshape(-1, planes, x.shape[2], x.shape[3])
+    return F.conv2d(search, _upcast(z).reshape(planes, 1, *z.shape[2:]), padding=(ph, pw), groups=planes)
+
+
+def depthwise_backward(
+    grad: torch.Tensor,  # (Nx, C, Ho, Wo)
+    z: torch.Tensor,  # (Nz, C, Hz, Wz)
+    x: torch.Tensor,  # (Nx, C, Hx, Wx)
+    ph: int,
+    pw: int,
+    needs: list[bool],  # gradients wanted for z, x
+) -> tuple[torch.Tensor, torch.Tensor]:
+    nx = x.shape[0]
+    nz, channels, hz, wz = z.shape
+    need_z, need_x = needs
+    dz = z.new_zeros(z.shape) if need_z else grad.new_empty(0)
+    dx = x.new_zeros(x.shape) if need_x else grad.new_empty(0)
+    if nx == 0:
+        return dz, dx
+    grad = _upcast(grad)
+    if need_x:
+        # dx = the full correlation of grad with the flipped template: another forward, which PyTorch has fast,
+        # where its own backward of this convolution takes 30 times the forward.
+        wide = F.pad(grad, (wz - 1 - pw, wz - 1 - pw, hz - 1 - ph, hz - 1 - ph))  # a negative number crops
+        dx = _grouped(z.flip(2, 3), wide, 0, 0).view(x.shape).to(x.dtype).contiguous()
+    if need_z:
+        search = _pad(_upcast(x), ph, pw)
+        ho, wo = grad.shape[2:]
+        taps = [
+            (search[:, :, i : i + ho, j : j + wo] * grad).sum((2, 3)).view(-1, nz, channels).sum(0)
+            for i in range(hz)
+            for j in range(wz)
+        ]
+        dz = torch.stack(taps, -1).view(z.shape).to(z.dtype)
+    return dz, dx

@@ -1,0 +1,1 @@
+"""The lean trainer: one config, one loop, exact resume."""

@@ -1,0 +1,320 @@
+"""The training loop of SiamFC: pairs in, weights out, exact resume after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from siamfast.data.augmentation import augment_pair
+from siamfast.models.siamfc import SiamFC
+from siamfast.models.weights import load_weights, save_weights
+from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss
+from siamfast.training.config import TrainConfig
+from siamfast.training.pairs import make_pairs
+from siamfast.training.record import Record
+
+STRIDE = 8
+HIT_RADIUS = 16.0  # pixels of the search crop: the response peaked on the target
+
+
+class Trainer:
+    """Train SiamFC as `config` says; a checkpoint in `config.out` is taken up where it stopped.
+
+    The pairs of step s are items s*batch_size ... of an endless data set and its augmentation is drawn from
+    (seed, s), so a resumed run does, step for step, what an uninterrupted one does.
+
+    >>> from siamfast.training.config import TrainConfig
+    >>> Trainer(TrainConfig(steps=2, batch_size=2, out="/tmp/run", workers=0)).run()  # doctest: +SKIP
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.out = Path(config.out)
+        self.device = _device(config.device)
+        self.amp = config.amp == "bf16" or (config.amp == "auto" and _fast_bfloat16(self.device))
+        torch.manual_seed(config.seed)
+        self.model = SiamFC(scale=config.scale, learn_scale=config.learn_scale, learn_bias=config.learn_bias)
+        if config.init:
+            load_weights(self.model, config.init)
+        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = _optimizer(self.model, config)
+        self.step = 0
+        self.seconds = 0.0  # of training, over all runs that led here
+        self._validation: list[dict[str, torch.Tensor]] | None = None
+
+    # ------------------------------------------------------------------------------------------------------- checkpoint
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / "checkpoint.pt"
+
+    def save(self) -> None:
+        """Write the checkpoint under a temporary name, then rename: a kill leaves the old one or the new one."""
+        state = {
+            "config": dataclasses.asdict(self.config),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        temporary = self.checkpoint.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, self.checkpoint)
+
+    def resume(self) -> bool:
+        """Take up the checkpoint in `out`, if there is one."""
+        if not self.checkpoint.exists():
+            return False
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        mine = dataclasses.asdict(self.config)
+        free = {"out", "device", "workers", "log_every", "val_every", "val_pairs", "val_data", "save_every"}
+        other = [f"{k}: {v!r} there, {mine.get(k)!r} here" for k, v in state["config"].items() if mine.get(k) != v]
+        other = [text for text in other if text.partition(":")[0] not in free]
+        if other:
+            raise ValueError(
+                f"out: {self.checkpoint} is of a run with another configuration ({'; '.join(other)}); "
+                "give the same flags to resume it, or another --out"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        return True
+
+    # ------------------------------------------------------------------------------------------------------------- loop
+    def run(self) -> dict[str, float]:
+        """Train to the last step; returns the last validation's figures."""
+        config = self.config
+        self.out.mkdir(parents=True, exist_ok=True)
+        resumed = self.resume()
+        (self.out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        record = Record(self.out, self.step)
+        figures: dict[str, float] = {}
+        total = config.steps * config.batch_size
+        bar = tqdm(total=total, initial=self.step * config.batch_size, unit=" pairs", smoothing=0.05, dynamic_ncols=True)
+        if resumed:
+            bar.write(f"resumed {self.checkpoint} at step {self.step} of {config.steps}")
+        try:
+            figures = self._steps(bar, record)
+        finally:
+            bar.close()
+            record.close()
+        self.save()
+        self.export(self.out / "siamfc.safetensors", figures)
+        return figures
+
+    def _steps(self, bar: tqdm[Any], record: Record) -> dict[str, float]:
+        config = self.config
+        figures: dict[str, float] = {}
+        batches = self._batches()
+        waited, losses, began = 0.0, 0.0, time.perf_counter()
+        logged_at, logged_step = began, self.step
+        while self.step < config.steps:
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - asked
+            loss = self._train_step(batch)
+            self.step += 1
+            losses += loss
+            bar.update(config.batch_size)
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"the loss is {loss} at step {self.step}: lower --lr or raise --warmup; "
+                    f"{self.checkpoint} holds the last good state"
+                )
+            if self.step % config.log_every == 0:
+                now, steps = time.perf_counter(), self.step - logged_step
+                scalars = {
+                    "train/loss": losses / steps,
+                    "train/learning_rate": self._learning_rate(self.step),
+                    "train/pairs_per_second": steps * config.batch_size / (now - logged_at),
+                    "train/data_wait_share": waited / (now - logged_at),
+                }
+                record.scalars(self.step, scalars)
+                bar.set_postfix(loss=f"{losses / steps:.3f}", wait=f"{scalars['train/data_wait_share']:.0%}")
+                logged_at, logged_step, waited, losses = now, self.step, 0.0, 0.0
+            last = self.step == config.steps
+            if self.step % config.val_every == 0 or last:
+                figures = self.validate(record)
+                bar.write(f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+                logged_at = logged_at + (time.perf_counter() - asked)  # validation is not training time
+            if self.step % config.save_every == 0 or last:
+                now = time.perf_counter()
+                self.seconds, began = self.seconds + now - began, now
+                self.save()
+        return figures
+
+    def _train_step(self, batch: dict[str, torch.Tensor]) -> float:
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.step)
+        template, search, centers, positive = self._to_device(batch)
+        # Seeded by the step, not by what ran before: a resumed run augments as an uninterrupted one.
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        template, search = augment_pair(
+            template, search, generator, color_jitter=config.color_jitter, gray=config.gray, blur=config.blur
+        )
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(self._respond(template, search), centers, positive)
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _respond(self, template: torch.Tensor, search: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            response: torch.Tensor = self.model(template, search)
+        return response
+
+    def _loss(self, response: torch.Tensor, centers: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
+        # A centre far outside labels every cell negative: what a pair without its target is.
+        centers = torch.where(positive[:, None], centers, 1e6)
+        return balanced_logistic_loss(
+            response,
+            stride=STRIDE,
+            r_pos=self.config.r_pos,
+            r_neg=self.config.r_neg,
+            metric=self.config.metric,
+            balance=self.config.balance,
+            centers=centers,
+        )
+
+    def _learning_rate(self, step: int) -> float:
+        config = self.config
+        progress = min(1.0, step / max(1, config.steps - 1))
+        if config.optimizer == "sgd":
+            rate = config.lr * (config.lr_end / config.lr) ** progress
+        else:
+            rate = config.lr_end + (config.lr - config.lr_end) * 0.5 * (1 + math.cos(math.pi * progress))
+        return rate * min(1.0, (step + 1) / max(1, config.warmup))
+
+    # ------------------------------------------------------------------------------------------------------------- data
+    def _batches(self) -> Iterator[dict[str, torch.Tensor]]:
+        config = self.config
+        total = config.steps * config.batch_size
+        pairs = make_pairs(config, config.data, total, seed=config.seed)
+        return iter(self._loader(pairs, range(self.step * config.batch_size, total), self._workers()))
+
+    def _loader(self, pairs: Dataset[Any], indices: range, workers: int) -> DataLoader[Any]:
+        return DataLoader(
+            pairs,
+            batch_size=self.config.batch_size,
+            sampler=indices,  # type: ignore[arg-type]
+            num_workers=workers,
+            worker_init_fn=_quiet_worker,
+            pin_memory=self.device.type == "cuda",
+            prefetch_factor=4 if workers else None,
+        )
+
+    def _workers(self) -> int:
+        if self.config.workers >= 0:
+            return self.config.workers
+        return max(1, min(8, len(os.sched_getaffinity(0)) - 1))
+
+    def _to_device(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        send = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+        centers = target_cells(send["box"], send["search"].shape[-1], self.config.exemplar)
+        return send["template"], send["search"], centers, send["positive"]
+
+    # ------------------------------------------------------------------------------------------------------- validation
+    @torch.no_grad()
+    def validate(self, record: Record) -> dict[str, float]:
+        """Loss, and how near the response's peak comes to the target, on pairs that training never sees."""
+        config = self.config
+        if self._validation is None:  # drawn once, kept as uint8
+            source = config.val_data or config.data
+            pairs = make_pairs(config, source, config.val_pairs, seed=config.seed + 1_000_000_007)
+            self._validation = list(self._loader(pairs, range(config.val_pairs), self._workers()))
+        self.model.eval()
+        losses, errors = [], []
+        for number, batch in enumerate(self._validation):
+            template, search, centers, positive = self._to_device(batch)
+            response = self._respond(template.float(), search.float()).float()
+            losses.append(float(self._loss(response, centers, positive)) * len(search))
+            errors.append(peak_distance(response, centers)[positive] * STRIDE)
+            if number == 0:
+                record.responses(self.step, search, response)
+        distance = torch.cat(errors)
+        figures = {
+            "loss": sum(losses) / config.val_pairs,
+            "hit_rate": float((distance <= HIT_RADIUS).float().mean()),
+            "peak_distance_px": float(distance.mean()),
+        }
+        record.scalars(self.step, {f"validation/{name}": value for name, value in figures.items()})
+        return figures
+
+    def export(self, path: Path, figures: dict[str, float]) -> None:
+        """Write the weights alone, with how they came about, as safetensors."""
+        recipe = dataclasses.asdict(self.config) | {"step": self.step, "seconds": round(self.seconds)}
+        save_weights(self.model, path, recipe=recipe, figures=figures)
+
+
+def target_cells(box: torch.Tensor, instance: int, exemplar: int) -> torch.Tensor:
+    """box: (N, 4) x, y, w, h in search-crop pixels -> (N, 2) its centre as (x, y) in cells of the response.
+
+    The middle of the crop is the middle of the response, and one cell is one stride of the network.
+    """
+    middle = ((instance - exemplar) / STRIDE) / 2
+    return middle + (box[:, :2] + box[:, 2:] / 2 - instance / 2) / STRIDE
+
+
+def peak_distance(response: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
+    """response: (N, 1, H, W), centers: (N, 2) x, y in cells -> (N,) distance in cells of the peak to the centre."""
+    width = response.shape[-1]
+    peak = response.flatten(1).argmax(1)
+    found = torch.stack((peak % width, peak.div(width, rounding_mode="floor")), 1)
+    return torch.linalg.vector_norm(found - centers, dim=1)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device: got {name!r}, expected 'auto', 'cpu', 'cuda' or 'cuda:N'") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device: got {name!r}, but this PyTorch sees no CUDA device")
+    return device
+
+
+def _fast_bfloat16(device: torch.device) -> bool:
+    """Whether convolutions gain from bfloat16 (measured: 2 x on AVX512-BF16; slower where it is emulated)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()) and (
+        "bf16" in _cpu_flags()
+    )
+
+
+def _cpu_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+
+
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    decay = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    plain = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]  # BatchNorm, biases, the factor
+    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
+
+
+def _quiet_worker(_: int) -> None:
+    """One thread a worker: the workers are the parallelism."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
