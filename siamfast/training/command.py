@@ -16,5 +16,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     trainer = Trainer(config.from_arguments(arguments))
     figures = trainer.run()
-    print(f"{trainer.out / 'siamfc.safetensors'}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+    print(
+        f"{trainer.out / 'siamfc.safetensors'}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    )
     return 0

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -25,6 +24,7 @@ from siamfast.training.pairs import make_pairs
 from siamfast.training.record import Record
 
 STRIDE = 8
+INPUT_MEAN, INPUT_STD = 118.0, 60.0  # of the synthetic pairs, roughly: the network sees numbers around 0
 HIT_RADIUS = 16.0  # pixels of the search crop: the response peaked on the target
 
 
@@ -44,7 +44,13 @@ class Trainer:
         self.device = _device(config.device)
         self.amp = config.amp == "bf16" or (config.amp == "auto" and _fast_bfloat16(self.device))
         torch.manual_seed(config.seed)
-        self.model = SiamFC(scale=config.scale, learn_scale=config.learn_scale, learn_bias=config.learn_bias)
+        self.model = SiamFC(
+            scale=config.scale,
+            learn_scale=config.learn_scale,
+            learn_bias=config.learn_bias,
+            input_mean=INPUT_MEAN,
+            input_std=INPUT_STD,
+        )
         if config.init:
             load_weights(self.model, config.init)
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -100,7 +106,9 @@ class Trainer:
         record = Record(self.out, self.step)
         figures: dict[str, float] = {}
         total = config.steps * config.batch_size
-        bar = tqdm(total=total, initial=self.step * config.batch_size, unit=" pairs", smoothing=0.05, dynamic_ncols=True)
+        bar = tqdm(
+            total=total, initial=self.step * config.batch_size, unit=" pairs", smoothing=0.05, dynamic_ncols=True
+        )
         if resumed:
             bar.write(f"resumed {self.checkpoint} at step {self.step} of {config.steps}")
         try:
@@ -156,7 +164,7 @@ class Trainer:
     def _train_step(self, batch: dict[str, torch.Tensor]) -> float:
         config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.step)
+            group["lr"] = self._learning_rate(self.step) * group["rate"]
         template, search, centers, positive = self._to_device(batch)
         # Seeded by the step, not by what ran before: a resumed run augments as an uninterrupted one.
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
@@ -303,10 +311,18 @@ def _cpu_flags() -> str:
         return ""
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    decay = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    plain = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]  # BatchNorm, biases, the factor
-    groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def _optimizer(model: SiamFC, config: TrainConfig) -> torch.optim.Optimizer:
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    factor = [p for name, p in named if name == "scale"]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for _, p in named if p.dim() > 1], "weight_decay": config.weight_decay, "rate": 1.0},
+        {"params": [p for n, p in named if p.dim() <= 1 and n != "scale"], "weight_decay": 0.0, "rate": 1.0},
+    ]
+    if factor:
+        # The factor is about 0.001 and its gradient about 1000 times that of a weight: these rates make its steps
+        # those of its logarithm.
+        rate = config.scale**2 if config.optimizer == "sgd" else config.scale
+        groups.append({"params": factor, "weight_decay": 0.0, "rate": rate})
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))

@@ -1,0 +1,1 @@
+"""What other trackers' projects left behind, made usable here: checkpoints by their key layout."""

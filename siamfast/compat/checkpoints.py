@@ -1,0 +1,144 @@
+"""Checkpoints of siamfc-pytorch and StrangerZhang's SiamFC, recognised by their keys and turned into our SiamFC's.
+
+Layouts (N runs over the five convolutions):
+- siamfast: `backbone.convN.0.*` (convolution), `backbone.convN.1.*` (BatchNorm), `scale`, `bias`, `input_mean`,
+  `input_std`.
+- siamfc-pytorch (huanglianghua): the same `backbone.*`, nothing else; response = 0.001 * xcorr.
+- strangerzhang (StrangerZhang/SiamFC-PyTorch): `features.I.*` of one nn.Sequential, `corr_bias`;
+  response = 0.001 * xcorr + corr_bias; BatchNorm's eps is PyTorch's 1e-5.
+All take RGB 0..255 without mean.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from siamfast.models.alexnet import BN_EPS
+from siamfast.models.siamfc import SiamFC
+
+# Index in StrangerZhang's nn.Sequential -> (our stage, 0 convolution or 1 BatchNorm).
+_STRANGERZHANG = {
+    0: (1, 0), 1: (1, 1), 4: (2, 0), 5: (2, 1), 8: (3, 0), 9: (3, 1), 11: (4, 0), 12: (4, 1), 14: (5, 0),
+}  # fmt: skip
+_STRANGERZHANG_EPS = 1e-5
+LAYOUTS = ("siamfast", "siamfc-pytorch", "strangerzhang")
+
+
+def detect_layout(state: Mapping[str, Any]) -> str:
+    """Which of LAYOUTS the keys are of.
+
+    Raises:
+        ValueError: none of them; the first keys are named.
+
+    >>> detect_layout({"features.0.weight": 0, "corr_bias": 0})
+    'strangerzhang'
+    """
+    if any(key.startswith("backbone.conv") for key in state):
+        return "siamfast" if "input_mean" in state else "siamfc-pytorch"
+    if any(key.startswith("features.") for key in state):
+        return "strangerzhang"
+    raise ValueError(
+        f"weights: no known layout has keys such as {_some(sorted(state))}; known are {', '.join(LAYOUTS)} "
+        "(weights of another architecture?)"
+    )
+
+
+def convert_state(state: Mapping[str, torch.Tensor], *, source: str = "the state dict") -> dict[str, torch.Tensor]:
+    """A state dict of any of LAYOUTS as one of our SiamFC, complete and checked.
+
+    `module.` (DataParallel) in front of the keys is dropped. Checkpoints that do not have them get: scale 0.001,
+    bias 0, no normalisation, BatchNorm's batch counter 0.
+
+    Args:
+        state: name -> tensor.
+        source: what to call it in an error.
+
+    Raises:
+        ValueError: unknown layout; keys missing or unexpected; tensors of other shapes. All are listed.
+    """
+    state = {key.removeprefix("module."): value for key, value in state.items()}
+    layout = detect_layout(state)
+    found = _from_strangerzhang(state) if layout == "strangerzhang" else dict(state)
+    with torch.random.fork_rng(devices=[]):  # a fresh model draws weights: leave the user's random state alone
+        expected = SiamFC().state_dict()
+    # What no layout but ours has, and what old PyTorch versions did not write, comes from a fresh model.
+    optional = {key for key in expected if key.endswith("num_batches_tracked")}
+    if layout != "siamfast":
+        optional |= {"scale", "bias", "input_mean", "input_std"}
+    missing = sorted(expected.keys() - found.keys() - optional)
+    unexpected = sorted(found.keys() - expected.keys())
+    if missing or unexpected:
+        raise ValueError(
+            f"weights: {source} ({layout} layout) does not fit SiamFC-AlexNet: "
+            f"missing {_some(missing)}; unexpected {_some(unexpected)}"
+        )
+    for key, value in found.items():
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"weights: {source}: {key} is a {type(value).__name__}, expected a tensor")
+        if value.shape != expected[key].shape and not (value.numel() == expected[key].numel() == 1):
+            raise ValueError(
+                f"weights: {source} is of another architecture than SiamFC-AlexNet: {key} has shape "
+                f"{tuple(value.shape)}, expected {tuple(expected[key].shape)}"
+            )
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ValueError(f"weights: {source}: {key} has values that are not finite")
+    return {key: found[key].reshape(value.shape) if key in found else value for key, value in expected.items()}
+
+
+def _from_strangerzhang(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    found = {}
+    for key, value in state.items():
+        head, _, rest = key.partition(".")
+        index, _, name = rest.partition(".")
+        place = _STRANGERZHANG.get(int(index)) if head == "features" and index.isdigit() else None
+        if key == "corr_bias":
+            found["bias"] = value
+        elif place is None:
+            found[key] = value  # listed as unexpected under its own name
+        else:
+            if name == "running_var":
+                value = value + (_STRANGERZHANG_EPS - BN_EPS)  # their eps, written into the variance
+            found[f"backbone.conv{place[0]}.{place[1]}.{name}"] = value
+    return found
+
+
+def is_torch_file(path: Path) -> bool:
+    """Whether the file starts as torch.save's do (a zip archive, or a bare pickle of old)."""
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: {path} is not a file")
+    with path.open("rb") as file:
+        start = file.read(2)
+    return start == b"PK" or start[:1] == b"\x80"
+
+
+def read_torch_file(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict in a file of torch.save, without running code from it (weights_only=True).
+
+    A checkpoint that keeps the state dict beside other things, under "model", "state_dict" or "net", is opened.
+
+    Raises:
+        ValueError: the file is damaged, holds other objects than tensors, or no state dict.
+    """
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"weights: {path} cannot be loaded as tensors ({reason})") from error
+    for name in ("model", "state_dict", "net"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
+    if not isinstance(loaded, Mapping) or not all(isinstance(key, str) for key in loaded):
+        raise ValueError(f"weights: {path} holds a {type(loaded).__name__}, expected a state dict")
+    return dict(loaded)
+
+
+def _some(names: list[str], count: int = 6) -> str:
+    """The first few names and how many more there are."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return (", ".join(names[:count]) or "nothing") + more

@@ -1,0 +1,1 @@
+"""Annotations to training pairs: readers, synthetic video, crops' geometry, augmentation."""

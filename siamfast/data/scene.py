@@ -1,0 +1,294 @@
+"""One synthetic scene: a background, a target, its distractors and occluders, their motion, the light and the camera."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamfast.data import textures
+from siamfast.data.sprites import Look, Points, Sprite, outline
+
+Array = NDArray[np.float64]
+
+_BACKGROUND = 512  # side of the background's picture
+
+
+def curve(rng: np.random.Generator, length: int, amplitude: float, frames: float, channels: int = 1) -> Array:
+    """(length, channels): smooth between normal random values of deviation `amplitude`, one every `frames` frames."""
+    knots = max(2, int(length / frames) + 3)
+    values = rng.normal(size=(knots, channels)) * amplitude
+    at = np.linspace(0, knots - 1.001, length)
+    low = at.astype(int)
+    share = (at - low)[:, None]
+    share = share * share * (3 - 2 * share)
+    return values[low] * (1 - share) + values[low + 1] * share
+
+
+class Thing:
+    """An object of one to five parts that move, turn, scale, shear and swing."""
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        length: int,
+        size: float,
+        start: Array,
+        speed: float,
+        *,
+        like: Thing | None = None,
+        look: Look | None = None,
+        still: bool = False,
+    ) -> None:
+        self.size = size
+        resembles = like is not None and rng.random() < 0.65
+        self.aspect = like.aspect if resembles and like else float(np.exp(np.clip(rng.normal() * 0.5, -1.3, 1.3)))
+        self.look = like.look.near(rng) if resembles and like else (look or Look.draw(rng))
+        count = 1 if still or rng.random() < 0.5 else int(rng.integers(2, 6))
+        if like is not None and rng.random() < 0.6:
+            count = len(like.parts)
+        # (sprite, joint in the body's units, size, swing in radians a frame)
+        self.parts: list[tuple[Sprite, Array, float, Array]] = []
+        for index in range(count):
+            shares_look = index == 0 or rng.random() < 0.45
+            aspect = self.aspect if index == 0 else float(np.exp(rng.normal() * 0.7))
+            sprite = Sprite(rng, outline(rng, aspect), self.look if shares_look else None)
+            if index == 0:
+                self.parts.append((sprite, np.zeros(2), 1.0, np.zeros(length)))
+                continue
+            angle = rng.uniform(0, 2 * np.pi)
+            joint = self.parts[0][0].half * (np.cos(angle), np.sin(angle)) * rng.uniform(0.6, 1.05)
+            swing = curve(rng, length, float(rng.choice([0.05, 0.3, 0.7])), rng.uniform(6, 30))[:, 0]
+            self.parts.append((sprite, joint, rng.uniform(0.25, 0.75), swing + rng.uniform(-np.pi, np.pi)))
+        if rng.random() < 0.5:  # the body in front of its limbs, or behind them
+            self.parts.reverse()
+        self._move(rng, length, start, speed, still)
+
+    def _move(self, rng: np.random.Generator, length: int, start: Array, speed: float, still: bool) -> None:
+        one = np.ones(length)
+        self.gain, self.turn, self.zoom = one, rng.uniform(-np.pi, np.pi) * one, 0 * one
+        self.shear, self.position = np.zeros((length, 2)), np.repeat(start[None], length, 0)
+        if still:
+            return
+        self.position = start + np.cumsum(curve(rng, length, speed, rng.uniform(8, 40), 2), 0)
+        self.turn = rng.normal() * 0.3 + curve(rng, length, rng.choice([0, 0.1, 0.3, 0.8]), rng.uniform(15, 60))[:, 0]
+        self.zoom = curve(rng, length, rng.choice([0.02, 0.12, 0.3]), rng.uniform(25, 80))[:, 0]
+        self.zoom -= self.zoom[0]
+        self.shear = curve(rng, length, rng.choice([0, 0.08, 0.2]), rng.uniform(10, 50), 2)
+        self.gain = 1 + np.clip(curve(rng, length, rng.choice([0, 0.05, 0.15]), 30)[:, 0], -0.5, 0.5)
+
+    def placed(self, t: int) -> Iterator[tuple[Sprite, Array, Array]]:
+        """(sprite, matrix, origin) of each part in drawing order: a unit point p lies at matrix @ p + origin."""
+        cos, sin, (a, b) = np.cos(self.turn[t]), np.sin(self.turn[t]), self.shear[t]
+        body = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1 + a, b], [0, 1 - a]])
+        body *= self.size / 2 * np.exp(self.zoom[t])
+        for sprite, joint, size, swing in self.parts:
+            cos, sin = np.cos(swing[t]), np.sin(swing[t])
+            limb = body @ np.array([[cos, -sin], [sin, cos]]) * size
+            # A limb turns about its upper end, the body (joint at its origin) about its middle.
+            end = np.array([0, -0.7 * sprite.half[1]]) if joint.any() else np.zeros(2)
+            yield sprite, limb, self.position[t] + body @ joint - limb @ end
+
+    def points(self, t: int) -> Points:
+        """All outlines in the frame: their extent is the exact box."""
+        return np.concatenate([sprite.points @ matrix.T + origin for sprite, matrix, origin in self.placed(t)])
+
+
+class Scene:
+    """Everything that a seed decides, and the rendering of any window of any frame.
+
+    Coordinates are frame pixels; the first pixel spans 0 to 1. A window is (x, y, width, height).
+    """
+
+    def __init__(self, seed: tuple[int, ...], length: int, size: tuple[int, int]) -> None:
+        rng = np.random.default_rng(seed)
+        self.seed, self.length, self.height, self.width = seed, length, *size
+        frame = np.array([self.width, self.height], float)
+        picture = textures.cut(rng, _BACKGROUND)
+        if rng.random() < 0.6:  # two surfaces with a random border
+            plane = cv2.resize(textures.bank()[rng.integers(textures.BANK)][..., 0], (_BACKGROUND, _BACKGROUND))
+            picture = np.where((plane > rng.normal() * 0.7)[..., None], textures.cut(rng, _BACKGROUND), picture)
+        self.background = [picture.astype(np.uint8)]
+        for _ in range(3):
+            self.background.append(cv2.resize(self.background[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+        self.background_scale = rng.uniform(0.8, 3.0) * max(1.0, self.height / 480)
+        self.camera = np.cumsum(curve(rng, length, rng.choice([0, 0.5, 2.5]), 25, 2), 0)
+        self.shake = curve(rng, length, rng.choice([0, 0, 1.5]), 2, 2)
+
+        target_size = float(self.height * np.exp(rng.uniform(np.log(0.06), np.log(0.4))))
+        speed = float(rng.choice([0.5, 2, 5])) * target_size / 60
+        camouflaged = rng.random() < 0.25
+        look = Look.draw(rng)
+        if camouflaged:
+            seen = picture.reshape(-1, 3)[rng.integers(0, picture.size // 3, 50)].mean(0)
+            look = Look(seen + rng.normal(size=3) * 15, look.contrast, look.source)
+        self.target = Thing(rng, length, target_size, frame * rng.uniform(0.2, 0.8, 2), speed, look=look)
+        if rng.random() < 0.9:  # otherwise it may leave the frame
+            self.target.position = _reflected(self.target.position, 0.08 * frame, 0.92 * frame)
+        self.still = [
+            Thing(
+                rng, length, target_size * np.exp(rng.normal() * 0.8), frame * rng.uniform(-0.1, 1.1, 2), 0, still=True
+            )
+            for _ in range(int(rng.integers(0, 20)))
+        ]
+        self.behind: list[Thing] = []
+        self.front: list[Thing] = []
+        for _ in range(int(rng.integers(0, 6))):
+            thing = self._other(rng, target_size * np.exp(rng.normal() * 0.25), speed, self.target)
+            (self.front if rng.random() < 0.3 else self.behind).append(thing)
+        if rng.random() < 0.3:
+            self.front.append(self._other(rng, target_size * rng.uniform(0.4, 1.2), speed * 1.5, None))
+
+        self.light = np.clip(1 + curve(rng, length, rng.choice([0, 0.05, 0.2]), 20), 0.4, 1.8)
+        self.cast = 1 + curve(rng, length, rng.choice([0, 0.05]), 40, 3)
+        self.shadow = rng.uniform(0.4, 0.85) if rng.random() < 0.2 else 1.0
+        self.shadow_line = (rng.uniform(0, 2 * np.pi), curve(rng, length, 0.3, 40)[:, 0], rng.uniform(0.01, 0.1))
+        self.noise = float(rng.choice([0, 1.5, 4]))
+        self.jpeg = bool(rng.random() < 0.4)
+        self.defocus = float(rng.choice([0, 0, 0, 0.8, 1.5]))
+        self.blurs = bool(rng.random() < 0.4)
+
+    def _other(self, rng: np.random.Generator, size: float, speed: float, like: Thing | None) -> Thing:
+        """Something that comes near the target at some moment: a distractor, or what passes in front of it."""
+        start = np.array([self.width, self.height]) * rng.uniform(0, 1, 2)
+        thing = Thing(rng, self.length, size, start, speed, like=like)
+        if like is None or rng.random() < 0.75:
+            moment, distance = int(rng.integers(self.length)), 1.6 if like is not None else 0.4
+            meets = self.target.position[moment] + rng.normal(size=2) * self.target.size * distance
+            thing.position = thing.position - thing.position[moment] + meets
+        return thing
+
+    def box(self, t: int) -> Array:
+        """(4,) x, y, w, h: the tight box of the target's whole silhouette, seen or not."""
+        points = self.target.points(t) + self.shake[t]
+        low, high = points.min(0), points.max(0)
+        return np.concatenate([low, high - low])
+
+    def visible(self, t: int) -> float:
+        """The share of the target's silhouette that is inside the frame and not covered."""
+        x, y, w, h = self.box(t)
+        inside = x >= 0 and y >= 0 and x + w <= self.width and y + h <= self.height
+        if inside and not self.front:
+            return 1.0
+        scale = 40 / max(w, h)
+        canvas = np.zeros((max(1, round(h * scale)), max(1, round(w * scale)), 1), np.float32)
+        corner = np.array([x, y])
+        self._draw(canvas, self.target, t, corner, np.full(2, scale), paint=1.0)
+        whole = float(canvas.sum())
+        for thing in self.front:
+            self._draw(canvas, thing, t, corner, np.full(2, scale), paint=0.0)
+        self._fill_outside(canvas, corner, np.full(2, scale), np.zeros(1))
+        return float(canvas.sum()) / whole if whole else 0.0
+
+    def render(self, t: int, window: tuple[float, float, float, float], out: tuple[int, int]) -> NDArray[np.uint8]:
+        """The window of frame t as (out_height, out_width, 3) uint8 RGB; outside the frame its mean colour."""
+        x, y, width, height = window
+        scale, corner = np.array([out[1] / width, out[0] / height]), np.array([x, y])
+        canvas = self._composite(t, corner, scale, out)
+        if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
+            shape = (24, max(1, round(24 * self.width / self.height)))
+            small = self._composite(t, np.zeros(2), np.array([shape[1] / self.width, shape[0] / self.height]), shape)
+            self._fill_outside(canvas, corner, scale, small.mean((0, 1)))
+        return self._sensor(canvas, t, window)
+
+    def _composite(self, t: int, corner: Array, scale: Array, out: tuple[int, int]) -> NDArray[np.float32]:
+        canvas = self._draw_background(t, corner, scale, out)
+        for thing in self.still:
+            self._draw(canvas, thing, t, corner - self.camera[t], scale)
+        for thing in (*self.behind, self.target, *self.front):
+            self._draw(canvas, thing, t, corner, scale)
+        canvas *= (self.light[t] * self.cast[t]).astype(np.float32)
+        if self.shadow < 1:
+            canvas *= self._shade(t, corner, scale, out)
+        if self.blurs:
+            canvas = self._motion_blur(canvas, t, scale)
+        if self.defocus:
+            canvas = cv2.GaussianBlur(canvas, (0, 0), self.defocus * float(np.clip(scale[0], 0.3, 2)))
+        return canvas
+
+    def _draw_background(self, t: int, corner: Array, scale: Array, out: tuple[int, int]) -> NDArray[np.float32]:
+        step = self.background_scale * scale  # window pixels a background pixel
+        level = int(np.clip(np.floor(-np.log2(step.min())), 0, 3))
+        step = step * 2**level
+        shift = (self.camera[t] + self.shake[t] - corner) * scale + 0.5 * step - 0.5
+        affine = np.array([[step[0], 0, shift[0]], [0, step[1], shift[1]]])
+        drawn = cv2.warpAffine(self.background[level], affine, out[::-1], borderMode=cv2.BORDER_REFLECT)
+        return drawn.astype(np.float32)
+
+    def _draw(
+        self, canvas: NDArray[np.float32], thing: Thing, t: int, corner: Array, scale: Array, paint: float | None = None
+    ) -> None:
+        for sprite, matrix, origin in thing.placed(t):
+            place = (origin + self.shake[t] - corner) * scale
+            sprite.draw(canvas, matrix * scale[:, None], place, float(thing.gain[t]), paint)
+
+    def _shade(self, t: int, corner: Array, scale: Array, out: tuple[int, int]) -> NDArray[np.float32]:
+        """A soft-edged shadow over one side of a moving line."""
+        angle, offset, softness = self.shadow_line
+        direction = np.array([np.cos(angle), np.sin(angle)])
+        x = (corner[0] + np.arange(out[1]) / scale[0]) / self.width - 0.5
+        y = (corner[1] + np.arange(out[0]) / scale[1]) / self.height - 0.5
+        distance = (direction[0] * x + direction[1] * y[:, None] - offset[t]) / softness
+        side = np.clip(distance, -1, 1) * 0.5 + 0.5
+        return (self.shadow + (1 - self.shadow) * side).astype(np.float32)[..., None]
+
+    def _motion_blur(self, canvas: NDArray[np.float32], t: int, scale: Array) -> NDArray[np.float32]:
+        """Blur along the target's motion, as long as 0.3 frames of it: a shutter open for a third of the time."""
+        path = self.target.position + self.shake
+        way = (path[min(t + 1, self.length - 1)] - path[max(t - 1, 0)]) / 2 * scale * 0.6
+        reach = min(float(np.hypot(*way)) / 2, 8.0)
+        if reach < 0.75:
+            return canvas
+        half = int(np.ceil(reach))
+        kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
+        end = np.round(way / np.hypot(*way) * reach).astype(int)
+        cv2.line(kernel, tuple((half - end).tolist()), tuple((half + end).tolist()), 1.0)
+        return cv2.filter2D(canvas, -1, kernel / kernel.sum())
+
+    def _fill_outside(self, canvas: NDArray[np.float32], corner: Array, scale: Array, fill: Array) -> None:
+        x0, y0 = np.round(-corner * scale).astype(int).tolist()
+        x1, y1 = np.round((np.array([self.width, self.height]) - corner) * scale).astype(int).tolist()
+        canvas[: max(0, y0)] = fill
+        canvas[max(0, y1) :] = fill
+        canvas[:, : max(0, x0)] = fill
+        canvas[:, max(0, x1) :] = fill
+
+    def _sensor(
+        self, canvas: NDArray[np.float32], t: int, window: tuple[float, float, float, float]
+    ) -> NDArray[np.uint8]:
+        """Noise, 8 bits and JPEG: the same for the same window of the same frame."""
+        where = [int(v * 16) & 0xFFFFFFFF for v in window]
+        rng = np.random.default_rng((*self.seed, t, *where))
+        if self.noise:
+            # One table of noise, entered at random: drawing 200,000 normals would take as long as all else.
+            table = _noise_table()
+            start = int(rng.integers(len(table) - canvas.size)) if canvas.size < len(table) else 0
+            noise = (
+                np.resize(table[start:], canvas.size)
+                if canvas.size >= len(table)
+                else table[start : start + canvas.size]
+            )
+            canvas = canvas + noise.reshape(canvas.shape) * np.float32(self.noise)
+        image = np.clip(canvas, 0, 255).astype(np.uint8)
+        if self.jpeg:
+            _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
+            image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        return image
+
+
+_NOISE: list[NDArray[np.float32]] = []
+
+
+def _noise_table() -> NDArray[np.float32]:
+    if not _NOISE:
+        _NOISE.append(np.random.default_rng(5).normal(size=1_000_000).astype(np.float32))
+    return _NOISE[0]
+
+
+def _reflected(path: Array, low: Array, high: Array) -> Array:
+    """The path folded back at the borders, so that it stays between `low` and `high`."""
+    span = high - low
+    phase = np.mod(path - low, 2 * span)
+    return low + np.minimum(phase, 2 * span - phase)

@@ -1,0 +1,129 @@
+"""Textured shapes with exact outlines: what the objects of synthetic video are put together from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamfast.data import textures
+
+SIDE = 112  # pixels of a sprite's picture
+_MARGIN = 3  # clear pixels around the shape, so that filtering finds a transparent border
+
+Points = NDArray[np.float64]  # (P, 2) x, y
+
+
+def outline(rng: np.random.Generator, aspect: float) -> Points:
+    """A closed outline around the origin, about 2 * sqrt(aspect) wide and 2 / sqrt(aspect) high."""
+    turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    kind = rng.integers(4)
+    if kind == 0:  # smooth blob: a circle with random low harmonics
+        radius = 1 + sum(rng.normal() * 0.35 / m * np.cos(m * turn + rng.uniform(0, 6.3)) for m in range(2, 7))
+        points = np.maximum(radius, 0.25)[:, None] * np.stack([np.cos(turn), np.sin(turn)], 1)
+    elif kind == 1:  # polygon, star-shaped
+        corners = int(rng.integers(3, 9))
+        angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
+        if np.diff(np.append(angles, angles[0] + 2 * np.pi)).max() > 2.6:
+            angles = np.arange(corners) * 2 * np.pi / corners
+        radius = rng.uniform(0.5, 1, corners)
+        points = radius[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+    elif kind == 2:  # superellipse, from diamond to almost a box
+        power = 2 / rng.uniform(0.8, 6)
+        cos, sin = np.cos(turn), np.sin(turn)
+        points = np.stack([np.sign(cos) * np.abs(cos) ** power, np.sign(sin) * np.abs(sin) ** power], 1)
+    else:  # quadrilateral
+        points = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) + rng.normal(size=(4, 2)) * 0.12
+    low, high = points.min(0), points.max(0)
+    points = (points - (low + high) / 2) / ((high - low) / 2)
+    return points * [np.sqrt(aspect), 1 / np.sqrt(aspect)]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What makes two things alike: base colour, contrast and source of the texture."""
+
+    base: NDArray[np.float64]
+    contrast: float
+    source: int
+
+    @staticmethod
+    def draw(rng: np.random.Generator) -> Look:
+        return Look(textures.color(rng), float(rng.uniform(4, 55)), int(rng.integers(textures.BANK)))
+
+    def near(self, rng: np.random.Generator) -> Look:
+        """Nearly the same look: what a distractor wears."""
+        base = self.base + rng.normal(size=3) * rng.choice([3.0, 12.0, 30.0])
+        return Look(base, self.contrast * float(rng.uniform(0.8, 1.25)), self.source)
+
+
+class Sprite:
+    """One shape with its texture: `points` in its own units, `picture` (SIDE, SIDE, 4) uint8 RGBA.
+
+    `scale` picture pixels are one unit, and the origin lies in the middle of the picture.
+    """
+
+    def __init__(self, rng: np.random.Generator, points: Points, look: Look | None) -> None:
+        self.points = points
+        self.half = np.abs(points).max(0)
+        self.scale = (SIDE / 2 - _MARGIN) / float(self.half.max())
+        polygon = np.round((points * self.scale + (SIDE - 1) / 2) * 16).astype(np.int32)  # 4 fractional bits
+        alpha = np.zeros((SIDE, SIDE), np.uint8)
+        cv2.fillPoly(alpha, [polygon], 255, cv2.LINE_AA, 4)
+        worn = (look.base, look.contrast, look.source) if look is not None else (None, None, None)
+        ink = textures.cut(rng, SIDE, *worn)
+        for _ in range(int(rng.integers(0, 5))):  # markings
+            at = tuple((rng.uniform(0.2, 0.8, 2) * SIDE).astype(int).tolist())
+            axes = tuple(rng.uniform(3, SIDE / 4, 2).astype(int).tolist())
+            thickness = int(rng.choice([-1, -1, 2, 4]))
+            cv2.ellipse(
+                ink, at, axes, rng.uniform(0, 180), 0, 360, textures.color(rng).tolist(), thickness, cv2.LINE_AA
+            )
+        y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) / SIDE - 0.5
+        if rng.random() < 0.7:  # light from one side
+            ink = ink * (1 + rng.uniform(0, 0.7) * (x * rng.normal() + y * rng.normal()))[..., None].astype(np.float32)
+        if rng.random() < 0.4:  # darker towards the rim, as round things are
+            depth = cv2.distanceTransform(alpha, cv2.DIST_L2, 3)
+            ink = ink * (1 - rng.uniform(0.1, 0.7) * np.exp(-depth / rng.uniform(2, 8)))[..., None]
+        if rng.random() < 0.15:  # outlined
+            cv2.polylines(ink, [polygon], True, textures.color(rng).tolist(), int(rng.integers(1, 5)), cv2.LINE_AA, 4)
+        if rng.random() < 0.05:  # with a hole
+            cv2.circle(alpha, (SIDE // 2, SIDE // 2), int(rng.uniform(0.05, 0.2) * SIDE), 0, -1)
+        self.picture = np.dstack([np.clip(ink, 0, 255).astype(np.uint8), alpha])
+        # Smaller versions, so that a small object is filtered, not sampled.
+        self.pyramid = [self.picture]
+        for _ in range(2):
+            self.pyramid.append(cv2.resize(self.pyramid[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+
+    def draw(
+        self,
+        canvas: NDArray[np.float32],  # (H, W, 3), or (H, W, 1) with `paint`; drawn over in place
+        matrix: NDArray[np.float64],  # (2, 2) units -> canvas pixels
+        origin: NDArray[np.float64],  # (2,) where the origin lies: canvas pixels, the first pixel spans 0 to 1
+        gain: float = 1.0,
+        paint: float | None = None,
+    ) -> None:
+        """Composite the sprite, its light times `gain`, over what it covers; with `paint` its silhouette in one value."""
+        height, width = canvas.shape[:2]
+        to_canvas = matrix / self.scale
+        level = int(np.clip(np.floor(-np.log2(np.sqrt(abs(np.linalg.det(to_canvas))) + 1e-9)), 0, 2))
+        picture = self.pyramid[level]
+        to_canvas = to_canvas * 2**level
+        # Pixel centres lie at integers for warpAffine, at halves for us.
+        shift = origin - 0.5 - to_canvas @ np.full(2, (picture.shape[0] - 1) / 2)
+        side = picture.shape[0]
+        corners = np.array([[-1, -1], [side, -1], [side, side], [-1, side]]) @ to_canvas.T + shift
+        x0, y0 = np.maximum(np.floor(corners.min(0)).astype(int), 0).tolist()
+        x1, y1 = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, (width, height)).tolist()
+        if x1 <= x0 or y1 <= y0:
+            return
+        affine = np.column_stack([to_canvas, shift - (x0, y0)])
+        drawn = cv2.warpAffine(
+            picture, affine, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+        )
+        alpha = drawn[..., 3:].astype(np.float32) * np.float32(1 / 255)
+        part = canvas[y0:y1, x0:x1]
+        ink = drawn[..., :3] * np.float32(gain) if paint is None else np.float32(paint)
+        part += (ink - part) * alpha

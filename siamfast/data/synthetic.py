@@ -1,0 +1,198 @@
+"""Endless synthetic video with exact boxes, and training pairs drawn from it without ever drawing a whole frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from siamfast.data.scene import Scene
+from siamfast.data.windows import draw_windows
+
+_VIDEO, _PAIRS = 0, 1  # first word of the scenes' seeds: clips to look at are never scenes of training
+_TEMPLATE_VISIBLE, _SEARCH_VISIBLE = 0.6, 0.35  # shares of the target that a pair must show
+_TRIES = 8
+
+
+class SyntheticVideo:
+    """A procedural clip: textured objects that move, turn, deform and pass each other over a moving background.
+
+    The target is followed by an exact box; around it distractors that resemble it, things that pass in front,
+    changing light, shadows, motion blur, camera motion and shake, noise, defocus and JPEG artefacts. Everything is
+    decided by `seed`.
+
+    Args:
+        seed: 0 or more; each seed is another video.
+        length: number of frames.
+        size: (height, width) of a frame in pixels.
+
+    Raises:
+        TypeError, ValueError: for arguments that are no such numbers.
+        IndexError: for a frame outside 0 .. length - 1.
+
+    >>> video = SyntheticVideo(3, length=20)
+    >>> video.frame(0).shape, video.box(0).shape
+    ((360, 480, 3), (4,))
+    >>> len([frame for frame, box in video])
+    20
+    """
+
+    def __init__(self, seed: int, *, length: int = 150, size: tuple[int, int] = (360, 480)) -> None:
+        self.seed = _whole("seed", seed, 0)
+        self.length = _whole("length", length, 1)
+        if not isinstance(size, (tuple, list)) or len(size) != 2:
+            raise TypeError(f"size: got {size!r}, expected (height, width)")
+        self.height, self.width = (_whole("size", side, 16) for side in size)
+        self._scene = Scene((_VIDEO, self.seed), self.length, (self.height, self.width))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
+        return ((self.frame(t), self.box(t)) for t in range(self.length))
+
+    def frame(self, t: int) -> NDArray[np.uint8]:
+        """(height, width, 3) uint8 RGB."""
+        return self._scene.render(self._time(t), (0, 0, self.width, self.height), (self.height, self.width))
+
+    def box(self, t: int) -> NDArray[np.float64]:
+        """(4,) x, y, w, h in pixels: tight around the target's silhouette, whether or not all of it is seen."""
+        return self._scene.box(self._time(t))
+
+    def visible(self, t: int) -> float:
+        """The share of the silhouette that lies in the frame and is not covered, 0 to 1."""
+        return self._scene.visible(self._time(t))
+
+    def window(self, t: int, center: tuple[float, float], size: float, out_size: int) -> NDArray[np.uint8]:
+        """The square of side `size` around `center` (x, y), drawn straight at (out_size, out_size, 3) uint8 RGB.
+
+        What a mean-padded crop of the frame, resized, would show; nothing larger than the result is drawn.
+        """
+        if not size > 0:
+            raise ValueError(f"size: got {size!r}, expected more than 0")
+        side = _whole("out_size", out_size, 1)
+        corner = center[0] - size / 2, center[1] - size / 2
+        return self._scene.render(self._time(t), (*corner, size, size), (side, side))
+
+    def _time(self, t: int) -> int:
+        if not 0 <= t < self.length:
+            raise IndexError(f"t: got {t}, expected 0 to {self.length - 1}")
+        return int(t)
+
+
+@lru_cache(maxsize=2)
+def _scene(seed: int, number: int, attempt: int, length: int) -> Scene:
+    """The scene of some neighbouring pairs; kept, since they are drawn one after another."""
+    rng = np.random.default_rng((_PAIRS, seed, number, attempt, 1))
+    height = int(rng.integers(240, 721))
+    return Scene((_PAIRS, seed, number, attempt), length, (height, int(height * rng.uniform(1.0, 1.8))))
+
+
+class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
+    """Training pairs of synthetic scenes. Item i depends on (seed, i) alone, whatever the number of workers.
+
+    Args:
+        length: number of items.
+        seed: 0 or more; seeds share no scene.
+        exemplar, instance: sides of the template and the search crop, pixels.
+        context_amount: context around the box, as a share of w + h (0.5: the paper).
+        max_gap: largest distance of the two frames.
+        max_shift: largest shift of the target from the search crop's centre, in crop pixels.
+        max_stretch: largest relative change of the search window's size.
+        negatives: share of items whose search crop shows another scene.
+        pairs_per_scene: neighbouring items that share a scene; setting one up takes as long as drawing some pairs.
+
+    Raises:
+        TypeError, ValueError: for arguments that are no such numbers.
+
+    >>> item = SyntheticPairs(1000)[5]
+    >>> item["template"].shape, item["search"].shape, item["box"].shape, bool(item["positive"])
+    (torch.Size([3, 127, 127]), torch.Size([3, 255, 255]), torch.Size([4]), True)
+    """
+
+    def __init__(
+        self,
+        length: int,
+        *,
+        seed: int = 0,
+        exemplar: int = 127,
+        instance: int = 255,
+        context_amount: float = 0.5,
+        max_gap: int = 100,
+        max_shift: float = 32.0,
+        max_stretch: float = 0.08,
+        negatives: float = 0.0,
+        pairs_per_scene: int = 6,
+    ) -> None:
+        self.length, self.seed = _whole("length", length, 0), _whole("seed", seed, 0)
+        self.exemplar, self.instance = _whole("exemplar", exemplar, 1), _whole("instance", instance, 1)
+        self.max_gap = _whole("max_gap", max_gap, 1)
+        self.pairs_per_scene = _whole("pairs_per_scene", pairs_per_scene, 1)
+        for name, value in (("context_amount", context_amount), ("max_shift", max_shift), ("max_stretch", max_stretch)):
+            if not 0 <= value < np.inf:
+                raise ValueError(f"{name}: got {value!r}, expected 0 or more")
+        if not 0 <= negatives <= 1:
+            raise ValueError(f"negatives: got {negatives!r}, expected a share between 0 and 1")
+        self.context_amount, self.max_shift = float(context_amount), float(max_shift)
+        self.max_stretch, self.negatives = float(max_stretch), float(negatives)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """template (3, exemplar, exemplar) and search (3, instance, instance) uint8, box (4,) float32 x, y, w, h of the
+        target in search-crop pixels, positive: whether the search crop shows the template's target."""
+        if not 0 <= index < self.length:
+            raise IndexError(f"index: got {index}, expected 0 to {self.length - 1}")
+        rng = np.random.default_rng((_PAIRS, self.seed, index))
+        number = index // self.pairs_per_scene
+        scene, first, second = self._frames(rng, number)
+        positive = bool(rng.random() >= self.negatives)
+        other, there = (scene, second) if positive else self._frames(rng, number + 1)[::2]
+        windows = draw_windows(
+            rng,
+            scene.box(first),
+            other.box(there),
+            exemplar=self.exemplar,
+            instance=self.instance,
+            context_amount=self.context_amount,
+            max_shift=self.max_shift,
+            max_stretch=self.max_stretch,
+        )
+        return {
+            "template": _crop(scene, first, windows.template_center, windows.template_size, self.exemplar),
+            "search": _crop(other, there, windows.search_center, windows.search_size, self.instance),
+            "box": torch.from_numpy(windows.box.astype(np.float32)),
+            "positive": torch.tensor(positive),
+        }
+
+    def _frames(self, rng: np.random.Generator, number: int) -> tuple[Scene, int, int]:
+        """A scene and two of its frames that show the target; scenes that hide it are passed over."""
+        length = self.max_gap + 20
+        for attempt in range(10 * _TRIES):
+            scene = _scene(self.seed, number, attempt, length)
+            for _ in range(_TRIES):
+                first = int(rng.integers(length))
+                low, high = max(0, first - self.max_gap), min(length, first + self.max_gap + 1)
+                second = int(rng.integers(low, high))
+                if scene.visible(first) >= _TEMPLATE_VISIBLE and scene.visible(second) >= _SEARCH_VISIBLE:
+                    return scene, first, second
+        raise RuntimeError(f"seed {self.seed}: no scene near number {number} shows its target; this is a bug")
+
+
+def _crop(scene: Scene, t: int, center: NDArray[np.float64], size: float, side: int) -> torch.Tensor:
+    corner = center - size / 2
+    image = scene.render(t, (float(corner[0]), float(corner[1]), size, size), (side, side))
+    return torch.from_numpy(image).permute(2, 0, 1)
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: got {value!r}, expected a whole number")
+    if value < least:
+        raise ValueError(f"{name}: got {value}, expected {least} or more")
+    return int(value)

@@ -1,0 +1,63 @@
+"""Where the template and the search crop of a training pair lie: SiamFC's geometry, shifted and stretched at random."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class Windows(NamedTuple):
+    """Square windows in their frames, and the target's box in the search crop.
+
+    template_center, search_center: (2,) x, y in frame pixels. template_size, search_size: sides in frame pixels.
+    box: (4,) x, y, w, h in search-crop pixels.
+    """
+
+    template_center: NDArray[np.float64]
+    template_size: float
+    search_center: NDArray[np.float64]
+    search_size: float
+    box: NDArray[np.float64]
+
+
+def context_side(box: NDArray[np.float64], context_amount: float) -> float:
+    """s_z = sqrt((w + p)(h + p)), p = context_amount * (w + h) (Bertinetto et al. 2016, section 3.4)."""
+    w, h = float(box[2]), float(box[3])
+    pad = context_amount * (w + h)
+    return float(np.sqrt((w + pad) * (h + pad)))
+
+
+def draw_windows(
+    rng: np.random.Generator,
+    template_box: ArrayLike,
+    search_box: ArrayLike,
+    *,
+    exemplar: int,
+    instance: int,
+    context_amount: float,
+    max_shift: float,
+    max_stretch: float,
+) -> Windows:
+    """The template window around its box; the search window moved up to `max_shift` crop pixels and stretched.
+
+    A quarter of the search windows is not moved: the target of a slow video is where it was.
+
+    Args:
+        rng: what draws shift and stretch.
+        template_box, search_box: (4,) x, y, w, h of the target in its two frames.
+        exemplar, instance: sides of the crops in pixels.
+        context_amount: context around the box, as a share of w + h.
+        max_shift: in search-crop pixels, along x and y.
+        max_stretch: largest relative change of the search window's side.
+    """
+    first, second = np.asarray(template_box, dtype=float), np.asarray(search_box, dtype=float)
+    template_size = context_side(first, context_amount) * float(np.exp(rng.normal() * max_stretch / 4))
+    side = context_side(second, context_amount) * instance / exemplar
+    side *= float(np.exp(rng.uniform(-max_stretch, max_stretch)))
+    shift = np.zeros(2) if rng.random() < 0.25 else rng.uniform(-max_shift, max_shift, 2)
+    scale = instance / side
+    center = second[:2] + second[2:] / 2 - shift / scale
+    box = np.concatenate([(second[:2] - center) * scale + instance / 2, second[2:] * scale])
+    return Windows(first[:2] + first[2:] / 2, template_size, center, side, box)

@@ -1,0 +1,80 @@
+"""`siamfast demo`: render a synthetic clip, track it with the default weights, and show what came out."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="siamfast-demo", help="folder to write (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=7, help="seed of the clip (default: %(default)s)")
+    parser.add_argument("--frames", type=int, default=120, help="length of the clip (default: %(default)s)")
+    parser.add_argument("--weights", default=None, help="weights to track with (default: those in the package)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from siamfast import comparison
+    from siamfast.data.synthetic import SyntheticVideo
+    from siamfast.evaluation.metrics import overlap, success_rate
+    from siamfast.tracking.drawing import draw_track
+    from siamfast.tracking.tracker import Tracker
+    from siamfast.tracking.video import VideoWriter
+
+    if arguments.frames < 2:
+        raise ValueError(f"--frames: got {arguments.frames}, expected 2 or more")
+    out = Path(arguments.out)
+    out.mkdir(parents=True, exist_ok=True)
+    clip = SyntheticVideo(arguments.seed, length=arguments.frames)
+    tracker = Tracker(arguments.weights)
+    print(f"tracking {len(clip)} synthetic frames (seed {arguments.seed}) ...")
+    boxes, shown, seconds = [], [], 0.0
+    with VideoWriter(out / "track.mp4", fps=25.0) as writer:
+        for number, (frame, truth) in enumerate(clip):
+            began = time.perf_counter()
+            if number == 0:
+                tracker.init(frame, truth)
+                box, confidence = truth, 1.0
+            else:
+                track = tracker.update(frame)
+                seconds += time.perf_counter() - began
+                box, confidence = np.asarray(track.box), track.confidence
+            boxes.append(box)
+            picture = draw_track(frame, box, confidence, truth=truth)
+            writer.write(picture)
+            shown.append(picture)
+    found = np.stack(boxes)
+    truths = np.stack([clip.box(t) for t in range(len(clip))])
+    overlaps = overlap(found, truths)
+    _contact_sheet(out / "contact-sheet.png", shown)
+    _plot(out / "overlap.png", overlaps)
+    print(f"mean overlap {overlaps[1:].mean():.3f}, success rate at 0.5 {success_rate(overlaps[1:], 0.5):.3f}")
+    print(f"tracker: {(len(clip) - 1) / seconds:.1f} frames/s")
+    rows = [comparison.compare(case, seconds=0.3) for case in comparison.cases()]
+    print(comparison.table(rows))
+    print(f"written: {out}/track.mp4, {out}/contact-sheet.png, {out}/overlap.png (green: found, white: truth)")
+    return 0
+
+
+def _contact_sheet(path: Path, frames: list[np.ndarray], columns: int = 4, rows: int = 3) -> None:
+    import cv2
+
+    picks = np.linspace(0, len(frames) - 1, columns * rows).round().astype(int)
+    small = [cv2.resize(frames[i], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for i in picks]
+    sheet = np.vstack([np.hstack(small[r * columns : (r + 1) * columns]) for r in range(rows)])
+    if not cv2.imwrite(str(path), sheet[..., ::-1]):
+        raise OSError(f"cannot write {path}")
+
+
+def _plot(path: Path, overlaps: np.ndarray) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(overlaps)
+    axes.set(xlabel="frame", ylabel="overlap with the truth", ylim=(0, 1), title=f"mean {overlaps[1:].mean():.3f}")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,164 @@
+"""Weights on disk: safetensors with their origin in the metadata, the packaged default, and any supported checkpoint."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from siamfast.models.siamfc import ARCHITECTURE, SiamFC
+from siamfast.version import __version__
+
+DEFAULT_NAME = "siamfc_alexnet.safetensors"
+
+
+def default_weights() -> Path:
+    """Path of the weights that come with the package.
+
+    Raises:
+        FileNotFoundError: when this installation has none.
+    """
+    path = Path(str(importlib.resources.files("siamfast.models") / "weights" / DEFAULT_NAME))
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the default weights are not in this installation ({path} is missing): reinstall siamfast, or give weights"
+        )
+    return path
+
+
+def save_weights(
+    model: SiamFC,
+    path: str | os.PathLike[str],
+    *,
+    recipe: str | Mapping[str, Any],
+    figures: Mapping[str, float] | None = None,
+    commit: str | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write `model` as safetensors, atomically: a kill leaves the old file or the new one.
+
+    Convolution weights are stored as `dtype`; BatchNorm statistics, biases, scale and normalisation stay float32
+    (a variance of raw 0..255 input overflows float16). 4.7 MB in float16.
+
+    Args:
+        model: what to write.
+        path: the file, "....safetensors"; its folder must exist.
+        recipe: how the weights came about: a text, or a mapping which is written as JSON.
+        figures: measurements to keep with them, e.g. of the validation.
+        commit: of the source tree; None asks git.
+        dtype: torch.float16, torch.bfloat16 or torch.float32.
+
+    Raises:
+        ValueError: another `dtype`, or weights that are not finite in it.
+        OSError: the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    if dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise ValueError(f"dtype: got {dtype}, expected torch.float16, torch.bfloat16 or torch.float32")
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        kept = tensor.detach().cpu()
+        if kept.dim() == 4 and kept.shape[0] > 1:  # convolution weights; the normalisation is (1, 3, 1, 1)
+            kept = kept.to(dtype)
+        if kept.is_floating_point() and not bool(torch.isfinite(kept).all()):
+            raise ValueError(f"model: {name} has values that are not finite as {kept.dtype}; give a wider dtype")
+        tensors[name] = kept.contiguous()
+    metadata = {
+        "format": "pt",
+        "architecture": ARCHITECTURE,
+        "siamfast": __version__,
+        "commit": _commit() if commit is None else commit,
+        "recipe": recipe if isinstance(recipe, str) else json.dumps(dict(recipe), default=str),
+        "figures": json.dumps(dict(figures or {})),
+    }
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(save(tensors, metadata=metadata))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _commit() -> str:
+    """The commit this file is of, "-dirty" when the package has changes; "unknown" outside a checkout."""
+
+    def git(*words: str) -> str:
+        ran = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+        if ran.returncode:
+            raise OSError(ran.stderr)
+        return ran.stdout.strip()
+
+    try:
+        # An installed copy may lie within somebody else's checkout: only ours tracks this file.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", "..") else "")
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The metadata of a safetensors file of ours: architecture, recipe, figures, commit, siamfast.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; not a safetensors file.
+    """
+    return _read_safetensors(Path(path))[1]
+
+
+def load_weights(model: SiamFC, path: str | os.PathLike[str] | None = None) -> dict[str, str]:
+    """Load weights into `model`, in place; returns what the file says about their origin.
+
+    Args:
+        model: receives them on its own device and in its own dtype.
+        path: safetensors of ours, a training checkpoint of ours, or a checkpoint of siamfc-pytorch or StrangerZhang
+            (recognised by its keys, see siamfast.compat.checkpoints); None for the packaged default.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a weights file, or weights of another architecture: what is missing, unexpected or of another
+            shape is listed.
+    """
+    from siamfast.compat.checkpoints import convert_state, is_torch_file, read_torch_file
+
+    path = default_weights() if path is None else Path(path)
+    if is_torch_file(path):
+        state, metadata = read_torch_file(path), {"architecture": ARCHITECTURE, "recipe": f"converted from {path.name}"}
+    else:
+        state, metadata = _read_safetensors(path)
+        architecture = metadata.get("architecture", ARCHITECTURE)
+        if architecture != ARCHITECTURE:
+            raise ValueError(f"weights: {path} holds the architecture {architecture!r}, expected {ARCHITECTURE!r}")
+    model.load_state_dict(convert_state(state, source=str(path)))
+    return metadata
+
+
+def load_model(weights: str | os.PathLike[str] | SiamFC | None = None) -> SiamFC:
+    """A SiamFC in eval mode with `weights`: anything `load_weights` takes, or a SiamFC, which is taken as it is."""
+    if isinstance(weights, SiamFC):
+        return weights.eval()
+    if weights is not None and not isinstance(weights, (str, os.PathLike)):
+        raise TypeError(f"weights: got {type(weights).__name__}, expected a path, a SiamFC or None")
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: leave the random state alone
+        model = SiamFC()
+    load_weights(model, weights)
+    return model.eval()
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise FileNotFoundError(f"weights: {path} is not a file")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"weights: {path} is neither a safetensors nor a PyTorch file ({error})") from error
