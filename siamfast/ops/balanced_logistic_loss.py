@@ -1,10 +1,77 @@
-"""SiamFC's balanced logistic loss, its labels made on the fly."""
+"""SiamFC's balanced logistic loss, its labels made on the fly; and the same joined to the correlation."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
+from siamfast.ops import _backend, _library
+from siamfast.ops.xcorr import Padding, xcorr
 from siamfast.reference import balanced_logistic_loss as reference
+
+_NEUTRAL = ("half", "ignore", "half-weighted")
+_BALANCE = ("sample", "batch")
+_METRIC = ("l1", "l2")
+_REDUCTION = ("mean", "sum", "none")
+
+
+def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: bool = False) -> bool:
+    """Whether `backend` serves the loss on this device and dtype."""
+    return _backend.can_run(_backend.plain_reason, backend, device_type, dtype, raise_error)
+
+
+# ---------------------------------------------------------------------------------------------------- public functions
+def logistic_labels(
+    size: int | tuple[int, int],
+    *,
+    stride: float = 8,
+    r_pos: float = 16,
+    r_neg: float = 0,
+    metric: str = "l1",
+    neutral: str = "half",
+    centers: torch.Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str | None = None,
+) -> torch.Tensor:
+    """SiamFC's label map: 1 near the target, 0 far from it (Bertinetto et al. 2016, eq. 4).
+
+    Args:
+        size: side of the square response map in cells, or (H, W).
+        stride: input pixels a cell.
+        r_pos, r_neg: radii in input pixels: 1 within r_pos, 0 beyond max(r_neg, r_pos).
+        metric: "l1", |dx| + |dy| (the seed), or "l2", Euclidean (the paper).
+        neutral: the label between the radii: "half" and "half-weighted" 0.5, "ignore" -1.
+        centers: (N, 2) x, y of the target in cells for a map each; None: the middle of the map.
+        dtype, device: of the result.
+
+    Returns:
+        (H, W), or (N, H, W) with `centers`.
+
+    Raises:
+        TypeError, ValueError: for what does not fit, naming the argument.
+
+    >>> logistic_labels(5, stride=8, r_pos=8).int().tolist()[2]
+    [0, 1, 1, 1, 0]
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise ValueError(f"size: got {size!r}, expected 1 or more")
+    _check_options(stride, r_pos, r_neg, metric, neutral)
+    if centers is not None:
+        _check_centers(centers, None)
+        device = centers.device if device is None else device
+    return reference.logistic_labels(
+        (height, width),
+        stride=stride,
+        r_pos=r_pos,
+        r_neg=r_neg,
+        metric=metric,
+        neutral=neutral,
+        centers=centers,
+        dtype=dtype,
+        device=device,
+    )
 
 
 def balanced_logistic_loss(
@@ -21,18 +88,238 @@ def balanced_logistic_loss(
     reduction: str = "mean",
     centers: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    scores = scores.float().flatten(0, -3)
+    """The logistic loss of a response map in which positives and negatives weigh the same.
+
+    ``loss[n] = sum_cells w * (max(s, 0) - s*y + log(1 + exp(-|s|)))`` (Bertinetto et al. 2016, eq. 2 and 3), stable for
+    any finite score. Value and score gradient are computed together; backward only scales.
+
+    Args:
+        scores: (N, 1, H, W) or (N, H, W) logits; under autocast, as always, the loss is computed in float32 (float64
+            for float64).
+        labels: (H, W) or the scores' shape: 1 positive, 0 negative, -1 ignored, between 0 and 1 neutral. None: made on
+            the fly by `logistic_labels` with the options below.
+        stride, r_pos, r_neg, metric, centers: as for `logistic_labels`, centers (N, 2). A centre far outside the map
+            makes a pair negative: all its labels are 0.
+        neutral: "half" or "ignore": neutral cells weigh 0. "half-weighted": they weigh 1 with their label (bilylee's
+            SiamFC-TensorFlow, and the seed by accident).
+        balance: "sample": in each sample positives share 1/2, negatives neg_weight/2; where there are no positives the
+            negatives keep their share. "batch": the counts are those of the whole batch and all weights sum to 1
+            (siamfc-pytorch's BalancedLoss).
+        neg_weight: factor of the negatives.
+        reduction: "mean" over samples, "sum" over samples, or "none".
+
+    Returns:
+        a scalar, or (N,) for "none"; float32 (float64 for float64 scores). 0 for N = 0.
+
+    Raises:
+        TypeError, ValueError: for what does not fit, naming the argument.
+
+    >>> import torch, siamfast
+    >>> round(siamfast.balanced_logistic_loss(torch.zeros(8, 1, 17, 17)).item(), 4)
+    0.6931
+    """
+    if not isinstance(scores, torch.Tensor):
+        raise TypeError(f"scores: got {type(scores).__name__}, expected a torch.Tensor")
+    if not scores.is_floating_point():
+        raise TypeError(f"scores: got dtype {scores.dtype}, expected a floating dtype")
+    if scores.dim() not in (3, 4) or (scores.dim() == 4 and scores.shape[1] != 1):
+        raise ValueError(f"scores: got shape {tuple(scores.shape)}, expected (N, 1, H, W) or (N, H, W)")
+    _check_options(stride, r_pos, r_neg, metric, neutral)
+    for name, value, choices in (("balance", balance, _BALANCE), ("reduction", reduction, _REDUCTION)):
+        if value not in choices:
+            raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
+    if not 0 <= neg_weight < float("inf"):
+        raise ValueError(f"neg_weight: got {neg_weight!r}, expected 0 or more")
+    maps = scores.squeeze(1) if scores.dim() == 4 else scores
+    maps = maps if maps.dtype == torch.float64 else maps.float()
+    labels = _labels(maps, scores, labels, stride, r_pos, r_neg, metric, neutral, centers)
+    args = (maps, labels, neutral, balance, float(neg_weight))
+    if _backend.forced() == "reference":
+        losses = reference.balanced_logistic_loss(
+            maps, labels.expand_as(maps), neutral=neutral, balance=balance, neg_weight=float(neg_weight)
+        )
+    elif torch.is_grad_enabled() and maps.requires_grad:
+        losses = _Loss.apply(*args)
+    else:
+        losses = _forward(*args)[0]
+    if reduction == "none":
+        return losses
+    return losses.sum() if reduction == "sum" else losses.sum() / max(scores.shape[0], 1)
+
+
+def xcorr_balanced_loss(
+    z: torch.Tensor,
+    x: torch.Tensor,
+    *,
+    scale: float | torch.Tensor = 1.0,
+    bias: float | torch.Tensor | None = None,
+    padding: Padding = 0,
+    labels: torch.Tensor | None = None,
+    stride: float = 8,
+    r_pos: float = 16,
+    r_neg: float = 0,
+    metric: str = "l1",
+    neutral: str = "half",
+    balance: str = "sample",
+    neg_weight: float = 1.0,
+    reduction: str = "mean",
+    centers: torch.Tensor | None = None,
+    return_scores: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """`balanced_logistic_loss(xcorr(z, x, ...), ...)` of one template kernel: SiamFC's head and loss in one call.
+
+    Args:
+        z, x, scale, bias, padding: as for `xcorr`, with one kernel a template.
+        labels ... centers: as for `balanced_logistic_loss`.
+        return_scores: also return the response (N, 1, Ho, Wo), without a gradient.
+
+    Returns:
+        the loss, or (loss, scores).
+
+    Raises:
+        TypeError, ValueError: for what does not fit, naming the argument.
+
+    >>> import torch, siamfast
+    >>> z, x = torch.randn(2, 256, 6, 6), torch.randn(2, 256, 22, 22)
+    >>> siamfast.xcorr_balanced_loss(z, x, scale=1e-3).dim()
+    0
+    """
+    if isinstance(z, torch.Tensor) and isinstance(x, torch.Tensor) and z.dim() == x.dim() == 4:
+        if z.shape[1] != x.shape[1]:
+            raise ValueError(f"z: got {z.shape[1]} channels, expected x's {x.shape[1]}: one kernel a template")
+    scores = xcorr(z, x, scale=scale, bias=bias, padding=padding)
+    loss = balanced_logistic_loss(
+        scores,
+        labels,
+        stride=stride,
+        r_pos=r_pos,
+        r_neg=r_neg,
+        metric=metric,
+        neutral=neutral,
+        balance=balance,
+        neg_weight=neg_weight,
+        reduction=reduction,
+        centers=centers,
+    )
+    return (loss, scores.detach()) if return_scores else loss
+
+
+# -------------------------------------------------------------------------------------------------------------- checks
+def _check_options(stride: float, r_pos: float, r_neg: float, metric: str, neutral: str) -> None:
+    for name, value, choices in (("metric", metric, _METRIC), ("neutral", neutral, _NEUTRAL)):
+        if value not in choices:
+            raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
+    if not 0 < stride < float("inf"):
+        raise ValueError(f"stride: got {stride!r}, expected more than 0")
+    for name, radius in (("r_pos", r_pos), ("r_neg", r_neg)):
+        if not 0 <= radius < float("inf"):
+            raise ValueError(f"{name}: got {radius!r}, expected 0 or more")
+
+
+def _check_centers(centers: torch.Tensor, count: int | None) -> None:
+    if not isinstance(centers, torch.Tensor) or not centers.is_floating_point():
+        raise TypeError(f"centers: got {type(centers).__name__}, expected a floating torch.Tensor")
+    if centers.dim() != 2 or centers.shape[1] != 2 or (count is not None and centers.shape[0] != count):
+        raise ValueError(f"centers: got shape {tuple(centers.shape)}, expected ({'N' if count is None else count}, 2)")
+
+
+def _labels(
+    maps: torch.Tensor,
+    scores: torch.Tensor,
+    labels: torch.Tensor | None,
+    stride: float,
+    r_pos: float,
+    r_neg: float,
+    metric: str,
+    neutral: str,
+    centers: torch.Tensor | None,
+) -> torch.Tensor:
+    """(H, W) or (N, H, W), the maps' dtype."""
     if labels is None:
-        labels = reference.logistic_labels(
-            (scores.shape[1], scores.shape[2]),
+        if centers is not None:
+            _check_centers(centers, maps.shape[0])
+        return reference.logistic_labels(
+            (maps.shape[1], maps.shape[2]),
             stride=stride,
             r_pos=r_pos,
             r_neg=r_neg,
             metric=metric,
+            neutral=neutral,
             centers=centers,
-            device=scores.device,
+            dtype=maps.dtype,
+            device=maps.device,
         )
-    losses = reference.balanced_logistic_loss(
-        scores, labels.expand_as(scores), neutral=neutral, balance=balance, neg_weight=neg_weight
-    )
-    return losses.mean() if reduction == "mean" else losses
+    if centers is not None:
+        raise ValueError("centers: got both centers and labels, expected one of them")
+    if not isinstance(labels, torch.Tensor):
+        raise TypeError(f"labels: got {type(labels).__name__}, expected a torch.Tensor")
+    if labels.shape not in (scores.shape, maps.shape, maps.shape[1:]):
+        raise ValueError(f"labels: got shape {tuple(labels.shape)}, expected {tuple(scores.shape)} or (H, W)")
+    if labels.device != maps.device:
+        raise ValueError(f"labels: got device {labels.device}, expected the scores' {maps.device}")
+    if labels.requires_grad:
+        raise ValueError("labels: got a tensor that requires a gradient; the loss has none for its labels")
+    return (labels.squeeze(1) if labels.dim() == 4 else labels).to(maps.dtype)
+
+
+# -------------------------------------------------------------------------------------------------------- registration
+def _reference(scores: torch.Tensor, labels: torch.Tensor, neutral: str, balance: str, weight: float) -> torch.Tensor:
+    labels = labels.expand_as(scores)
+    return reference.balanced_logistic_loss(scores, labels, neutral=neutral, balance=balance, neg_weight=weight)
+
+
+def _kernel(
+    scores: torch.Tensor,  # (N, H, W)
+    labels: torch.Tensor,  # (N, H, W) or (H, W)
+    neutral: str,
+    balance: str,
+    neg_weight: float,
+) -> tuple[torch.Tensor, torch.Tensor]:  # (N,) losses, (N, H, W) their derivative by the scores
+    if labels.dim() == 2 and balance == "sample":
+        labels = labels[None]  # one map of weights serves all samples
+    elif labels.dim() == 2:
+        labels = labels.expand_as(scores)
+    weights = reference.cell_weights(labels, neutral=neutral, balance=balance, neg_weight=neg_weight)
+    targets = labels.clamp_min(0)
+    if _backend.pick(_backend.plain_reason, scores.device.type, scores.dtype) == "reference":
+        losses = _reference(scores, labels, neutral, balance, neg_weight)
+    else:
+        cells = (scores.clamp_min(0) - scores * targets).add_(scores.abs().neg_().exp_().log1p_()).mul_(weights)
+        losses = cells.masked_fill_(weights == 0, 0).sum((1, 2))
+    slope = (torch.sigmoid(scores) - targets).mul_(weights).masked_fill_(weights == 0, 0)
+    return losses, slope
+
+
+def _fake(scores: Any, labels: Any, *options: Any) -> tuple[Any, Any]:
+    return scores.new_empty(scores.shape[0]), scores.new_empty(scores.shape)
+
+
+_SCHEMA = "Tensor labels, str neutral, str balance, float neg_weight"
+_forward = _library.register(f"balanced_logistic_loss(Tensor scores, {_SCHEMA}) -> (Tensor, Tensor)", _kernel, _fake)
+_backward = _library.register(
+    f"balanced_logistic_loss_backward(Tensor grad, Tensor slope, Tensor scores, {_SCHEMA}) -> Tensor",
+    lambda grad, slope, scores, *options: slope * grad[:, None, None],
+    lambda grad, slope, scores, *options: torch.empty_like(slope),
+)
+
+
+def _differentiable_backward(grad: torch.Tensor, slope: torch.Tensor, scores: torch.Tensor, *args: Any) -> torch.Tensor:
+    labels, *options = args
+    return _library.reference_gradients(lambda s: _reference(s, labels, *options), (scores,), grad, [True])[0]
+
+
+_library.register_double_backward("balanced_logistic_loss_backward", _differentiable_backward)
+
+
+class _Loss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: torch.Tensor, labels: torch.Tensor, *options: Any) -> torch.Tensor:
+        losses, slope = _forward(scores, labels, *options)
+        ctx.save_for_backward(slope, scores, labels)
+        ctx.options = options
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        slope, scores, labels = ctx.saved_tensors
+        return (_backward(grads[0], slope, scores, labels, *ctx.options), *[None] * (1 + len(ctx.options)))

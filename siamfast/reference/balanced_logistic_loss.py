@@ -13,11 +13,12 @@ def logistic_labels(
     r_pos: float,
     r_neg: float,
     metric: str,
-    centers: torch.Tensor | None = None,  # (N, 2) x, y in cells; None: the middle of the map
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str | None = None,
+    neutral: str,
+    centers: torch.Tensor | None,  # (N, 2) x, y in cells; None: the middle of the map
+    dtype: torch.dtype,
+    device: torch.device | str | None,
 ) -> torch.Tensor:  # (H, W), or (N, H, W) with centers
-    """1 within r_pos input pixels of the centre, 0 beyond max(r_neg, r_pos), 0.5 between them."""
+    """1 within r_pos input pixels of the centre, 0 beyond max(r_neg, r_pos), between them 0.5, or -1 for "ignore"."""
     height, width = size
     y = torch.arange(height, dtype=dtype, device=device)[:, None]
     x = torch.arange(width, dtype=dtype, device=device)
@@ -27,25 +28,41 @@ def logistic_labels(
         centers = centers.to(dtype)
         dy, dx = y - centers[:, 1, None, None], x - centers[:, 0, None, None]
     distance = stride * (dx.abs() + dy.abs() if metric == "l1" else (dx * dx + dy * dy).sqrt())
-    neutral = torch.where(distance <= max(r_neg, r_pos), 0.5, 0.0)
-    return torch.where(distance <= r_pos, 1.0, neutral).to(dtype)
+    between = torch.full_like(distance, -1.0 if neutral == "ignore" else 0.5)
+    labels = torch.where(distance <= max(r_neg, r_pos), between, torch.zeros_like(distance))
+    return torch.where(distance <= r_pos, torch.ones_like(distance), labels)
+
+
+def cell_weights(labels: torch.Tensor, *, neutral: str, balance: str, neg_weight: float) -> torch.Tensor:
+    """labels: (N, H, W), 1 positive, 0 negative, -1 ignored, between 0 and 1 neutral -> the weight of each cell.
+
+    "sample": in each sample the positives share 1/2 and the negatives share neg_weight/2.
+    "batch" (siamfc-pytorch): the positives of the whole batch share 1, its negatives neg_weight, and all is divided by
+    its sum; times N, so that the mean over samples is their sum.
+    """
+    positive, negative = (labels == 1).to(labels.dtype), (labels == 0).to(labels.dtype)
+    cells = (0, 1, 2) if balance == "batch" else (1, 2)
+    positives, negatives = positive.sum(cells, keepdim=True), negative.sum(cells, keepdim=True)
+    weights = positive / positives.clamp_min(1) + neg_weight * negative / negatives.clamp_min(1)
+    if balance == "batch":
+        total = (positives > 0).to(labels.dtype) + neg_weight * (negatives > 0).to(labels.dtype)
+        weights = labels.shape[0] * weights / torch.where(total > 0, total, torch.ones_like(total))
+    else:
+        weights = weights / 2
+    if neutral == "half-weighted":
+        weights = weights + ((labels > 0) & (labels < 1)).to(labels.dtype)
+    return weights
 
 
 def balanced_logistic_loss(
     scores: torch.Tensor,  # (N, H, W)
-    labels: torch.Tensor,  # (N, H, W), 1 positive, 0 negative, between them soft or neutral
+    labels: torch.Tensor,  # (N, H, W), as for `cell_weights`
     *,
     neutral: str,
     balance: str,
     neg_weight: float,
 ) -> torch.Tensor:  # (N,) the loss of each sample
-    """sum over cells of weight * BCE-with-logits(score, label); positives share 1/2, negatives share 1/2."""
-    positive, negative = (labels == 1).to(scores.dtype), (labels == 0).to(scores.dtype)
-    cells = (0, 1, 2) if balance == "batch" else (1, 2)
-    share = scores.shape[0] if balance == "batch" else 1
-    weights = 0.5 * share * positive / positive.sum(cells, keepdim=True).clamp_min(1)
-    weights = weights + 0.5 * share * neg_weight * negative / negative.sum(cells, keepdim=True).clamp_min(1)
-    if neutral == "one":
-        weights = weights + (1 - positive - negative)
-    losses = F.binary_cross_entropy_with_logits(scores, labels, reduction="none")
-    return torch.where(weights > 0, weights * losses, 0.0).sum((1, 2))
+    """sum over cells of weight * BCE-with-logits(score, label)."""
+    weights = cell_weights(labels, neutral=neutral, balance=balance, neg_weight=neg_weight)
+    losses = F.binary_cross_entropy_with_logits(scores, labels.clamp_min(0), reduction="none")
+    return torch.where(weights != 0, weights * losses, torch.zeros_like(losses)).sum((1, 2))

@@ -1,0 +1,250 @@
+// The row loops, included once for each instruction set inside its own namespace; the compiler vectorises them.
+// Nothing of the standard library is called here: a template instantiated under AVX flags could be the copy that the
+// linker keeps for every CPU.
+
+static inline float from_bits(std::uint32_t bits) {
+    float value;
+    __builtin_memcpy(&value, &bits, 4);
+    return value;
+}
+
+static inline std::uint32_t to_bits(float value) {
+    std::uint32_t bits;
+    __builtin_memcpy(&bits, &value, 4);
+    return bits;
+}
+
+static inline float half_to_float(std::uint16_t half) {
+    const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
+    const std::uint32_t rest = half & 0x7fffu;
+    if (rest >= 0x7c00u) return from_bits(sign | 0x7f800000u | ((rest & 0x3ffu) << 13));  // inf, nan
+    // Shifted into place the exponent is 112 too small; the product also puts subnormals right.
+    return from_bits(sign | to_bits(from_bits(rest << 13) * from_bits(0x77800000u)));  // 2^112
+}
+
+static inline std::uint16_t float_to_half(float value) {
+    const std::uint32_t bits = to_bits(value), sign = (bits >> 16) & 0x8000u;
+    const std::uint32_t size = bits & 0x7fffffffu;
+    if (size > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);           // nan
+    if (size >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);          // rounds to infinity
+    if (size < 0x38800000u) {                                                            // subnormal: steps of 2^-24
+        const float aligned = from_bits(size) + 0.5f;                                    // the addition rounds to even
+        return static_cast<std::uint16_t>(sign | (to_bits(aligned) - 0x3f000000u));
+    }
+    const std::uint32_t rounded = size + 0xfffu + ((size >> 13) & 1u);
+    return static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
+}
+
+static inline std::uint16_t float_to_bfloat(float value) {
+    const std::uint32_t bits = to_bits(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
+    return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+struct U8 {
+    using type = std::uint8_t;
+    static inline float read(type v) { return static_cast<float>(v); }
+    static inline type write(float v) {
+        v = v > 0.0f ? v : 0.0f;  // also takes nan to 0
+        v = v < 255.0f ? v : 255.0f;
+        return static_cast<type>(static_cast<int>(v + 0.5f));
+    }
+};
+struct F32 {
+    using type = float;
+    static inline float read(type v) { return v; }
+    static inline type write(float v) { return v; }
+};
+struct Bf16 {
+    using type = std::uint16_t;
+    static inline float read(type v) { return from_bits(static_cast<std::uint32_t>(v) << 16); }
+    static inline type write(float v) { return float_to_bfloat(v); }
+};
+struct F16 {
+    using type = std::uint16_t;
+    static inline float read(type v) { return half_to_float(v); }
+    static inline type write(float v) { return float_to_half(v); }
+};
+
+template <class T>
+static inline typename T::type fetch(const char *from) {
+    typename T::type value;
+    __builtin_memcpy(&value, from, sizeof(value));
+    return value;
+}
+
+template <class T>
+static inline void put(char *to, typename T::type value) {
+    __builtin_memcpy(to, &value, sizeof(value));
+}
+
+// Steps known at compile time (0: known at run time only) let the common layouts vectorise.
+template <class T, int STEP_X, int STEP_C, int CHANNELS>
+static void load_steps(const char *source, std::ptrdiff_t sx, std::ptrdiff_t sc, int count, int channels, float *out) {
+    constexpr int size = sizeof(typename T::type);
+    const std::ptrdiff_t step_x = STEP_X ? STEP_X * size : sx, step_c = STEP_C ? STEP_C * size : sc;
+    const int planes = CHANNELS ? CHANNELS : channels;
+    for (int k = 0; k < count; ++k)
+        for (int c = 0; c < planes; ++c)
+            out[k * planes + c] = T::read(fetch<T>(source + k * step_x + c * step_c));
+}
+
+template <class T>
+static void load_typed(const char *source, std::ptrdiff_t sx, std::ptrdiff_t sc, int count, int channels, float *out) {
+    constexpr int size = sizeof(typename T::type);
+    if (sx == channels * size && (sc == size || channels == 1))  // interleaved: one run of numbers
+        load_steps<T, 1, 1, 1>(source, sx, sc, count * channels, 1, out);
+    else if (channels == 1 && sx == size)
+        load_steps<T, 1, 1, 1>(source, sx, sc, count, 1, out);
+    else if (channels == 3 && sx == 3 * size && sc == -size)  // BGR seen as RGB
+        load_steps<T, 3, -1, 3>(source, sx, sc, count, 3, out);
+    else if (channels == 3)
+        load_steps<T, 0, 0, 3>(source, sx, sc, count, 3, out);
+    else
+        load_steps<T, 0, 0, 0>(source, sx, sc, count, channels, out);
+}
+
+template <class T>
+static void columns_typed(const char *source, std::ptrdiff_t sx, std::ptrdiff_t sc, const int *columns, int count,
+                          int channels, float *out) {
+    for (int k = 0; k < count; ++k)
+        for (int c = 0; c < channels; ++c)
+            out[k * channels + c] = T::read(fetch<T>(source + columns[k] * sx + c * sc));
+}
+
+template <class T>
+static void store_typed(const float *row, int count, int channels, char *target, std::ptrdiff_t sx, std::ptrdiff_t sc) {
+    constexpr int size = sizeof(typename T::type);
+    if ((sx == channels * size && (sc == size || channels == 1)) || (channels == 1 && sx == size)) {
+        for (int k = 0; k < count * channels; ++k) put<T>(target + k * size, T::write(row[k]));
+        return;
+    }
+    for (int c = 0; c < channels; ++c)
+        for (int k = 0; k < count; ++k) put<T>(target + k * sx + c * sc, T::write(row[k * channels + c]));
+}
+
+static void load(Dtype dtype, const char *source, std::ptrdiff_t sx, std::ptrdiff_t sc, int count, int channels,
+                 float *out) {
+    switch (dtype) {
+        case Dtype::u8: return load_typed<U8>(source, sx, sc, count, channels, out);
+        case Dtype::f32: return load_typed<F32>(source, sx, sc, count, channels, out);
+        case Dtype::bf16: return load_typed<Bf16>(source, sx, sc, count, channels, out);
+        case Dtype::f16: return load_typed<F16>(source, sx, sc, count, channels, out);
+    }
+}
+
+static void load_columns(Dtype dtype, const char *source, std::ptrdiff_t sx, std::ptrdiff_t sc, const int *columns,
+                         int count, int channels, float *out) {
+    switch (dtype) {
+        case Dtype::u8: return columns_typed<U8>(source, sx, sc, columns, count, channels, out);
+        case Dtype::f32: return columns_typed<F32>(source, sx, sc, columns, count, channels, out);
+        case Dtype::bf16: return columns_typed<Bf16>(source, sx, sc, columns, count, channels, out);
+        case Dtype::f16: return columns_typed<F16>(source, sx, sc, columns, count, channels, out);
+    }
+}
+
+static void store(Dtype dtype, const float *row, int count, int channels, char *target, std::ptrdiff_t sx,
+                  std::ptrdiff_t sc) {
+    switch (dtype) {
+        case Dtype::u8: return store_typed<U8>(row, count, channels, target, sx, sc);
+        case Dtype::f32: return store_typed<F32>(row, count, channels, target, sx, sc);
+        case Dtype::bf16: return store_typed<Bf16>(row, count, channels, target, sx, sc);
+        case Dtype::f16: return store_typed<F16>(row, count, channels, target, sx, sc);
+    }
+}
+
+static void blend(const float *__restrict a, const float *__restrict b, float weight, int count,
+                  float *__restrict out) {
+    for (int k = 0; k < count; ++k) out[k] = a[k] + (b[k] - a[k]) * weight;
+}
+
+static void accumulate(const float *__restrict row, float weight, int count, float *__restrict out) {
+    for (int k = 0; k < count; ++k) out[k] += weight * row[k];
+}
+
+// Four floats hold a pixel of three or four channels; the fourth of three is overwritten by the next pixel.
+typedef float Pixel __attribute__((vector_size(16)));
+
+static inline Pixel pixel_at(const float *from) {
+    Pixel value;
+    __builtin_memcpy(&value, from, 16);
+    return value;
+}
+
+template <int CHANNELS>
+static void lerp_pixels(const float *row, const int *start, const float *weight, int count, float *out) {
+    for (int i = 0; i < count; ++i) {
+        const float *at = row + start[i] * CHANNELS;
+        const Pixel a = pixel_at(at), b = pixel_at(at + CHANNELS);
+        const Pixel mixed = a + (b - a) * weight[i];
+        __builtin_memcpy(out + i * CHANNELS, &mixed, 16);
+    }
+}
+
+static void lerp_columns(const float *row, const int *start, const float *weight, int count, int channels, float *out) {
+    if (channels == 3) return lerp_pixels<3>(row, start, weight, count, out);
+    if (channels == 4) return lerp_pixels<4>(row, start, weight, count, out);
+    if (channels == 1) {
+        for (int i = 0; i < count; ++i) {
+            const float a = row[start[i]], b = row[start[i] + 1];
+            out[i] = a + (b - a) * weight[i];
+        }
+        return;
+    }
+    for (int i = 0; i < count; ++i)
+        for (int c = 0; c < channels; ++c) {
+            const float a = row[start[i] * channels + c], b = row[(start[i] + 1) * channels + c];
+            out[i * channels + c] = a + (b - a) * weight[i];
+        }
+}
+
+static void filter_columns(const float *row, const int *start, const float *weights, int taps, int count, int channels,
+                           float *out) {
+    for (int i = 0; i < count; ++i)
+        for (int c = 0; c < channels; ++c) {
+            float sum = 0.0f;
+            const float *at = row + start[i] * channels + c;
+            for (int k = 0; k < taps; ++k) sum += weights[i * taps + k] * at[k * channels];
+            out[i * channels + c] = sum;
+        }
+}
+
+// 32 bytes widened to 16 bits: 3 of them are whole pixels of 1, 2, 3 or 4 channels.
+typedef std::uint8_t Bytes __attribute__((vector_size(32)));
+typedef std::uint16_t Words __attribute__((vector_size(64)));
+
+static inline void add_words(const std::uint8_t *from, Words &sum) {
+    Bytes bytes;
+    __builtin_memcpy(&bytes, from, 32);
+    sum += __builtin_convertvector(bytes, Words);
+}
+
+static void add_bytes(const std::uint8_t *source, std::ptrdiff_t sx, std::ptrdiff_t sc, int count, int channels,
+                      std::uint64_t *sums) {
+    constexpr int lanes = 96;
+    int done = 0;
+    if (sx == channels && (sc == 1 || channels == 1) && channels <= 4) {
+        const int blocks = count * channels / lanes;
+        for (int first = 0; first < blocks; first += 256) {  // 256 bytes of 255 fit 16 bits
+            const int last = first + 256 < blocks ? first + 256 : blocks;
+            Words low = {}, middle = {}, high = {};
+            for (int block = first; block < last; ++block) {
+                const std::uint8_t *from = source + block * lanes;
+                add_words(from, low);
+                add_words(from + 32, middle);
+                add_words(from + 64, high);
+            }
+            for (int lane = 0; lane < 32; ++lane) {
+                sums[lane % channels] += low[lane];
+                sums[(lane + 32) % channels] += middle[lane];
+                sums[(lane + 64) % channels] += high[lane];
+            }
+        }
+        done = blocks * lanes / channels;
+    }
+    for (int k = done; k < count; ++k)
+        for (int c = 0; c < channels; ++c) sums[c] += source[k * sx + c * sc];
+}
+
+static const RowKernels kernels = {SIAMFAST_ISA_NAME, load,       load_columns, blend, lerp_columns,
+                                   filter_columns,    accumulate, store,        add_bytes};

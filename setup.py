@@ -1,0 +1,46 @@
+"""Builds siamfast._C, and maps kernels/ to siamfast.kernels. Everything else is in pyproject.toml."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+import pybind11
+from pybind11.setup_helpers import Pybind11Extension, build_ext
+from setuptools import find_packages, setup
+
+# Warnings are ours to mend; those of pybind11's and Python's headers are not.
+SYSTEM = [flag for path in (pybind11.get_include(), sysconfig.get_paths()["include"]) for flag in ("-isystem", path)]
+STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Wsign-conversion", "-Werror", *SYSTEM]
+FLAGS = ["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]
+
+
+class BuildOrSayWhy(build_ext):
+    """Without a working C++ compiler the package still installs, with its PyTorch paths, and says so in one line."""
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except Exception as error:
+            if os.environ.get("SIAMFAST_WERROR") == "1":
+                raise
+            print(f"siamfast: siamfast._C was not built ({error}); the PyTorch paths serve instead", file=sys.stderr)
+
+
+extension = Pybind11Extension(
+    "siamfast._C",
+    sorted(str(path) for path in Path("csrc").glob("*.cpp")),
+    depends=sorted(str(path) for pattern in ("*.h", "*.inl") for path in Path("csrc").glob(pattern)),
+    cxx_std=17,
+    extra_compile_args=FLAGS + (STRICT if os.environ.get("SIAMFAST_WERROR") == "1" else []),
+    extra_link_args=["-pthread"],
+)
+
+setup(
+    packages=[*find_packages(include=["siamfast*"]), "siamfast.kernels"],
+    package_dir={"siamfast.kernels": "kernels"},
+    ext_modules=[extension],
+    cmdclass={"build_ext": BuildOrSayWhy},
+)

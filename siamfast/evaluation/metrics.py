@@ -1,0 +1,150 @@
+"""Overlap, success and precision of tracked boxes against ground truth.
+
+Frames whose ground truth is absent (any nan) say nothing about a tracker and are left out of every figure.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+SUCCESS_THRESHOLDS = np.linspace(0.0, 1.0, 21)
+PRECISION_THRESHOLDS = np.arange(51.0)
+
+
+def _boxes(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected numbers of shape (T, 4), got {type(values).__name__} ({error})") from error
+    if array.ndim == 1 and array.size == 0:
+        array = array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"{name}: got shape {array.shape}, expected (T, 4) with x, y, w, h")
+    return array
+
+
+def _pair(boxes: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    found, true = _boxes(boxes, "boxes"), _boxes(truth, "truth")
+    if len(found) != len(true):
+        raise ValueError(f"boxes: got {len(found)} rows, expected {len(true)} as in truth")
+    return found, true
+
+
+def overlap(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
+    """Intersection over union, frame by frame.
+
+    Args:
+        boxes, truth: (T, 4) x, y, w, h in pixels; same T.
+
+    Returns:
+        (T,) in 0..1; nan where the truth is absent (any nan in its row). A box that is nan or has no area overlaps
+        nothing: 0.
+
+    Raises:
+        TypeError, ValueError: not numbers, or shapes that do not fit.
+
+    >>> overlap([[0, 0, 10, 10], [0, 0, 10, 10]], [[5, 0, 10, 10], [20, 0, 5, 5]]).round(3)
+    array([0.333, 0.   ])
+    """
+    found, true = _pair(boxes, truth)
+    absent = np.isnan(true).any(axis=1)
+    lost = ~np.isfinite(found).all(axis=1) | (found[:, 2:] <= 0).any(axis=1)
+    a, b = np.where(lost[:, None], 0.0, found), np.where(absent[:, None], 0.0, true)
+    low = np.maximum(a[:, :2], b[:, :2])
+    high = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
+    shared = np.clip(high - low, 0.0, None).prod(axis=1)
+    union = a[:, 2:].prod(axis=1) + b[:, 2:].prod(axis=1) - shared
+    iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    iou[lost] = 0.0
+    iou[absent] = np.nan
+    return iou
+
+
+def center_error(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
+    """Distance of the centres in pixels: (T,); nan where the truth is absent, inf where the box is not finite.
+
+    >>> center_error([[0, 0, 10, 10]], [[3, 4, 10, 10]])
+    array([5.])
+    """
+    found, true = _pair(boxes, truth)
+    with np.errstate(invalid="ignore"):
+        apart = found[:, :2] + found[:, 2:] / 2 - true[:, :2] - true[:, 2:] / 2
+        distance = np.hypot(apart[:, 0], apart[:, 1])
+    distance[~np.isfinite(found).all(axis=1)] = np.inf
+    distance[np.isnan(true).any(axis=1)] = np.nan
+    return distance
+
+
+class Scores(NamedTuple):
+    """The figures of one run on one sequence (or on frames of several, put together).
+
+    ao: average overlap (GOT-10k's AO). sr50, sr75: share of frames with overlap above 0.5, 0.75 (GOT-10k's SR).
+    auc: area under the success curve (OTB). precision20: share of frames with the centre within 20 px (OTB).
+    frames: how many frames count.
+    """
+
+    ao: float
+    sr50: float
+    sr75: float
+    auc: float
+    precision20: float
+    frames: int
+
+
+def success_curve(overlaps: ArrayLike, thresholds: ArrayLike = SUCCESS_THRESHOLDS) -> NDArray[np.float64]:
+    """Share of frames with an overlap above each threshold (strictly, as OTB and GOT-10k do); nan frames left out.
+
+    Source: Wu, Lim, Yang 2013, "Online Object Tracking: A Benchmark".
+
+    >>> success_curve([0.2, 0.6, float("nan")], [0.0, 0.5, 1.0])
+    array([1. , 0.5, 0. ])
+    """
+    values = np.asarray(overlaps, dtype=np.float64).ravel()
+    values = values[~np.isnan(values)]
+    if values.size == 0:
+        return np.full(np.shape(thresholds), np.nan)
+    return (values[None, :] > np.asarray(thresholds, dtype=np.float64)[:, None]).mean(axis=1)
+
+
+def precision_curve(errors: ArrayLike, thresholds: ArrayLike = PRECISION_THRESHOLDS) -> NDArray[np.float64]:
+    """Share of frames with a centre error of at most each threshold in pixels; nan frames left out.
+
+    >>> precision_curve([3.0, 30.0], [5.0, 50.0])
+    array([0.5, 1. ])
+    """
+    values = np.asarray(errors, dtype=np.float64).ravel()
+    values = values[~np.isnan(values)]
+    if values.size == 0:
+        return np.full(np.shape(thresholds), np.nan)
+    return (values[None, :] <= np.asarray(thresholds, dtype=np.float64)[:, None]).mean(axis=1)
+
+
+def score(boxes: ArrayLike, truth: ArrayLike) -> Scores:
+    """All the figures of a run; the first frame counts as every other.
+
+    Args:
+        boxes, truth: (T, 4) x, y, w, h in pixels.
+
+    Raises:
+        ValueError: shapes that do not fit, or no frame with a ground truth.
+
+    >>> score([[0, 0, 10, 10]], [[0, 0, 10, 10]])
+    Scores(ao=1.0, sr50=1.0, sr75=1.0, auc=0.9523809523809523, precision20=1.0, frames=1)
+    """
+    overlaps = overlap(boxes, truth)
+    frames = int((~np.isnan(overlaps)).sum())
+    if frames == 0:
+        raise ValueError("truth: no frame has a ground truth")
+    errors = center_error(boxes, truth)
+    sr50, sr75 = success_curve(overlaps, [0.5, 0.75])
+    return Scores(
+        ao=float(np.nanmean(overlaps)),
+        sr50=float(sr50),
+        sr75=float(sr75),
+        auc=float(success_curve(overlaps).mean()),
+        precision20=float(precision_curve(errors, [20.0])[0]),
+        frames=frames,
+    )

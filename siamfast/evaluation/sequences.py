@@ -1,0 +1,163 @@
+"""Annotated sequences on disk: a folder of frames with a groundtruth.txt of x,y,w,h rows; and running a tracker on one."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_SEPARATOR = re.compile(r"[,;\t ]+")
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Frames and their boxes.
+
+    name: the folder's. frames: paths in order. boxes: (T, 4) float64 x, y, w, h in 0-based pixels; a row of nan where
+    the target is absent.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    boxes: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def first(self, count: int) -> Sequence:
+        """The first `count` frames."""
+        if count < 1:
+            raise ValueError(f"count: got {count}, expected at least 1")
+        return Sequence(self.name, self.frames[:count], self.boxes[:count])
+
+
+def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
+    """Sorts names by their numbers: frame2 before frame10.
+
+    >>> sorted([Path("f10.jpg"), Path("f2.jpg")], key=natural_key)[0].name
+    'f2.jpg'
+    """
+    parts = re.split(r"(\d+)", path.name)
+    return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files directly in `folder`, by the numbers in their names; hidden files are left out."""
+    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    return sorted(found, key=natural_key)
+
+
+def read_boxes(path: str | os.PathLike[str]) -> NDArray[np.float64]:
+    """Rows of x,y,w,h, separated by comma, semicolon, tab or space, any line ends; `nan` for an absent target.
+
+    Returns:
+        (T, 4) float64. A row with a nan becomes nan throughout; empty lines at the end are dropped.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a row that is not four numbers, is infinite or has no area; the line number is named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"ground truth: {path} is not a file")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file ({error})") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = [float(word) for word in _SEPARATOR.split(line.strip())]
+        except ValueError:
+            row = []
+        if len(row) != 4:
+            raise ValueError(f"{path}, line {number}: got {line.strip()!r}, expected four numbers x,y,w,h")
+        if np.isnan(row).any():
+            row = [np.nan] * 4
+        elif not np.isfinite(row).all() or row[2] <= 0 or row[3] <= 0:
+            raise ValueError(f"{path}, line {number}: got {line.strip()!r}, expected finite numbers with w > 0 and h > 0")
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path}: no boxes in it")
+    return np.array(rows, dtype=np.float64)
+
+
+def read_sequence(folder: str | os.PathLike[str]) -> Sequence:
+    """One sequence: `groundtruth.txt` beside the frames, or beside a folder `img` with them.
+
+    Raises:
+        FileNotFoundError: no such folder, or no groundtruth.txt in it.
+        ValueError: no frames; another count of rows than frames; a malformed row.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"sequence: {folder} is not a folder")
+    boxes = read_boxes(folder / "groundtruth.txt")
+    inner = folder / "img"
+    frames = image_files(inner if inner.is_dir() else folder)
+    if not frames:
+        raise ValueError(f"sequence: no images in {inner if inner.is_dir() else folder}")
+    if len(frames) != len(boxes):
+        raise ValueError(f"sequence: {folder} has {len(frames)} frames, but groundtruth.txt has {len(boxes)} rows")
+    return Sequence(folder.resolve().name, tuple(frames), boxes)
+
+
+def read_sequences(root: str | os.PathLike[str]) -> list[Sequence]:
+    """`root` itself when it is a sequence, else every folder in it that has a groundtruth.txt, by name.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no sequence in it, or one that is malformed.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"sequences: {root} is not a folder")
+    if (root / "groundtruth.txt").is_file():
+        return [read_sequence(root)]
+    found = [read_sequence(p) for p in sorted(root.iterdir()) if (p / "groundtruth.txt").is_file()]
+    if not found:
+        raise ValueError(f"sequences: no folder with a groundtruth.txt in {root}")
+    return found
+
+
+class TracksSequences(Protocol):
+    """What `run_tracker` needs: the got10k toolkit's `Tracker.track`, or siamfast.Tracker."""
+
+    def track(self, img_files: Any, box: Any, visualize: bool = False) -> tuple[Any, Any]: ...
+
+
+def run_tracker(
+    tracker_factory: Callable[[], TracksSequences], sequence: Sequence
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Track a sequence from the box of its first frame.
+
+    Args:
+        tracker_factory: makes a fresh tracker.
+        sequence: its first frame must have a box.
+
+    Returns:
+        boxes: (T, 4) x, y, w, h, the first as given; times: (T,) seconds a frame, decoding left out.
+
+    Raises:
+        ValueError: the first frame has no box, or the tracker returned another number of boxes.
+    """
+    if np.isnan(sequence.boxes[0]).any():
+        raise ValueError(f"sequence: {sequence.name} has no box in its first frame")
+    tracker = tracker_factory()
+    begin = time.perf_counter()
+    boxes, times = tracker.track([str(p) for p in sequence.frames], sequence.boxes[0].copy())
+    found = np.asarray(boxes, dtype=np.float64)
+    if found.shape != (len(sequence), 4):
+        raise ValueError(f"tracker: returned boxes of shape {found.shape}, expected ({len(sequence)}, 4)")
+    spent = np.asarray(times, dtype=np.float64)
+    if spent.shape != (len(sequence),):  # a tracker that times itself otherwise: the mean is all that is known
+        spent = np.full(len(sequence), (time.perf_counter() - begin) / len(sequence))
+    return found, spent

@@ -1,0 +1,72 @@
+"""The `torch` backend of crop_and_resize: four gathers, or two matrix products where a filter is asked for."""
+
+from __future__ import annotations
+
+import torch
+
+from siamfast.reference import crop_and_resize as reference
+
+
+def forward(
+    image: torch.Tensor,  # (N, C, H, W)
+    windows: torch.Tensor,  # (M, 4) float64: x, y, width, height; N = 1 or M
+    fill: torch.Tensor,  # (N, C)
+    out_height: int,
+    out_width: int,
+    border: int,
+    rule: int,
+    antialias: bool,
+) -> torch.Tensor:  # (M, C, out_height, out_width)
+    shrinks = bool((windows[:, 2] > out_width).any() or (windows[:, 3] > out_height).any())
+    if antialias and shrinks:
+        return reference.crop_and_resize(image, windows, fill, out_height, out_width, border, rule, True)
+    compute = image.dtype if image.dtype == torch.float64 else torch.float32
+    windows = windows.to(image.device)
+    height, width = image.shape[2:]
+    count = windows.shape[0]
+    ys, wy = _taps(windows[:, 1], windows[:, 3], out_height, rule)  # (M, 2, out_height)
+    xs, wx = _taps(windows[:, 0], windows[:, 2], out_width, rule)
+    ys, in_y = _border(ys, height, border)
+    xs, in_x = _border(xs, width, border)
+    # One image: an index of 0 broadcasts over the windows.
+    number = torch.arange(count, device=image.device).clamp_max(image.shape[0] - 1)[:, None, None]
+    ink = fill.to(compute)[number[:, 0, 0]][:, None, None, :]  # (M, 1, 1, C)
+    out = torch.zeros(count, out_height, out_width, image.shape[1], dtype=compute, device=image.device)
+    for i in range(2):
+        for j in range(2):
+            pixels = image[number, :, ys[:, i, :, None], xs[:, j, None, :]].to(compute)  # (M, out_h, out_w, C)
+            if border == reference.BORDERS["constant"]:
+                inside = (in_y[:, i, :, None] & in_x[:, j, None, :])[..., None]
+                pixels = torch.where(inside, pixels, ink)
+            out = out + pixels * (wy[:, i, :, None] * wx[:, j, None, :]).to(compute)[..., None]
+    out = out.permute(0, 3, 1, 2)
+    return out.clamp(0, 255).add(0.5).floor().to(torch.uint8) if image.dtype == torch.uint8 else out.to(image.dtype)
+
+
+def _taps(corner: torch.Tensor, side: torch.Tensor, count: int, rule: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """corner, side: (M,) -> indices (M, 2, count) int64 and weights (M, 2, count) of the two taps of each cell."""
+    cells = torch.arange(count, dtype=torch.float64, device=corner.device)
+    corner, side = corner[:, None], side[:, None]
+    if rule == reference.RULES["corner-aligned"]:
+        at = corner + cells * ((side - 1) / max(count - 1, 1)) * (count > 1)
+    else:
+        at = corner + (cells + 0.5) * (side / count) - 0.5
+    if rule == reference.RULES["pixel"]:
+        last = corner + side - 1
+        at = torch.minimum(torch.maximum(at, corner), last)
+        left = torch.floor(at)
+        right = torch.minimum(left + 1, last)
+    else:
+        left = torch.floor(at)
+        right = left + 1
+    share = at - left
+    return torch.stack((left, right), 1).long(), torch.stack((1 - share, share), 1)
+
+
+def _border(index: torch.Tensor, size: int, border: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The pixel that stands at each index, and whether the index is inside the image."""
+    inside = (index >= 0) & (index < size)
+    if border == reference.BORDERS["reflect"] and size > 1:
+        phase = torch.remainder(index, 2 * (size - 1))
+        index = torch.minimum(phase, 2 * (size - 1) - phase)
+    return index.clamp(0, size - 1), inside

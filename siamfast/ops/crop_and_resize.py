@@ -1,0 +1,412 @@
+"""Context crops: cut windows out of an image, fill what lies outside it, resize, in one pass and for many boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from siamfast.ops import _backend, _crop_and_resize_torch, _library
+from siamfast.ops._crop_windows import Convention, as_array, convention, make_windows, out_sides, round_mean
+from siamfast.reference import crop_and_resize as reference
+from siamfast.reference.crop_and_resize import BORDERS, RULES
+
+_CODES = {torch.uint8: 0, torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
+
+
+def _reason(name: str, device_type: str, dtype: torch.dtype) -> str | None:
+    if dtype not in (*_CODES, torch.float64):
+        return f"dtype {dtype} is not uint8, float32, bfloat16, float16 or float64"
+    if name == "cpp":
+        if device_type != "cpu":
+            return f"the C++ kernel takes CPU tensors, not {device_type}"
+        if dtype not in _CODES:
+            return f"the C++ kernel has no {dtype}"
+        module, cause = _backend.extension()
+        return None if module is not None else cause
+    if name == "triton":
+        if device_type != "cuda":
+            return f"the Triton kernel takes CUDA tensors, not {device_type}"
+        if dtype not in _CODES:
+            return f"the Triton kernel has no {dtype}"
+        return _backend.triton_missing()
+    return None
+
+
+def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: bool = False) -> bool:
+    """Whether `backend` serves crop_and_resize on this device and dtype (antialias: all but "triton")."""
+    return _backend.can_run(_reason, backend, device_type, dtype, raise_error)
+
+
+# ---------------------------------------------------------------------------------------------------- public function
+def crop_and_resize(
+    image: Any,
+    centers: Any,
+    sizes: Any,
+    out_size: int | tuple[int, int],
+    *,
+    fill: Any = "mean",
+    rounding: str = "pixel",
+    antialias: bool = False,
+    out: Any = None,
+    layout: str | None = None,
+) -> Any:
+    """Cut windows out of an image and resize them; outside the image they show `fill`.
+
+    Nothing of the image's size is copied or padded, and the mean is computed once a call (`mean_color` gives it for
+    several calls). With the default `rounding` the result is that of OpenCV's `resize(INTER_LINEAR)` of the padded,
+    cut-out window within one grey level (SiamFC's crop, Bertinetto et al. 2016, section 3.4).
+
+    Args:
+        image: numpy (H, W, C); torch (C, H, W) or (H, W, C); or a batch of either, window i then being cut from image
+            i. uint8, float32, bfloat16, float16 or (torch and reference backend) float64. Any strides. CUDA tensors stay
+            on the GPU.
+        centers: (2,) or (M, 2): x, y in pixels, pixel centres at whole numbers: a box x, y, w, h has its centre at
+            x + (w - 1) / 2, y + (h - 1) / 2, as trackers compute it.
+        sizes: side of the square windows in pixels, a number or (M,), or (M, 2) widths and heights; up to 1,000,000.
+        out_size: side of the results in pixels, or (height, width).
+        fill: "mean" (of the image, per channel), a colour (a number or one a channel), "replicate" (the edge pixel) or
+            "reflect" (without repeating the edge pixel).
+        rounding: how a window is placed. "pixel": side and corner are rounded, as "siamfc" does (the paper's code,
+            bilylee; the mean truncated to a grey level). "subpixel": the exact window. Or another project's way:
+            "siamfc-pytorch", "pysot", "video_analyst", "pytracking" (edge pixels repeated), "ostrack" (padded with 0).
+        antialias: when shrinking, a triangle filter as wide as the step, as PIL and torch's `antialias=True`.
+        out: what to write into: the result's shape, dtype and kind (numpy or torch), any strides.
+        layout: "chw" or "hwc"; None: numpy is HWC; torch is CHW unless only the last dimension is 1, 3 or 4.
+
+    Returns:
+        (M, C, S, S) for CHW, (M, S, S, C) for HWC; the image's dtype and kind. On floating torch images gradients flow
+        to the image, through its mean too.
+
+    Raises:
+        TypeError, ValueError: for what does not fit, naming the argument; centres that are not finite, sizes not above 0.
+
+    >>> import numpy as np, siamfast
+    >>> frame = np.zeros((720, 1280, 3), np.uint8)
+    >>> siamfast.crop_and_resize(frame, [[640, 360], [5, 5]], [255, 300], 127).shape
+    (2, 127, 127, 3)
+    """
+    chosen = convention(rounding)
+    height, width = out_sides(out_size)
+    windows = make_windows(centers, sizes, chosen)
+    border = _border(fill, chosen)
+    if isinstance(image, np.ndarray):
+        pixels = _numpy_pixels(image, layout)
+        hwc = layout != "chw"
+        if _serves_numpy(pixels):
+            return _crop_numpy(pixels, windows, height, width, fill, border, chosen, antialias, out, hwc, image.ndim == 4)
+        tensor = torch.from_numpy(np.ascontiguousarray(pixels))
+        result = _crop_torch(tensor, windows, height, width, fill, border, chosen, antialias)
+        result = (result.permute(0, 2, 3, 1) if hwc else result).numpy()
+        if out is None:
+            return result
+        _check_out(out, result.shape, result.dtype)
+        np.copyto(out, result)
+        return out
+    if not isinstance(image, torch.Tensor):
+        raise TypeError(f"image: got {type(image).__name__}, expected a numpy array or a torch.Tensor")
+    hwc = _torch_is_hwc(image, layout)
+    pixels = image.permute(*range(image.dim() - 3), -1, -3, -2) if hwc else image
+    pixels = pixels if pixels.dim() == 4 else pixels.unsqueeze(0)
+    result = _crop_torch(pixels, windows, height, width, fill, border, chosen, antialias)
+    result = result.permute(0, 2, 3, 1) if hwc else result
+    if out is None:
+        return result
+    _check_out(out, tuple(result.shape), result.dtype)
+    if result.requires_grad:
+        raise ValueError("out: got a tensor to write into while the image needs a gradient; expected None")
+    return out.copy_(result)
+
+
+def mean_color(image: Any, *, layout: str | None = None) -> NDArray[np.float64]:
+    """(C,) float64: the mean of each channel of an (H, W, C) array or a (C, H, W) tensor, to pass as `fill`.
+
+    >>> import numpy as np, siamfast
+    >>> siamfast.mean_color(np.full((4, 4, 3), 7, np.uint8))
+    array([7., 7., 7.])
+    """
+    if isinstance(image, np.ndarray):
+        pixels = _numpy_pixels(image, layout)
+        if pixels.shape[0] != 1:
+            raise ValueError(f"image: got a batch of {pixels.shape[0]}, expected one image")
+        if _serves_numpy(pixels) and pixels.dtype == np.uint8:
+            return _numpy_mean(pixels)[0]
+        return pixels[0].astype(np.float64).mean((1, 2))
+    if not isinstance(image, torch.Tensor) or image.dim() != 3:
+        raise TypeError(f"image: got {type(image).__name__}, expected one image, a numpy array or a torch.Tensor")
+    axes = (0, 1) if _torch_is_hwc(image, layout) else (1, 2)
+    return image.detach().double().mean(axes).cpu().numpy()
+
+
+# -------------------------------------------------------------------------------------------------------------- checks
+def _border(fill: Any, chosen: Convention) -> int:
+    if not isinstance(fill, str):
+        return BORDERS["constant"]
+    if fill == "mean":
+        return BORDERS[chosen.border]
+    if fill not in ("replicate", "reflect"):
+        raise ValueError(f"fill: got {fill!r}, expected 'mean', 'replicate', 'reflect' or a colour")
+    return BORDERS[fill]
+
+
+def _numpy_pixels(image: NDArray[Any], layout: str | None) -> NDArray[Any]:
+    """A view (N, C, H, W) of the array."""
+    if layout not in (None, "hwc", "chw"):
+        raise ValueError(f"layout: got {layout!r}, expected 'hwc', 'chw' or None")
+    if image.dtype not in (np.uint8, np.float32, np.float16, np.float64):
+        raise TypeError(f"image: got dtype {image.dtype}, expected uint8, float32, float16 or float64")
+    if image.ndim not in (3, 4):
+        raise ValueError(f"image: got shape {image.shape}, expected (H, W, C) or a batch of it")
+    pixels = image if image.ndim == 4 else image[None]
+    pixels = pixels if layout == "chw" else pixels.transpose(0, 3, 1, 2)
+    _check_sides(image.shape, pixels.shape)
+    return pixels
+
+
+def _torch_is_hwc(image: torch.Tensor, layout: str | None) -> bool:
+    if layout not in (None, "hwc", "chw"):
+        raise ValueError(f"layout: got {layout!r}, expected 'hwc', 'chw' or None")
+    if image.dim() not in (3, 4):
+        raise ValueError(f"image: got shape {tuple(image.shape)}, expected (C, H, W), (H, W, C) or a batch of them")
+    if image.dtype not in (*_CODES, torch.float64):
+        raise TypeError(f"image: got dtype {image.dtype}, expected uint8, float32, bfloat16, float16 or float64")
+    colors = (1, 3, 4)
+    hwc = layout == "hwc" if layout else image.shape[-3] not in colors and image.shape[-1] in colors
+    shape = image.shape[-3:]
+    _check_sides(image.shape, (1, shape[2], *shape[:2]) if hwc else (1, *shape))
+    return hwc
+
+
+def _check_sides(given: Any, nchw: Any) -> None:
+    if min(nchw[1:]) < 1:
+        raise ValueError(f"image: got shape {tuple(given)}, expected at least one channel and one pixel")
+
+
+def _check_out(out: Any, shape: Any, dtype: Any) -> None:
+    kind = np.ndarray if isinstance(dtype, np.dtype) else torch.Tensor
+    if not isinstance(out, kind):
+        raise TypeError(f"out: got {type(out).__name__}, expected a {kind.__name__}, as the image")
+    if tuple(out.shape) != tuple(shape) or out.dtype != dtype:
+        raise ValueError(f"out: got {tuple(out.shape)} {out.dtype}, expected {tuple(shape)} {dtype}")
+
+
+def _colors(fill: Any, count: int, channels: int) -> NDArray[np.float64]:
+    """(N, C) float64 of a given colour; zeros for an edge mode, which reads none."""
+    if isinstance(fill, str):
+        return np.zeros((count, channels))
+    color = as_array(fill, "fill")
+    if color.ndim > 1 or color.size not in (1, channels) or not np.isfinite(color).all():
+        raise ValueError(f"fill: got {fill!r}, expected a finite number or one for each of {channels} channels")
+    return np.array(np.broadcast_to(color, (count, channels)))
+
+
+def _check_count(images: int, windows: int) -> None:
+    if images not in (1, windows):
+        raise ValueError(f"centers: got {windows} windows, expected one for each of {images} images")
+
+
+# --------------------------------------------------------------------------------------------------------------- numpy
+def _serves_numpy(pixels: NDArray[Any]) -> bool:
+    """Whether the C++ kernel takes this array as it is: no tensor is made then."""
+    name = _backend.forced()
+    return (name in (None, "cpp")) and pixels.dtype != np.float64 and _reason("cpp", "cpu", torch.uint8) is None
+
+
+def _numpy_mean(pixels: NDArray[Any]) -> NDArray[np.float64]:
+    """(N, C) means of a (N, C, H, W) view."""
+    if pixels.dtype != np.uint8:
+        return pixels.mean((2, 3), dtype=np.float64)
+    module, _ = _backend.extension()
+    assert module is not None
+    channels, height, width = pixels.shape[1:]
+    sc, sy, sx = pixels.strides[1:]
+    sums = [
+        module.channel_sums(_address(image), height, width, channels, sy, sx, sc, torch.get_num_threads())
+        for image in pixels
+    ]
+    return np.asarray(sums, dtype=np.float64) / (height * width)
+
+
+def _address(array: NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _crop_numpy(
+    pixels: NDArray[Any],  # (N, C, H, W) view
+    windows: NDArray[np.float64],
+    height: int,
+    width: int,
+    fill: Any,
+    border: int,
+    chosen: Convention,
+    antialias: bool,
+    out: Any,
+    hwc: bool,
+    batched: bool,
+) -> NDArray[Any]:
+    images, channels = pixels.shape[:2]
+    if batched:
+        _check_count(images, len(windows))
+    shape = (len(windows), height, width, channels) if hwc else (len(windows), channels, height, width)
+    if out is None:
+        out = np.empty(shape, pixels.dtype)
+    else:
+        _check_out(out, shape, pixels.dtype)
+        if not out.flags.writeable:
+            raise ValueError("out: got an array that is not writeable")
+    target = out.transpose(0, 3, 1, 2) if hwc else out
+    if isinstance(fill, str) and fill == "mean" and border == BORDERS["constant"]:
+        colors = round_mean(_means(pixels, chosen), chosen, pixels.dtype == np.uint8)
+    else:
+        colors = _colors(fill, images, channels)
+    code = {"uint8": 0, "float32": 1, "float16": 3}[pixels.dtype.name]
+    for n in range(images):
+        part = slice(n, n + 1) if images > 1 else slice(None)
+        _call_cpp(pixels[n], code, windows[part], target[part], colors[n], border, chosen.rule, antialias)
+    return out
+
+
+def _means(pixels: NDArray[Any], chosen: Convention) -> NDArray[np.float64]:
+    return np.zeros(pixels.shape[:2]) if chosen.mean == "zero" else _numpy_mean(pixels)
+
+
+def _call_cpp(
+    image: NDArray[Any], code: int, windows: Any, target: NDArray[Any], color: Any, border: int, rule: str, filtered: bool
+) -> None:
+    module, _ = _backend.extension()
+    assert module is not None
+    channels, height, width = image.shape
+    sc, sy, sx = image.strides
+    tm, tc, ty, tx = target.strides
+    module.crop_and_resize(
+        _address(image), code, height, width, channels, sy, sx, sc, windows, _address(target), *target.shape[2:],
+        tm, ty, tx, tc, color, border, RULES[rule], filtered, torch.get_num_threads(),
+    )  # fmt: skip
+
+
+# --------------------------------------------------------------------------------------------------------------- torch
+def _crop_torch(
+    pixels: torch.Tensor,  # (N, C, H, W)
+    windows: NDArray[np.float64],
+    height: int,
+    width: int,
+    fill: Any,
+    border: int,
+    chosen: Convention,
+    antialias: bool,
+) -> torch.Tensor:
+    images, channels = pixels.shape[:2]
+    _check_count(images, len(windows))
+    fill_is_mean = isinstance(fill, str) and fill == "mean"
+    if fill_is_mean and border == BORDERS["constant"] and chosen.mean != "zero":
+        exact = pixels.dtype == torch.float64
+        ink = pixels.to(torch.float64 if exact or not pixels.is_floating_point() else torch.float32).mean((2, 3))
+        if pixels.dtype == torch.uint8 and chosen.mean != "exact":
+            ink = ink.trunc() if chosen.mean == "truncate" else ink.round()
+    else:
+        colors = torch.from_numpy(_colors("" if fill_is_mean else fill, images, channels))
+        ink = colors.to(pixels.device)
+    args = (pixels, torch.from_numpy(windows), ink, height, width, border, RULES[chosen.rule], antialias)
+    if _backend.forced() == "reference":
+        return reference.crop_and_resize(*args)
+    if torch.is_grad_enabled() and (pixels.requires_grad or ink.requires_grad):
+        return _CropAndResize.apply(*args)
+    return _crop_forward(*args)
+
+
+def _kernel(image: torch.Tensor, windows: torch.Tensor, fill: torch.Tensor, *options: Any) -> torch.Tensor:
+    chosen = _backend.pick(_reason, image.device.type, image.dtype)
+    antialias = options[-1]
+    if chosen == "triton" and antialias:
+        chosen = "torch"  # a filter's taps are many and few crops need it
+    if chosen == "reference":
+        return reference.crop_and_resize(image, windows, fill, *options)
+    if chosen == "torch":
+        result = _crop_and_resize_torch.forward(image, windows, fill, *options)
+        return result.contiguous(memory_format=_layout(image))
+    if chosen == "triton":
+        from siamfast.kernels.crop_and_resize import launch
+
+        return launch(image, windows, fill, *options[:-1], _layout(image))
+    return _cpp_tensor(image, windows, fill, *options)
+
+
+def _cpp_tensor(
+    image: torch.Tensor, windows: torch.Tensor, fill: torch.Tensor, height: int, width: int, border: int, rule: int,
+    antialias: bool,
+) -> torch.Tensor:  # fmt: skip
+    module, _ = _backend.extension()
+    assert module is not None
+    result = _fake(image, windows, fill, height, width)
+    size, colors, places = image.element_size(), fill.double().numpy(), windows.numpy()
+    _, sc, sy, sx = (step * size for step in image.stride())
+    tm, tc, ty, tx = (step * size for step in result.stride())
+    for n in range(image.shape[0]):
+        part = slice(n, n + 1) if image.shape[0] > 1 else slice(None)
+        module.crop_and_resize(
+            image[n].data_ptr(), _CODES[image.dtype], *image.shape[2:], image.shape[1], sy, sx, sc, places[part],
+            result[part].data_ptr(), height, width, tm, ty, tx, tc, colors[n], border, rule, antialias,
+            torch.get_num_threads(),
+        )  # fmt: skip
+    return result
+
+
+def _layout(image: torch.Tensor) -> torch.memory_format:
+    """Interleaved pixels in, interleaved pixels out."""
+    if image.is_contiguous():
+        return torch.contiguous_format
+    last = torch.channels_last
+    return last if image.is_contiguous(memory_format=last) else torch.contiguous_format
+
+
+def _fake(image: Any, windows: Any, fill: Any, height: Any, width: Any, *options: Any) -> Any:
+    shape = (windows.shape[0], image.shape[1], height, width)
+    return torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=_layout(image))
+
+
+def _reference_backward(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
+    image, windows, fill, *options, needs = args
+    return _library.reference_gradients(
+        lambda image, fill: reference.crop_and_resize(image, windows, fill, *options), (image, fill), grad, needs
+    )
+
+
+def _backward_kernel(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
+    image, windows, fill, *options, needs = args
+    name = _backend.pick(_reason, image.device.type, image.dtype)
+    formula = reference.crop_and_resize if name == "reference" else _crop_and_resize_torch.forward
+    found = _library.reference_gradients(
+        lambda image, fill: formula(image, windows, fill, *options), (image, fill), grad, needs
+    )
+    return tuple(g.contiguous() for g in found)
+
+
+def _backward_fake(grad: Any, image: Any, windows: Any, fill: Any, *options: Any) -> tuple[torch.Tensor, ...]:
+    needs = options[-1]
+    return tuple(t.new_empty(t.shape) if n else grad.new_empty(0) for t, n in zip((image, fill), needs, strict=True))
+
+
+_OPTIONS = "Tensor windows, Tensor fill, int height, int width, int border, int rule, bool antialias"
+_crop_forward = _library.register(f"crop_and_resize(Tensor image, {_OPTIONS}) -> Tensor", _kernel, _fake)
+_crop_backward = _library.register(
+    f"crop_and_resize_backward(Tensor grad, Tensor image, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor)",
+    _backward_kernel,
+    _backward_fake,
+)
+_library.register_double_backward("crop_and_resize_backward", _reference_backward)
+
+
+class _CropAndResize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: torch.Tensor, windows: torch.Tensor, fill: torch.Tensor, *options: Any) -> torch.Tensor:
+        ctx.save_for_backward(image, windows, fill)
+        ctx.options = options
+        return _crop_forward(image, windows, fill, *options)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        needs = [ctx.needs_input_grad[0], ctx.needs_input_grad[2]]
+        image, fill = _crop_backward(grads[0], *ctx.saved_tensors, *ctx.options, needs)
+        return (image if needs[0] else None, None, fill if needs[1] else None, *[None] * len(ctx.options))

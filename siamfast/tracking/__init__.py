@@ -1,0 +1,1 @@
+"""Tracking: the SiamFC tracker, video in and out, drawing, and `siamfast track`."""

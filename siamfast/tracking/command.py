@@ -1,0 +1,153 @@
+"""`siamfast track`: follow one target through a video and write boxes and an annotated video."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from siamfast.tracking.output import TextOutput, VideoOutput
+    from siamfast.tracking.tracker import Tracker
+    from siamfast.tracking.video import Frames
+
+HEADER = "frame,x,y,w,h,confidence"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `siamfast track`."""
+    parser.add_argument("input", metavar="INPUT", help="a video file, a folder or glob of images, or a camera's index")
+    parser.add_argument("--box", metavar="X,Y,W,H", help="the target in the first frame; left out: draw it in a window")
+    parser.add_argument("--out", metavar="VIDEO", help="write the annotated video here (.mp4, .mkv, .mov, .avi)")
+    parser.add_argument("--csv", metavar="FILE", help=f"write the boxes here: {HEADER}; neither: to standard output")
+    parser.add_argument("--weights", metavar="FILE", help="other weights than the packaged ones")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    parser.add_argument("--response", action="store_true", help="show the response map in the video")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Track; 0 when done, 130 when stopped by Ctrl-C (what was tracked until then is kept).
+
+    Raises:
+        ValueError, OSError: bad input, in one line; no output file is left behind.
+    """
+    if arguments.response and not arguments.out:
+        raise ValueError("--response: the response map is shown in the video, so --out is needed")
+    box = None if arguments.box is None else parse_box(arguments.box)
+    _check_outputs(arguments.input, arguments.out, arguments.csv)
+
+    from siamfast.tracking.output import TextOutput, VideoOutput
+    from siamfast.tracking.tracker import Tracker
+    from siamfast.tracking.video import open_frames
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_clean_termination())
+        frames = stack.enter_context(open_frames(arguments.input))
+        video = stack.enter_context(VideoOutput(arguments.out, frames.fps)) if arguments.out else None
+        rows = stack.enter_context(TextOutput(arguments.csv)) if arguments.csv else None
+        tracker = Tracker(arguments.weights, device=arguments.device)
+        return _track(frames, tracker, box, video, rows, arguments.response)
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """ "x,y,w,h" -> four floats.
+
+    Raises:
+        ValueError: anything else. Whether the box lies in the image is the tracker's to say.
+
+    >>> parse_box("10,20,30.5,40")
+    (10.0, 20.0, 30.5, 40.0)
+    """
+    try:
+        x, y, w, h = (float(word) for word in text.split(","))
+    except ValueError:
+        raise ValueError(f"--box: got {text!r}, expected four numbers x,y,w,h") from None
+    return x, y, w, h
+
+
+def _check_outputs(source: str, out: str | None, csv: str | None) -> None:
+    for option, path in (("--out", out), ("--csv", csv)):
+        if path == "":
+            raise ValueError(f"{option}: got an empty name")
+        if path and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+            raise ValueError(f"{option}: {path} is the input")
+    if out and csv and os.path.abspath(out) == os.path.abspath(csv):
+        raise ValueError(f"--csv: {csv} is also --out")
+
+
+@contextlib.contextmanager
+def _clean_termination() -> Iterator[None]:
+    """SIGTERM unwinds as an exit does, so that no temporary file is left; by default it would end the process there."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _track(
+    frames: Frames,
+    tracker: Tracker,
+    box: tuple[float, float, float, float] | None,
+    video: VideoOutput | None,
+    rows: TextOutput | None,
+    with_response: bool,
+) -> int:
+    from tqdm import tqdm
+
+    from siamfast.tracking.drawing import draw_track, select_box
+    from siamfast.tracking.tracker import Track
+
+    done, spent, stopped = 0, 0.0, False
+    write = rows.write if rows is not None else (lambda _: None) if video is not None else print
+    bar = tqdm(total=frames.count, unit="frame", desc="track", file=sys.stderr, dynamic_ncols=True)
+    try:
+        with bar:
+            for index, image in frames:
+                if done == 0:
+                    box = select_box(image) if box is None else box
+                    tracker.init(image, box)
+                    track = Track(box, 1.0)
+                    write(HEADER)
+                else:
+                    begin = time.perf_counter()
+                    track = tracker.update(image)
+                    spent += time.perf_counter() - begin
+                write(f"{index}," + ",".join(f"{v:.2f}" for v in track.box) + f",{track.confidence:.4f}")
+                if video is not None:
+                    video.write(draw_track(image, *track, tracker.response if with_response else None))
+                done += 1
+                bar.update(index + 1 - bar.n)
+                bar.set_postfix_str(f"confidence {track.confidence:.2f}", refresh=False)
+    except KeyboardInterrupt:
+        # What is done is whole: keep it. A Ctrl-C before the first frame leaves nothing.
+        stopped = True
+    if done == 0:
+        if stopped:
+            raise KeyboardInterrupt
+        raise ValueError(f"{frames.name}: no frames in it")
+    for output in (video, rows):
+        if output is not None:
+            output.commit()
+    fps = f"{(done - 1) / spent:.1f} FPS in the tracker" if spent > 0 else "one frame"
+    print(
+        f"{done} frames, {fps} ({tracker.precision}, {tracker.device})"
+        + (f"; {frames.skipped} frames could not be decoded and were skipped" if frames.skipped else "")
+        + ("; stopped early" if stopped else "")
+        + "".join(f"; wrote {output.path}" for output in (video, rows) if output is not None),
+        file=sys.stderr,
+    )
+    return 130 if stopped else 0

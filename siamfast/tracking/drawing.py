@@ -1,0 +1,134 @@
+"""Drawing a track on a frame: box, confidence, response map; and a window to show it, where there is one."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from siamfast.tracking.video import Image
+
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+
+
+def confidence_color(confidence: float) -> tuple[int, int, int]:
+    """RGB from red (0) over yellow (0.5) to green (1).
+
+    >>> confidence_color(0.0), confidence_color(1.0)
+    ((255, 0, 0), (0, 255, 0))
+    """
+    share = min(max(confidence, 0.0), 1.0)
+    return round(255 * min(1.0, 2 - 2 * share)), round(255 * min(1.0, 2 * share)), 0
+
+
+def draw_box(image: Image, box: ArrayLike, color: tuple[int, int, int], label: str = "") -> Image:
+    """Draw a box and its label into `image`, in place; lines are as wide as the image's size asks for.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, contiguous. box: x, y, w, h in pixels, may lie outside. color: RGB.
+        label: written above the box, kept within the image.
+
+    Returns:
+        `image`.
+    """
+    height, width = image.shape[:2]
+    # Far outside there is nothing to see, and OpenCV's coordinates are 16 bits with the shift.
+    limits = np.array([-2.0 * width, -2.0 * height, 3.0 * width, 3.0 * height])
+    x, y, w, h = np.asarray(box, dtype=np.float64).tolist()
+    low_x, low_y = np.clip([x, y], limits[:2], limits[2:]).round().astype(int).tolist()
+    high_x, high_y = np.clip([x + w - 1, y + h - 1], limits[:2], limits[2:]).round().astype(int).tolist()
+    line = max(1, round(min(height, width) / 240))
+    cv2.rectangle(image, (low_x, low_y), (high_x, high_y), BLACK, line + 2)
+    cv2.rectangle(image, (low_x, low_y), (high_x, high_y), color, line)
+    if label:
+        font, size = cv2.FONT_HERSHEY_SIMPLEX, max(0.35, min(height, width) / 900)
+        (text_w, text_h), base = cv2.getTextSize(label, font, size, line)
+        left = min(max(low_x, 0), max(width - text_w, 0))
+        bottom = min(max(low_y - base - line, text_h + line), height - base)
+        cv2.putText(image, label, (left, bottom), font, size, BLACK, line + 2, cv2.LINE_AA)
+        cv2.putText(image, label, (left, bottom), font, size, color, line, cv2.LINE_AA)
+    return image
+
+
+def draw_response(image: Image, response: NDArray[np.float32]) -> Image:
+    """Draw the response map as a heat map (lowest blue, highest red) into the lower right corner, in place.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, contiguous. response: (h, w).
+    """
+    height, width = image.shape[:2]
+    side = min(height, width) // 3
+    if side < 8:
+        return image
+    span = float(np.ptp(response))
+    gray = ((response - response.min()) * (255.0 / span if span > 0 else 0.0)).astype(np.uint8)
+    # A map of 17 cells is smooth when it comes upsampled; shrinking by area keeps its peak.
+    small = cv2.resize(gray, (side, side), interpolation=cv2.INTER_AREA if gray.shape[0] > side else cv2.INTER_LINEAR)
+    heat = cv2.cvtColor(cv2.applyColorMap(small, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    image[height - side :, width - side :] = heat
+    cv2.rectangle(image, (width - side, height - side), (width - 1, height - 1), WHITE, 1)
+    return image
+
+
+def draw_track(
+    image: Image, box: ArrayLike, confidence: float, response: NDArray[np.float32] | None = None
+) -> Image:
+    """A copy of `image` with the box, the confidence and, when given, the response map.
+
+    >>> import numpy as np
+    >>> draw_track(np.zeros((120, 160, 3), np.uint8), (20, 30, 40, 40), 0.9).shape
+    (120, 160, 3)
+    """
+    drawn = np.ascontiguousarray(image).copy()
+    if response is not None:
+        draw_response(drawn, response)
+    return draw_box(drawn, box, confidence_color(confidence), f"{confidence:.2f}")
+
+
+def window_missing() -> str | None:
+    """None when a window can be opened, else the reason why not."""
+    gui = next((line for line in cv2.getBuildInformation().splitlines() if line.strip().startswith("GUI:")), "")
+    if gui.split(":")[-1].strip().upper() == "NONE":
+        return "this OpenCV is built without windows (opencv-python-headless)"
+    # Without a display Qt ends the whole process, so it must not be tried.
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return "there is no display"
+    return None
+
+
+def select_box(image: Image) -> tuple[float, float, float, float]:
+    """Let the user draw the box in a window: x, y, w, h.
+
+    Raises:
+        ValueError: no window can be opened, or nothing was drawn.
+    """
+    missing = window_missing()
+    if missing is not None:
+        raise ValueError(f"--box: give it as x,y,w,h: a window to draw it in cannot be opened: {missing}")
+    title = "siamfast: draw the box, then press Enter"
+    try:
+        drawn = cv2.selectROI(title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), showCrosshair=False)
+        cv2.destroyWindow(title)
+    except cv2.error as error:
+        raise ValueError(f"--box: give it as x,y,w,h: a window cannot be opened ({error.err})") from error
+    x, y, w, h = (float(v) for v in drawn)
+    if w <= 0 or h <= 0:
+        raise ValueError("--box: no box was drawn")
+    return x, y, w, h
+
+
+def show(image: Image, box: ArrayLike, *, title: str) -> None:
+    """Show a frame with its box in a window.
+
+    Raises:
+        ValueError: no window can be opened.
+    """
+    missing = window_missing()
+    if missing is not None:
+        raise ValueError(f"visualize: a window cannot be opened: {missing}")
+    drawn = draw_box(np.ascontiguousarray(image).copy(), box, (0, 255, 0))
+    cv2.imshow(title, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    cv2.waitKey(1)

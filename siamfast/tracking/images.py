@@ -1,0 +1,55 @@
+"""What trackers are given, checked: images of several kinds as RGB uint8 arrays, and first boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Box = tuple[float, float, float, float]
+
+
+def as_rgb(image: Any) -> NDArray[np.uint8]:
+    """A PIL image (any mode), an RGB array (H, W, 3) or a gray one (H, W) or (H, W, 1) -> (H, W, 3) uint8 RGB.
+
+    An RGB array is passed on as it is, whatever its strides.
+
+    Raises:
+        TypeError: neither, or not uint8. ValueError: another shape, or no pixels.
+    """
+    if isinstance(image, np.ndarray):
+        array = image
+    elif hasattr(image, "convert") and hasattr(image, "getbands"):  # PIL, without importing it
+        array = np.asarray(image.convert("RGB"))
+    else:
+        raise TypeError(f"image: got {type(image).__name__}, expected a numpy array (H, W, 3) uint8 RGB or a PIL image")
+    if array.dtype != np.uint8:
+        raise TypeError(f"image: got an array of {array.dtype}, expected uint8")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3) or array.size == 0:
+        raise ValueError(f"image: got shape {image.shape}, expected (H, W, 3) RGB or (H, W) gray with at least a pixel")
+    return array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)
+
+
+def check_box(box: ArrayLike | Sequence[float], width: int, height: int) -> NDArray[np.float64]:
+    """box: x, y, w, h in 0-based pixels -> (4,) float64.
+
+    Raises:
+        ValueError: not four finite numbers, no area, or wholly outside the image of width x height.
+    """
+    try:
+        found = np.asarray(box, dtype=np.float64).ravel()
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if found.shape != (4,) or not np.isfinite(found).all():
+        raise ValueError(f"box: got {box!r}, expected four finite numbers x, y, w, h")
+    x, y, w, h = found.tolist()
+    shown = f"{x:g},{y:g},{w:g},{h:g}"
+    if w <= 0 or h <= 0:
+        raise ValueError(f"box: got {shown}, which has no area: expected w > 0 and h > 0")
+    if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        raise ValueError(f"box: got {shown}, which lies outside the image of {width} x {height} pixels")
+    return found

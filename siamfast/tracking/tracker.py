@@ -1,0 +1,266 @@
+"""The SiamFC tracker: one target, one template, three search scales a frame."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from siamfast.models.alexnet import STRIDE, feature_size, smallest_input
+from siamfast.models.inference import Embedder, choose_device
+from siamfast.models.siamfc import SiamFC
+from siamfast.models.weights import load_model
+from siamfast.ops.crop_and_resize import crop_and_resize
+from siamfast.ops.xcorr import xcorr
+from siamfast.tracking.images import Box, as_rgb, check_box
+from siamfast.tracking.response import Peak, PeakFinder
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackerConfig:
+    """Hyper-parameters of SiamFC tracking (siamfc-pytorch's values; the clamps are the original's).
+
+    exemplar, instance: sides in pixels of the template and the search crop. context_amount: share of w + h added to
+    both sides of the box. scales, scale_step: search scales scale_step^(-k..k). scale_lr: how far the size follows the
+    best scale. scale_penalty: factor on the responses of all scales but the middle. window_influence: weight of the
+    Hann window. upsample: bicubic factor of the response. min_scale, max_scale: bounds of the size relative to the
+    first box.
+    """
+
+    exemplar: int = 127
+    instance: int = 255
+    context_amount: float = 0.5
+    scales: int = 3
+    scale_step: float = 1.0375
+    scale_lr: float = 0.59
+    scale_penalty: float = 0.9745
+    window_influence: float = 0.176
+    upsample: int = 16
+    min_scale: float = 0.2
+    max_scale: float = 5.0
+
+    def __post_init__(self) -> None:
+        def need(name: str, right: bool, expected: str) -> None:
+            if not right:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
+
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            whole = field.type == "int"
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer) if whole else (int, float, np.number)):
+                raise TypeError(f"{field.name}: got {value!r}, expected {'an integer' if whole else 'a number'}")
+            need(field.name, bool(np.isfinite(value)), "a finite number")
+        least = smallest_input()
+        need("exemplar", self.exemplar >= least, f"at least {least} pixels")
+        need("instance", self.instance >= self.exemplar, f"at least the exemplar's {self.exemplar} pixels")
+        need("context_amount", self.context_amount >= 0, "0 or more")
+        need("scales", self.scales >= 1 and self.scales % 2 == 1, "an odd number of at least 1")
+        need("scale_step", self.scale_step > 1, "more than 1")
+        need("scale_lr", 0 <= self.scale_lr <= 1, "0 to 1")
+        need("scale_penalty", 0 < self.scale_penalty <= 1, "more than 0, at most 1")
+        need("window_influence", 0 <= self.window_influence <= 1, "0 to 1")
+        need("upsample", 1 <= self.upsample <= 64, "1 to 64")
+        need("min_scale", 0 < self.min_scale <= 1, "more than 0, at most 1")
+        need("max_scale", self.max_scale >= 1, "at least 1")
+
+
+class Track(NamedTuple):
+    """A frame's result: box x, y, w, h in 0-based pixels (x, y the top-left corner), and confidence in 0..1."""
+
+    box: Box
+    confidence: float
+
+
+class Tracker:
+    """SiamFC's tracker (Bertinetto et al. 2016), with a size and a centre that cannot run away.
+
+    Also a tracker for the got10k toolkit's experiments: `name`, `is_deterministic`, `track`.
+
+    Confidence: the height of the response's peak over the map's mean, relative to what the first frame gave, clipped
+    to 0..1. It needs no calibration of the weights; below about 0.3 the target is more often lost than not.
+
+    Args:
+        weights: a path (safetensors of ours, or a checkpoint of siamfc-pytorch or StrangerZhang), a SiamFC, or None
+            for the packaged default.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", ...
+        precision: of the search features: "auto" (what is fastest without losing accuracy), "float32", "bfloat16",
+            "float16", "int8" (CPUs with VNNI).
+        config: the hyper-parameters; `fields` (any of TrackerConfig's) override it.
+
+    Raises:
+        ValueError, TypeError: a hyper-parameter out of range, an unknown one, a device or precision that cannot be
+            used, weights of another architecture.
+        OSError: weights that cannot be read.
+
+    >>> import numpy as np
+    >>> from siamfast.models.siamfc import SiamFC
+    >>> frames = np.random.default_rng(0).integers(0, 256, (2, 120, 160, 3), dtype=np.uint8)
+    >>> tracker = Tracker(SiamFC()).init(frames[0], (60, 40, 30, 20))
+    >>> box, confidence = tracker.update(frames[1])
+    >>> len(box), 0.0 <= confidence <= 1.0
+    (4, True)
+    """
+
+    name = "SiamFC"
+    is_deterministic = True
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] | SiamFC | None = None,
+        *,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        config: TrackerConfig | None = None,
+        **fields: Any,
+    ) -> None:
+        unknown = sorted(fields.keys() - {field.name for field in dataclasses.fields(TrackerConfig)})
+        if unknown:
+            raise TypeError(f"Tracker: unknown arguments {', '.join(unknown)}; see TrackerConfig")
+        self.config = dataclasses.replace(config or TrackerConfig(), **fields)
+        self.device = choose_device(device)
+        model = load_model(weights)
+        self._scale, self.bias = float(model.scale), float(model.bias)
+        self._embedder = Embedder(model, self.device, precision)
+        self.precision = self._embedder.precision
+        c = self.config
+        cells = feature_size(c.instance) - feature_size(c.exemplar) + 1
+        self._find = PeakFinder(cells, c.upsample, c.scales, c.scale_penalty, c.window_influence)
+        self._factors = c.scale_step ** np.arange(-(c.scales // 2), c.scales // 2 + 1, dtype=np.float64)
+        self._crops = np.empty((c.scales, c.instance, c.instance, 3), dtype=np.uint8)
+        self._template: torch.Tensor | None = None
+        self._responses: torch.Tensor | None = None
+        self._peak: Peak | None = None
+
+    def init(self, image: Any, box: ArrayLike) -> Tracker:
+        """Take the target from the first frame.
+
+        Args:
+            image: RGB, (H, W, 3) uint8 array or PIL image. box: x, y, w, h in 0-based pixels.
+
+        Returns:
+            The tracker itself.
+
+        Raises:
+            ValueError: the box has no area or lies outside the image. TypeError: not an image.
+        """
+        frame = as_rgb(image)
+        height, width = frame.shape[:2]
+        x, y, w, h = check_box(box, width, height).tolist()
+        # Centre in pixel indices (the middle of pixel 0 is 0), as the crop's corner rule wants it.
+        self._center = np.array([x + (w - 1) / 2, y + (h - 1) / 2])
+        self._first_size = np.array([w, h])
+        self._grown = 1.0  # size over the first size
+        pad = self.config.context_amount * (w + h)
+        self._side = float(np.sqrt((w + pad) * (h + pad)))  # of the template's window, in image pixels
+        # siamfc-pytorch fills with the first frame's mean on every frame; OpenCV rounds it.
+        self._fill = np.rint(frame.mean(axis=(0, 1), dtype=np.float64))
+        crop = self._crop(frame, np.array([self._side]), self.config.exemplar)
+        surroundings = self._crop(frame, self._search_sides(), self.config.instance, out=self._crops)
+        with torch.inference_mode():
+            self._template = self._embedder.template(torch.from_numpy(crop), torch.from_numpy(surroundings))
+            responses = self._respond(surroundings)
+        self._peak = self._find(responses)
+        self._first_height = max(self._height(responses, self._peak), 1e-12)
+        return self
+
+    def update(self, image: Any) -> Track:
+        """Find the target in the next frame.
+
+        Args:
+            image: RGB, (H, W, 3) uint8 array or PIL image.
+
+        Raises:
+            RuntimeError: before `init`. TypeError, ValueError: not an image.
+        """
+        if self._template is None:
+            raise RuntimeError("update: call init(image, box) first")
+        frame = as_rgb(image)
+        height, width = frame.shape[:2]
+        sides = self._search_sides()
+        crops = self._crop(frame, sides, self.config.instance, out=self._crops)
+        with torch.inference_mode():
+            responses = self._respond(crops)
+        peak = self._peak = self._find(responses)
+        # One cell of the response is one stride in the crop, which is sides[scale] image pixels wide.
+        move = np.array(peak.offset) * STRIDE * sides[peak.scale] / self.config.instance
+        self._center = np.clip(self._center + move, 0.0, [width - 1.0, height - 1.0])
+        growth = 1 - self.config.scale_lr + self.config.scale_lr * self._factors[peak.scale]
+        grown = float(np.clip(self._grown * growth, self.config.min_scale, self.config.max_scale))
+        self._side *= grown / self._grown
+        self._grown = grown
+        confidence = self._height(responses, peak) / self._first_height
+        return Track(self._box(), float(np.clip(confidence, 0.0, 1.0)))
+
+    @property
+    def response(self) -> NDArray[np.float32]:
+        """The last frame's response (logits, with bias) at the chosen scale, upsampled: (272, 272) by default."""
+        if self._responses is None or self._peak is None:
+            raise RuntimeError("response: call init(image, box) first")
+        return self._find.upsample(self._responses[self._peak.scale]) + np.float32(self.bias)
+
+    def track(
+        self, img_files: Iterable[Any], box: ArrayLike, visualize: bool = False
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Track through a sequence, as the got10k toolkit's trackers do.
+
+        Args:
+            img_files: paths or images. box: x, y, w, h in the first. visualize: show every frame in a window.
+
+        Returns:
+            boxes: (T, 4) float64, the first as given. times: (T,) seconds a frame, decoding left out.
+
+        Raises:
+            ValueError: no frames, one that cannot be decoded, a box outside. OSError: a file that does not exist.
+        """
+        from siamfast.tracking.video import read_image
+
+        boxes, times = [], []
+        for source in img_files:
+            image = read_image(source) if isinstance(source, (str, os.PathLike)) else source
+            begin = time.perf_counter()
+            if boxes:
+                found = self.update(image).box
+            else:
+                self.init(image, box)
+                found = tuple(np.asarray(box, dtype=np.float64).ravel().tolist())
+            times.append(time.perf_counter() - begin)
+            boxes.append(found)
+            if visualize:
+                from siamfast.tracking.drawing import show
+
+                show(as_rgb(image), found, title=self.name)
+        if not boxes:
+            raise ValueError("img_files: got no frames")
+        return np.array(boxes, dtype=np.float64), np.array(times)
+
+    def _search_sides(self) -> NDArray[np.float64]:
+        # A window of less than a pixel cannot be cropped.
+        return np.maximum(self._side * self.config.instance / self.config.exemplar * self._factors, 1.0)
+
+    def _crop(
+        self, frame: NDArray[np.uint8], sides: NDArray[np.float64], out_size: int, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        centers = np.broadcast_to(self._center, (len(sides), 2))
+        return crop_and_resize(frame, centers, sides, out_size, fill=self._fill, rounding="siamfc-pytorch", out=out)
+
+    def _respond(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        features = self._embedder.search(torch.from_numpy(crops))
+        # Without the bias: the scale penalty multiplies, and siamfc-pytorch's response has none.
+        response = xcorr(self._template, features, scale=self._scale)
+        self._responses = response[:, 0].float().cpu()
+        return self._responses
+
+    @staticmethod
+    def _height(responses: torch.Tensor, peak: Peak) -> float:
+        return peak.value - float(responses[peak.scale].mean())
+
+    def _box(self) -> Box:
+        w, h = (self._first_size * self._grown).tolist()
+        x, y = self._center.tolist()
+        return x - (w - 1) / 2, y - (h - 1) / 2, w, h

@@ -1,0 +1,192 @@
+"""Frames in: from a video file, a folder, a glob of images or a camera, as RGB arrays; what does not decode is counted."""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+# FFmpeg's decoder writes to stderr by itself; errors are ours to report, in one line. Read when OpenCV first opens a
+# video, so it must stand before that; a user's own setting wins.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamfast.evaluation.sequences import IMAGE_SUFFIXES, image_files, natural_key
+
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
+DEFAULT_FPS = 25.0
+# So many failures in a row are the end of a video, whatever its header says of more frames.
+MAX_BAD_RUN = 100
+
+
+def read_image(path: str | os.PathLike[str]) -> Image:
+    """An image file as (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: it does not decode.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"image: {path} is not a file")
+    # imdecode, not imread: it takes any file name, and an empty file without a word on stderr.
+    content = np.fromfile(path, dtype=np.uint8)
+    with quiet_opencv():
+        try:
+            image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+        except cv2.error:  # e.g. more pixels than OpenCV allows
+            image = None
+    if image is None:
+        raise ValueError(f"image: {path} cannot be decoded")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), dtype=np.uint8)
+
+
+class quiet_opencv:
+    """Within it OpenCV logs nothing."""
+
+    def __enter__(self) -> None:
+        self._before = cv2.getLogLevel() if hasattr(cv2, "getLogLevel") else None
+        if self._before is not None:
+            cv2.setLogLevel(0)
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None:
+            cv2.setLogLevel(self._before)
+
+
+class Frames:
+    """The frames of a source, once through; a context manager that lets go of the source.
+
+    name: for messages. fps: of the source, DEFAULT_FPS where it has none. count: how many frames it announces, None
+    where it does not say. skipped: frames before the last good one that did not decode, so far.
+
+    Iterating yields (index, image): index counts from 0 and includes what was skipped; image is (H, W, 3) uint8 RGB.
+    """
+
+    name: str = ""
+    fps: float = DEFAULT_FPS
+    count: int | None = None
+    skipped: int = 0
+
+    def __iter__(self) -> Iterator[tuple[int, Image]]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of the source."""
+
+    def __enter__(self) -> Frames:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ImageFrames(Frames):
+    """Image files in order.
+
+    Raises:
+        ValueError: on iterating, when the first does not decode (the first box belongs to it).
+    """
+
+    def __init__(self, paths: list[Path], name: str) -> None:
+        self.name = name
+        self.count = len(paths)
+        self._paths = paths
+
+    def __iter__(self) -> Iterator[tuple[int, Image]]:
+        for index, path in enumerate(self._paths):
+            try:
+                image = read_image(path)
+            except (ValueError, OSError):
+                if index == 0:
+                    raise ValueError(f"{self.name}: the first frame, {path.name}, cannot be decoded") from None
+                self.skipped += 1
+                continue
+            yield index, image
+
+
+class CaptureFrames(Frames):
+    """A video file (source is a path) or a camera (source is its index).
+
+    Raises:
+        ValueError: it cannot be opened, or has no frame that decodes.
+    """
+
+    def __init__(self, source: str | int) -> None:
+        self.name = f"camera {source}" if isinstance(source, int) else source
+        self._live = isinstance(source, int)
+        with quiet_opencv():
+            self._capture = cv2.VideoCapture(source)
+            if not self._capture.isOpened():
+                what = "cannot be opened" if self._live else "cannot be read as a video"
+                raise ValueError(f"{self.name}: {what}")
+            fps = self._capture.get(cv2.CAP_PROP_FPS)
+            self.fps = fps if math.isfinite(fps) and 0 < fps <= 1000 else DEFAULT_FPS
+            count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            self.count = int(count) if not self._live and math.isfinite(count) and count > 0 else None
+
+    def __iter__(self) -> Iterator[tuple[int, Image]]:
+        index = good = failures = 0
+        while failures <= MAX_BAD_RUN:
+            with quiet_opencv():
+                try:
+                    decoded, image = self._capture.read()
+                except cv2.error:
+                    decoded, image = False, None
+            if decoded and image is not None and image.size:
+                # Failures count as skipped once a good frame follows: those at the end are the end.
+                self.skipped += failures
+                good, failures = good + 1, 0
+                yield index, np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+            elif self._live or index + 1 < (self.count or 0):
+                failures += 1
+            else:
+                break
+            index += 1
+        if not good:
+            raise ValueError(f"{self.name}: no frame can be decoded")
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+def open_frames(source: str | os.PathLike[str]) -> Frames:
+    """Open what the user named.
+
+    Args:
+        source: a video file; a folder of images, or one with a folder `img` of them; a glob such as "shots/*.png"; an
+            image file; or a camera's index ("0").
+
+    Raises:
+        FileNotFoundError: nothing there. ValueError: no images in it, or a file that is not a video.
+    """
+    text = os.fspath(source)
+    path = Path(text)
+    if path.is_dir():
+        inner = path / "img"
+        images = image_files(path) or (image_files(inner) if inner.is_dir() else [])
+        if not images:
+            raise ValueError(f"{text}: no images in this folder (looked for {', '.join(IMAGE_SUFFIXES)})")
+        return ImageFrames(images, text)
+    if path.is_file():
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            return ImageFrames([path], text)
+        if path.stat().st_size == 0:
+            raise ValueError(f"{text}: the file is empty")
+        return CaptureFrames(text)
+    if text.isdecimal():
+        return CaptureFrames(int(text))
+    if glob.has_magic(text):
+        found = (Path(p) for p in glob.glob(os.path.expanduser(text)))
+        images = sorted((p for p in found if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+        if not images:
+            raise ValueError(f"{text}: no images match")
+        return ImageFrames(images, text)
+    raise FileNotFoundError(f"{text}: no such file or folder")
