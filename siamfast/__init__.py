@@ -1,24 +1,45 @@
 """siamfast: the operations that siamese trackers spend their time in, each done once, well."""
 
+from typing import Any
+
 from siamfast.ops._backend import backend
 from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss, logistic_labels, xcorr_balanced_loss
+from siamfast.ops.correspondence_warp import correspondence_affinity, correspondence_warp
 from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
+from siamfast.ops.propagate_labels import propagate_labels
 from siamfast.ops.siamfc_crops import SiamFCCrops, context_size, siamfc_crops
 from siamfast.ops.xcorr import xcorr, xcorr_depthwise, xcorr_pixelwise
 from siamfast.version import __version__
 
 __all__ = [
+    "SiamFC",
     "SiamFCCrops",
+    "Track",
+    "Tracker",
     "__version__",
     "backend",
     "balanced_logistic_loss",
     "context_size",
+    "correspondence_affinity",
+    "correspondence_warp",
     "crop_and_resize",
     "logistic_labels",
     "mean_color",
+    "propagate_labels",
     "siamfc_crops",
     "xcorr",
     "xcorr_balanced_loss",
     "xcorr_depthwise",
     "xcorr_pixelwise",
 ]
+
+# Imported when first asked for: the ops alone import as quickly as torch.
+_LAZY = {"SiamFC": "siamfast.models.siamfc", "Track": "siamfast.tracking.tracker", "Tracker": "siamfast.tracking.tracker"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'siamfast' has no attribute {name!r}")

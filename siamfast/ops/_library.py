@@ -6,7 +6,8 @@ the price is that the three pieces of `register` have to be given by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,6 +47,14 @@ def register_double_backward(name: str, differentiable: Callable[..., Any]) -> N
     _LIBRARY.impl(name, autograd, "Autograd")
 
 
+@contextmanager
+def autograd_enabled() -> Iterator[None]:
+    """Autograd inside a kernel, where the dispatcher has it switched off."""
+    key = torch._C.DispatchKey.AutogradFunctionality
+    with torch._C._SetExcludeDispatchKeyGuard(key, False), torch.enable_grad():
+        yield
+
+
 def reference_gradients(
     formula: Callable[..., torch.Tensor],
     inputs: tuple[torch.Tensor | None, ...],
@@ -58,7 +67,7 @@ def reference_gradients(
     switched off. What was not asked for comes back as an empty tensor: an op returns tensors only.
     """
     again = torch.is_grad_enabled()
-    with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.AutogradFunctionality, False), torch.enable_grad():
+    with autograd_enabled():
         sources = [
             None if t is None else t.detach().requires_grad_() if need and not (again and t.requires_grad) else t
             for t, need in zip(inputs, needs, strict=True)

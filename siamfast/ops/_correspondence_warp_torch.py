@@ -1,0 +1,168 @@
+"""The `torch` backend of correspondence_warp: a few query rows at a time, forward and backward, so that no N x N
+matrix is ever stored. Backward computes each block's weights again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from siamfast.ops import _library
+
+_BLOCK = 4_000_000  # logits of a block: 16 MB in float32
+
+Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def compute_dtype(query: torch.Tensor) -> torch.dtype:
+    """bfloat16 features would change about 1 % of the top-10 sets: products are taken in float32."""
+    return torch.float64 if query.dtype == torch.float64 else torch.float32
+
+
+def _unit(features: torch.Tensor) -> torch.Tensor:
+    return F.normalize(features, dim=1)
+
+
+def _blocks(query: torch.Tensor, keys: torch.Tensor) -> Iterator[tuple[int, int]]:
+    """Ranges of query rows whose logits fit a block."""
+    per_row = query.shape[0] * query.shape[3] * keys.shape[1] * keys.shape[3] * keys.shape[4]
+    step = max(1, _BLOCK // max(1, per_row))
+    for begin in range(0, query.shape[2], step):
+        yield begin, min(begin + step, query.shape[2])
+
+
+def _forbidden(
+    rows: tuple[int, int], query: torch.Tensor, keys: torch.Tensor, radius: float, circle: bool, global_frames: list[int]
+) -> torch.Tensor:
+    """(rows * Wq, T * Hr * Wr) bool: keys outside the window of each query."""
+    (hq, wq), (frames, hr, wr) = query.shape[2:], (keys.shape[1], *keys.shape[3:])
+    device = query.device
+    y = (torch.arange(*rows, dtype=torch.float64, device=device) + 0.5) * hr / hq - 0.5
+    x = (torch.arange(wq, dtype=torch.float64, device=device) + 0.5) * wr / wq - 0.5
+    dy = (torch.arange(hr, device=device) - y[:, None]).abs()
+    dx = (torch.arange(wr, device=device) - x[:, None]).abs()
+    if circle:
+        far = (dy.square()[:, None, :, None] + dx.square()[None, :, None, :]).sqrt() >= radius
+    else:
+        far = (dy > radius)[:, None, :, None] | (dx > radius)[None, :, None, :]
+    far = far.reshape(-1, 1, hr * wr).repeat(1, frames, 1)
+    far[:, global_frames] = False
+    return far.flatten(1)
+
+
+def _largest(scores: torch.Tensor, k: int) -> torch.Tensor:
+    """(N, n, k) indices of the k largest, largest first, ties to the lower index (which torch.topk does not promise)."""
+    least = torch.topk(scores, k, dim=-1).values[..., -1:]
+    above, equal = scores > least, scores == least
+    free = k - above.sum(-1, keepdim=True)
+    chosen = above | (equal & (equal.cumsum(-1) <= free))
+    count = scores.shape[-1]
+    # The chosen ones in rising order of index, then sorted by value without changing that order among equals.
+    rank = torch.where(chosen, torch.arange(count, 0, -1, device=scores.device), 0)
+    index = torch.topk(rank, k, dim=-1).indices
+    order = torch.sort(scores.gather(-1, index), dim=-1, descending=True, stable=True).indices
+    return index.gather(-1, order)
+
+
+def _attend(
+    q: torch.Tensor,  # (N, C, n) normalised, divided by the temperature
+    r: torch.Tensor,  # (N, C, J) normalised
+    v: torch.Tensor,  # (N, K, J)
+    bias: torch.Tensor | None,  # (N, J)
+    forbidden: torch.Tensor | None,  # (n, J)
+    topk: int,
+    post: bool,
+) -> Outputs:
+    """values (N, K, n); confidence, entropy, lse (N, n); indices (N, k, n)."""
+    scores = torch.matmul(q.transpose(1, 2), r)
+    if bias is not None:
+        scores = scores + bias[:, None]
+    if forbidden is not None:
+        scores = scores.masked_fill(forbidden, float("-inf"))
+    lse = torch.logsumexp(scores, -1)
+    if topk:
+        index = _largest(scores.detach(), topk)
+        kept = scores.gather(-1, index)
+        weights = torch.exp(kept - lse[..., None]) if post else torch.softmax(kept, -1)
+        # (N, K, n, k): the values of the chosen keys alone
+        gathered = torch.gather(v[:, :, None].expand(-1, -1, q.shape[2], -1), 3, index[:, None].expand(-1, v.shape[1], -1, -1))
+        warped = (gathered * weights[:, None]).sum(-1)
+    else:
+        index = scores.argmax(-1, keepdim=True)
+        weights = torch.softmax(scores, -1)
+        warped = torch.matmul(v, weights.transpose(1, 2))
+    entropy = -torch.where(weights > 0, weights * weights.clamp_min(1e-38).log(), 0.0).sum(-1)
+    return warped, weights.amax(-1), entropy, lse, index.transpose(1, 2)
+
+
+def _prepare(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, temperature: float,
+    normalize: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    """Flattened, in the compute dtype: (N, C, Q), (N, C, J), (N, K, J), (N, J)."""
+    dtype = compute_dtype(query)
+    q, r = query.to(dtype).flatten(2), keys.to(dtype).transpose(1, 2).flatten(2)
+    if normalize:
+        q, r = _unit(q), _unit(r)
+    v = values.to(dtype).transpose(1, 2).flatten(2)
+    return q / temperature, r, v, None if bias is None else bias.to(dtype).flatten(1)
+
+
+def forward(
+    query: torch.Tensor,  # (N, C, Hq, Wq)
+    keys: torch.Tensor,  # (N, T, C, Hr, Wr)
+    values: torch.Tensor,  # (N, T, K, Hr, Wr)
+    key_bias: torch.Tensor | None,  # (N, T, Hr, Wr)
+    temperature: float,
+    normalize: bool,
+    radius: float,  # below 0: no window
+    circle: bool,
+    global_frames: list[int],
+    topk: int,  # 0: all keys
+    post: bool,
+) -> Outputs:
+    q, r, v, bias = _prepare(query, keys, values, key_bias, temperature, normalize)
+    (hq, wq), parts = query.shape[2:], []
+    for rows in _blocks(query, keys):
+        far = _forbidden(rows, query, keys, radius, circle, global_frames) if radius >= 0 else None
+        parts.append(_attend(q[:, :, rows[0] * wq : rows[1] * wq], r, v, bias, far, topk, post))
+    joined = [torch.cat(pieces, -1).unflatten(-1, (hq, wq)) for pieces in zip(*parts, strict=True)]
+    return joined[0].to(values.dtype), joined[1], joined[2], joined[3], joined[4]
+
+
+def backward(
+    grads: tuple[torch.Tensor, ...],  # of values (N, K, Hq, Wq), confidence, entropy, lse (N, Hq, Wq)
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    key_bias: torch.Tensor | None,
+    *options: Any,  # as for `forward`
+    needs: list[bool],  # gradients wanted for query, keys, values, key_bias
+) -> tuple[torch.Tensor, ...]:
+    temperature, normalize, radius, circle, global_frames, topk, post = options
+    wq = query.shape[3]
+    with _library.autograd_enabled():
+        inputs = [None if t is None else t.detach().requires_grad_(n) for t, n in zip((query, keys, values, key_bias), needs, strict=True)]
+        prepared = _prepare(*inputs, temperature, normalize)  # type: ignore[arg-type]
+        flat = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in prepared]
+        q, r, v, bias = flat
+        assert q is not None and r is not None and v is not None
+        totals = [torch.zeros_like(t) if t is not None and t.requires_grad else None for t in flat]
+        for rows in _blocks(query, keys):
+            far = _forbidden(rows, query, keys, radius, circle, global_frames) if radius >= 0 else None
+            span = slice(rows[0] * wq, rows[1] * wq)
+            outputs = _attend(q[:, :, span], r, v, bias, far, topk, post)[:4]
+            slopes = [g.flatten(-2)[..., span].to(o.dtype) for g, o in zip(grads, outputs, strict=True)]
+            wanted = [t for t, total in zip(flat, totals, strict=True) if total is not None]
+            live = [(o, s) for o, s in zip(outputs, slopes, strict=True) if o.requires_grad]
+            found = torch.autograd.grad([o for o, _ in live], wanted, [s for _, s in live], allow_unused=True)  # type: ignore[arg-type]
+            for total, part in zip([t for t in totals if t is not None], found, strict=True):
+                if part is not None:
+                    total += part
+        # From the flattened, normalised features back to the inputs.
+        ends = [(p, t) for p, t in zip(prepared, totals, strict=True) if p is not None and t is not None]
+        sources = [t for t, n in zip(inputs, needs, strict=True) if n and t is not None]
+        back = iter(torch.autograd.grad([p for p, _ in ends], sources, [t for _, t in ends], allow_unused=True) if sources else ())  # type: ignore[arg-type]
+        return tuple(next(back) if n else query.new_empty(0) for n in needs)

@@ -1,0 +1,354 @@
+"""Dense correspondence: the values of earlier frames, weighted by the softmax affinity of features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from siamfast.ops import _backend, _library
+from siamfast.ops import _correspondence_warp_torch as blocked
+from siamfast.reference import correspondence_warp as reference
+
+_RETURNS = ("values", "flow", "confidence", "entropy", "lse", "indices")
+
+
+def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: bool = False) -> bool:
+    """Whether `backend` serves correspondence_warp on this device and dtype."""
+    return _backend.can_run(_backend.plain_reason, backend, device_type, dtype, raise_error)
+
+
+# ---------------------------------------------------------------------------------------------------- public functions
+def correspondence_warp(
+    query: torch.Tensor,
+    reference: torch.Tensor,
+    values: torch.Tensor,
+    *,
+    temperature: float = 0.07,
+    normalize: bool = True,
+    radius: float | None = None,
+    window: str = "square",
+    global_frames: Sequence[int] = (),
+    topk: int | None = None,
+    topk_norm: str = "pre",
+    frames: str = "joint",
+    key_bias: torch.Tensor | None = None,
+    returns: Sequence[str] = ("values",),
+) -> Any:
+    """Warp `values` of earlier frames onto the current one through the softmax affinity of their features.
+
+    ``out[n, k, i] = sum_j softmax_j(<q_i, r_j> / temperature + key_bias_j) * values[n, k, j]`` (Wang, Jabri, Efros
+    2019, "Learning Correspondence from the Cycle-Consistency of Time", eq. 1; Jabri, Owens, Efros 2020, "Space-Time
+    Correspondence as a Contrastive Random Walk"). The N x N affinity is never stored, forward or backward.
+
+    Args:
+        query: (N, C, Hq, Wq) features of the current frame, floating.
+        reference: (N, C, Hr, Wr), or (N, T, C, Hr, Wr) for T context frames; query's dtype and device.
+        values: (N, K, Hr, Wr) or (N, T, K, Hr, Wr), floating, any dtype: mask, labels, colours.
+        temperature: divides the products.
+        normalize: features to length 1 first; a zero feature then matches all keys alike.
+        radius: only keys within this many cells of the query's own place (on the keys' grid; centres scale when the grids
+            differ). window "square": |dy|, |dx| <= radius; "circle": distance < radius.
+        global_frames: context frames that the radius does not bound, counted from 0.
+        topk: only the k keys with the largest logits, ties to the lower index; more than there are: all.
+        topk_norm: "pre": softmax over the chosen; "post": chosen after the softmax, not renormalised.
+        frames: "joint": one softmax over all context frames; "mean": one for each, results averaged.
+        key_bias: (N, Hr, Wr) or (N, T, Hr, Wr), added to the logits.
+        returns: any of "values" (N, K, Hq, Wq); "flow" (N, 2, Hq, Wq), the expected place of the match less the query's
+            own, dx and dy in cells of the keys' grid; "confidence", the largest weight, "entropy" of the weights in nats and
+            "lse", the log-sum-exp of the logits, (N, Hq, Wq); "indices" (N, k, Hq, Wq) int64 of the chosen keys in the
+            flattened (T, Hr, Wr), largest first (k = 1 without topk). With frames="mean" confidence, entropy and lse are means
+            over frames, and indices are those of each frame, (N, T, k, Hq, Wq).
+
+    Returns:
+        one tensor for one name, a tuple in the order asked for several; values in their own dtype, the rest in float32
+        (float64 for float64 features). Gradients flow to query, reference, values and key_bias through all but indices.
+
+    Raises:
+        TypeError, ValueError: for what does not fit, naming the argument; a window that leaves some query without a key.
+
+    >>> import torch, siamfast
+    >>> now, before, mask = torch.randn(1, 64, 20, 20), torch.randn(1, 64, 20, 20), torch.rand(1, 1, 20, 20)
+    >>> siamfast.correspondence_warp(now, before, mask, radius=5, topk=10).shape
+    torch.Size([1, 1, 20, 20])
+    """
+    query, keys, values, bias = _inputs(query, reference, values, key_bias)
+    names = (returns,) if isinstance(returns, str) else tuple(returns)
+    if not names or any(name not in _RETURNS for name in names):
+        raise ValueError(f"returns: got {returns!r}, expected some of {', '.join(_RETURNS)}")
+    options = _options(query, keys, temperature, normalize, radius, window, global_frames, topk, topk_norm, frames)
+    count, channels = keys.shape[1], values.shape[2]
+    if "flow" in names:
+        values = torch.cat([values, _places(keys, values)], 2)
+    average = frames == "mean" and count > 1
+    if average:  # each frame a sample of its own
+        query = query.repeat_interleave(count, 0)
+        keys, values = keys.flatten(0, 1).unsqueeze(1), values.flatten(0, 1).unsqueeze(1)
+        bias = None if bias is None else bias.flatten(0, 1).unsqueeze(1)
+        if options["radius"] is not None and options["global_frames"]:
+            raise ValueError("global_frames: got some with frames='mean' and a radius, expected frames='joint'")
+    found = dict(zip(("values", "confidence", "entropy", "lse", "indices"), _run(query, keys, values, bias, options), strict=True))
+    if average:
+        found = {k: v.unflatten(0, (-1, count)) for k, v in found.items()}
+        found = {k: v if k == "indices" else v.mean(1) for k, v in found.items()}
+    if "flow" in names:
+        found["flow"] = found["values"][:, channels:] - _own_places(query, keys).to(found["values"])
+        found["values"] = found["values"][:, :channels]
+    results = tuple(found[name] for name in names)
+    return results[0] if len(results) == 1 else results
+
+
+def correspondence_affinity(
+    query: torch.Tensor,
+    reference: torch.Tensor,
+    *,
+    temperature: float = 0.07,
+    normalize: bool = True,
+    radius: float | None = None,
+    window: str = "square",
+    global_frames: Sequence[int] = (),
+    topk: int | None = None,
+    topk_norm: str = "pre",
+    frames: str = "joint",
+    key_bias: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The affinity that `correspondence_warp` never stores, to look at: same options, small inputs.
+
+    Returns:
+        (N, Hq, Wq, T, Hr, Wr): the weight of every key for every query, 0 where it has none. With frames="mean" each
+        frame's weights sum to 1/T.
+
+    >>> import torch, siamfast
+    >>> float(siamfast.correspondence_affinity(torch.ones(1, 4, 2, 2), torch.ones(1, 4, 2, 2))[0, 0, 0].sum())
+    1.0
+    """
+    query, keys, _, bias = _inputs(query, reference, None, key_bias)
+    o = _options(query, keys, temperature, normalize, radius, window, global_frames, topk, topk_norm, frames)
+    count, grid = keys.shape[1], (keys.shape[3], keys.shape[4])
+    dtype = blocked.compute_dtype(query)
+    parts = [slice(t, t + 1) for t in range(count)] if frames == "mean" else [slice(0, count)]
+    pieces = []
+    for part in parts:
+        allowed = _reference_allowed(query, keys[:, part], o)
+        piece = None if bias is None else bias[:, part].to(dtype)
+        scores = _reference_logits(query.to(dtype), keys[:, part].to(dtype), piece, allowed, o)
+        affinity = _reference_weights(scores, o, keys[:, part])
+        pieces.append(affinity.unflatten(2, (-1, *grid)) / len(parts))
+    return torch.cat(pieces, 2).unflatten(1, query.shape[2:])
+
+
+def _reference_allowed(query: torch.Tensor, keys: torch.Tensor, o: dict[str, Any]) -> torch.Tensor:
+    grids = (query.shape[2], query.shape[3]), (keys.shape[1], keys.shape[3], keys.shape[4])
+    return reference.allowed_keys(*grids, o["radius"], o["window"], o["global_frames"], query.device)
+
+
+def _reference_logits(query: Any, keys: Any, bias: Any, allowed: Any, o: dict[str, Any]) -> torch.Tensor:
+    return reference.logits(query, keys, bias, allowed, o["temperature"], o["normalize"])
+
+
+def _reference_weights(scores: torch.Tensor, o: dict[str, Any], keys: torch.Tensor) -> torch.Tensor:
+    limit = keys.shape[1] * keys.shape[3] * keys.shape[4]
+    return reference.weights(scores, None if o["topk"] is None else min(o["topk"], limit), o["topk_norm"])[0]
+
+
+# -------------------------------------------------------------------------------------------------------------- checks
+def _inputs(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor | None, key_bias: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """query (N, C, Hq, Wq), keys (N, T, C, Hr, Wr), values (N, T, K, Hr, Wr), key_bias (N, T, Hr, Wr)."""
+    given = [("query", query), ("reference", keys)]
+    given += [("values", values)] if values is not None else []
+    given += [("key_bias", key_bias)] if key_bias is not None else []
+    for name, value in given:
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"{name}: got {type(value).__name__}, expected a torch.Tensor")
+        if not value.is_floating_point():
+            raise TypeError(f"{name}: got dtype {value.dtype}, expected a floating dtype")
+        if value.device != query.device:
+            raise ValueError(f"{name}: got device {value.device}, expected query's {query.device}")
+    if query.dim() != 4 or 0 in query.shape[1:]:
+        raise ValueError(f"query: got shape {tuple(query.shape)}, expected (N, C, Hq, Wq), none but N of size 0")
+    if keys.dtype != query.dtype:
+        raise TypeError(f"reference: got dtype {keys.dtype}, expected query's {query.dtype}")
+    if keys.dim() not in (4, 5) or keys.shape[0] != query.shape[0] or keys.shape[-3] != query.shape[1]:
+        shape = f"({query.shape[0]}, [T,] {query.shape[1]}, Hr, Wr)"
+        raise ValueError(f"reference: got shape {tuple(keys.shape)}, expected {shape}")
+    if 0 in keys.shape[1:]:
+        raise ValueError(f"reference: got shape {tuple(keys.shape)}, expected at least one frame and one cell")
+    several = keys.dim() == 5
+    keys = keys if several else keys.unsqueeze(1)
+    n, t, hw = keys.shape[0], keys.shape[1], tuple(keys.shape[3:])
+    if values is None:
+        values = keys[:, :, :0]
+    else:
+        good = values.dim() == (5 if several else 4) and values.shape[-2:] == hw and values.shape[0] == n
+        if not good or (several and values.shape[1] != t):
+            expected = (n, t, "K", *hw) if several else (n, "K", *hw)
+            raise ValueError(f"values: got shape {tuple(values.shape)}, expected {expected}".replace("'", ""))
+        values = values if several else values.unsqueeze(1)
+    if key_bias is not None:
+        expected = (n, t, *hw) if several else (n, *hw)
+        if tuple(key_bias.shape) != expected:
+            raise ValueError(f"key_bias: got shape {tuple(key_bias.shape)}, expected {expected}")
+        key_bias = key_bias if several else key_bias.unsqueeze(1)
+    return query, keys, values, key_bias
+
+
+def _options(
+    query: torch.Tensor, keys: torch.Tensor, temperature: float, normalize: bool, radius: float | None, window: str,
+    global_frames: Sequence[int], topk: int | None, topk_norm: str, frames: str,
+) -> dict[str, Any]:  # fmt: skip
+    if not (isinstance(temperature, (int, float)) and 0 < temperature < math.inf):
+        raise ValueError(f"temperature: got {temperature!r}, expected a number above 0")
+    for name, value, choices in (
+        ("window", window, ("square", "circle")),
+        ("topk_norm", topk_norm, ("pre", "post")),
+        ("frames", frames, ("joint", "mean")),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
+    if topk is not None and (isinstance(topk, bool) or not isinstance(topk, int) or topk < 1):
+        raise ValueError(f"topk: got {topk!r}, expected a whole number above 0 or None")
+    count = keys.shape[1]
+    chosen = tuple(sorted({t + count if -count <= t < 0 else t for t in global_frames}))
+    if any(not 0 <= t < count for t in chosen):
+        raise ValueError(f"global_frames: got {tuple(global_frames)}, expected frames of the {count} given")
+    if radius is not None:
+        if not 0 <= radius < math.inf:
+            raise ValueError(f"radius: got {radius!r}, expected 0 or more, or None")
+        away = [_farthest(query.shape[2 + a], keys.shape[3 + a]) for a in range(2)]
+        empty = math.hypot(*away) >= radius if window == "circle" else max(away) > radius
+        if empty and not chosen:
+            raise ValueError(f"radius: got {radius!r}, which leaves some query without a key; expected more")
+    return {
+        "temperature": float(temperature),
+        "normalize": bool(normalize),
+        "radius": None if radius is None else float(radius),
+        "window": window,
+        "global_frames": chosen,
+        "topk": topk,
+        "topk_norm": topk_norm,
+    }
+
+
+def _farthest(queries: int, keys: int) -> float:
+    """The largest distance of a query's place from its nearest key along one axis, in cells of the keys."""
+    places = ((i + 0.5) * keys / queries - 0.5 for i in range(queries))
+    return max(min(abs(p - math.floor(p)), abs(math.floor(p) + 1 - p)) if 0 <= p <= keys - 1 else abs(p - min(max(p, 0), keys - 1)) for p in places)
+
+
+def _places(keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """(N, T, 2, Hr, Wr): x and y of every key, as two more channels of values."""
+    y, x = torch.meshgrid(*(torch.arange(s, dtype=values.dtype, device=keys.device) for s in keys.shape[3:]), indexing="ij")
+    return torch.stack((x, y)).expand(keys.shape[0], keys.shape[1], -1, -1, -1)
+
+
+def _own_places(query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """(2, Hq, Wq): x and y of every query in cells of the keys' grid."""
+    axes = [
+        (torch.arange(q, dtype=torch.float32, device=query.device) + 0.5) * k / q - 0.5
+        for q, k in zip(query.shape[2:], keys.shape[3:], strict=True)
+    ]
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    return torch.stack((x, y))
+
+
+# -------------------------------------------------------------------------------------------------------- registration
+def _run(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, o: dict[str, Any]
+) -> tuple[torch.Tensor, ...]:
+    limit = keys.shape[1] * keys.shape[3] * keys.shape[4]
+    topk = 0 if o["topk"] is None else min(o["topk"], limit)
+    radius = -1.0 if o["radius"] is None else o["radius"]
+    options = (o["temperature"], o["normalize"], radius, o["window"] == "circle", list(o["global_frames"]), topk, o["topk_norm"] == "post")
+    tensors = (query, keys, values, bias)
+    if _backend.forced() == "reference":
+        return _reference(*tensors, *options)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return _Warp.apply(*tensors, *options)
+    return _forward(*tensors, *options)
+
+
+def _reference(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: Any, temperature: float, normalize: bool,
+    radius: float, circle: bool, global_frames: list[int], topk: int, post: bool,
+) -> tuple[torch.Tensor, ...]:  # fmt: skip
+    dtype = blocked.compute_dtype(query)
+    bias = None if bias is None else bias.to(dtype)
+    found = reference.correspondence_warp(
+        query.to(dtype), keys.to(dtype), values, bias, temperature, normalize, None if radius < 0 else radius,
+        "circle" if circle else "square", tuple(global_frames), topk or None, "post" if post else "pre",
+    )  # fmt: skip
+    return (found[0].to(values.dtype), *found[1:])
+
+
+def _kernel(*args: Any) -> tuple[torch.Tensor, ...]:
+    query = args[0]
+    if _backend.pick(_backend.plain_reason, query.device.type, query.dtype) == "reference":
+        return _reference(*args)
+    return blocked.forward(*args)
+
+
+def _fake(query: Any, keys: Any, values: Any, bias: Any, *options: Any) -> tuple[Any, ...]:
+    n, (h, w), dtype = query.shape[0], query.shape[2:], blocked.compute_dtype(query)
+    maps = [query.new_empty((n, h, w), dtype=dtype) for _ in range(3)]
+    indices = query.new_empty((n, options[5] or 1, h, w), dtype=torch.int64)
+    return (values.new_empty((n, values.shape[2], h, w)), *maps, indices)
+
+
+def _backward_kernel(*args: Any) -> tuple[torch.Tensor, ...]:
+    *rest, needs = args
+    query = rest[4]
+    if _backend.pick(_backend.plain_reason, query.device.type, query.dtype) == "reference":
+        return _reference_backward(*args)
+    found = blocked.backward(tuple(rest[:4]), *rest[4:8], *rest[8:], needs=needs)
+    return tuple(g.contiguous() for g in found)
+
+
+def _reference_backward(*args: Any) -> tuple[torch.Tensor, ...]:
+    *rest, needs = args
+    grads, tensors, options = rest[:4], tuple(rest[4:8]), rest[8:]
+
+    def scalar(*inputs: Any) -> torch.Tensor:
+        outputs = _reference(*inputs, *options)[:4]
+        return torch.stack([(o * g.to(o.dtype)).sum().to(grads[1].dtype) for o, g in zip(outputs, grads, strict=True)]).sum()
+
+    return _library.reference_gradients(scalar, tensors, torch.ones_like(grads[1].sum()), needs)
+
+
+def _backward_fake(*args: Any) -> tuple[torch.Tensor, ...]:
+    *rest, needs = args
+    tensors = rest[4:8]
+    return tuple(t.new_empty(t.shape) if n else rest[4].new_empty(0) for t, n in zip(tensors, needs, strict=True))
+
+
+_TENSORS = "Tensor query, Tensor keys, Tensor values, Tensor? key_bias"
+_OPTIONS = "float temperature, bool normalize, float radius, bool circle, int[] global_frames, int topk, bool post"
+_forward = _library.register(
+    f"correspondence_warp({_TENSORS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)", _kernel, _fake
+)
+_backward = _library.register(
+    "correspondence_warp_backward(Tensor d_values, Tensor d_confidence, Tensor d_entropy, Tensor d_lse, "
+    f"{_TENSORS}, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
+    _backward_kernel,
+    _backward_fake,
+)
+_library.register_double_backward("correspondence_warp_backward", _reference_backward)
+
+
+class _Warp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: Any, *options: Any) -> Any:
+        ctx.save_for_backward(query, keys, values, bias)
+        ctx.options = options
+        outputs = _forward(query, keys, values, bias, *options)
+        ctx.mark_non_differentiable(outputs[4])
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        needs = list(ctx.needs_input_grad[:4])
+        found = _backward(*grads[:4], *ctx.saved_tensors, *ctx.options, needs)
+        return (*(g if n else None for g, n in zip(found, needs, strict=True)), *[None] * len(ctx.options))

@@ -1,0 +1,87 @@
+"""Label propagation through a video: the loop over frames around `correspondence_warp`, with other projects' settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+from siamfast.ops.correspondence_warp import correspondence_warp
+
+# Each project's test-time settings. "context": the first frame and this many before the current one.
+PRESETS: dict[str, dict[str, Any]] = {
+    # Wang, Jabri, Efros 2019: cosine times sqrt(512), the five largest weights after the softmax, frames averaged.
+    "timecycle": {"temperature": 512**-0.5, "topk": 5, "topk_norm": "post", "frames": "mean", "context": 7},
+    # Jabri, Owens, Efros 2020: radius 12 (strict), which the first frame is exempt from.
+    "crw": {"temperature": 0.05, "topk": 10, "radius": 12, "window": "circle", "first_global": True, "context": 20},
+    # Caron et al. 2021.
+    "dino": {"temperature": 0.1, "topk": 5, "radius": 12, "window": "square", "context": 7},
+    # Li et al. 2019: plain products, temperature 1.
+    "uvc": {"temperature": 1.0, "normalize": False, "topk": 5, "topk_norm": "post", "frames": "mean", "context": 7},
+}
+
+
+def propagate_labels(
+    features: Iterable[torch.Tensor], labels: torch.Tensor, *, preset: str = "crw", **overrides: Any
+) -> Iterator[torch.Tensor]:
+    """Carry the labels of the first frame through a video, frame by frame.
+
+    Args:
+        features: (C, H, W) or (1, C, H, W) of each frame, the first one's first; any iterable, read as it is needed.
+        labels: (K, H, W) of the first frame, floating: a mask or a distribution over K classes.
+        preset: "timecycle", "crw", "dino" or "uvc".
+        overrides: any option of `correspondence_warp` but returns and global_frames, `context` (how many frames before
+            the current one), or `first_global` (whether the radius does not bound the first frame).
+
+    Yields:
+        (K, H, W) for every frame; the first is `labels`.
+
+    Raises:
+        TypeError, ValueError: for what does not fit, naming the argument.
+
+    >>> import torch, siamfast
+    >>> video, mask = torch.randn(4, 16, 8, 8), torch.rand(2, 8, 8)
+    >>> [tuple(frame.shape) for frame in siamfast.propagate_labels(video, mask, preset="dino", radius=3)]
+    [(2, 8, 8), (2, 8, 8), (2, 8, 8), (2, 8, 8)]
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset: got {preset!r}, expected one of {', '.join(PRESETS)}")
+    if not isinstance(labels, torch.Tensor) or labels.dim() != 3 or not labels.is_floating_point():
+        what = tuple(labels.shape) if isinstance(labels, torch.Tensor) else type(labels).__name__
+        raise ValueError(f"labels: got {what}, expected a floating tensor (K, H, W)")
+    options = PRESETS[preset] | overrides
+    context, first_global = options.pop("context"), options.pop("first_global", False)
+    if isinstance(context, bool) or not isinstance(context, int) or context < 1:
+        raise ValueError(f"context: got {context!r}, expected a whole number above 0")
+    for name in ("returns", "global_frames", "key_bias"):
+        if name in options:
+            raise TypeError(f"{name}: got {options[name]!r}, expected none: the loop over frames sets it")
+    return _propagate(features, labels, context, first_global, options)
+
+
+def _propagate(
+    features: Iterable[torch.Tensor], labels: torch.Tensor, context: int, first_global: bool, options: dict[str, Any]
+) -> Iterator[torch.Tensor]:
+    keys: list[torch.Tensor] = []  # the first frame, then the last `context`
+    values: list[torch.Tensor] = []
+    for number, frame in enumerate(features):
+        current = frame.unsqueeze(0) if frame.dim() == 3 else frame
+        if current.dim() != 4 or current.shape[0] != 1:
+            raise ValueError(f"features: got frame {number} of shape {tuple(frame.shape)}, expected (C, H, W)")
+        if number == 0:
+            found = labels
+        else:
+            alone = options.get("radius") is not None and first_global
+            found = correspondence_warp(
+                current,
+                torch.stack(keys, 1),
+                torch.stack(values, 1),
+                global_frames=(0,) if alone else (),
+                **options,
+            )[0]
+        yield found
+        keys.append(current)
+        values.append(found.unsqueeze(0))
+        if len(keys) > context + 1:
+            del keys[1], values[1]
