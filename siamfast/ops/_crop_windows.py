@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,54 +43,63 @@ def convention(rounding: str) -> Convention:
     return CONVENTIONS[rounding]
 
 
-def make_windows(centers: Any, sizes: Any, chosen: Convention) -> NDArray[np.float64]:
-    """centers (2,) or (M, 2), sizes a number, (M,) or (M, 2) -> (M, 4) x, y, width, height."""
-    middle, side = as_array(centers, "centers"), as_array(sizes, "sizes")
-    if middle.ndim == 1:
+def make_windows(centers: Any, sizes: Any, chosen: Convention) -> torch.Tensor:
+    """centers (2,) or (M, 2), sizes a number, (M,) or (M, 2) -> (M, 4) x, y, width, height, float64 on the CPU.
+
+    In torch, so that a compiled graph can hold it; the values are checked outside of one.
+    """
+    middle, side = as_numbers(centers, "centers"), as_numbers(sizes, "sizes")
+    if middle.dim() == 1:
         middle = middle[None]
-    if middle.ndim != 2 or middle.shape[1] != 2:
-        raise ValueError(f"centers: got shape {middle.shape}, expected (2,) or (M, 2)")
-    if side.ndim == 0:
-        side = np.full(middle.shape, float(side))
-    elif side.ndim == 1:
-        side = np.repeat(side[:, None], 2, 1)
-    if side.ndim != 2 or side.shape[1] != 2:
-        raise ValueError(f"sizes: got shape {side.shape}, expected a number, (M,) or (M, 2)")
-    if len(middle) == 1 and len(side) != 1:
-        middle = np.repeat(middle, len(side), 0)
-    if len(side) != len(middle):
-        raise ValueError(f"sizes: got {len(side)}, expected as many as centers ({len(middle)})")
-    if not (np.isfinite(middle).all() and np.abs(middle, where=np.isfinite(middle), out=np.zeros_like(middle)).max(initial=0) < 1e9):
-        raise ValueError(f"centers: got {_first_bad(middle)}, expected finite numbers below 1e9")
-    if not (np.isfinite(side).all() and (side > 0).all() and side.max(initial=1) <= _LARGEST):
-        raise ValueError(f"sizes: got {_first_bad(side)}, expected finite numbers above 0 and up to {_LARGEST}")
+    if middle.dim() != 2 or middle.shape[1] != 2:
+        raise ValueError(f"centers: got shape {tuple(middle.shape)}, expected (2,) or (M, 2)")
+    given = tuple(side.shape)
+    if side.dim() == 0:
+        side = side.expand(middle.shape)
+    elif side.dim() == 1:
+        side = side[:, None].expand(-1, 2)
+    if side.dim() != 2 or side.shape[1] != 2:
+        raise ValueError(f"sizes: got shape {given}, expected a number, (M,) or (M, 2)")
+    if middle.shape[0] == 1 and side.shape[0] != 1:
+        middle = middle.expand(side.shape)
+    if side.shape[0] != middle.shape[0]:
+        raise ValueError(f"sizes: got {side.shape[0]}, expected as many as centers ({middle.shape[0]})")
+    if not torch.compiler.is_compiling():
+        _check_values(middle, side)
     if chosen.side == "round":
-        side = np.maximum(np.round(side), 1)
+        side = side.round().clamp_min(1)
     elif chosen.side == "ceil":
-        side = np.ceil(side)
+        side = side.ceil()
     if chosen.corner == "round":
-        corner = np.round(middle - (side - 1) / 2)
+        corner = (middle - (side - 1) / 2).round()
     elif chosen.corner == "floor":
-        corner = np.floor(middle - (side + 1) / 2 + 0.5)
+        corner = (middle - (side + 1) / 2 + 0.5).floor()
     elif chosen.corner == "truncate":
-        corner = np.trunc(middle) - (side - 1) // 2
+        corner = middle.trunc() - ((side - 1) / 2).floor()
     else:
         corner = middle - (side - 1) / 2
-    return np.ascontiguousarray(np.concatenate([corner, side], 1))
+    return torch.cat([corner, side], 1)
 
 
-def as_array(values: Any, name: str) -> NDArray[np.float64]:
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy() if values.dtype != torch.bfloat16 else values.detach().float().cpu()
+def _check_values(middle: torch.Tensor, side: torch.Tensor) -> None:
+    bad = ~(middle.abs() < 1e9)  # nan too
+    if bool(bad.any()):
+        raise ValueError(f"centers: got {float(middle[bad][0])}, expected finite numbers below 1e9")
+    bad = ~((side > 0) & (side <= _LARGEST))
+    if bool(bad.any()):
+        raise ValueError(f"sizes: got {float(side[bad][0])}, expected finite numbers above 0 and up to {_LARGEST}")
+
+
+def as_numbers(values: Any, name: str) -> torch.Tensor:
+    """Numbers in any form as a float64 tensor on the CPU."""
     try:
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        if isinstance(values, torch.Tensor):
+            return values.detach().to("cpu", torch.float64)
+        if isinstance(values, (list, tuple)) and any(isinstance(v, (torch.Tensor, np.ndarray, np.generic)) for v in values):
+            values = np.asarray([np.asarray(v, dtype=np.float64) for v in values])
+        return torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}: got {type(values).__name__}, expected numbers") from error
-
-
-def _first_bad(values: NDArray[np.float64]) -> float:
-    bad = values[~(np.isfinite(values) & (values > 0) & (values <= _LARGEST))]
-    return float(bad[0]) if bad.size else math.nan
 
 
 def round_mean(mean: NDArray[np.float64], chosen: Convention, whole: bool) -> NDArray[np.float64]:
@@ -106,7 +114,8 @@ def round_mean(mean: NDArray[np.float64], chosen: Convention, whole: bool) -> ND
 def out_sides(out_size: Any) -> tuple[int, int]:
     """S or (height, width) -> (height, width)."""
     sides = (out_size, out_size) if isinstance(out_size, (int, np.integer)) else out_size
-    whole = isinstance(sides, (tuple, list)) and len(sides) == 2 and all(isinstance(s, (int, np.integer)) for s in sides)
+    whole = isinstance(sides, (tuple, list)) and len(sides) == 2
+    whole = whole and all(isinstance(s, (int, np.integer)) for s in sides)
     if not whole or isinstance(out_size, bool):
         raise TypeError(f"out_size: got {out_size!r}, expected a whole number or (height, width)")
     if min(sides) < 1 or max(sides) > 65536:

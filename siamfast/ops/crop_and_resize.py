@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from siamfast.ops import _backend, _crop_and_resize_torch, _library
-from siamfast.ops._crop_windows import Convention, as_array, convention, make_windows, out_sides, round_mean
+from siamfast.ops._crop_windows import Convention, as_numbers, convention, make_windows, out_sides, round_mean
 from siamfast.reference import crop_and_resize as reference
 from siamfast.reference.crop_and_resize import BORDERS, RULES
 
@@ -96,7 +96,8 @@ def crop_and_resize(
         pixels = _numpy_pixels(image, layout)
         hwc = layout != "chw"
         if _serves_numpy(pixels):
-            return _crop_numpy(pixels, windows, height, width, fill, border, chosen, antialias, out, hwc, image.ndim == 4)
+            options = (height, width, fill, border, chosen, antialias, out, hwc, image.ndim == 4)
+            return _crop_numpy(pixels, windows.numpy(), *options)
         tensor = torch.from_numpy(np.ascontiguousarray(pixels))
         result = _crop_torch(tensor, windows, height, width, fill, border, chosen, antialias)
         result = (result.permute(0, 2, 3, 1) if hwc else result).numpy()
@@ -192,14 +193,15 @@ def _check_out(out: Any, shape: Any, dtype: Any) -> None:
         raise ValueError(f"out: got {tuple(out.shape)} {out.dtype}, expected {tuple(shape)} {dtype}")
 
 
-def _colors(fill: Any, count: int, channels: int) -> NDArray[np.float64]:
+def _colors(fill: Any, count: int, channels: int) -> torch.Tensor:
     """(N, C) float64 of a given colour; zeros for an edge mode, which reads none."""
     if isinstance(fill, str):
-        return np.zeros((count, channels))
-    color = as_array(fill, "fill")
-    if color.ndim > 1 or color.size not in (1, channels) or not np.isfinite(color).all():
+        return torch.zeros(count, channels, dtype=torch.float64)
+    color = as_numbers(fill, "fill")
+    finite = torch.compiler.is_compiling() or bool(color.isfinite().all())
+    if color.dim() > 1 or color.numel() not in (1, channels) or not finite:
         raise ValueError(f"fill: got {fill!r}, expected a finite number or one for each of {channels} channels")
-    return np.array(np.broadcast_to(color, (count, channels)))
+    return color.expand(count, channels).contiguous()
 
 
 def _check_count(images: int, windows: int) -> None:
@@ -260,7 +262,7 @@ def _crop_numpy(
     if isinstance(fill, str) and fill == "mean" and border == BORDERS["constant"]:
         colors = round_mean(_means(pixels, chosen), chosen, pixels.dtype == np.uint8)
     else:
-        colors = _colors(fill, images, channels)
+        colors = _colors(fill, images, channels).numpy()
     code = {"uint8": 0, "float32": 1, "float16": 3}[pixels.dtype.name]
     for n in range(images):
         part = slice(n, n + 1) if images > 1 else slice(None)
@@ -289,7 +291,7 @@ def _call_cpp(
 # --------------------------------------------------------------------------------------------------------------- torch
 def _crop_torch(
     pixels: torch.Tensor,  # (N, C, H, W)
-    windows: NDArray[np.float64],
+    windows: torch.Tensor,  # (M, 4)
     height: int,
     width: int,
     fill: Any,
@@ -306,9 +308,8 @@ def _crop_torch(
         if pixels.dtype == torch.uint8 and chosen.mean != "exact":
             ink = ink.trunc() if chosen.mean == "truncate" else ink.round()
     else:
-        colors = torch.from_numpy(_colors("" if fill_is_mean else fill, images, channels))
-        ink = colors.to(pixels.device)
-    args = (pixels, torch.from_numpy(windows), ink, height, width, border, RULES[chosen.rule], antialias)
+        ink = _colors(fill, images, channels).to(pixels.device)
+    args = (pixels, windows, ink, height, width, border, RULES[chosen.rule], antialias)
     if _backend.forced() == "reference":
         return reference.crop_and_resize(*args)
     if torch.is_grad_enabled() and (pixels.requires_grad or ink.requires_grad):

@@ -89,7 +89,7 @@ def siamfc_crops(
     crops, windows, paddings, boxes = [], [], [], []
     for out, size in ((exemplar, side), (instance, side * instance / exemplar)):
         crops.append(crop_and_resize(image, center, size, out, fill=color, rounding="siamfc")[0])
-        left, top, wide, _ = make_windows(center, size, convention("siamfc"))[0]
+        left, top, wide, _ = make_windows(center, size, convention("siamfc"))[0].tolist()
         windows.append(np.array([left, top, wide]))
         right, bottom = left + wide - image.shape[1], top + wide - image.shape[0]
         paddings.append(tuple(max(0, int(v)) for v in (-left, -top, right, bottom)))

@@ -64,8 +64,8 @@ def xcorr(
     per_template = z.shape[1] // x.shape[1]
     alpha, scale_tensor = _number_or_tensor(scale, "scale", per_template, x)
     beta, bias_tensor = _number_or_tensor(0.0 if bias is None else bias, "bias", per_template, x)
+    x, ph, pw = _resolve_padding(z, x, padding)  # before the casts: under autocast some paddings give float32
     z, x = _library.autocast(x.device.type, z, x)
-    x, ph, pw = _resolve_padding(z, x, padding)
     if _backend.forced() == "reference":
         return reference.xcorr(z, x, scale=scale, bias=bias, padding=(ph, pw), pairing=pairing).to(x.dtype)
     args = (z, x, scale_tensor, bias_tensor, alpha, beta, ph, pw, pairing == "all")
@@ -97,8 +97,8 @@ def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -
     _check_features(z, x)
     _check_same_channels(z, x)
     _check_cycle(z, x)
+    x, ph, pw = _resolve_padding(z, x, padding)  # before the casts: under autocast some paddings give float32
     z, x = _library.autocast(x.device.type, z, x)
-    x, ph, pw = _resolve_padding(z, x, padding)
     if _backend.forced() == "reference":
         return reference.xcorr_depthwise(z, x, padding=(ph, pw))
     if _needs_grad(z, x):
@@ -131,7 +131,7 @@ def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     if _backend.forced() == "reference":
         return reference.xcorr_pixelwise(*_library.autocast(x.device.type, z, x))
     # The same sum as `xcorr` with O = Hz*Wz kernels of one cell.
-    cells = z.flatten(2).transpose(1, 2).reshape(z.shape[0], -1, 1, 1)
+    cells = z.flatten(2).transpose(1, 2).reshape(z.shape[0], z.shape[1] * z.shape[2] * z.shape[3], 1, 1)
     return xcorr(cells, x)
 
 

@@ -1,0 +1,172 @@
+"""The loss equals the formulas of the projects it replaces; labels, balances, negatives and extremes are right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import siamfast
+
+radii = st.sampled_from([0.0, 7.0, 8.0, 16.0, 30.0, 500.0])
+
+
+@settings(max_examples=80)
+@given(
+    st.tuples(st.integers(0, 4), st.integers(1, 17), st.integers(1, 17)),
+    radii,
+    radii,
+    st.sampled_from(["l1", "l2"]),
+    st.sampled_from(["half", "ignore", "half-weighted"]),
+    st.sampled_from(["sample", "batch"]),
+    st.sampled_from(["mean", "sum", "none"]),
+    st.booleans(),
+    st.integers(0, 2**31),
+)
+def test_loss_equals_its_reference(
+    shape: Any, r_pos: float, r_neg: float, metric: str, neutral: str, balance: str, reduction: str, shifted: bool, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    centers = torch.rand(shape[0], 2, generator=generator, dtype=torch.float64) * 20 - 2 if shifted else None
+    options: dict[str, Any] = {
+        "r_pos": r_pos, "r_neg": r_neg, "metric": metric, "neutral": neutral, "balance": balance,
+        "reduction": reduction, "centers": centers, "neg_weight": 0.7,
+    }  # fmt: skip
+    ours = siamfast.balanced_logistic_loss(scores, **options)
+    with siamfast.backend("reference"):
+        theirs = siamfast.balanced_logistic_loss(scores, **options)
+    torch.testing.assert_close(ours, theirs)
+    found, expected = (torch.autograd.grad(loss.sum(), scores)[0] for loss in (ours, theirs))
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_seeds_loss_on_its_settings() -> None:
+    """17 x 17, stride 8, rPos 16, rNeg 0, l1: positives share 0.5, negatives share 0.5, summed, mean over the batch."""
+    scores = torch.randn(8, 1, 17, 17, dtype=torch.float64)
+    cells = torch.arange(17.0, dtype=torch.float64) - 8
+    positive = 8 * (cells[:, None].abs() + cells.abs()) <= 16
+    losses = F.softplus(torch.where(positive, -scores, scores))
+    weights = torch.where(positive, 0.5 / positive.sum(), 0.5 / (~positive).sum())
+    expected = (losses * weights).sum((1, 2, 3)).mean()
+    torch.testing.assert_close(siamfast.balanced_logistic_loss(scores, r_pos=16, r_neg=0), expected)
+
+
+@pytest.mark.parametrize("neg_weight", [1.0, 0.25])
+def test_batch_balance_is_siamfc_pytorchs(neg_weight: float) -> None:
+    """Weight 1/#positives and neg_weight/#negatives over the whole batch, all divided by their sum, summed up."""
+    scores = torch.randn(4, 1, 15, 15, dtype=torch.float64)
+    labels = (torch.rand(4, 1, 15, 15) < 0.2).double()
+    weights = labels / labels.sum() + neg_weight * (1 - labels) / (1 - labels).sum()
+    expected = F.binary_cross_entropy_with_logits(scores, labels, weights / weights.sum(), reduction="sum")
+    ours = siamfast.balanced_logistic_loss(scores, labels, balance="batch", neg_weight=neg_weight)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_half_weighted_counts_the_neutral_cells_as_bilylee_does() -> None:
+    scores = torch.randn(2, 1, 17, 17, dtype=torch.float64)
+    labels = siamfast.logistic_labels(17, r_pos=8, r_neg=24, dtype=torch.float64)
+    neutral = labels == 0.5
+    plain = siamfast.balanced_logistic_loss(scores, labels)
+    extra = (F.binary_cross_entropy_with_logits(scores, labels.expand_as(scores), reduction="none") * neutral).sum() / 2
+    torch.testing.assert_close(siamfast.balanced_logistic_loss(scores, labels, neutral="half-weighted"), plain + extra)
+
+
+def test_labels_are_one_near_zero_far_and_neutral_between() -> None:
+    labels = siamfast.logistic_labels((5, 9), stride=8, r_pos=8, r_neg=16, metric="l1")
+    assert labels.shape == (5, 9)
+    assert labels[2].tolist() == [0, 0, 0.5, 1, 1, 1, 0.5, 0, 0]
+    assert siamfast.logistic_labels(5, r_pos=8, r_neg=16, neutral="ignore")[2].tolist() == [-1, 1, 1, 1, -1]
+
+
+def test_l2_labels_are_a_disc_and_l1_labels_a_diamond() -> None:
+    assert siamfast.logistic_labels(17, r_pos=16, metric="l1").sum() == 13
+    assert siamfast.logistic_labels(17, r_pos=16, metric="l2").sum() == 13
+    assert siamfast.logistic_labels(17, r_pos=24, metric="l1").sum() == 25
+    assert siamfast.logistic_labels(17, r_pos=24, metric="l2").sum() == 29
+
+
+def test_centers_are_x_then_y() -> None:
+    labels = siamfast.logistic_labels((5, 9), r_pos=0, centers=torch.tensor([[7.0, 1.0]]))
+    assert labels.nonzero().tolist() == [[0, 1, 7]]
+
+
+def test_a_negative_pair_keeps_the_negatives_share() -> None:
+    scores = torch.zeros(1, 1, 17, 17)
+    far = torch.full((1, 2), 1e6)
+    expected = 0.5 * torch.log(torch.tensor(2.0))
+    torch.testing.assert_close(siamfast.balanced_logistic_loss(scores, centers=far), expected)
+    torch.testing.assert_close(siamfast.balanced_logistic_loss(scores, torch.zeros(17, 17)), expected)
+
+
+@pytest.mark.parametrize("score", [1e4, -1e4])
+def test_scores_of_ten_thousand_are_finite_in_value_and_gradient(score: float) -> None:
+    scores = torch.full((1, 1, 17, 17), score, requires_grad=True)
+    loss = siamfast.balanced_logistic_loss(scores)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), torch.tensor(5e3))
+    assert scores.grad is not None
+    assert scores.grad.isfinite().all()
+
+
+def test_all_cells_ignored_give_zero_and_zero_gradients() -> None:
+    scores = torch.randn(2, 1, 5, 5, requires_grad=True)
+    loss = siamfast.balanced_logistic_loss(scores, torch.full((5, 5), -1.0))
+    loss.backward()
+    assert loss == 0
+    assert scores.grad is not None
+    assert (scores.grad == 0).all()
+
+
+def test_nan_in_a_score_gives_a_nan_loss() -> None:
+    scores = torch.zeros(1, 1, 5, 5)
+    scores[0, 0, 2, 2] = float("nan")
+    assert siamfast.balanced_logistic_loss(scores).isnan()
+
+
+def test_no_sample_gives_zero() -> None:
+    scores = torch.zeros(0, 1, 5, 5, requires_grad=True)
+    siamfast.balanced_logistic_loss(scores).backward()
+    assert siamfast.balanced_logistic_loss(scores) == 0
+
+
+def test_fused_call_equals_the_two_ops_and_returns_the_scores() -> None:
+    z, x = torch.randn(3, 8, 6, 6), torch.randn(3, 8, 22, 22)
+    loss, scores = siamfast.xcorr_balanced_loss(z, x, scale=0.1, bias=-1.0, r_pos=8, return_scores=True)
+    torch.testing.assert_close(scores, siamfast.xcorr(z, x, scale=0.1, bias=-1.0))
+    torch.testing.assert_close(loss, siamfast.balanced_logistic_loss(scores, r_pos=8))
+
+
+S = torch.zeros(2, 1, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: siamfast.balanced_logistic_loss(S[0, 0]), ValueError, r"scores: got shape \(5, 5\), expected \(N, 1"),
+        (lambda: siamfast.balanced_logistic_loss(S.expand(2, 3, 5, 5)), ValueError, "scores: got shape"),
+        (lambda: siamfast.balanced_logistic_loss(S.int()), TypeError, "scores: got dtype torch.int32"),
+        (lambda: siamfast.balanced_logistic_loss(S, torch.zeros(4, 4)), ValueError, r"labels: got shape \(4, 4\)"),
+        (lambda: siamfast.balanced_logistic_loss(S, S.requires_grad_()), ValueError, "labels: got a tensor that requires"),
+        (lambda: siamfast.balanced_logistic_loss(S, metric="l3"), ValueError, "metric: got 'l3', expected one of l1, l2"),
+        (lambda: siamfast.balanced_logistic_loss(S, balance="x"), ValueError, "balance: got 'x'"),
+        (lambda: siamfast.balanced_logistic_loss(S, reduction="x"), ValueError, "reduction: got 'x'"),
+        (lambda: siamfast.balanced_logistic_loss(S, r_pos=-1), ValueError, "r_pos: got -1, expected 0 or more"),
+        (lambda: siamfast.balanced_logistic_loss(S, stride=0), ValueError, "stride: got 0, expected more than 0"),
+        (lambda: siamfast.balanced_logistic_loss(S, neg_weight=-1), ValueError, "neg_weight: got -1"),
+        (lambda: siamfast.balanced_logistic_loss(S, centers=torch.zeros(3, 2)), ValueError, r"centers: got shape \(3, 2\)"),
+        (lambda: siamfast.logistic_labels(0), ValueError, "size: got 0, expected 1 or more"),
+        (
+            lambda: siamfast.xcorr_balanced_loss(torch.zeros(1, 8, 3, 3), torch.zeros(1, 4, 5, 5)),
+            ValueError,
+            "z: got 8 channels, expected x's 4: one kernel a template",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()

@@ -1,0 +1,178 @@
+"""Every op keeps the contract of design.md section 3, whatever it computes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import siamfast
+from tests.ops.contract import CASES, Case
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+# The formula in the case's dtype sets the tolerance (twice its error against float64), never below these shares of the
+# largest value: a few roundings of the result itself.
+FLOORS = {torch.float32: 1e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
+
+
+def _gradients(case: Case, inputs: tuple[torch.Tensor, ...], weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    output = case.call(*inputs)
+    found = torch.autograd.grad(output, inputs, weight.to(output.dtype), allow_unused=True)
+    return (output.detach(), *(torch.zeros_like(i) if f is None else f for f, i in zip(found, inputs, strict=True)))
+
+
+@every_case
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_values_and_gradients_are_as_near_float64_as_plain_pytorch(case: Case, dtype: torch.dtype) -> None:
+    for seed in range(3):
+        low = case.inputs(dtype, seed)
+        # The same numbers in float64: rounding the inputs is not the op's error.
+        exact = tuple(t.detach().double().requires_grad_() for t in low)
+        with siamfast.backend("reference"):
+            weight = torch.randn_like(case.call(*exact))
+            weight = weight.to(dtype).double()
+            truth = _gradients(case, exact, weight)
+            plain = _gradients(case, low, weight)
+        ours = _gradients(case, low, weight)
+        for name, t, p, o in zip(("value", *"abcdef"), truth, plain, ours, strict=False):
+            assert o.dtype == p.dtype, name
+            allowed = 2 * (p.double() - t).abs().max() + FLOORS[dtype] * t.abs().max()
+            assert (o.double() - t).abs().max() <= allowed, f"{name}, seed {seed}"
+
+
+@every_case
+def test_gradcheck(case: Case) -> None:
+    assert torch.autograd.gradcheck(case.call, case.inputs())
+
+
+@every_case
+def test_double_backward_is_right(case: Case) -> None:
+    assert torch.autograd.gradgradcheck(case.call, case.inputs())
+
+
+@pytest.mark.parametrize(
+    ("case", "index"),
+    [(case, i) for case in CASES for i in range(len(case.raw(case.inputs())))],
+    ids=lambda v: v.name if isinstance(v, Case) else str(v),
+)
+def test_raw_ops_pass_opcheck(case: Case, index: int) -> None:
+    op, args = case.raw(case.inputs(torch.float32, grad=False))[index]
+    torch.library.opcheck(op, args)
+
+
+@every_case
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_compiles_in_one_graph(case: Case, dynamic: bool) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(case.call, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    inputs = case.inputs()
+    expected = _gradients(case, inputs, torch.ones_like(case.call(*inputs)))
+    output = compiled(*inputs)
+    found = torch.autograd.grad(output, inputs, torch.ones_like(output))
+    torch.testing.assert_close(output, expected[0])
+    torch.testing.assert_close(found, expected[1:])
+
+
+@every_case
+def test_exports(case: Case) -> None:
+    class Module(torch.nn.Module):
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            return case.call(*inputs)
+
+    inputs = case.inputs(torch.float32, grad=False)
+    program = torch.export.export(Module(), inputs)
+    torch.testing.assert_close(program.module()(*inputs), case.call(*inputs))
+
+
+@every_case
+def test_stride_0_and_transposed_gradients(case: Case) -> None:
+    inputs = case.inputs()
+    output = case.call(*inputs)
+    wide = torch.ones((), dtype=output.dtype).expand_as(output)
+    dense = torch.autograd.grad(case.call(*inputs), inputs, torch.ones_like(output))
+    torch.testing.assert_close(torch.autograd.grad(output, inputs, wide), dense)
+    if output.dim() >= 2:
+        weight = torch.randn_like(output)
+        turned = weight.transpose(-1, -2).contiguous().transpose(-1, -2)
+        first = torch.autograd.grad(case.call(*inputs), inputs, weight)
+        torch.testing.assert_close(torch.autograd.grad(case.call(*inputs), inputs, turned), first)
+
+
+@every_case
+def test_any_strides_give_the_same(case: Case) -> None:
+    inputs = case.inputs(grad=False)
+    expected = case.call(*inputs)
+    for number, tensor in enumerate(inputs):
+        variants = [tensor.transpose(-1, -2).contiguous().transpose(-1, -2)] if tensor.dim() > 1 else []
+        if tensor.dim() == 4:
+            variants.append(tensor.contiguous(memory_format=torch.channels_last))
+        # Inside a larger tensor of NaN: a stray read would show.
+        wide = torch.full([s + 2 for s in tensor.shape], float("nan"), dtype=tensor.dtype)
+        inner = wide[tuple(slice(1, -1) for _ in tensor.shape)]
+        inner.copy_(tensor)
+        for variant in [*variants, inner]:
+            changed = (*inputs[:number], variant, *inputs[number + 1 :])
+            torch.testing.assert_close(case.call(*changed), expected)
+
+
+@every_case
+def test_only_the_gradients_asked_for(case: Case) -> None:
+    full = case.inputs()
+    output = case.call(*full)
+    expected = torch.autograd.grad(output, full, torch.ones_like(output))
+    for wanted in range(len(full)):
+        inputs = [t.detach().clone() for t in full]
+        inputs[wanted].requires_grad_()
+        case.call(*inputs).sum().backward()
+        torch.testing.assert_close(inputs[wanted].grad, expected[wanted])
+        assert all(t.grad is None for i, t in enumerate(inputs) if i != wanted)
+
+
+@every_case
+def test_nothing_is_saved_when_no_gradient_is_needed(case: Case) -> None:
+    assert case.call(*case.inputs(grad=False)).grad_fn is None
+    with torch.no_grad():
+        assert case.call(*case.inputs()).grad_fn is None
+    with torch.inference_mode():
+        assert case.call(*case.inputs()).is_inference()
+
+
+@every_case
+def test_same_bits_on_two_runs(case: Case) -> None:
+    inputs = case.inputs(torch.float32)
+    first, second = (_gradients(case, inputs, torch.ones_like(case.call(*inputs))) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@every_case
+def test_inputs_and_gradients_are_left_alone(case: Case) -> None:
+    inputs = case.inputs(torch.float32)
+    kept = [t.detach().clone() for t in inputs]
+    output = case.call(*inputs)
+    weight = torch.randn_like(output)
+    before = weight.clone()
+    torch.autograd.grad(output, inputs, weight)
+    assert torch.equal(weight, before)
+    assert all(torch.equal(a, b) for a, b in zip(inputs, kept, strict=True))
+
+
+@every_case
+def test_autocast_gives_what_the_rule_says(case: Case) -> None:
+    inputs = case.inputs(torch.float32, grad=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = case.call(*inputs)
+    # Correlations follow convolution; the rest stays in float32, where it is exact.
+    follows = case.name.startswith("xcorr") and case.name != "xcorr-loss"
+    assert output.dtype == (torch.bfloat16 if follows else torch.float32)
+    torch.testing.assert_close(output.float(), case.call(*inputs), atol=0.3, rtol=0.1)
+
+
+@every_case
+def test_a_backend_that_cannot_serve_says_why(case: Case) -> None:
+    with siamfast.backend("triton"), pytest.raises(ValueError, match="backend 'triton' cannot run this call: "):
+        case.call(*case.inputs(torch.float32, grad=False))
+
+
+def test_an_unknown_backend_is_named() -> None:
+    with pytest.raises(ValueError, match="backend: got 'cuda', expected one of triton, cpp, torch, reference"):
+        siamfast.backend("cuda").__enter__()

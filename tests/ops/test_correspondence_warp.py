@@ -1,0 +1,237 @@
+"""The warp equals its materialised form and what label propagation projects do; no N x N matrix is stored."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import siamfast
+
+NAMES = ("values", "flow", "confidence", "entropy", "lse", "indices")
+
+
+@settings(max_examples=80)
+@given(st.data())
+def test_warp_equals_its_reference(data: st.DataObject) -> None:
+    n, c, k = data.draw(st.integers(0, 2)), data.draw(st.integers(1, 5)), data.draw(st.integers(0, 3))
+    t = data.draw(st.sampled_from([None, 1, 3]))
+    hq, wq, hr, wr = (data.draw(st.integers(1, 6)) for _ in range(4))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    frames = () if t is None else (t,)
+    inputs = [draw(n, c, hq, wq), draw(n, *frames, c, hr, wr), draw(n, *frames, k, hr, wr), draw(n, *frames, hr, wr)]
+    mode = data.draw(st.sampled_from(["joint", "mean"]))
+    options: dict[str, Any] = {
+        "temperature": data.draw(st.sampled_from([0.1, 1.0])),
+        "normalize": data.draw(st.booleans()),
+        "radius": data.draw(st.sampled_from([None, 3.0, 7.0])),
+        "window": data.draw(st.sampled_from(["square", "circle"])),
+        "topk": data.draw(st.sampled_from([None, 1, 3, 1000])),
+        "topk_norm": data.draw(st.sampled_from(["pre", "post"])),
+        "frames": mode,
+        "global_frames": (0,) if mode == "joint" and data.draw(st.booleans()) else (),
+    }
+    if options["radius"] == 3.0 and max(hr / hq, wr / wq) > 3:
+        options["radius"] = None  # such a window may hold no key, which is an error of its own
+
+    def run() -> tuple[Any, Any]:
+        out = siamfast.correspondence_warp(*inputs[:3], key_bias=inputs[3], returns=NAMES, **options)
+        total = sum((o * torch.linspace(1, 2, o.numel(), dtype=o.dtype).view(o.shape)).sum() for o in out[:5])
+        return out, torch.autograd.grad(total, inputs)
+
+    ours = run()
+    with siamfast.backend("reference"):
+        theirs = run()
+    torch.testing.assert_close(ours, theirs)
+
+
+def _features(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def test_plain_case_is_scaled_dot_product_attention() -> None:
+    q, r, v = _features(2, 8, 4, 5), _features(2, 8, 6, 3), _features(2, 3, 6, 3)
+    flat = [t.flatten(2).transpose(1, 2) for t in (q, r, v)]
+    expected = F.scaled_dot_product_attention(*flat, scale=1 / 0.5).transpose(1, 2).unflatten(2, (4, 5))
+    torch.testing.assert_close(siamfast.correspondence_warp(q, r, v, temperature=0.5, normalize=False), expected)
+
+
+def test_several_frames_share_one_softmax() -> None:
+    q, r, v = _features(1, 8, 4, 4), _features(1, 3, 8, 4, 4), _features(1, 3, 2, 4, 4)
+    side_by_side = siamfast.correspondence_warp(q, torch.cat(r.unbind(1), 3), torch.cat(v.unbind(1), 3))
+    torch.testing.assert_close(siamfast.correspondence_warp(q, r, v), side_by_side)
+
+
+def test_mean_over_frames_is_the_mean_of_one_warp_each() -> None:
+    q, r, v = _features(2, 8, 4, 4), _features(2, 3, 8, 4, 4), _features(2, 3, 2, 4, 4)
+    each = [siamfast.correspondence_warp(q, r[:, t], v[:, t], topk=4, topk_norm="post") for t in range(3)]
+    found = siamfast.correspondence_warp(q, r, v, topk=4, topk_norm="post", frames="mean")
+    torch.testing.assert_close(found, torch.stack(each).mean(0))
+
+
+@pytest.mark.parametrize(("window", "keys"), [("square", 9), ("circle", 5)])
+def test_windows_are_closed_squares_and_open_circles(window: str, keys: int) -> None:
+    """Radius 1 leaves 3 x 3 keys of a square; a circle of 1.2 leaves the cross; at 1 exactly, only the cell itself."""
+    q = torch.zeros(1, 2, 7, 7)
+    radius = 1 if window == "square" else 1.2
+    affinity = siamfast.correspondence_affinity(q, q, radius=radius, window=window)[0, 3, 3, 0]
+    assert (affinity > 0).sum() == keys
+    torch.testing.assert_close(affinity[affinity > 0], torch.full((keys,), 1 / keys))
+    strict = siamfast.correspondence_affinity(q, q, radius=1, window="circle")[0, 3, 3, 0]
+    assert (strict > 0).sum() == 1
+
+
+def test_windows_at_the_border_are_cut_not_shifted() -> None:
+    q = torch.zeros(1, 2, 7, 7)
+    corner = siamfast.correspondence_affinity(q, q, radius=2)[0, 0, 0, 0]
+    assert (corner > 0).nonzero().tolist() == [[y, x] for y in range(3) for x in range(3)]
+
+
+def test_global_frames_are_exempt_from_the_radius() -> None:
+    q, r = torch.zeros(1, 2, 5, 5), torch.zeros(1, 2, 2, 5, 5)
+    affinity = siamfast.correspondence_affinity(q, r, radius=0, global_frames=(0,))[0, 2, 2]
+    assert (affinity[0] > 0).all()
+    assert (affinity[1] > 0).sum() == 1
+
+
+def test_ties_go_to_the_lower_index() -> None:
+    q = torch.zeros(1, 2, 3, 3)
+    values = torch.arange(9.0).view(1, 1, 3, 3)
+    warped, indices = siamfast.correspondence_warp(q, q, values, topk=2, returns=("values", "indices"))
+    assert indices[0, :, 1, 1].tolist() == [0, 1]
+    torch.testing.assert_close(warped, torch.full((1, 1, 3, 3), 0.5))
+
+
+def test_post_normalisation_keeps_the_softmax_weights() -> None:
+    q, r, v = _features(1, 4, 3, 3), _features(1, 4, 3, 3), torch.ones(1, 1, 3, 3, dtype=torch.float64)
+    pre = siamfast.correspondence_warp(q, r, v, topk=3)
+    post = siamfast.correspondence_warp(q, r, v, topk=3, topk_norm="post", temperature=1.0)
+    torch.testing.assert_close(pre, torch.ones_like(pre))
+    assert (post < 1).all()
+
+
+def test_more_keys_asked_for_than_there_are_means_all() -> None:
+    q, r, v = _features(1, 4, 3, 3), _features(1, 4, 3, 3), _features(1, 2, 3, 3)
+    torch.testing.assert_close(siamfast.correspondence_warp(q, r, v, topk=99), siamfast.correspondence_warp(q, r, v))
+
+
+def test_zero_features_match_all_keys_alike() -> None:
+    v = _features(1, 2, 3, 3)
+    zero = torch.zeros(1, 4, 3, 3, dtype=torch.float64)
+    warped = siamfast.correspondence_warp(zero, _features(1, 4, 3, 3), v)
+    torch.testing.assert_close(warped, v.mean((2, 3), keepdim=True).expand_as(warped))
+
+
+def test_one_cell() -> None:
+    one = _features(1, 4, 1, 1)
+    torch.testing.assert_close(siamfast.correspondence_warp(one, one, one, radius=0), one)
+
+
+def test_flow_is_where_the_match_lies_less_where_the_query_is() -> None:
+    features = torch.eye(36, dtype=torch.float64).view(1, 36, 6, 6)
+    moved = features.roll((1, 2), (2, 3))  # what was at (y, x) is at (y + 1, x + 2)
+    values = torch.zeros(1, 1, 6, 6, dtype=torch.float64)
+    flow = siamfast.correspondence_warp(moved, features, values, temperature=0.01, returns="flow")
+    torch.testing.assert_close(flow[0, :, 3, 4], torch.tensor([-2.0, -1.0], dtype=torch.float64))
+
+
+def test_entropy_confidence_and_lse() -> None:
+    zero, v = torch.zeros(1, 4, 4, 4), torch.zeros(1, 1, 4, 4)
+    confidence, entropy, lse = siamfast.correspondence_warp(zero, zero, v, returns=("confidence", "entropy", "lse"))
+    torch.testing.assert_close(confidence, torch.full((1, 4, 4), 1 / 16))
+    torch.testing.assert_close(entropy, torch.full((1, 4, 4), 16.0).log())
+    torch.testing.assert_close(lse, torch.full((1, 4, 4), 16.0).log())
+
+
+def test_affinity_is_what_the_warp_applies() -> None:
+    q, r, v = _features(1, 4, 4, 5), _features(1, 2, 4, 3, 5), _features(1, 2, 3, 3, 5)
+    for options in ({"topk": 4}, {"radius": 2}, {"frames": "mean"}):
+        affinity = siamfast.correspondence_affinity(q, r, **options)
+        expected = torch.einsum("nyxtij,ntkij->nkyx", affinity, v)
+        torch.testing.assert_close(siamfast.correspondence_warp(q, r, v, **options), expected)
+
+
+def test_nan_in_a_query_stays_in_its_cell() -> None:
+    q, r, v = _features(1, 4, 3, 3), _features(1, 4, 3, 3), _features(1, 1, 3, 3)
+    q[0, 0, 1, 1] = float("nan")
+    assert siamfast.correspondence_warp(q, r, v).isnan().nonzero().tolist() == [[0, 0, 1, 1]]
+
+
+MEMORY = """
+import resource, torch, siamfast
+torch.set_num_threads(1)
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def run(side):
+    q, r, v = (torch.randn(1, c, side, side, requires_grad=True) for c in (8, 8, 2))
+    siamfast.correspondence_warp(q, r, v).sum().backward()
+run(16)
+before = peak()
+run(int(__import__("sys").argv[1]))
+print(peak() - before)
+"""
+
+
+def test_no_affinity_is_stored_forward_or_backward() -> None:
+    """120 x 120 cells: one affinity is 829 MB in float32, and forward and backward of a stored one hold several."""
+    done = subprocess.run([sys.executable, "-c", MEMORY, "120"], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 200
+
+
+@pytest.mark.parametrize("preset", ["timecycle", "crw", "dino", "uvc"])
+def test_propagation_follows_a_moving_square(preset: str) -> None:
+    """Unique features that move one cell a frame carry the labels with them under every project's settings."""
+    codes = torch.nn.functional.normalize(torch.randn(64, 20, 20, dtype=torch.float64), dim=0) * 30
+    video = [codes.roll(t, 2) for t in range(5)]
+    labels = torch.zeros(1, 20, 20, dtype=torch.float64)
+    labels[0, 5:10, 5:10] = 1
+    for t, found in enumerate(siamfast.propagate_labels(video, labels, preset=preset)):
+        assert ((found > 0.5) == (labels.roll(t, 2) > 0.5)).double().mean() > 0.98, t
+
+
+def test_propagation_keeps_the_first_frame_and_the_last_few() -> None:
+    """A feature seen only in frame 0 is still found after `context` frames of something else."""
+    shown, hidden = torch.eye(16).view(16, 4, 4), torch.zeros(16, 4, 4)
+    labels = torch.rand(1, 4, 4)
+    frames = [shown, *[hidden] * 4, shown]
+    *_, last = siamfast.propagate_labels(frames, labels, preset="dino", radius=None, topk=1, context=2)
+    torch.testing.assert_close(last, labels)
+
+
+Q, R, V = torch.zeros(1, 4, 3, 3), torch.zeros(1, 2, 4, 3, 3), torch.zeros(1, 2, 1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: siamfast.correspondence_warp(Q, R[:, :0], V[:, :0]), ValueError, "reference: .*at least one frame"),
+        (lambda: siamfast.correspondence_warp(Q, R[:, :, :2], V), ValueError, "reference: got shape"),
+        (lambda: siamfast.correspondence_warp(Q, R, V[:, 0]), ValueError, "values: got shape"),
+        (lambda: siamfast.correspondence_warp(Q, R.double(), V), TypeError, "reference: got dtype torch.float64"),
+        (lambda: siamfast.correspondence_warp(Q, R, V, temperature=0), ValueError, "temperature: got 0, expected"),
+        (lambda: siamfast.correspondence_warp(Q, R, V, radius=-1), ValueError, "radius: got -1, expected 0 or more"),
+        (lambda: siamfast.correspondence_warp(Q, R, V, radius=0, window="circle"), ValueError, "without a key"),
+        (lambda: siamfast.correspondence_warp(Q, R, V, window="disc"), ValueError, "window: got 'disc'"),
+        (lambda: siamfast.correspondence_warp(Q, R, V, topk=0), ValueError, "topk: got 0, expected a whole number"),
+        (lambda: siamfast.correspondence_warp(Q, R, V, topk_norm="x"), ValueError, "topk_norm: got 'x'"),
+        (lambda: siamfast.correspondence_warp(Q, R, V, frames="x"), ValueError, "frames: got 'x'"),
+        (lambda: siamfast.correspondence_warp(Q, R, V, global_frames=(2,)), ValueError, r"global_frames: got \(2,\)"),
+        (lambda: siamfast.correspondence_warp(Q, R, V, returns=("x",)), ValueError, "returns: got"),
+        (lambda: siamfast.correspondence_warp(Q, R, V, key_bias=torch.zeros(1, 3, 3)), ValueError, "key_bias: got shape"),
+        (lambda: siamfast.propagate_labels([Q[0]], V[0, 0], preset="x"), ValueError, "preset: got 'x', expected one of"),
+        (lambda: siamfast.propagate_labels([Q[0]], V, preset="crw"), ValueError, "labels: got"),
+        (lambda: siamfast.propagate_labels([Q[0]], V[0, 0], context=0), ValueError, "context: got 0"),
+    ],
+)
+def test_bad_arguments_are_named(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
