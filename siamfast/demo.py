@@ -19,10 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from siamfast import comparison
     from siamfast.data.synthetic import SyntheticVideo
-    from siamfast.evaluation.metrics import overlap, success_rate
-    from siamfast.tracking.drawing import draw_track
-    from siamfast.tracking.tracker import Tracker
-    from siamfast.tracking.video import VideoWriter
+    from siamfast.evaluation.metrics import overlap, score
+    from siamfast.tracking.drawing import WHITE, draw_box, draw_track
+    from siamfast.tracking.output import VideoOutput
+    from siamfast.tracking.tracker import Track, Tracker
 
     if arguments.frames < 2:
         raise ValueError(f"--frames: got {arguments.frames}, expected 2 or more")
@@ -31,31 +31,31 @@ def run(arguments: argparse.Namespace) -> int:
     clip = SyntheticVideo(arguments.seed, length=arguments.frames)
     tracker = Tracker(arguments.weights)
     print(f"tracking {len(clip)} synthetic frames (seed {arguments.seed}) ...")
-    boxes, shown, seconds = [], [], 0.0
-    with VideoWriter(out / "track.mp4", fps=25.0) as writer:
-        for number, (frame, truth) in enumerate(clip):
-            began = time.perf_counter()
-            if number == 0:
+    boxes, truths, shown, seconds = [], [], [], 0.0
+    with VideoOutput(out / "track.mp4", fps=25.0) as video:
+        for frame, truth in clip:
+            if not boxes:
                 tracker.init(frame, truth)
-                box, confidence = truth, 1.0
+                track = Track(tuple(truth.tolist()), 1.0)
             else:
+                began = time.perf_counter()
                 track = tracker.update(frame)
                 seconds += time.perf_counter() - began
-                box, confidence = np.asarray(track.box), track.confidence
-            boxes.append(box)
-            picture = draw_track(frame, box, confidence, truth=truth)
-            writer.write(picture)
+            boxes.append(track.box)
+            truths.append(truth)
+            picture = draw_track(draw_box(frame, truth, WHITE), track.box, track.confidence)
+            video.write(picture)
             shown.append(picture)
-    found = np.stack(boxes)
-    truths = np.stack([clip.box(t) for t in range(len(clip))])
-    overlaps = overlap(found, truths)
+        video.commit()
+    scores = score(np.array(boxes), np.array(truths))
+    overlaps = overlap(np.array(boxes), np.array(truths))
     _contact_sheet(out / "contact-sheet.png", shown)
     _plot(out / "overlap.png", overlaps)
-    print(f"mean overlap {overlaps[1:].mean():.3f}, success rate at 0.5 {success_rate(overlaps[1:], 0.5):.3f}")
-    print(f"tracker: {(len(clip) - 1) / seconds:.1f} frames/s")
+    print(f"mean overlap {scores.ao:.3f}, success rate at 0.5 {scores.sr50:.3f}")
+    print(f"tracker: {(len(clip) - 1) / seconds:.1f} frames/s ({tracker.precision}, {tracker.device})")
     rows = [comparison.compare(case, seconds=0.3) for case in comparison.cases()]
     print(comparison.table(rows))
-    print(f"written: {out}/track.mp4, {out}/contact-sheet.png, {out}/overlap.png (green: found, white: truth)")
+    print(f"written: {out}/track.mp4, {out}/contact-sheet.png, {out}/overlap.png (white: truth)")
     return 0
 
 
@@ -75,6 +75,6 @@ def _plot(path: Path, overlaps: np.ndarray) -> None:
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots()
     axes.plot(overlaps)
-    axes.set(xlabel="frame", ylabel="overlap with the truth", ylim=(0, 1), title=f"mean {overlaps[1:].mean():.3f}")
+    axes.set(xlabel="frame", ylabel="overlap with the truth", ylim=(0, 1), title=f"mean {overlaps.mean():.3f}")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)

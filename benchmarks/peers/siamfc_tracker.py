@@ -86,7 +86,7 @@ class CommunityTracker:
 
 def main() -> None:
     from siamfast.evaluation.metrics import overlap
-    from siamfast.evaluation.sequences import read_sequences
+    from siamfast.data.sequences import read_sequences
     from siamfast.tracking.tracker import Tracker
     from siamfast.tracking.video import read_image
 

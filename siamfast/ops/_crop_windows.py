@@ -97,6 +97,8 @@ def as_numbers(values: Any, name: str) -> torch.Tensor:
             return values.detach().to("cpu", torch.float64)
         if isinstance(values, (list, tuple)) and any(isinstance(v, (torch.Tensor, np.ndarray, np.generic)) for v in values):
             values = np.asarray([np.asarray(v, dtype=np.float64) for v in values])
+        if isinstance(values, np.ndarray) and not torch.compiler.is_compiling():
+            return torch.from_numpy(np.array(values, dtype=np.float64))  # a copy: expanded arrays are not writable
         return torch.as_tensor(values, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}: got {type(values).__name__}, expected numbers") from error

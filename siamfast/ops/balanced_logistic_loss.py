@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from siamfast.ops import _backend, _library
 from siamfast.ops.xcorr import Padding, xcorr
@@ -132,16 +134,20 @@ def balanced_logistic_loss(
         raise ValueError(f"neg_weight: got {neg_weight!r}, expected 0 or more")
     maps = scores.squeeze(1) if scores.dim() == 4 else scores
     maps = maps if maps.dtype == torch.float64 else maps.float()
-    labels = _labels(maps, scores, labels, stride, r_pos, r_neg, metric, neutral, centers)
-    args = (maps, labels, neutral, balance, float(neg_weight))
-    if _backend.forced() == "reference":
-        losses = reference.balanced_logistic_loss(
-            maps, labels.expand_as(maps), neutral=neutral, balance=balance, neg_weight=float(neg_weight)
-        )
-    elif torch.is_grad_enabled() and maps.requires_grad:
-        losses = _Loss.apply(*args)
+    weighing = {"neutral": neutral, "balance": balance, "neg_weight": float(neg_weight)}
+    if labels is None and centers is None:
+        shape = (maps.shape[1], maps.shape[2])
+        make = _shared_cells if torch.compiler.is_compiling() else _cached_cells
+        cells = make(shape, stride, r_pos, r_neg, metric, maps.dtype, maps.device, **weighing)
     else:
-        losses = _forward(*args)[0]
+        given = _labels(maps, scores, labels, stride, r_pos, r_neg, metric, neutral, centers)
+        cells = given.clamp_min(0), reference.cell_weights(given, **weighing)
+    if _backend.forced() == "reference":
+        losses = reference.balanced_logistic_loss(maps, *cells)
+    elif torch.is_grad_enabled() and maps.requires_grad:
+        losses = _Loss.apply(maps, *cells)
+    else:
+        losses = _forward(maps, *cells)[0]
     if reduction == "none":
         return losses
     return losses.sum() if reduction == "sum" else losses.sum() / max(scores.shape[0], 1)
@@ -223,6 +229,23 @@ def _check_centers(centers: torch.Tensor, count: int | None) -> None:
         raise ValueError(f"centers: got shape {tuple(centers.shape)}, expected ({'N' if count is None else count}, 2)")
 
 
+def _shared_cells(
+    shape: tuple[int, int], stride: float, r_pos: float, r_neg: float, metric: str, dtype: torch.dtype,
+    device: torch.device, *, neutral: str, balance: str, neg_weight: float,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Targets and weights (1, H, W) that all samples share: with the same counts everywhere both balances agree on it."""
+    labels = reference.logistic_labels(
+        shape, stride=stride, r_pos=r_pos, r_neg=r_neg, metric=metric, neutral=neutral, centers=None, dtype=dtype,
+        device=device,
+    )[None]  # fmt: skip
+    weights = reference.cell_weights(labels, neutral=neutral, balance=balance, neg_weight=neg_weight)
+    return labels.clamp_min(0), weights
+
+
+# A trainer asks for the same map in every step; making it takes ten times as long as the loss.
+_cached_cells = lru_cache(maxsize=32)(_shared_cells)
+
+
 def _labels(
     maps: torch.Tensor,
     scores: torch.Tensor,
@@ -234,10 +257,10 @@ def _labels(
     neutral: str,
     centers: torch.Tensor | None,
 ) -> torch.Tensor:
-    """(H, W) or (N, H, W), the maps' dtype."""
+    """(1 or N, H, W), the maps' dtype."""
     if labels is None:
-        if centers is not None:
-            _check_centers(centers, maps.shape[0])
+        assert centers is not None
+        _check_centers(centers, maps.shape[0])
         return reference.logistic_labels(
             (maps.shape[1], maps.shape[2]),
             stride=stride,
@@ -259,53 +282,47 @@ def _labels(
         raise ValueError(f"labels: got device {labels.device}, expected the scores' {maps.device}")
     if labels.requires_grad:
         raise ValueError("labels: got a tensor that requires a gradient; the loss has none for its labels")
-    return (labels.squeeze(1) if labels.dim() == 4 else labels).to(maps.dtype)
+    labels = labels.to(maps.dtype)
+    return labels.squeeze(1) if labels.dim() == 4 else labels if labels.dim() == 3 else labels[None]
 
 
 # -------------------------------------------------------------------------------------------------------- registration
-def _reference(scores: torch.Tensor, labels: torch.Tensor, neutral: str, balance: str, weight: float) -> torch.Tensor:
-    labels = labels.expand_as(scores)
-    return reference.balanced_logistic_loss(scores, labels, neutral=neutral, balance=balance, neg_weight=weight)
-
-
 def _kernel(
     scores: torch.Tensor,  # (N, H, W)
-    labels: torch.Tensor,  # (N, H, W) or (H, W)
-    neutral: str,
-    balance: str,
-    neg_weight: float,
+    targets: torch.Tensor,  # (1 or N, H, W)
+    weights: torch.Tensor,  # (1 or N, H, W)
 ) -> tuple[torch.Tensor, torch.Tensor]:  # (N,) losses, (N, H, W) their derivative by the scores
-    if labels.dim() == 2 and balance == "sample":
-        labels = labels[None]  # one map of weights serves all samples
-    elif labels.dim() == 2:
-        labels = labels.expand_as(scores)
-    weights = reference.cell_weights(labels, neutral=neutral, balance=balance, neg_weight=neg_weight)
-    targets = labels.clamp_min(0)
+    idle = weights == 0
     if _backend.pick(_backend.plain_reason, scores.device.type, scores.dtype) == "reference":
-        losses = _reference(scores, labels, neutral, balance, neg_weight)
+        losses = reference.balanced_logistic_loss(scores, targets, weights)
     else:
-        cells = (scores.clamp_min(0) - scores * targets).add_(scores.abs().neg_().exp_().log1p_()).mul_(weights)
-        losses = cells.masked_fill_(weights == 0, 0).sum((1, 2))
-    slope = (torch.sigmoid(scores) - targets).mul_(weights).masked_fill_(weights == 0, 0)
-    return losses, slope
+        # max(s, 0) - s*y + log(1 + exp(-|s|)) = softplus(s) - s*y, which PyTorch computes without overflow
+        cells = F.softplus(scores).sub_(scores * targets).mul_(weights)
+        losses = cells.masked_fill_(idle, 0).sum((1, 2))
+    return losses, torch.sigmoid(scores).sub_(targets).mul_(weights).masked_fill_(idle, 0)
 
 
-def _fake(scores: Any, labels: Any, *options: Any) -> tuple[Any, Any]:
-    return scores.new_empty(scores.shape[0]), scores.new_empty(scores.shape)
+def _fake(scores: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
+    return scores.new_empty(scores.shape[0]), torch.empty_like(scores)
 
 
-_SCHEMA = "Tensor labels, str neutral, str balance, float neg_weight"
-_forward = _library.register(f"balanced_logistic_loss(Tensor scores, {_SCHEMA}) -> (Tensor, Tensor)", _kernel, _fake)
+_forward = _library.register(
+    "balanced_logistic_loss(Tensor scores, Tensor targets, Tensor weights) -> (Tensor, Tensor)", _kernel, _fake
+)
 _backward = _library.register(
-    f"balanced_logistic_loss_backward(Tensor grad, Tensor slope, Tensor scores, {_SCHEMA}) -> Tensor",
-    lambda grad, slope, scores, *options: slope * grad[:, None, None],
-    lambda grad, slope, scores, *options: torch.empty_like(slope),
+    "balanced_logistic_loss_backward(Tensor grad, Tensor slope, Tensor scores, Tensor targets, Tensor weights) -> Tensor",
+    lambda grad, slope, scores, targets, weights: slope * grad[:, None, None],
+    lambda grad, slope, scores, targets, weights: torch.empty_like(slope),
 )
 
 
-def _differentiable_backward(grad: torch.Tensor, slope: torch.Tensor, scores: torch.Tensor, *args: Any) -> torch.Tensor:
-    labels, *options = args
-    return _library.reference_gradients(lambda s: _reference(s, labels, *options), (scores,), grad, [True])[0]
+def _differentiable_backward(
+    grad: torch.Tensor, slope: torch.Tensor, scores: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    def formula(values: torch.Tensor) -> torch.Tensor:
+        return reference.balanced_logistic_loss(values, targets, weights)
+
+    return _library.reference_gradients(formula, (scores,), grad, [True])[0]
 
 
 _library.register_double_backward("balanced_logistic_loss_backward", _differentiable_backward)
@@ -313,13 +330,11 @@ _library.register_double_backward("balanced_logistic_loss_backward", _differenti
 
 class _Loss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, scores: torch.Tensor, labels: torch.Tensor, *options: Any) -> torch.Tensor:
-        losses, slope = _forward(scores, labels, *options)
-        ctx.save_for_backward(slope, scores, labels)
-        ctx.options = options
+    def forward(ctx: Any, scores: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        losses, slope = _forward(scores, targets, weights)
+        ctx.save_for_backward(slope, scores, targets, weights)
         return losses
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        slope, scores, labels = ctx.saved_tensors
-        return (_backward(grads[0], slope, scores, labels, *ctx.options), *[None] * (1 + len(ctx.options)))
+        return _backward(grads[0], *ctx.saved_tensors), None, None

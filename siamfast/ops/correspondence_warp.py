@@ -12,7 +12,8 @@ from siamfast.ops import _backend, _library
 from siamfast.ops import _correspondence_warp_torch as blocked
 from siamfast.reference import correspondence_warp as reference
 
-_RETURNS = ("values", "flow", "confidence", "entropy", "lse", "indices")
+_DETAILS = ("confidence", "entropy", "lse", "indices")  # what the raw op gives beside the values, when asked
+_RETURNS = ("values", "flow", *_DETAILS)
 
 
 def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: bool = False) -> bool:
@@ -89,7 +90,9 @@ def correspondence_warp(
         bias = None if bias is None else bias.flatten(0, 1).unsqueeze(1)
         if options["radius"] is not None and options["global_frames"]:
             raise ValueError("global_frames: got some with frames='mean' and a radius, expected frames='joint'")
-    found = dict(zip(("values", "confidence", "entropy", "lse", "indices"), _run(query, keys, values, bias, options), strict=True))
+    details = any(name in names for name in _DETAILS)
+    outputs = _run(query, keys, values, bias, options, details)
+    found = dict(zip(("values", *_DETAILS) if details else ("values",), outputs, strict=False))
     if average:
         found = {k: v.unflatten(0, (-1, count)) for k, v in found.items()}
         found = {k: v if k == "indices" else v.mean(1) for k, v in found.items()}
@@ -235,13 +238,14 @@ def _options(
 
 def _farthest(queries: int, keys: int) -> float:
     """The largest distance of a query's place from its nearest key along one axis, in cells of the keys."""
-    places = ((i + 0.5) * keys / queries - 0.5 for i in range(queries))
-    return max(min(abs(p - math.floor(p)), abs(math.floor(p) + 1 - p)) if 0 <= p <= keys - 1 else abs(p - min(max(p, 0), keys - 1)) for p in places)
+    places = [(i + 0.5) * keys / queries - 0.5 for i in range(queries)]
+    return max(abs(place - min(max(round(place), 0), keys - 1)) for place in places)
 
 
 def _places(keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """(N, T, 2, Hr, Wr): x and y of every key, as two more channels of values."""
-    y, x = torch.meshgrid(*(torch.arange(s, dtype=values.dtype, device=keys.device) for s in keys.shape[3:]), indexing="ij")
+    axes = [torch.arange(side, dtype=values.dtype, device=keys.device) for side in keys.shape[3:]]
+    y, x = torch.meshgrid(*axes, indexing="ij")
     return torch.stack((x, y)).expand(keys.shape[0], keys.shape[1], -1, -1, -1)
 
 
@@ -257,12 +261,14 @@ def _own_places(query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
 
 # -------------------------------------------------------------------------------------------------------- registration
 def _run(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, o: dict[str, Any]
-) -> tuple[torch.Tensor, ...]:
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, o: dict[str, Any],
+    details: bool,
+) -> tuple[torch.Tensor, ...]:  # fmt: skip
     limit = keys.shape[1] * keys.shape[3] * keys.shape[4]
     topk = 0 if o["topk"] is None else min(o["topk"], limit)
     radius = -1.0 if o["radius"] is None else o["radius"]
-    options = (o["temperature"], o["normalize"], radius, o["window"] == "circle", list(o["global_frames"]), topk, o["topk_norm"] == "post")
+    window = radius, o["window"] == "circle", list(o["global_frames"])
+    options = (o["temperature"], o["normalize"], *window, topk, o["topk_norm"] == "post", details)
     tensors = (query, keys, values, bias)
     if _backend.forced() == "reference":
         return _reference(*tensors, *options)
@@ -273,7 +279,7 @@ def _run(
 
 def _reference(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: Any, temperature: float, normalize: bool,
-    radius: float, circle: bool, global_frames: list[int], topk: int, post: bool,
+    radius: float, circle: bool, global_frames: list[int], topk: int, post: bool, details: bool,
 ) -> tuple[torch.Tensor, ...]:  # fmt: skip
     dtype = blocked.compute_dtype(query)
     bias = None if bias is None else bias.to(dtype)
@@ -281,7 +287,9 @@ def _reference(
         query.to(dtype), keys.to(dtype), values, bias, temperature, normalize, None if radius < 0 else radius,
         "circle" if circle else "square", tuple(global_frames), topk or None, "post" if post else "pre",
     )  # fmt: skip
-    return (found[0].to(values.dtype), *found[1:])
+    nothing = found[1].new_zeros(0)
+    rest = found[1:] if details else (nothing, nothing, nothing, nothing.long())
+    return (found[0].to(values.dtype), *rest)
 
 
 def _kernel(*args: Any) -> tuple[torch.Tensor, ...]:
@@ -293,8 +301,9 @@ def _kernel(*args: Any) -> tuple[torch.Tensor, ...]:
 
 def _fake(query: Any, keys: Any, values: Any, bias: Any, *options: Any) -> tuple[Any, ...]:
     n, (h, w), dtype = query.shape[0], query.shape[2:], blocked.compute_dtype(query)
-    maps = [query.new_empty((n, h, w), dtype=dtype) for _ in range(3)]
-    indices = query.new_empty((n, options[5] or 1, h, w), dtype=torch.int64)
+    topk, details = options[5], options[7]
+    maps = [query.new_empty((n, h, w) if details else (0,), dtype=dtype) for _ in range(3)]
+    indices = query.new_empty((n, topk or 1, h, w) if details else (0,), dtype=torch.int64)
     return (values.new_empty((n, values.shape[2], h, w)), *maps, indices)
 
 
@@ -313,9 +322,11 @@ def _reference_backward(*args: Any) -> tuple[torch.Tensor, ...]:
 
     def scalar(*inputs: Any) -> torch.Tensor:
         outputs = _reference(*inputs, *options)[:4]
-        return torch.stack([(o * g.to(o.dtype)).sum().to(grads[1].dtype) for o, g in zip(outputs, grads, strict=True)]).sum()
+        sums = [(o * g.to(o.dtype)).sum().to(one.dtype) for o, g in zip(outputs, grads, strict=True)]
+        return torch.stack(sums).sum()
 
-    return _library.reference_gradients(scalar, tensors, torch.ones_like(grads[1].sum()), needs)
+    one = torch.ones((), dtype=blocked.compute_dtype(tensors[0]), device=tensors[0].device)
+    return _library.reference_gradients(scalar, tensors, one, needs)
 
 
 def _backward_fake(*args: Any) -> tuple[torch.Tensor, ...]:
@@ -325,7 +336,9 @@ def _backward_fake(*args: Any) -> tuple[torch.Tensor, ...]:
 
 
 _TENSORS = "Tensor query, Tensor keys, Tensor values, Tensor? key_bias"
-_OPTIONS = "float temperature, bool normalize, float radius, bool circle, int[] global_frames, int topk, bool post"
+_OPTIONS = (
+    "float temperature, bool normalize, float radius, bool circle, int[] global_frames, int topk, bool post, bool details"
+)
 _forward = _library.register(
     f"correspondence_warp({_TENSORS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)", _kernel, _fake
 )
@@ -344,7 +357,7 @@ class _Warp(torch.autograd.Function):
         ctx.save_for_backward(query, keys, values, bias)
         ctx.options = options
         outputs = _forward(query, keys, values, bias, *options)
-        ctx.mark_non_differentiable(outputs[4])
+        ctx.mark_non_differentiable(*(outputs[4:] if options[-1] else outputs[1:]))
         return outputs
 
     @staticmethod

@@ -56,13 +56,9 @@ def cell_weights(labels: torch.Tensor, *, neutral: str, balance: str, neg_weight
 
 def balanced_logistic_loss(
     scores: torch.Tensor,  # (N, H, W)
-    labels: torch.Tensor,  # (N, H, W), as for `cell_weights`
-    *,
-    neutral: str,
-    balance: str,
-    neg_weight: float,
+    targets: torch.Tensor,  # (1 or N, H, W) labels within 0..1
+    weights: torch.Tensor,  # (1 or N, H, W) of `cell_weights`
 ) -> torch.Tensor:  # (N,) the loss of each sample
-    """sum over cells of weight * BCE-with-logits(score, label)."""
-    weights = cell_weights(labels, neutral=neutral, balance=balance, neg_weight=neg_weight)
-    losses = F.binary_cross_entropy_with_logits(scores, labels.clamp_min(0), reduction="none")
+    """sum over cells of weight * BCE-with-logits(score, label); a cell of weight 0 counts for nothing, nan or not."""
+    losses = F.binary_cross_entropy_with_logits(scores, targets.expand_as(scores), reduction="none")
     return torch.where(weights != 0, weights * losses, torch.zeros_like(losses)).sum((1, 2))

@@ -125,7 +125,7 @@ class Tracker:
         self.config = dataclasses.replace(config or TrackerConfig(), **fields)
         self.device = choose_device(device)
         model = load_model(weights)
-        self._scale, self.bias = float(model.scale), float(model.bias)
+        self._scale, self.bias = model.scale.item(), model.bias.item()
         self._embedder = Embedder(model, self.device, precision)
         self.precision = self._embedder.precision
         c = self.config

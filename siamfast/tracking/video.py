@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.evaluation.sequences import IMAGE_SUFFIXES, image_files, natural_key
+from siamfast.data.sequences import IMAGE_SUFFIXES, image_files, natural_key
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 DEFAULT_FPS = 25.0

@@ -49,18 +49,17 @@ def _depthwise_raw(t: Tensors) -> list[tuple[Any, tuple[Any, ...]]]:
 
 def _loss_raw(t: Tensors) -> list[tuple[Any, tuple[Any, ...]]]:
     scores = t[0].squeeze(1)
-    labels = siamfast.logistic_labels((7, 9), r_pos=8, r_neg=16).to(scores.dtype)
-    options = ("half", "sample", 1.0)
-    losses, slope = torch.ops.siamfast.balanced_logistic_loss.default(scores.detach(), labels, *options)
+    targets, weights = torch.rand(2, 1, 7, 9, dtype=scores.dtype).unbind()
+    losses, slope = torch.ops.siamfast.balanced_logistic_loss.default(scores.detach(), targets, weights)
     return [
-        (torch.ops.siamfast.balanced_logistic_loss.default, (scores, labels, *options)),
-        (torch.ops.siamfast.balanced_logistic_loss_backward.default, (losses, slope, scores, labels, *options)),
+        (torch.ops.siamfast.balanced_logistic_loss.default, (scores, targets, weights)),
+        (torch.ops.siamfast.balanced_logistic_loss_backward.default, (losses, slope, scores, targets, weights)),
     ]
 
 
 def _warp_raw(t: Tensors) -> list[tuple[Any, tuple[Any, ...]]]:
     q, r, v, b = t
-    options = (0.5, True, 2.0, True, [0], 3, False)
+    options = (0.5, True, 2.0, True, [0], 3, False, True)
     grads = torch.randn(2, 2, 4, 5, dtype=q.dtype), *torch.randn(3, 2, 4, 5, dtype=q.dtype).unbind()
     return [
         (torch.ops.siamfast.correspondence_warp.default, (q, r, v, b, *options)),

@@ -1,14 +1,11 @@
-"""Annotated sequences on disk: a folder of frames with a groundtruth.txt of x,y,w,h rows; and running a tracker on one."""
+"""Annotated sequences on disk: a folder of frames with a groundtruth.txt of x,y,w,h rows."""
 
 from __future__ import annotations
 
 import os
 import re
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,38 +123,3 @@ def read_sequences(root: str | os.PathLike[str]) -> list[Sequence]:
     if not found:
         raise ValueError(f"sequences: no folder with a groundtruth.txt in {root}")
     return found
-
-
-class TracksSequences(Protocol):
-    """What `run_tracker` needs: the got10k toolkit's `Tracker.track`, or siamfast.Tracker."""
-
-    def track(self, img_files: Any, box: Any, visualize: bool = False) -> tuple[Any, Any]: ...
-
-
-def run_tracker(
-    tracker_factory: Callable[[], TracksSequences], sequence: Sequence
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Track a sequence from the box of its first frame.
-
-    Args:
-        tracker_factory: makes a fresh tracker.
-        sequence: its first frame must have a box.
-
-    Returns:
-        boxes: (T, 4) x, y, w, h, the first as given; times: (T,) seconds a frame, decoding left out.
-
-    Raises:
-        ValueError: the first frame has no box, or the tracker returned another number of boxes.
-    """
-    if np.isnan(sequence.boxes[0]).any():
-        raise ValueError(f"sequence: {sequence.name} has no box in its first frame")
-    tracker = tracker_factory()
-    begin = time.perf_counter()
-    boxes, times = tracker.track([str(p) for p in sequence.frames], sequence.boxes[0].copy())
-    found = np.asarray(boxes, dtype=np.float64)
-    if found.shape != (len(sequence), 4):
-        raise ValueError(f"tracker: returned boxes of shape {found.shape}, expected ({len(sequence)}, 4)")
-    spent = np.asarray(times, dtype=np.float64)
-    if spent.shape != (len(sequence),):  # a tracker that times itself otherwise: the mean is all that is known
-        spent = np.full(len(sequence), (time.perf_counter() - begin) / len(sequence))
-    return found, spent

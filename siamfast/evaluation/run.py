@@ -1,0 +1,47 @@
+"""Running a tracker through a sequence."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamfast.data.sequences import Sequence
+
+
+class TracksSequences(Protocol):
+    """What `run_tracker` needs: the got10k toolkit's `Tracker.track`, or siamfast.Tracker."""
+
+    def track(self, img_files: Any, box: Any, visualize: bool = False) -> tuple[Any, Any]: ...
+
+
+def run_tracker(
+    tracker_factory: Callable[[], TracksSequences], sequence: Sequence
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Track a sequence from the box of its first frame.
+
+    Args:
+        tracker_factory: makes a fresh tracker.
+        sequence: its first frame must have a box.
+
+    Returns:
+        boxes: (T, 4) x, y, w, h, the first as given; times: (T,) seconds a frame, decoding left out.
+
+    Raises:
+        ValueError: the first frame has no box, or the tracker returned another number of boxes.
+    """
+    if np.isnan(sequence.boxes[0]).any():
+        raise ValueError(f"sequence: {sequence.name} has no box in its first frame")
+    tracker = tracker_factory()
+    begin = time.perf_counter()
+    boxes, times = tracker.track([str(p) for p in sequence.frames], sequence.boxes[0].copy())
+    found = np.asarray(boxes, dtype=np.float64)
+    if found.shape != (len(sequence), 4):
+        raise ValueError(f"tracker: returned boxes of shape {found.shape}, expected ({len(sequence)}, 4)")
+    spent = np.asarray(times, dtype=np.float64)
+    if spent.shape != (len(sequence),):  # a tracker that times itself otherwise: the mean is all that is known
+        spent = np.full(len(sequence), (time.perf_counter() - begin) / len(sequence))
+    return found, spent
