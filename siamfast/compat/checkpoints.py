@@ -138,7 +138,7 @@ def read_torch_file(path: Path) -> dict[str, torch.Tensor]:
     return dict(loaded)
 
 
-def _some(names: list[str], count: int = 6) -> str:
-    """The first few names and how many more there are."""
+def _some(names: list[str], count: int = 60) -> str:
+    """The names, and how many more there are where they are very many."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return (", ".join(names[:count]) or "nothing") + more

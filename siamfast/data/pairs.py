@@ -108,8 +108,12 @@ class SequencePairs(Dataset[dict[str, torch.Tensor]]):
         if not positive and other is sequence:
             # One sequence alone: its own background, a whole search window away from the target.
             center = center + windows.search_size * np.array([1.0, 0.0])
-        template = crop_and_resize(images[0], windows.template_center, windows.template_size, self.exemplar)
-        search = crop_and_resize(images[1], center, windows.search_size, self.instance)
+        # The box stays exact in the crop: no rounding of the window. Windows count from the edge of the first pixel,
+        # crop_and_resize from its centre.
+        template = crop_and_resize(
+            images[0], windows.template_center - 0.5, windows.template_size, self.exemplar, rounding="subpixel"
+        )
+        search = crop_and_resize(images[1], center - 0.5, windows.search_size, self.instance, rounding="subpixel")
         return {
             "template": torch.from_numpy(template[0]).permute(2, 0, 1),
             "search": torch.from_numpy(search[0]).permute(2, 0, 1),

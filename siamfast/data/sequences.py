@@ -53,14 +53,14 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_boxes(path: str | os.PathLike[str]) -> NDArray[np.float64]:
-    """Rows of x,y,w,h, separated by comma, semicolon, tab or space, any line ends; `nan` for an absent target.
+    """Rows of x,y,w,h, separated by comma, semicolon, tab or space, any line ends; an absent target is nan or 0,0,0,0.
 
     Returns:
-        (T, 4) float64. A row with a nan becomes nan throughout; empty lines at the end are dropped.
+        (T, 4) float64. A row with a nan or without an area becomes nan throughout; empty lines at the end are dropped.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a row that is not four numbers, is infinite or has no area; the line number is named.
+        ValueError: a row that is not four numbers or is infinite; the line number is named.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,10 +77,10 @@ def read_boxes(path: str | os.PathLike[str]) -> NDArray[np.float64]:
             row = []
         if len(row) != 4:
             raise ValueError(f"{path}, line {number}: got {line.strip()!r}, expected four numbers x,y,w,h")
-        if np.isnan(row).any():
+        if np.isinf(row).any():
+            raise ValueError(f"{path}, line {number}: got {line.strip()!r}, expected finite numbers or nan")
+        if np.isnan(row).any() or row[2] <= 0 or row[3] <= 0:
             row = [np.nan] * 4
-        elif not np.isfinite(row).all() or row[2] <= 0 or row[3] <= 0:
-            raise ValueError(f"{path}, line {number}: got {line.strip()!r}, expected finite numbers with w > 0 and h > 0")
         rows.append(row)
     if not rows:
         raise ValueError(f"{path}: no boxes in it")

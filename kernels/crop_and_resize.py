@@ -1,0 +1,150 @@
+"""Triton kernel of crop_and_resize: bilinear windows with the border filled while reading."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+# Cells of one program. A cell is a few loads and no reuse, so that occupancy is all that matters.
+BLOCK, NUM_WARPS = 256, 4
+
+
+@triton.jit
+def _taps(corner, side, i, count, RULE: tl.constexpr):  # noqa: N803
+    """The two pixels around output cell i of an axis and the weight of the second; float64, as the windows are."""
+    if RULE == 2:  # corner-aligned
+        at = corner + i * ((side - 1) / tl.maximum(count - 1, 1))
+    else:
+        at = corner + (i + 0.5) * (side / count) - 0.5
+    if RULE == 0:  # the window is cut out before it is resized
+        last = corner + side - 1
+        at = tl.minimum(tl.maximum(at, corner), last)
+        left = tl.floor(at)
+        right = tl.minimum(left + 1, last)
+    else:
+        left = tl.floor(at)
+        right = left + 1
+    return left.to(tl.int64), right.to(tl.int64), (at - left).to(tl.float32)
+
+
+@triton.jit
+def _border(index, size, BORDER: tl.constexpr):  # noqa: N803
+    """The pixel that stands at `index`; reflection does not repeat the edge pixel."""
+    if BORDER == 2:
+        period = tl.maximum(2 * (size - 1), 1)
+        phase = ((index % period) + period) % period
+        index = tl.minimum(phase, period - phase)
+    return tl.minimum(tl.maximum(index, 0), size - 1)
+
+
+@triton.jit
+def _pixels(base, y, x, step_y, step_x, height, width, fill, mask, BORDER: tl.constexpr):  # noqa: N803
+    """image[y, x] in float32, the fill outside."""
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    row, column = _border(y, height, BORDER), _border(x, width, BORDER)
+    if BORDER == 0:
+        value = tl.load(base + row * step_y + column * step_x, mask=mask & inside, other=0.0).to(tl.float32)
+        return tl.where(inside, value, fill)
+    return tl.load(base + row * step_y + column * step_x, mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def crop_and_resize_kernel(
+    image_ptr,  # (N, C, H, W), any strides
+    windows_ptr,  # (M, 4) float64: x, y, width, height
+    fill_ptr,  # (N, C) float32
+    out_ptr,  # (M, C, out_h, out_w), any strides
+    channels,
+    height,
+    width,
+    out_height,
+    out_width,
+    step_n,  # 0 where all windows are of one image
+    step_c,
+    step_y,
+    step_x,
+    fill_step_n,
+    out_step_m,
+    out_step_c,
+    out_step_y,
+    out_step_x,
+    BORDER: tl.constexpr,
+    RULE: tl.constexpr,
+    WHOLE: tl.constexpr,  # round to whole grey levels (uint8)
+    BLOCK: tl.constexpr,
+):
+    """out[m, c, i, j] = the bilinear value at cell (i, j) of window m.
+
+    One program owns BLOCK cells of one window, all channels: taps and weights are computed once, four pixels are read
+    and one written for each channel. Bytes: the pixels under the window (the second and later reads hit the cache)
+    and the output.
+    """
+    m = tl.program_id(1).to(tl.int64)
+    cells = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = cells < out_height * out_width
+    i, j = cells // out_width, cells % out_width
+    corner_x, corner_y = tl.load(windows_ptr + m * 4), tl.load(windows_ptr + m * 4 + 1)
+    side_x, side_y = tl.load(windows_ptr + m * 4 + 2), tl.load(windows_ptr + m * 4 + 3)
+    top, low, share_y = _taps(corner_y, side_y, i.to(tl.float64), out_height, RULE)
+    left, right, share_x = _taps(corner_x, side_x, j.to(tl.float64), out_width, RULE)
+    base = image_ptr + m * step_n
+    target = out_ptr + m * out_step_m + i.to(tl.int64) * out_step_y + j.to(tl.int64) * out_step_x
+    for c in range(channels):
+        fill = tl.load(fill_ptr + m * fill_step_n + c)
+        a = _pixels(base, top, left, step_y, step_x, height, width, fill, mask, BORDER)
+        b = _pixels(base, top, right, step_y, step_x, height, width, fill, mask, BORDER)
+        d = _pixels(base, low, left, step_y, step_x, height, width, fill, mask, BORDER)
+        e = _pixels(base, low, right, step_y, step_x, height, width, fill, mask, BORDER)
+        upper = a + (b - a) * share_x
+        lower = d + (e - d) * share_x
+        value = upper + (lower - upper) * share_y
+        if WHOLE:
+            value = tl.floor(tl.minimum(tl.maximum(value, 0.0), 255.0) + 0.5)
+        tl.store(target, value.to(out_ptr.dtype.element_ty), mask=mask)
+        base += step_c
+        target += out_step_c
+
+
+def launch(
+    image: torch.Tensor,  # (N, C, H, W)
+    windows: torch.Tensor,  # (M, 4) float64; N = 1 or M
+    fill: torch.Tensor,  # (N, C)
+    out_height: int,
+    out_width: int,
+    border: int,
+    rule: int,
+    layout: torch.memory_format,
+) -> torch.Tensor:  # (M, C, out_height, out_width)
+    count, channels = windows.shape[0], image.shape[1]
+    out = torch.empty(
+        (count, channels, out_height, out_width), dtype=image.dtype, device=image.device, memory_format=layout
+    )
+    if out.numel() == 0:
+        return out
+    windows = windows.to(image.device, non_blocking=True).contiguous()
+    ink = fill.to(image.device, torch.float32).contiguous()
+    several = image.shape[0] > 1
+    grid = (triton.cdiv(out_height * out_width, BLOCK), count)
+    crop_and_resize_kernel[grid](
+        image,
+        windows,
+        ink,
+        out,
+        channels,
+        image.shape[2],
+        image.shape[3],
+        out_height,
+        out_width,
+        image.stride(0) if several else 0,
+        *image.stride()[1:],
+        channels if several else 0,
+        *out.stride(),
+        BORDER=border,
+        RULE=rule,
+        WHOLE=image.dtype == torch.uint8,
+        BLOCK=BLOCK,
+        num_warps=NUM_WARPS,
+        enable_fp_fusion=False,
+    )
+    return out

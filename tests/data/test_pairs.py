@@ -1,0 +1,125 @@
+"""Sequences are read in every spelling of theirs; pairs from them show the target where the box says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from siamfast.data.pairs import SequencePairs
+from siamfast.data.sequences import read_sequence, read_sequences
+
+
+def write_sequence(folder: Path, frames: int = 12, *, rows: list[str] | None = None, seed: int = 0) -> Path:
+    """Frames of noise with a white square that moves 3 px a frame; its ground truth, or the rows given."""
+    (folder / "img").mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 60, (100, 140, 3), dtype=np.uint8)
+    boxes = []
+    for t in range(frames):
+        frame = noise.copy()
+        frame[30:50, 40 + 3 * t : 60 + 3 * t] = 255
+        cv2.imwrite(str(folder / "img" / f"{t + 1:08d}.png"), frame)
+        boxes.append(f"{40 + 3 * t},30,20,20")
+    (folder / "groundtruth.txt").write_text("\n".join(rows or boxes) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("separator", [",", "\t", " ", ", "])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_every_separator_and_line_end_is_read(tmp_path: Path, separator: str, end: str) -> None:
+    folder = write_sequence(tmp_path / "a", 3)
+    rows = [separator.join(["1", "2.5", "30", "4e1"]), separator.join(["nan"] * 4), separator.join("5678")]
+    (folder / "groundtruth.txt").write_bytes((end.join(rows) + end).encode())
+    sequence = read_sequence(folder)
+    np.testing.assert_array_equal(sequence.boxes, [[1, 2.5, 30, 40], [np.nan] * 4, [5, 6, 7, 8]])
+    assert [p.name for p in sequence.frames] == ["00000001.png", "00000002.png", "00000003.png"]
+
+
+def test_a_malformed_row_is_named_with_its_line(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / "a", 3, rows=["1,2,3,4", "1,2,x,4", "1,2,3,4"])
+    with pytest.raises(ValueError, match="2"):
+        read_sequence(folder)
+
+
+def test_a_wrong_number_of_rows_is_an_error(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / "a", 3, rows=["1,2,3,4"])
+    with pytest.raises(ValueError, match="1 .*3|3 .*1"):
+        read_sequence(folder)
+
+
+def test_a_folder_without_sequences_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="groundtruth"):
+        read_sequences(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_sequences(tmp_path / "nowhere")
+
+
+def test_the_box_of_a_pair_is_where_the_target_is(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "a")
+    pairs = SequencePairs(tmp_path, 30, instance=191, max_shift=20)
+    for index in range(30):
+        item = pairs[index]
+        assert item["template"].shape == (3, 127, 127)
+        white = (item["search"].float().mean(0) > 150).nonzero().float()
+        center = white.mean(0).flip(0) + 0.5
+        expected = item["box"][:2] + item["box"][2:] / 2
+        assert (center - expected).abs().max() < 2.5, index
+        assert (expected - 191 / 2).abs().max() <= 20 + 1e-3
+
+
+def test_pairs_are_decided_by_seed_and_index(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "a")
+    one, two = SequencePairs(tmp_path, 9, seed=3), SequencePairs(tmp_path, 9, seed=3)
+    assert torch.equal(one[7]["search"], two[7]["search"])
+    assert not torch.equal(one[7]["search"], SequencePairs(tmp_path, 9, seed=4)[7]["search"])
+
+
+def test_frames_are_at_most_max_gap_apart(tmp_path: Path) -> None:
+    """The square moves 3 px a frame: crops centred on the target of frame t show the noise of no later one."""
+    write_sequence(tmp_path / "a", 12)
+    pairs = SequencePairs(tmp_path, 40, max_gap=1, max_shift=0, max_stretch=0)
+    sequence, shown = pairs._sequences[0]
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        first = int(rng.choice(shown))
+        assert np.abs(shown[np.abs(shown - first) <= pairs.max_gap] - first).max() <= 1
+    assert len(sequence) == 12
+    assert bool(pairs[0]["positive"])
+
+
+def test_absent_targets_are_never_drawn(tmp_path: Path) -> None:
+    rows = ["nan,nan,nan,nan"] * 5 + ["55,30,20,20"] + ["0,0,0,0"] * 6
+    write_sequence(tmp_path / "a", 12, rows=rows)
+    pairs = SequencePairs(tmp_path, 10, max_shift=0, max_stretch=0)
+    # Only frame 5 is left, whose crop is the same every time but for the template's jitter.
+    assert all(torch.equal(pairs[i]["search"], pairs[0]["search"]) for i in range(10))
+
+
+def test_a_sequence_without_a_target_is_an_error(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "a", 2, rows=["nan,nan,nan,nan"] * 2)
+    with pytest.raises(ValueError, match="no sequence with a visible target"):
+        SequencePairs(tmp_path, 10)
+
+
+def test_negatives_come_from_another_sequence(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "a", seed=0)
+    write_sequence(tmp_path / "b", seed=1)
+    pairs = SequencePairs(tmp_path, 40, negatives=1.0)
+    assert not any(bool(pairs[i]["positive"]) for i in range(5))
+
+
+def test_damaged_frames_are_passed_over_and_all_damaged_is_an_error(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / "a", 12)
+    images = sorted((folder / "img").iterdir())
+    for path in images[::2]:
+        path.write_bytes(b"not an image")
+    pairs = SequencePairs(tmp_path, 10)
+    assert all(pairs[i]["search"].shape == (3, 255, 255) for i in range(10))
+    for path in images:
+        path.write_bytes(b"not an image")
+    with pytest.raises(ValueError, match="could not be decoded"):
+        SequencePairs(tmp_path, 10)[0]

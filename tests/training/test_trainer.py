@@ -1,0 +1,203 @@
+"""Training learns, stops and resumes exactly, and leaves what it says it leaves."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from siamfast.models.weights import load_model, read_metadata
+from siamfast.training.config import TrainConfig, add_arguments, from_arguments
+from siamfast.training.record import Record
+from siamfast.training.trainer import Trainer, peak_distance, target_cells
+from tests.data.test_pairs import write_sequence
+
+SMALL: dict[str, Any] = {
+    "batch_size": 2, "instance": 143, "max_shift": 4.0, "workers": 0, "val_pairs": 2, "val_every": 100,
+    "save_every": 100, "log_every": 1, "warmup": 2, "optimizer": "adamw", "lr": 1e-3,
+}  # fmt: skip
+
+
+def _train(out: Path, **changes: Any) -> Trainer:
+    trainer = Trainer(TrainConfig(out=str(out), **(SMALL | changes)))
+    trainer.run()
+    return trainer
+
+
+def _same(one: Path, other: Path) -> bool:
+    first, second = (torch.load(p / "checkpoint.pt", weights_only=True)["model"] for p in (one, other))
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_learns_to_find_the_target(tmp_path: Path) -> None:
+    changes = {"steps": 30, "batch_size": 8, "instance": 191, "max_shift": 24.0, "val_every": 30}
+    _train(tmp_path, **changes)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert np.mean(losses[-8:]) < 0.85 * np.mean(losses[:4])
+    assert rows[-1]["step"] == 30
+    assert {"validation/loss", "validation/hit_rate", "validation/peak_distance_px"} <= rows[-1].keys()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(tmp_path: Path, optimizer: str) -> None:
+    changes = {"steps": 4, "optimizer": optimizer, "learn_scale": True}
+    _train(tmp_path / "whole", **changes)
+    half = Trainer(TrainConfig(out=str(tmp_path / "halves"), **(SMALL | changes)))
+    half.out.mkdir()
+    batches = half._batches()
+    for _ in range(2):
+        half._train_step(next(batches))
+        half.step += 1
+    half.save()
+    resumed = _train(tmp_path / "halves", **changes)
+    assert resumed.step == 4
+    assert _same(tmp_path / "whole", tmp_path / "halves")
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    """SIGKILL in the middle of a real run, then the same command again."""
+    _train(tmp_path / "whole", steps=6)
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in (SMALL | {"save_every": 1}).items()]
+    command = [sys.executable, "-m", "siamfast.cli", "train", "--steps=6", f"--out={tmp_path / 'killed'}", *flags]
+    running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "killed" / "checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    reached = torch.load(checkpoint, weights_only=True)["step"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert reached < 6
+    assert _same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_workers_do_not_change_what_is_trained(tmp_path: Path) -> None:
+    _train(tmp_path / "none", steps=2)
+    _train(tmp_path / "two", steps=2, workers=2)
+    assert _same(tmp_path / "none", tmp_path / "two")
+
+
+def test_a_torn_write_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = _train(tmp_path, steps=1)
+
+    def torn(state: Any, path: Path) -> None:
+        Path(path).write_bytes(b"half a file")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", torn)
+    trainer.step = 99
+    with pytest.raises(OSError, match="disk full"):
+        trainer.save()
+    monkeypatch.undo()
+    assert torch.load(trainer.checkpoint, weights_only=True)["step"] == 1
+
+
+def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    _train(tmp_path, steps=1)
+    with pytest.raises(ValueError, match="another configuration .*lr: 0.001 there, 0.5 here"):
+        _train(tmp_path, steps=1, lr=0.5)
+
+
+def test_a_finished_run_leaves_weights_with_their_recipe(tmp_path: Path) -> None:
+    _train(tmp_path, steps=1)
+    path = tmp_path / "siamfc.safetensors"
+    metadata = read_metadata(path)
+    assert json.loads(metadata["recipe"])["steps"] == 1
+    assert "hit_rate" in json.loads(metadata["figures"])
+    assert path.stat().st_size < 6_000_000
+    assert load_model(path)(torch.zeros(1, 3, 127, 127), torch.zeros(1, 3, 255, 255)).shape == (1, 1, 17, 17)
+
+
+def test_tensorboard_holds_scalars_and_response_maps(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    _train(tmp_path, steps=2)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert "train/loss" in events.Tags()["scalars"]
+    assert any(tag.startswith("validation/response") for tag in events.Tags()["images"])
+
+
+def test_rows_after_the_checkpoint_are_written_once(tmp_path: Path) -> None:
+    record = Record(tmp_path, 0)
+    for step in (1, 2, 3):
+        record.scalars(step, {"loss": float(step)})
+    record.close()
+    with (tmp_path / "metrics.jsonl").open("a") as rows:
+        rows.write('{"step": 4, "lo')  # torn by the kill
+    record = Record(tmp_path, 2)
+    record.scalars(3, {"loss": 30.0})
+    record.close()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["loss"]) for row in rows] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+
+
+def test_a_folder_of_sequences_trains(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "data" / "a")
+    _train(tmp_path / "run", steps=2, data=str(tmp_path / "data"))
+    assert (tmp_path / "run" / "siamfc.safetensors").exists()
+
+
+def test_data_that_is_neither_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="data: 'nowhere' is neither 'synthetic' nor a folder"):
+        _train(tmp_path, steps=1, data="nowhere")
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the loss is (nan|inf) at step \d+: lower --lr"):
+        _train(tmp_path, steps=30, lr=1e30, warmup=0, optimizer="sgd", lr_end=1e30)
+
+
+def test_training_starts_from_given_weights(tmp_path: Path) -> None:
+    _train(tmp_path / "one", steps=1)
+    start = tmp_path / "one" / "siamfc.safetensors"
+    trainer = Trainer(TrainConfig(out=str(tmp_path / "two"), init=str(start), **(SMALL | {"steps": 1})))
+    expected = load_model(start).backbone.conv1[0].weight
+    torch.testing.assert_close(trainer.model.backbone.conv1[0].weight.float(), expected.float())
+
+
+def test_every_field_is_a_flag_with_its_type() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert from_arguments(parser.parse_args([])) == TrainConfig()
+    words = ["--steps=7", "--lr=0.5", "--data=x", "--amp=off", "--no-learn-bias"]
+    config = from_arguments(parser.parse_args(words))
+    assert (config.steps, config.lr, config.data, config.amp, config.learn_bias) == (7, 0.5, "x", "off", False)
+    flags = {action.dest for action in parser._actions}
+    assert {field.name for field in dataclasses.fields(TrainConfig)} <= flags
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 0), ("batch_size", 0), ("instance", 100), ("exemplar", 50), ("gray", 2.0), ("lr", 0.0),
+        ("max_stretch", 0.9), ("workers", -2), ("metric", "l3"), ("negatives", -0.1), ("optimizer", "adam"),
+    ],
+)  # fmt: skip
+def test_bad_values_are_named(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{field}: got"):
+        TrainConfig(**{field: value})
+
+
+def test_the_middle_of_the_crop_is_the_middle_of_the_response() -> None:
+    box = torch.tensor([[127.5 - 20, 127.5 - 30, 40, 60], [135.5 - 20, 119.5 - 30, 40, 60]])
+    assert target_cells(box, 255, 127).tolist() == [[8, 8], [9, 7]]
+
+
+def test_peak_distance_is_in_cells() -> None:
+    response = torch.zeros(2, 1, 17, 17)
+    response[0, 0, 8, 8] = response[1, 0, 4, 11] = 1
+    distance = peak_distance(response, torch.tensor([[8.0, 8.0], [8.0, 8.0]]))
+    assert distance.tolist() == [0, 5]
