@@ -11,7 +11,7 @@ BLOCK, NUM_WARPS = 256, 4
 
 
 @triton.jit
-def _taps(corner, side, i, count, RULE: tl.constexpr):  # noqa: N803
+def _taps(corner, side, i, count, RULE: tl.constexpr):
     """The two pixels around output cell i of an axis and the weight of the second; float64, as the windows are."""
     if RULE == 2:  # corner-aligned
         at = corner + i * ((side - 1) / tl.maximum(count - 1, 1))
@@ -29,7 +29,7 @@ def _taps(corner, side, i, count, RULE: tl.constexpr):  # noqa: N803
 
 
 @triton.jit
-def _border(index, size, BORDER: tl.constexpr):  # noqa: N803
+def _border(index, size, BORDER: tl.constexpr):
     """The pixel that stands at `index`; reflection does not repeat the edge pixel."""
     if BORDER == 2:
         period = tl.maximum(2 * (size - 1), 1)
@@ -39,7 +39,7 @@ def _border(index, size, BORDER: tl.constexpr):  # noqa: N803
 
 
 @triton.jit
-def _pixels(base, y, x, step_y, step_x, height, width, fill, mask, BORDER: tl.constexpr):  # noqa: N803
+def _pixels(base, y, x, step_y, step_x, height, width, fill, mask, BORDER: tl.constexpr):
     """image[y, x] in float32, the fill outside."""
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     row, column = _border(y, height, BORDER), _border(x, width, BORDER)

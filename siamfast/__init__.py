@@ -34,7 +34,11 @@ __all__ = [
 ]
 
 # Imported when first asked for: the ops alone import as quickly as torch.
-_LAZY = {"SiamFC": "siamfast.models.siamfc", "Track": "siamfast.tracking.tracker", "Tracker": "siamfast.tracking.tracker"}
+_LAZY = {
+    "SiamFC": "siamfast.models.siamfc",
+    "Track": "siamfast.tracking.tracker",
+    "Tracker": "siamfast.tracking.tracker",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -31,12 +31,15 @@ def run(arguments: argparse.Namespace) -> int:
     clip = SyntheticVideo(arguments.seed, length=arguments.frames)
     tracker = Tracker(arguments.weights)
     print(f"tracking {len(clip)} synthetic frames (seed {arguments.seed}) ...")
-    boxes, truths, shown, seconds = [], [], [], 0.0
+    boxes: list[tuple[float, ...]] = []
+    truths: list[np.ndarray] = []
+    shown: list[np.ndarray] = []
+    seconds = 0.0
     with VideoOutput(out / "track.mp4", fps=25.0) as video:
         for frame, truth in clip:
             if not boxes:
                 tracker.init(frame, truth)
-                track = Track(tuple(truth.tolist()), 1.0)
+                track = Track((truth[0], truth[1], truth[2], truth[3]), 1.0)
             else:
                 began = time.perf_counter()
                 track = tracker.update(frame)

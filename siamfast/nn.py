@@ -25,6 +25,9 @@ class XCorr(nn.Module):
     torch.Size([2, 1, 17, 17])
     """
 
+    scale: torch.Tensor
+    bias: torch.Tensor
+
     def __init__(
         self,
         *,

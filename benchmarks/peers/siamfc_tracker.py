@@ -85,8 +85,8 @@ class CommunityTracker:
 
 
 def main() -> None:
-    from siamfast.evaluation.metrics import overlap
     from siamfast.data.sequences import read_sequences
+    from siamfast.evaluation.metrics import overlap
     from siamfast.tracking.tracker import Tracker
     from siamfast.tracking.video import read_image
 

@@ -1,4 +1,4 @@
-"""Photometric augmentation of whole batches, on the device that trains: jitter, gray, blur. Geometry is in the crops."""
+"""Photometric augmentation of whole batches on the device that trains: jitter, gray, blur; geometry is the crops'."""
 
 from __future__ import annotations
 

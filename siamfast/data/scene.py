@@ -1,4 +1,4 @@
-"""One synthetic scene: a background, a target, its distractors and occluders, their motion, the light and the camera."""
+"""One synthetic scene: a background, a target, distractors and occluders, their motion, light and camera."""
 
 from __future__ import annotations
 
@@ -44,8 +44,10 @@ class Thing:
     ) -> None:
         self.size = size
         resembles = like is not None and rng.random() < 0.65
-        self.aspect = like.aspect if resembles and like else float(np.exp(np.clip(rng.normal() * 0.5, -1.3, 1.3)))
-        self.look = like.look.near(rng) if resembles and like else (look or Look.draw(rng))
+        self.aspect: float = (
+            like.aspect if resembles and like else float(np.exp(np.clip(rng.normal() * 0.5, -1.3, 1.3)))
+        )
+        self.look: Look = like.look.near(rng) if resembles and like else (look or Look.draw(rng))
         count = 1 if still or rng.random() < 0.5 else int(rng.integers(2, 6))
         if like is not None and rng.random() < 0.6:
             count = len(like.parts)
@@ -274,7 +276,7 @@ class Scene:
         image = np.clip(canvas, 0, 255).astype(np.uint8)
         if self.jpeg:
             _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
-            image = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+            image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
         return image
 
 

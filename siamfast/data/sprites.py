@@ -105,7 +105,7 @@ class Sprite:
         gain: float = 1.0,
         paint: float | None = None,
     ) -> None:
-        """Composite the sprite, its light times `gain`, over what it covers; with `paint` its silhouette in one value."""
+        """Composite the sprite, its light times `gain`, over what it covers; with `paint` its silhouette in one ink."""
         height, width = canvas.shape[:2]
         to_canvas = matrix / self.scale
         level = int(np.clip(np.floor(-np.log2(np.sqrt(abs(np.linalg.det(to_canvas))) + 1e-9)), 0, 2))

@@ -1,4 +1,4 @@
-"""Procedural textures: 1/f noise, dead leaves, patterns, gradients; a bank of them, and pieces cut and coloured from it."""
+"""Procedural textures: 1/f noise, dead leaves, patterns, gradients; a bank of them, and coloured pieces of it."""
 
 from __future__ import annotations
 

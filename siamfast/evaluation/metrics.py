@@ -50,9 +50,9 @@ def overlap(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     array([0.333, 0.   ])
     """
     found, true = _pair(boxes, truth)
-    absent = np.isnan(true).any(axis=1)
-    lost = ~np.isfinite(found).all(axis=1) | (found[:, 2:] <= 0).any(axis=1)
-    a, b = np.where(lost[:, None], 0.0, found), np.where(absent[:, None], 0.0, true)
+    absent = np.asarray(np.isnan(true).any(axis=1))
+    lost = np.logical_or(~np.isfinite(found).all(axis=1), (found[:, 2:] <= 0).any(axis=1))
+    a, b = np.where(np.asarray(lost)[:, None], 0.0, found), np.where(absent[:, None], 0.0, true)
     low = np.maximum(a[:, :2], b[:, :2])
     high = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
     shared = np.clip(high - low, 0.0, None).prod(axis=1)

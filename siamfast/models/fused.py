@@ -62,16 +62,19 @@ def fuse(model: SiamFC) -> FusedAlexNet:
     >>> torch.allclose(fuse(model)(images), model.embed(images), atol=1e-4)
     True
     """
-    weights, biases = [], []
+    weights: list[torch.Tensor] = []
+    biases: list[torch.Tensor] = []
     with torch.no_grad():
         for stage in model.backbone.stages:
             conv = stage[0]
-            assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+            assert isinstance(conv, nn.Conv2d)
+            assert conv.bias is not None
             weight, bias = conv.weight.double(), conv.bias.double()
             if len(stage) > 1:
                 norm = stage[1]
                 assert isinstance(norm, nn.BatchNorm2d)
-                assert norm.running_mean is not None and norm.running_var is not None
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
                 gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
                 weight = weight * gain.view(-1, 1, 1, 1)
                 bias = (bias - norm.running_mean.double()) * gain + norm.bias.double()

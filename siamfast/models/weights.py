@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with their origin in the metadata, the packaged default, and any supported checkpoint."""
+"""Weights on disk: safetensors with their origin in the metadata, the packaged default, other projects' files."""
 
 from __future__ import annotations
 

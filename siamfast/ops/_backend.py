@@ -26,7 +26,7 @@ def _check_name(name: str, source: str) -> str:
 
 
 def forced() -> str | None:
-    """The backend that `backend(...)` or, failing that, the variable SIAMFAST_BACKEND forces; None when neither does."""
+    """The backend that `backend(...)` or else the variable SIAMFAST_BACKEND forces; None when neither does."""
     if _forced is not None:
         return _forced
     name = os.environ.get("SIAMFAST_BACKEND", "")

@@ -34,7 +34,12 @@ def _blocks(query: torch.Tensor, keys: torch.Tensor) -> Iterator[tuple[int, int]
 
 
 def _forbidden(
-    rows: tuple[int, int], query: torch.Tensor, keys: torch.Tensor, radius: float, circle: bool, global_frames: list[int]
+    rows: tuple[int, int],
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    radius: float,
+    circle: bool,
+    global_frames: list[int],
 ) -> torch.Tensor:
     """(rows * Wq, T * Hr * Wr) bool: keys outside the window of each query."""
     (hq, wq), (frames, hr, wr) = query.shape[2:], (keys.shape[1], *keys.shape[3:])
@@ -53,7 +58,7 @@ def _forbidden(
 
 
 def _largest(scores: torch.Tensor, k: int) -> torch.Tensor:
-    """(N, n, k) indices of the k largest, largest first, ties to the lower index (which torch.topk does not promise)."""
+    """(N, n, k) indices of the k largest, largest first, ties to the lower index (torch.topk does not promise it)."""
     least = torch.topk(scores, k, dim=-1).values[..., -1:]
     above, equal = scores > least, scores == least
     free = k - above.sum(-1, keepdim=True)
@@ -162,10 +167,12 @@ def backward(
     with _library.autograd_enabled():
         given = zip((query, keys, values, key_bias), needs, strict=True)
         inputs = [None if t is None else t.detach().requires_grad_(n) for t, n in given]
-        prepared = _prepare(*inputs, temperature, normalize)  # type: ignore[arg-type]
+        prepared = _prepare(inputs[0], inputs[1], inputs[2], inputs[3], temperature, normalize)  # type: ignore[arg-type]
         flat = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in prepared]
         q, r, v, bias = flat
-        assert q is not None and r is not None and v is not None
+        assert q is not None
+        assert r is not None
+        assert v is not None
         totals = [torch.zeros_like(t) if t is not None and t.requires_grad else None for t in flat]
         for rows in _blocks(query, keys):
             far = _forbidden(rows, query, keys, radius, circle, global_frames) if radius >= 0 else None

@@ -19,7 +19,9 @@ class Convention:
     """How a project rounds: its side, its corner, its mean, its border, and the rule it samples by."""
 
     side: str  # "round", "ceil", "exact"
-    corner: str  # "round": round(c - (s-1)/2); "floor": floor(c - (s+1)/2 + 0.5); "truncate": int(c) - (s-1)//2; "exact"
+    corner: (
+        str  # "round": round(c - (s-1)/2); "floor": floor(c - (s+1)/2 + 0.5); "truncate": int(c) - (s-1)//2; "exact"
+    )
     mean: str  # "truncate", "round", "exact"; "zero" pads with 0
     border: str = "constant"
     rule: str = "pixel"
@@ -95,7 +97,9 @@ def as_numbers(values: Any, name: str) -> torch.Tensor:
     try:
         if isinstance(values, torch.Tensor):
             return values.detach().to("cpu", torch.float64)
-        if isinstance(values, (list, tuple)) and any(isinstance(v, (torch.Tensor, np.ndarray, np.generic)) for v in values):
+        if isinstance(values, (list, tuple)) and any(
+            isinstance(v, (torch.Tensor, np.ndarray, np.generic)) for v in values
+        ):
             values = np.asarray([np.asarray(v, dtype=np.float64) for v in values])
         if isinstance(values, np.ndarray) and not torch.compiler.is_compiling():
             return torch.from_numpy(np.array(values, dtype=np.float64))  # a copy: expanded arrays are not writable

@@ -1,8 +1,8 @@
 """The `torch` backend of the correlations: GEMM and diagonal sums, with hand-written backward passes.
 
 Full: G = z^T x for each pair, one matrix product [O*Hz*Wz, C] x [C, Hx*Wx]; then
-response[y, x] = sum_ij G[(i, j), (y + i, x + j)], a sum along shifted diagonals. 1.7 times the FLOP of the definition, at
-the speed of a GEMM. Backward: dG[(i, j), q] = grad[q - (i, j)], dx = z dG, dz = dG x^T.
+response[y, x] = sum_ij G[(i, j), (y + i, x + j)], a sum along shifted diagonals. 1.7 times the FLOP of the
+definition, at the speed of a GEMM. Backward: dG[(i, j), q] = grad[q - (i, j)], dx = z dG, dz = dG x^T.
 """
 
 from __future__ import annotations
@@ -64,10 +64,7 @@ def full_forward(
     else:
         products = torch.matmul(kernels, cells.unflatten(0, (-1, nz)))
     products = products.view(nx, maps, hz * wz, h * w)
-    if hz == wz == 1:
-        response = products.view(nx, maps, h, w)
-    else:
-        response = _diagonals(products, hz, wz, h, w).sum((-2, -1))
+    response = products.view(nx, maps, h, w) if hz == wz == 1 else _diagonals(products, hz, wz, h, w).sum((-2, -1))
     # In place: the response is ours, and small beside what was read.
     if alpha != 1.0:
         response = response.mul_(alpha)
@@ -123,7 +120,9 @@ def full_backward(
     products = grad.new_zeros(nx, maps, hz * wz, h * w)
     _diagonals(products, hz, wz, h, w).copy_((grad * alpha if alpha != 1.0 else grad)[..., None, None])
     kernels = _kernels(z, channels)
-    groups = (1, nx) if all_pairs else (nx // nz, nz)  # (searches of one template, templates with searches of their own)
+    groups = (
+        (1, nx) if all_pairs else (nx // nz, nz)
+    )  # (searches of one template, templates with searches of their own)
     products = products.view(*groups, -1, h * w)
     if need_x:
         rows = kernels
@@ -156,7 +155,7 @@ def full_backward(
 def depthwise_forward(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
     """z: (Nz, C, Hz, Wz), x: (Nx, C, Hx, Wx) -> (Nx, C, Ho, Wo): one grouped convolution, a group per plane."""
     nx, channels = x.shape[:2]
-    nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
+    _nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
     if nx == 0:
         return x.new_empty(0, channels, x.shape[2] + 2 * ph - hz + 1, x.shape[3] + 2 * pw - wz + 1)
     return _grouped(z, x, ph, pw).view(nx, channels, -1, x.shape[3] + 2 * pw - wz + 1).to(x.dtype).contiguous()

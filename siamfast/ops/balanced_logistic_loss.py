@@ -134,7 +134,7 @@ def balanced_logistic_loss(
         raise ValueError(f"neg_weight: got {neg_weight!r}, expected 0 or more")
     maps = scores.squeeze(1) if scores.dim() == 4 else scores
     maps = maps if maps.dtype == torch.float64 else maps.float()
-    weighing = {"neutral": neutral, "balance": balance, "neg_weight": float(neg_weight)}
+    weighing: dict[str, Any] = {"neutral": neutral, "balance": balance, "neg_weight": float(neg_weight)}
     if labels is None and centers is None:
         shape = (maps.shape[1], maps.shape[2])
         make = _shared_cells if torch.compiler.is_compiling() else _cached_cells
@@ -190,9 +190,9 @@ def xcorr_balanced_loss(
     >>> siamfast.xcorr_balanced_loss(z, x, scale=1e-3).dim()
     0
     """
-    if isinstance(z, torch.Tensor) and isinstance(x, torch.Tensor) and z.dim() == x.dim() == 4:
-        if z.shape[1] != x.shape[1]:
-            raise ValueError(f"z: got {z.shape[1]} channels, expected x's {x.shape[1]}: one kernel a template")
+    both = isinstance(z, torch.Tensor) and isinstance(x, torch.Tensor) and z.dim() == x.dim() == 4
+    if both and z.shape[1] != x.shape[1]:
+        raise ValueError(f"z: got {z.shape[1]} channels, expected x's {x.shape[1]}: one kernel a template")
     scores = xcorr(z, x, scale=scale, bias=bias, padding=padding)
     loss = balanced_logistic_loss(
         scores,
@@ -233,7 +233,7 @@ def _shared_cells(
     shape: tuple[int, int], stride: float, r_pos: float, r_neg: float, metric: str, dtype: torch.dtype,
     device: torch.device, *, neutral: str, balance: str, neg_weight: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Targets and weights (1, H, W) that all samples share: with the same counts everywhere both balances agree on it."""
+    """Targets and weights (1, H, W) that all samples share: with equal counts both balances agree on it."""
     labels = reference.logistic_labels(
         shape, stride=stride, r_pos=r_pos, r_neg=r_neg, metric=metric, neutral=neutral, centers=None, dtype=dtype,
         device=device,
@@ -310,7 +310,8 @@ _forward = _library.register(
     "balanced_logistic_loss(Tensor scores, Tensor targets, Tensor weights) -> (Tensor, Tensor)", _kernel, _fake
 )
 _backward = _library.register(
-    "balanced_logistic_loss_backward(Tensor grad, Tensor slope, Tensor scores, Tensor targets, Tensor weights) -> Tensor",
+    "balanced_logistic_loss_backward(Tensor grad, Tensor slope, Tensor scores, Tensor targets, Tensor weights)"
+    " -> Tensor",
     lambda grad, slope, scores, targets, weights: slope * grad[:, None, None],
     lambda grad, slope, scores, targets, weights: torch.empty_like(slope),
 )

@@ -50,25 +50,25 @@ def correspondence_warp(
         values: (N, K, Hr, Wr) or (N, T, K, Hr, Wr), floating, any dtype: mask, labels, colours.
         temperature: divides the products.
         normalize: features to length 1 first; a zero feature then matches all keys alike.
-        radius: only keys within this many cells of the query's own place (on the keys' grid; centres scale when the grids
-            differ). window "square": |dy|, |dx| <= radius; "circle": distance < radius.
+        radius: only keys within this many cells of the query's own place (on the keys' grid; centres scale when the
+            grids differ). window "square": |dy|, |dx| <= radius; "circle": distance < radius.
         global_frames: context frames that the radius does not bound, counted from 0.
         topk: only the k keys with the largest logits, ties to the lower index; more than there are: all.
         topk_norm: "pre": softmax over the chosen; "post": chosen after the softmax, not renormalised.
         frames: "joint": one softmax over all context frames; "mean": one for each, results averaged.
         key_bias: (N, Hr, Wr) or (N, T, Hr, Wr), added to the logits.
-        returns: any of "values" (N, K, Hq, Wq); "flow" (N, 2, Hq, Wq), the expected place of the match less the query's
-            own, dx and dy in cells of the keys' grid; "confidence", the largest weight, "entropy" of the weights in nats and
-            "lse", the log-sum-exp of the logits, (N, Hq, Wq); "indices" (N, k, Hq, Wq) int64 of the chosen keys in the
-            flattened (T, Hr, Wr), largest first (k = 1 without topk). With frames="mean" confidence, entropy and lse are means
-            over frames, and indices are those of each frame, (N, T, k, Hq, Wq).
+        returns: any of "values" (N, K, Hq, Wq); "flow" (N, 2, Hq, Wq), the expected place of the match less the
+            query's own, dx and dy in cells of the keys' grid; "confidence", the largest weight, "entropy" of the
+            weights in nats and "lse", the log-sum-exp of the logits, (N, Hq, Wq); "indices" (N, k, Hq, Wq) int64 of the chosen keys in
+            the flattened (T, Hr, Wr), largest first (k = 1 without topk). With frames="mean" confidence, entropy and
+            lse are means over frames, and indices are those of each frame, (N, T, k, Hq, Wq).
 
     Returns:
         one tensor for one name, a tuple in the order asked for several; values in their own dtype, the rest in float32
         (float64 for float64 features). Gradients flow to query, reference, values and key_bias through all but indices.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument; a window that leaves some query without a key.
+        TypeError, ValueError: for what does not fit, naming the argument; a window that leaves a query without a key.
 
     >>> import torch, siamfast
     >>> now, before, mask = torch.randn(1, 64, 20, 20), torch.randn(1, 64, 20, 20), torch.rand(1, 1, 20, 20)
@@ -268,7 +268,7 @@ def _run(
     topk = 0 if o["topk"] is None else min(o["topk"], limit)
     radius = -1.0 if o["radius"] is None else o["radius"]
     window = radius, o["window"] == "circle", list(o["global_frames"])
-    options = (o["temperature"], o["normalize"], *window, topk, o["topk_norm"] == "post", details)
+    options: tuple[Any, ...] = (o["temperature"], o["normalize"], *window, topk, o["topk_norm"] == "post", details)
     tensors = (query, keys, values, bias)
     if _backend.forced() == "reference":
         return _reference(*tensors, *options)
@@ -337,7 +337,8 @@ def _backward_fake(*args: Any) -> tuple[torch.Tensor, ...]:
 
 _TENSORS = "Tensor query, Tensor keys, Tensor values, Tensor? key_bias"
 _OPTIONS = (
-    "float temperature, bool normalize, float radius, bool circle, int[] global_frames, int topk, bool post, bool details"
+    "float temperature, bool normalize, float radius, bool circle, int[] global_frames, "
+    "int topk, bool post, bool details"
 )
 _forward = _library.register(
     f"correspondence_warp({_TENSORS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)", _kernel, _fake
@@ -353,7 +354,9 @@ _library.register_double_backward("correspondence_warp_backward", _reference_bac
 
 class _Warp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: Any, *options: Any) -> Any:
+    def forward(
+        ctx: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: Any, *options: Any
+    ) -> Any:
         ctx.save_for_backward(query, keys, values, bias)
         ctx.options = options
         outputs = _forward(query, keys, values, bias, *options)

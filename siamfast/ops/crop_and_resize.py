@@ -61,8 +61,8 @@ def crop_and_resize(
 
     Args:
         image: numpy (H, W, C); torch (C, H, W) or (H, W, C); or a batch of either, window i then being cut from image
-            i. uint8, float32, bfloat16, float16 or (torch and reference backend) float64. Any strides. CUDA tensors stay
-            on the GPU.
+            i. uint8, float32, bfloat16, float16 or (torch and reference backend) float64. Any strides. CUDA tensors
+            stay on the GPU.
         centers: (2,) or (M, 2): x, y in pixels, pixel centres at whole numbers: a box x, y, w, h has its centre at
             x + (w - 1) / 2, y + (h - 1) / 2, as trackers compute it.
         sizes: side of the square windows in pixels, a number or (M,), or (M, 2) widths and heights; up to 1,000,000.
@@ -81,7 +81,7 @@ def crop_and_resize(
         to the image, through its mean too.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument; centres that are not finite, sizes not above 0.
+        TypeError, ValueError: for what does not fit, naming the argument: centres not finite, sizes not above 0, ...
 
     >>> import numpy as np, siamfast
     >>> frame = np.zeros((720, 1280, 3), np.uint8)
@@ -98,20 +98,21 @@ def crop_and_resize(
         if _serves_numpy(pixels):
             options = (height, width, fill, border, chosen, antialias, out, hwc, image.ndim == 4)
             return _crop_numpy(pixels, windows.numpy(), *options)
-        tensor = torch.from_numpy(np.ascontiguousarray(pixels))
-        result = _crop_torch(tensor, windows, height, width, fill, border, chosen, antialias)
-        result = (result.permute(0, 2, 3, 1) if hwc else result).numpy()
+        made = _crop_torch(
+            torch.from_numpy(np.ascontiguousarray(pixels)), windows, height, width, fill, border, chosen, antialias
+        )
+        array = (made.permute(0, 2, 3, 1) if hwc else made).numpy()
         if out is None:
-            return result
-        _check_out(out, result.shape, result.dtype)
-        np.copyto(out, result)
+            return array
+        _check_out(out, array.shape, array.dtype)
+        np.copyto(out, array)
         return out
     if not isinstance(image, torch.Tensor):
         raise TypeError(f"image: got {type(image).__name__}, expected a numpy array or a torch.Tensor")
     hwc = _torch_is_hwc(image, layout)
-    pixels = image.permute(*range(image.dim() - 3), -1, -3, -2) if hwc else image
-    pixels = pixels if pixels.dim() == 4 else pixels.unsqueeze(0)
-    result = _crop_torch(pixels, windows, height, width, fill, border, chosen, antialias)
+    planes = image.permute(*range(image.dim() - 3), -1, -3, -2) if hwc else image
+    planes = planes if planes.dim() == 4 else planes.unsqueeze(0)
+    result = _crop_torch(planes, windows, height, width, fill, border, chosen, antialias)
     result = result.permute(0, 2, 3, 1) if hwc else result
     if out is None:
         return result
@@ -275,7 +276,14 @@ def _means(pixels: NDArray[Any], chosen: Convention) -> NDArray[np.float64]:
 
 
 def _call_cpp(
-    image: NDArray[Any], code: int, windows: Any, target: NDArray[Any], color: Any, border: int, rule: str, filtered: bool
+    image: NDArray[Any],
+    code: int,
+    windows: Any,
+    target: NDArray[Any],
+    color: Any,
+    border: int,
+    rule: str,
+    filtered: bool,
 ) -> None:
     module, _ = _backend.extension()
     assert module is not None
@@ -401,7 +409,9 @@ _library.register_double_backward("crop_and_resize_backward", _reference_backwar
 
 class _CropAndResize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, image: torch.Tensor, windows: torch.Tensor, fill: torch.Tensor, *options: Any) -> torch.Tensor:
+    def forward(
+        ctx: Any, image: torch.Tensor, windows: torch.Tensor, fill: torch.Tensor, *options: Any
+    ) -> torch.Tensor:
         ctx.save_for_backward(image, windows, fill)
         ctx.options = options
         return _crop_forward(image, windows, fill, *options)

@@ -1,4 +1,4 @@
-"""Label propagation through a video: the loop over frames around `correspondence_warp`, with other projects' settings."""
+"""Label propagation through a video: the loop over frames around `correspondence_warp`, as known projects do it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
 
 
 def context_size(boxes: ArrayLike, *, context_amount: float = 0.5) -> Any:
-    """The side of the square that holds a box and its context: s_z = sqrt((w + p)(h + p)), p = context_amount * (w + h).
+    """The side of the square around a box and its context: s_z = sqrt((w + p)(h + p)), p = context_amount * (w + h).
 
     Source: Bertinetto et al. 2016, section 3.4, where p = (w + h) / 4 on each side, that is context_amount = 0.5.
 
@@ -92,6 +92,9 @@ def siamfc_crops(
         left, top, wide, _ = make_windows(center, size, convention("siamfc"))[0].tolist()
         windows.append(np.array([left, top, wide]))
         right, bottom = left + wide - image.shape[1], top + wide - image.shape[0]
-        paddings.append(tuple(max(0, int(v)) for v in (-left, -top, right, bottom)))
+        over_left, over_top, over_right, over_bottom = (max(0, int(v)) for v in (-left, -top, right, bottom))
+        paddings.append((over_left, over_top, over_right, over_bottom))
         boxes.append(np.array([x - left, y - top, w, h]) * (out / wide))
-    return SiamFCCrops(*crops, *windows, *paddings, *boxes, exemplar / side)
+    return SiamFCCrops(
+        crops[0], crops[1], windows[0], windows[1], paddings[0], paddings[1], boxes[0], boxes[1], exemplar / side
+    )

@@ -240,9 +240,7 @@ def _xcorr_kernel(*args: Any) -> torch.Tensor:
 
 def _xcorr_fake(z: Any, x: Any, scale: Any, bias: Any, alpha: Any, beta: Any, ph: Any, pw: Any, all_pairs: Any) -> Any:
     outputs = z.shape[1] // x.shape[1] * (z.shape[0] if all_pairs else 1)
-    return x.new_empty(
-        x.shape[0], outputs, x.shape[2] + 2 * ph - z.shape[2] + 1, x.shape[3] + 2 * pw - z.shape[3] + 1
-    )
+    return x.new_empty(x.shape[0], outputs, x.shape[2] + 2 * ph - z.shape[2] + 1, x.shape[3] + 2 * pw - z.shape[3] + 1)
 
 
 def _xcorr_reference_backward(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:

@@ -23,10 +23,7 @@ def allowed_keys(
     x = (torch.arange(wq, dtype=torch.float64, device=device) + 0.5) * wr / wq - 0.5
     dy = (torch.arange(hr, device=device) - y[:, None]).abs()[:, None, :, None]  # (Hq, 1, Hr, 1)
     dx = (torch.arange(wr, device=device) - x[:, None]).abs()[None, :, None, :]  # (1, Wq, 1, Wr)
-    if window == "square":
-        near = (dy <= radius) & (dx <= radius)
-    else:
-        near = (dy * dy + dx * dx).sqrt() < radius
+    near = (dy <= radius) & (dx <= radius) if window == "square" else (dy * dy + dx * dx).sqrt() < radius
     near = near.reshape(hq * wq, 1, hr * wr).repeat(1, frames, 1)
     if global_frames:
         near[:, list(global_frames)] = True
@@ -52,7 +49,7 @@ def logits(
 
 
 def weights(values: torch.Tensor, topk: int | None, topk_norm: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits -> (affinity, order): the softmax over all keys, or over or cut to the k largest, ties to the lower index."""
+    """Logits -> (affinity, order): softmax over all keys, or over or cut to the k largest, ties to the lower index."""
     order = torch.sort(values, dim=-1, descending=True, stable=True).indices
     if topk is None:
         return torch.softmax(values, -1), order[..., :1]

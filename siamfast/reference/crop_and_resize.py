@@ -77,9 +77,12 @@ def crop_and_resize(
     crops = []
     for m, (x, y, w, h) in enumerate(windows.tolist()):
         n = m if image.shape[0] > 1 else 0
-        options = {"rule": rule, "border": border, "antialias": antialias}
-        rows = axis_matrix(y, h, out_height, height, **options).to(image.device, dtype)
-        columns = axis_matrix(x, w, out_width, width, **options).to(image.device, dtype)
+        rows = axis_matrix(y, h, out_height, height, rule=rule, border=border, antialias=antialias).to(
+            image.device, dtype
+        )
+        columns = axis_matrix(x, w, out_width, width, rule=rule, border=border, antialias=antialias).to(
+            image.device, dtype
+        )
         inside = torch.outer(rows.sum(1), columns.sum(1))
         crop = rows @ image[n].to(dtype) @ columns.T
         crops.append(crop + (1 - inside) * fill[n].to(dtype)[:, None, None])

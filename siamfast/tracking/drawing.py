@@ -73,9 +73,7 @@ def draw_response(image: Image, response: NDArray[np.float32]) -> Image:
     return image
 
 
-def draw_track(
-    image: Image, box: ArrayLike, confidence: float, response: NDArray[np.float32] | None = None
-) -> Image:
+def draw_track(image: Image, box: ArrayLike, confidence: float, response: NDArray[np.float32] | None = None) -> Image:
     """A copy of `image` with the box, the confidence and, when given, the response map.
 
     >>> import numpy as np

@@ -53,7 +53,9 @@ class TrackerConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             whole = field.type == "int"
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer) if whole else (int, float, np.number)):
+            if isinstance(value, bool) or not isinstance(
+                value, (int, np.integer) if whole else (int, float, np.number)
+            ):
                 raise TypeError(f"{field.name}: got {value!r}, expected {'an integer' if whole else 'a number'}")
             need(field.name, bool(np.isfinite(value)), "a finite number")
         least = smallest_input()
@@ -220,7 +222,8 @@ class Tracker:
         """
         from siamfast.tracking.video import read_image
 
-        boxes, times = [], []
+        boxes: list[Box] = []
+        times: list[float] = []
         for source in img_files:
             image = read_image(source) if isinstance(source, (str, os.PathLike)) else source
             begin = time.perf_counter()
@@ -228,7 +231,8 @@ class Tracker:
                 found = self.update(image).box
             else:
                 self.init(image, box)
-                found = tuple(np.asarray(box, dtype=np.float64).ravel().tolist())
+                x, y, w, h = np.asarray(box, dtype=np.float64).ravel().tolist()
+                found = (x, y, w, h)
             times.append(time.perf_counter() - begin)
             boxes.append(found)
             if visualize:
@@ -250,6 +254,7 @@ class Tracker:
         return crop_and_resize(frame, centers, sides, out_size, fill=self._fill, rounding="siamfc-pytorch", out=out)
 
     def _respond(self, crops: NDArray[np.uint8]) -> torch.Tensor:
+        assert self._template is not None
         features = self._embedder.search(torch.from_numpy(crops))
         # Without the bias: the scale penalty multiplies, and siamfc-pytorch's response has none.
         response = xcorr(self._template, features, scale=self._scale)

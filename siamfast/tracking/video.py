@@ -1,4 +1,4 @@
-"""Frames in: from a video file, a folder, a glob of images or a camera, as RGB arrays; what does not decode is counted."""
+"""Frames in: from a video file, a folder, a glob of images or a camera, as RGB arrays; undecodable ones are counted."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class quiet_opencv:
     def __enter__(self) -> None:
         self._before = cv2.getLogLevel() if hasattr(cv2, "getLogLevel") else None
         if self._before is not None:
-            cv2.setLogLevel(0)
+            cv2.setLogLevel(0)  # type: ignore[attr-defined]
 
     def __exit__(self, *error: object) -> None:
         if self._before is not None:
-            cv2.setLogLevel(self._before)
+            cv2.setLogLevel(self._before)  # type: ignore[attr-defined]
 
 
 class Frames:

@@ -15,7 +15,7 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclass
 class TrainConfig:
-    """What `siamfast train` does. Defaults: the paper's recipe (Bertinetto et al. 2016, section 4) on synthetic video."""
+    """What `siamfast train` does. Defaults: the paper's recipe (Bertinetto et al. 2016, section 4), synthetic video."""
 
     data: str = _option("synthetic", "'synthetic', or a folder of annotated sequences (frames + groundtruth.txt)")
     val_data: str = _option("", "validation data, as --data; empty: held-out synthetic scenes, or --data itself")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-
 from siamfast.kernels.crop_and_resize import launch
+
 from siamfast.reference.crop_and_resize import crop_and_resize as reference
 
 # As for the other backends: a rounding to whole levels may fall either way, the rest is interpolation at that dtype.

@@ -33,10 +33,9 @@ def _resources(cubin: bytes, folder: Path) -> dict[str, int]:
 @pytest.mark.parametrize("chip", [80, 90, 100])
 @pytest.mark.parametrize("pointer", ["u8", "fp32", "bf16", "fp16"])
 def test_kernel_compiles_without_stack_or_spills(chip: int, pointer: str, tmp_path: Path) -> None:
+    from siamfast.kernels.crop_and_resize import BLOCK, NUM_WARPS, crop_and_resize_kernel
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
-
-    from siamfast.kernels.crop_and_resize import BLOCK, NUM_WARPS, crop_and_resize_kernel
 
     names = crop_and_resize_kernel.arg_names
     pointers = {"image_ptr": f"*{pointer}", "windows_ptr": "*fp64", "fill_ptr": "*fp32", "out_ptr": f"*{pointer}"}

@@ -75,10 +75,12 @@ def test_another_architecture_is_said_so(tmp_path: Path) -> None:
     torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
     with pytest.raises(ValueError, match="no known layout .*another architecture"):
         load_model(tmp_path / "resnet.pth")
-    wide = {k: v for k, v in _model().state_dict().items()}
+    wide = dict(_model().state_dict().items())
     wide["backbone.conv1.0.weight"] = torch.zeros(64, 3, 11, 11)
     torch.save(wide, tmp_path / "wide.pth")
-    with pytest.raises(ValueError, match=r"another architecture .*conv1.0.weight has shape \(64, 3, 11, 11\), expected"):
+    with pytest.raises(
+        ValueError, match=r"another architecture .*conv1.0.weight has shape \(64, 3, 11, 11\), expected"
+    ):
         load_model(tmp_path / "wide.pth")
 
 

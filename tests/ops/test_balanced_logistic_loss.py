@@ -28,7 +28,15 @@ radii = st.sampled_from([0.0, 7.0, 8.0, 16.0, 30.0, 500.0])
     st.integers(0, 2**31),
 )
 def test_loss_equals_its_reference(
-    shape: Any, r_pos: float, r_neg: float, metric: str, neutral: str, balance: str, reduction: str, shifted: bool, seed: int
+    shape: Any,
+    r_pos: float,
+    r_neg: float,
+    metric: str,
+    neutral: str,
+    balance: str,
+    reduction: str,
+    shifted: bool,
+    seed: int,
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
@@ -151,14 +159,26 @@ S = torch.zeros(2, 1, 5, 5)
         (lambda: siamfast.balanced_logistic_loss(S.expand(2, 3, 5, 5)), ValueError, "scores: got shape"),
         (lambda: siamfast.balanced_logistic_loss(S.int()), TypeError, "scores: got dtype torch.int32"),
         (lambda: siamfast.balanced_logistic_loss(S, torch.zeros(4, 4)), ValueError, r"labels: got shape \(4, 4\)"),
-        (lambda: siamfast.balanced_logistic_loss(S, S.requires_grad_()), ValueError, "labels: got a tensor that requires"),
-        (lambda: siamfast.balanced_logistic_loss(S, metric="l3"), ValueError, "metric: got 'l3', expected one of l1, l2"),
+        (
+            lambda: siamfast.balanced_logistic_loss(S, S.requires_grad_()),
+            ValueError,
+            "labels: got a tensor that requires",
+        ),
+        (
+            lambda: siamfast.balanced_logistic_loss(S, metric="l3"),
+            ValueError,
+            "metric: got 'l3', expected one of l1, l2",
+        ),
         (lambda: siamfast.balanced_logistic_loss(S, balance="x"), ValueError, "balance: got 'x'"),
         (lambda: siamfast.balanced_logistic_loss(S, reduction="x"), ValueError, "reduction: got 'x'"),
         (lambda: siamfast.balanced_logistic_loss(S, r_pos=-1), ValueError, "r_pos: got -1, expected 0 or more"),
         (lambda: siamfast.balanced_logistic_loss(S, stride=0), ValueError, "stride: got 0, expected more than 0"),
         (lambda: siamfast.balanced_logistic_loss(S, neg_weight=-1), ValueError, "neg_weight: got -1"),
-        (lambda: siamfast.balanced_logistic_loss(S, centers=torch.zeros(3, 2)), ValueError, r"centers: got shape \(3, 2\)"),
+        (
+            lambda: siamfast.balanced_logistic_loss(S, centers=torch.zeros(3, 2)),
+            ValueError,
+            r"centers: got shape \(3, 2\)",
+        ),
         (lambda: siamfast.logistic_labels(0), ValueError, "size: got 0, expected 1 or more"),
         (
             lambda: siamfast.xcorr_balanced_loss(torch.zeros(1, 8, 3, 3), torch.zeros(1, 4, 5, 5)),

@@ -54,7 +54,10 @@ def _corner_aligned(image: np.ndarray, center: Any, size: float, out: int, fill:
     step = (size - 1) / (out - 1) if out > 1 else 0.0
     wide = np.full((image.shape[0] + 2, image.shape[1] + 2, 3), fill)
     wide[1:-1, 1:-1] = image
-    axes = [np.clip(c - (size - 1) / 2 + np.arange(out) * step + 1, 0, n - 1.000001) for c, n in zip(center, wide.shape[1::-1], strict=True)]
+    axes = [
+        np.clip(c - (size - 1) / 2 + np.arange(out) * step + 1, 0, n - 1.000001)
+        for c, n in zip(center, wide.shape[1::-1], strict=True)
+    ]
     (x, y), (xf, yf) = ([a.astype(int) for a in axes], [a - np.floor(a) for a in axes])
     top = wide[y][:, x] * (1 - xf)[:, None] + wide[y][:, x + 1] * xf[:, None]
     low = wide[y + 1][:, x] * (1 - xf)[:, None] + wide[y + 1][:, x + 1] * xf[:, None]
@@ -65,7 +68,9 @@ def _corner_aligned(image: np.ndarray, center: Any, size: float, out: int, fill:
 def views(draw: st.DrawFn) -> np.ndarray:
     """uint8 images of any small size, as any strided view of a larger one."""
     height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
-    image = np.random.default_rng(draw(st.integers(0, 2**31))).integers(0, 256, (2 * height, 3 * width, 3), dtype=np.uint8)
+    image = np.random.default_rng(draw(st.integers(0, 2**31))).integers(
+        0, 256, (2 * height, 3 * width, 3), dtype=np.uint8
+    )
     view = draw(st.sampled_from(["plain", "bgr", "mirrored", "upside-down", "stepped", "planar"]))
     inner = image[:height, :width]
     if view == "bgr":
@@ -325,7 +330,11 @@ I = np.zeros((10, 12, 3), np.uint8)  # noqa: E741
         (lambda: siamfast.crop_and_resize(I, (1, np.inf), 2, 2), ValueError, "centers: got inf, expected finite"),
         (lambda: siamfast.crop_and_resize(I, (1, 1, 1), 2, 2), ValueError, r"centers: got shape \(1, 3\)"),
         (lambda: siamfast.crop_and_resize(I, "ab", 2, 2), TypeError, "centers: got str, expected numbers"),
-        (lambda: siamfast.crop_and_resize(I, (1, 1), 0, 2), ValueError, "sizes: got 0.0, expected finite numbers above"),
+        (
+            lambda: siamfast.crop_and_resize(I, (1, 1), 0, 2),
+            ValueError,
+            "sizes: got 0.0, expected finite numbers above",
+        ),
         (lambda: siamfast.crop_and_resize(I, (1, 1), np.nan, 2), ValueError, "sizes: got nan, expected finite"),
         (lambda: siamfast.crop_and_resize(I, (1, 1), 2e6, 2), ValueError, "sizes: got 2000000.0, expected"),
         (lambda: siamfast.crop_and_resize(I, [(1, 1)] * 2, [1, 2, 3], 2), ValueError, "sizes: got 3, expected as many"),
@@ -333,9 +342,17 @@ I = np.zeros((10, 12, 3), np.uint8)  # noqa: E741
         (lambda: siamfast.crop_and_resize(I, (1, 1), 2, 2.5), TypeError, "out_size: got 2.5, expected a whole number"),
         (lambda: siamfast.crop_and_resize(I, (1, 1), 2, 2, fill="black"), ValueError, "fill: got 'black', expected"),
         (lambda: siamfast.crop_and_resize(I, (1, 1), 2, 2, fill=(1, 2)), ValueError, r"fill: got \(1, 2\), expected"),
-        (lambda: siamfast.crop_and_resize(I, (1, 1), 2, 2, rounding="x"), ValueError, "rounding: got 'x', expected one"),
+        (
+            lambda: siamfast.crop_and_resize(I, (1, 1), 2, 2, rounding="x"),
+            ValueError,
+            "rounding: got 'x', expected one",
+        ),
         (lambda: siamfast.crop_and_resize(I, (1, 1), 2, 2, layout="x"), ValueError, "layout: got 'x', expected"),
-        (lambda: siamfast.crop_and_resize(I, (1, 1), 2, 2, out=I), ValueError, r"out: got \(10, 12, 3\) uint8, expected"),
+        (
+            lambda: siamfast.crop_and_resize(I, (1, 1), 2, 2, out=I),
+            ValueError,
+            r"out: got \(10, 12, 3\) uint8, expected",
+        ),
         (lambda: siamfast.crop_and_resize(I, (1, 1), 2, 2, out=[1]), TypeError, "out: got list, expected a ndarray"),
         (lambda: siamfast.crop_and_resize(I[None][[0, 0]], [(1, 1)] * 3, 2, 2), ValueError, "one for each of 2 images"),
         (lambda: siamfast.context_size((0, 0, 0, 1)), ValueError, "boxes: got .*, expected finite numbers"),

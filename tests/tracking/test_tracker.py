@@ -70,7 +70,9 @@ def test_two_runs_give_the_same_boxes(model: SiamFC) -> None:
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("box", [(0, 0, 3, 3), (-20, -10, 40, 40), (230, 150, 30, 30), (100, 2, 2, 150), (0, 0, 240, 160)])
+@pytest.mark.parametrize(
+    "box", [(0, 0, 3, 3), (-20, -10, 40, 40), (230, 150, 30, 30), (100, 2, 2, 150), (0, 0, 240, 160)]
+)
 def test_on_noise_the_box_never_runs_away(model: SiamFC, box: tuple[float, ...]) -> None:
     """Every frame is new noise: size stays within 0.2 to 5 of the first, the centre in the frame, all is finite."""
     rng = np.random.default_rng(1)
@@ -217,7 +219,12 @@ def test_bad_input_is_named_and_leaves_nothing(
     (tmp_path / "text.mp4").write_text("no video")
     torch.save({"layer1.weight": torch.zeros(1)}, tmp_path / "other.pth")
     files = {"EMPTY": tmp_path / "empty.mp4", "TEXT": tmp_path / "text.mp4", "OTHER": tmp_path / "other.pth"}
-    given: dict[str, Any] = {"input": str(folder), "box": "60,60,36,36", "weights": weights, "out": str(tmp_path / "o.mp4")}
+    given: dict[str, Any] = {
+        "input": str(folder),
+        "box": "60,60,36,36",
+        "weights": weights,
+        "out": str(tmp_path / "o.mp4"),
+    }
     given |= {k: str(files.get(v, v)) if v is not None else None for k, v in change.items()}
     before = sorted(tmp_path.rglob("*"))
     words = [given.pop("input"), *(f"--{k}={v}" for k, v in given.items() if v is not None)]
@@ -228,7 +235,10 @@ def test_bad_input_is_named_and_leaves_nothing(
 
 # ---------------------------------------------------------------------------------------------------------- evaluation
 def test_overlap_is_intersection_over_union() -> None:
-    found = overlap([[0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 1, 1], [0, 0, 10, 10]], [[5, 0, 10, 10], [20, 20, 5, 5], [np.nan] * 4, [0, 0, 10, 10]])
+    found = overlap(
+        [[0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 1, 1], [0, 0, 10, 10]],
+        [[5, 0, 10, 10], [20, 20, 5, 5], [np.nan] * 4, [0, 0, 10, 10]],
+    )
     np.testing.assert_allclose(found, [1 / 3, 0, np.nan, 1])
 
 
