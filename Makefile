@@ -42,3 +42,15 @@ $(VENV)/.linted-with: $(VENV)/.tested-with
 
 clean:
 	rm -rf $(VENV) build siamfast.egg-info siamfast/*.so siamfast-demo
+
+# OpenCV's own trackers are in its contrib build, which takes the place of the usual one: an environment of its own.
+$(VENV)-contrib/.installed: $(VENV)/.installed
+	$(PYTHON) -m venv $(VENV)-contrib
+	$(VENV)-contrib/bin/python -m pip install -q -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)" \
+		numpy safetensors matplotlib tqdm opencv-contrib-python-headless
+	$(VENV)-contrib/bin/python -m pip install -q --no-deps .
+	touch $@
+
+.PHONY: trackers
+trackers: $(VENV)-contrib/.installed  ## mean overlap beside OpenCV's trackers: make trackers SEQUENCES=folder
+	$(VENV)-contrib/bin/python -m benchmarks.trackers $(SEQUENCES) --results benchmarks/results/trackers.jsonl

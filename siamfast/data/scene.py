@@ -185,15 +185,22 @@ class Scene:
         return float(canvas.sum()) / whole if whole else 0.0
 
     def render(self, t: int, window: tuple[float, float, float, float], out: tuple[int, int]) -> NDArray[np.uint8]:
-        """The window of frame t as (out_height, out_width, 3) uint8 RGB; outside the frame its mean colour."""
+        """The window of frame t as (out_height, out_width, 3) uint8 RGB; outside the frame its mean colour.
+
+        An enlarged window is drawn in the frame's own pixels first: a small target is as coarse as in a photograph.
+        """
         x, y, width, height = window
-        scale, corner = np.array([out[1] / width, out[0] / height]), np.array([x, y])
-        canvas = self._composite(t, corner, scale, out)
+        native = min(out[0], max(1, round(height))), min(out[1], max(1, round(width)))
+        scale, corner = np.array([native[1] / width, native[0] / height]), np.array([x, y])
+        canvas = self._composite(t, corner, scale, native)
         if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
             shape = (24, max(1, round(24 * self.width / self.height)))
             small = self._composite(t, np.zeros(2), np.array([shape[1] / self.width, shape[0] / self.height]), shape)
             self._fill_outside(canvas, corner, scale, small.mean((0, 1)))
-        return self._sensor(canvas, t, window)
+        image = self._sensor(canvas, t, window)
+        if native == out:
+            return image
+        return np.asarray(cv2.resize(image, out[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
 
     def _composite(self, t: int, corner: Array, scale: Array, out: tuple[int, int]) -> NDArray[np.float32]:
         canvas = self._draw_background(t, corner, scale, out)

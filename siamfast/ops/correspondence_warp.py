@@ -59,9 +59,9 @@ def correspondence_warp(
         key_bias: (N, Hr, Wr) or (N, T, Hr, Wr), added to the logits.
         returns: any of "values" (N, K, Hq, Wq); "flow" (N, 2, Hq, Wq), the expected place of the match less the
             query's own, dx and dy in cells of the keys' grid; "confidence", the largest weight, "entropy" of the
-            weights in nats and "lse", the log-sum-exp of the logits, (N, Hq, Wq); "indices" (N, k, Hq, Wq) int64 of the chosen keys in
-            the flattened (T, Hr, Wr), largest first (k = 1 without topk). With frames="mean" confidence, entropy and
-            lse are means over frames, and indices are those of each frame, (N, T, k, Hq, Wq).
+            weights in nats and "lse", the log-sum-exp of the logits, (N, Hq, Wq); "indices" (N, k, Hq, Wq) int64 of the
+            chosen keys in the flattened (T, Hr, Wr), largest first (k = 1 without topk). With frames="mean" confidence,
+            entropy and lse are means over frames, and indices are those of each frame, (N, T, k, Hq, Wq).
 
     Returns:
         one tensor for one name, a tuple in the order asked for several; values in their own dtype, the rest in float32
