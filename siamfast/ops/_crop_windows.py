@@ -45,65 +45,64 @@ def convention(rounding: str) -> Convention:
     return CONVENTIONS[rounding]
 
 
-def make_windows(centers: Any, sizes: Any, chosen: Convention) -> torch.Tensor:
-    """centers (2,) or (M, 2), sizes a number, (M,) or (M, 2) -> (M, 4) x, y, width, height, float64 on the CPU.
+def make_windows(centers: Any, sizes: Any, chosen: Convention) -> Any:
+    """centers (2,) or (M, 2), sizes a number, (M,) or (M, 2) -> (M, 4) x, y, width, height, float64.
 
-    In torch, so that a compiled graph can hold it; the values are checked outside of one.
+    A numpy array; a torch tensor inside a compiled graph, which can hold nothing else. The same functions of either
+    compute it. The values are checked outside of a graph.
     """
     middle, side = as_numbers(centers, "centers"), as_numbers(sizes, "sizes")
-    if middle.dim() == 1:
+    if middle.ndim == 1:
         middle = middle[None]
-    if middle.dim() != 2 or middle.shape[1] != 2:
+    if middle.ndim != 2 or middle.shape[1] != 2:
         raise ValueError(f"centers: got shape {tuple(middle.shape)}, expected (2,) or (M, 2)")
-    given = tuple(side.shape)
-    if side.dim() == 0:
-        side = side.expand(middle.shape)
-    elif side.dim() == 1:
-        side = side[:, None].expand(-1, 2)
-    if side.dim() != 2 or side.shape[1] != 2:
-        raise ValueError(f"sizes: got shape {given}, expected a number, (M,) or (M, 2)")
+    if side.ndim > 2 or (side.ndim == 2 and side.shape[1] != 2):
+        raise ValueError(f"sizes: got shape {tuple(side.shape)}, expected a number, (M,) or (M, 2)")
+    many: Any = torch if isinstance(middle, torch.Tensor) else np
+    if side.ndim < 2:
+        count = side.shape[0] if side.ndim else middle.shape[0]
+        side = many.broadcast_to(side[..., None], (count, 2))
     if middle.shape[0] == 1 and side.shape[0] != 1:
-        middle = middle.expand(side.shape)
+        middle = many.broadcast_to(middle, side.shape)
     if side.shape[0] != middle.shape[0]:
         raise ValueError(f"sizes: got {side.shape[0]}, expected as many as centers ({middle.shape[0]})")
-    if not torch.compiler.is_compiling():
+    if many is np:
         _check_values(middle, side)
     if chosen.side == "round":
-        side = side.round().clamp_min(1)
+        side = many.clip(many.round(side), 1, None)
     elif chosen.side == "ceil":
-        side = side.ceil()
+        side = many.ceil(side)
     if chosen.corner == "round":
-        corner = (middle - (side - 1) / 2).round()
+        corner = many.round(middle - (side - 1) / 2)
     elif chosen.corner == "floor":
-        corner = (middle - (side + 1) / 2 + 0.5).floor()
+        corner = many.floor(middle - (side + 1) / 2 + 0.5)
     elif chosen.corner == "truncate":
-        corner = middle.trunc() - ((side - 1) / 2).floor()
+        corner = many.trunc(middle) - many.floor((side - 1) / 2)
     else:
         corner = middle - (side - 1) / 2
-    return torch.cat([corner, side], 1)
+    return many.concatenate((corner, side), 1)
 
 
-def _check_values(middle: torch.Tensor, side: torch.Tensor) -> None:
-    bad = ~(middle.abs() < 1e9)  # nan too
-    if bool(bad.any()):
-        raise ValueError(f"centers: got {float(middle[bad][0])}, expected finite numbers below 1e9")
-    bad = ~((side > 0) & (side <= _LARGEST))
-    if bool(bad.any()):
-        raise ValueError(f"sizes: got {float(side[bad][0])}, expected finite numbers above 0 and up to {_LARGEST}")
+def _check_values(middle: NDArray[np.float64], side: NDArray[np.float64]) -> None:
+    good = np.abs(middle) < 1e9  # not for nan
+    if not good.all():
+        raise ValueError(f"centers: got {float(middle[~good][0])}, expected finite numbers below 1e9")
+    good = (side > 0) & (side <= _LARGEST)
+    if not good.all():
+        raise ValueError(f"sizes: got {float(side[~good][0])}, expected finite numbers above 0 and up to {_LARGEST}")
 
 
-def as_numbers(values: Any, name: str) -> torch.Tensor:
-    """Numbers in any form as a float64 tensor on the CPU."""
+def as_numbers(values: Any, name: str) -> Any:
+    """Numbers in any form as float64: a numpy array, or a CPU tensor inside a compiled graph."""
     try:
+        if torch.compiler.is_compiling():
+            return torch.as_tensor(values).detach().to("cpu", torch.float64)
         if isinstance(values, torch.Tensor):
-            return values.detach().to("cpu", torch.float64)
-        if isinstance(values, (list, tuple)) and any(
-            isinstance(v, (torch.Tensor, np.ndarray, np.generic)) for v in values
-        ):
-            values = np.asarray([np.asarray(v, dtype=np.float64) for v in values])
-        if isinstance(values, np.ndarray) and not torch.compiler.is_compiling():
-            return torch.from_numpy(np.array(values, dtype=np.float64))  # a copy: expanded arrays are not writable
-        return torch.as_tensor(values, dtype=torch.float64)
+            return values.detach().to("cpu", torch.float64).numpy()
+        numbers = np.asarray(values)
+        if numbers.dtype.kind not in "biuf":  # text, None, objects
+            raise TypeError(numbers.dtype)
+        return numbers.astype(np.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name}: got {type(values).__name__}, expected numbers") from error
 

@@ -97,7 +97,7 @@ def crop_and_resize(
         hwc = layout != "chw"
         if _serves_numpy(pixels):
             options = (height, width, fill, border, chosen, antialias, out, hwc, image.ndim == 4)
-            return _crop_numpy(pixels, windows.numpy(), *options)
+            return _crop_numpy(pixels, windows, *options)
         made = _crop_torch(
             torch.from_numpy(np.ascontiguousarray(pixels)), windows, height, width, fill, border, chosen, antialias
         )
@@ -194,15 +194,14 @@ def _check_out(out: Any, shape: Any, dtype: Any) -> None:
         raise ValueError(f"out: got {tuple(out.shape)} {out.dtype}, expected {tuple(shape)} {dtype}")
 
 
-def _colors(fill: Any, count: int, channels: int) -> torch.Tensor:
-    """(N, C) float64 of a given colour; zeros for an edge mode, which reads none."""
-    if isinstance(fill, str):
-        return torch.zeros(count, channels, dtype=torch.float64)
-    color = as_numbers(fill, "fill")
-    finite = torch.compiler.is_compiling() or bool(color.isfinite().all())
-    if color.dim() > 1 or color.numel() not in (1, channels) or not finite:
+def _colors(fill: Any, count: int, channels: int) -> Any:
+    """(N, C) float64 of a given colour, as `as_numbers` gives them; zeros for an edge mode, which reads none."""
+    color = as_numbers(0.0 if isinstance(fill, str) else fill, "fill")
+    many: Any = torch if isinstance(color, torch.Tensor) else np
+    finite = many is torch or bool(np.isfinite(color).all())
+    if color.ndim > 1 or tuple(color.shape) not in ((), (1,), (channels,)) or not finite:
         raise ValueError(f"fill: got {fill!r}, expected a finite number or one for each of {channels} channels")
-    return color.expand(count, channels).contiguous()
+    return many.broadcast_to(color, (count, channels)) + 0.0  # a copy: memory that can be pointed at
 
 
 def _check_count(images: int, windows: int) -> None:
@@ -263,7 +262,7 @@ def _crop_numpy(
     if isinstance(fill, str) and fill == "mean" and border == BORDERS["constant"]:
         colors = round_mean(_means(pixels, chosen), chosen, pixels.dtype == np.uint8)
     else:
-        colors = _colors(fill, images, channels).numpy()
+        colors = _colors(fill, images, channels)
     code = {"uint8": 0, "float32": 1, "float16": 3}[pixels.dtype.name]
     for n in range(images):
         part = slice(n, n + 1) if images > 1 else slice(None)
@@ -299,7 +298,7 @@ def _call_cpp(
 # --------------------------------------------------------------------------------------------------------------- torch
 def _crop_torch(
     pixels: torch.Tensor,  # (N, C, H, W)
-    windows: torch.Tensor,  # (M, 4)
+    windows: Any,  # (M, 4)
     height: int,
     width: int,
     fill: Any,
@@ -307,22 +306,32 @@ def _crop_torch(
     chosen: Convention,
     antialias: bool,
 ) -> torch.Tensor:
+    windows = torch.as_tensor(windows)
     images, channels = pixels.shape[:2]
     _check_count(images, len(windows))
     fill_is_mean = isinstance(fill, str) and fill == "mean"
     if fill_is_mean and border == BORDERS["constant"] and chosen.mean != "zero":
-        exact = pixels.dtype == torch.float64
-        ink = pixels.to(torch.float64 if exact or not pixels.is_floating_point() else torch.float32).mean((2, 3))
+        ink = _tensor_mean(pixels)
         if pixels.dtype == torch.uint8 and chosen.mean != "exact":
             ink = ink.trunc() if chosen.mean == "truncate" else ink.round()
     else:
-        ink = _colors(fill, images, channels).to(pixels.device)
+        ink = torch.as_tensor(_colors(fill, images, channels)).to(pixels.device)
     args = (pixels, windows, ink, height, width, border, RULES[chosen.rule], antialias)
     if _backend.forced() == "reference":
         return reference.crop_and_resize(*args)
     if torch.is_grad_enabled() and (pixels.requires_grad or ink.requires_grad):
         return _CropAndResize.apply(*args)
     return _crop_forward(*args)
+
+
+def _tensor_mean(pixels: torch.Tensor) -> torch.Tensor:
+    """(N, C) means of (N, C, H, W): exact for uint8, on the CPU by the SIMD sums that serve numpy."""
+    if pixels.dtype == torch.uint8 and pixels.device.type == "cpu" and not torch.compiler.is_compiling():
+        array = pixels.numpy()
+        if _serves_numpy(array):
+            return torch.from_numpy(_numpy_mean(array))
+    double = pixels.dtype == torch.float64 or not pixels.is_floating_point()
+    return pixels.to(torch.float64 if double else torch.float32).mean((2, 3))
 
 
 def _kernel(image: torch.Tensor, windows: torch.Tensor, fill: torch.Tensor, *options: Any) -> torch.Tensor:
