@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siamfast.ops.siamfc_crops import context_size
+
 
 class Windows(NamedTuple):
     """Square windows in their frames, and the target's box in the search crop.
@@ -20,13 +22,6 @@ class Windows(NamedTuple):
     search_center: NDArray[np.float64]
     search_size: float
     box: NDArray[np.float64]
-
-
-def context_side(box: NDArray[np.float64], context_amount: float) -> float:
-    """s_z = sqrt((w + p)(h + p)), p = context_amount * (w + h) (Bertinetto et al. 2016, section 3.4)."""
-    w, h = float(box[2]), float(box[3])
-    pad = context_amount * (w + h)
-    return float(np.sqrt((w + pad) * (h + pad)))
 
 
 def draw_windows(
@@ -53,8 +48,9 @@ def draw_windows(
         max_stretch: largest relative change of the search window's side.
     """
     first, second = np.asarray(template_box, dtype=float), np.asarray(search_box, dtype=float)
-    template_size = context_side(first, context_amount) * float(np.exp(rng.normal() * max_stretch / 4))
-    side = context_side(second, context_amount) * instance / exemplar
+    sides = context_size(np.stack([first, second]), context_amount=context_amount)
+    template_size = float(sides[0]) * float(np.exp(rng.normal() * max_stretch / 4))
+    side = float(sides[1]) * instance / exemplar
     side *= float(np.exp(rng.uniform(-max_stretch, max_stretch)))
     shift = np.zeros(2) if rng.random() < 0.25 else rng.uniform(-max_shift, max_shift, 2)
     scale = instance / side

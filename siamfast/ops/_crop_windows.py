@@ -96,7 +96,9 @@ def as_numbers(values: Any, name: str) -> Any:
     """Numbers in any form as float64: a numpy array, or a CPU tensor inside a compiled graph."""
     try:
         if torch.compiler.is_compiling():
-            return torch.as_tensor(values).detach().to("cpu", torch.float64)
+            # float64 from the start: numbers in a list would be float32 first
+            exact = values if isinstance(values, torch.Tensor) else torch.as_tensor(values, dtype=torch.float64)
+            return exact.detach().to("cpu", torch.float64)
         if isinstance(values, torch.Tensor):
             return values.detach().to("cpu", torch.float64).numpy()
         numbers = np.asarray(values)
