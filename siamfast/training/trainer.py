@@ -263,7 +263,11 @@ class Trainer:
 
     def export(self, path: Path, figures: dict[str, float]) -> None:
         """Write the weights alone, with how they came about, as safetensors."""
-        recipe = dataclasses.asdict(self.config) | {"step": self.step, "seconds": round(self.seconds)}
+        recipe = dataclasses.asdict(self.config)
+        del recipe["out"]
+        # Weights travel: the names of what went in, not where it lay on this machine.
+        recipe |= {name: Path(recipe[name]).name for name in ("data", "val_data", "init")}
+        recipe |= {"step": self.step, "seconds": round(self.seconds)}
         save_weights(self.model, path, recipe=recipe, figures=figures)
 
 
