@@ -59,10 +59,13 @@ def opencv(frame: NDArray[np.uint8], centers: Any, sizes: Any, out: int) -> NDAr
 
 
 def seed(frame: NDArray[np.uint8], centers: Any, sizes: Any, out: int) -> NDArray[np.uint8]:
-    """The seed in our words: numpy's mean for every box, and the whole frame padded where a window leaves it."""
+    """The seed in our words: the mean for every box, and the whole frame padded where a window leaves it.
+
+    The mean is taken a channel at a time: `mean((0, 1))` takes nine times as long, which would flatter us.
+    """
     crops = []
     for center, size in zip(centers, sizes, strict=True):
-        mean = frame.mean((0, 1)).astype(np.uint8)
+        mean = np.array([frame[..., c].mean() for c in range(3)]).astype(np.uint8)
         x, y, side = _place(center, size)
         reach = max(0, -x, -y, x + side - frame.shape[1], y + side - frame.shape[0])
         padded = frame

@@ -130,7 +130,9 @@ Axis make_axis(double corner, double side, int count, std::int64_t size, const C
 class RowReader {
   public:
     RowReader(const RowKernels &kernels, const Image &image, const Axis &columns, const std::vector<float> &fill)
-        : kernels_(kernels), image_(image), columns_(columns), fill_(fill) {
+        : kernels_(kernels), image_(image), columns_(columns) {
+        ink_.reserve(columns.source.size() * fill.size());
+        for (std::size_t k = 0; k < columns.source.size(); ++k) ink_.insert(ink_.end(), fill.begin(), fill.end());
         for (std::int64_t index : columns.source) wanted_.push_back(static_cast<int>(std::max<std::int64_t>(index, 0)));
     }
 
@@ -163,14 +165,14 @@ class RowReader {
     }
 
     void fill(int begin, int end, float *out) const {
-        for (int k = begin; k < end; ++k)
-            for (int c = 0; c < image_.channels; ++c) out[k * image_.channels + c] = fill_[static_cast<std::size_t>(c)];
+        std::copy(ink_.begin() + begin * image_.channels, ink_.begin() + end * image_.channels,
+                  out + begin * image_.channels);
     }
 
     const RowKernels &kernels_;
     const Image &image_;
     const Axis &columns_;
-    const std::vector<float> &fill_;
+    std::vector<float> ink_;  // a row of nothing but the fill
     std::vector<int> wanted_;
 };
 
@@ -282,9 +284,13 @@ std::vector<std::uint64_t> channel_sums(const Image &image, int threads) {
     parallel_for(chunks, used, [&](int chunk) {
         std::uint64_t *sums = partial[static_cast<std::size_t>(chunk)].data();
         const std::int64_t begin = image.height * chunk / chunks, end = image.height * (chunk + 1) / chunks;
-        for (std::int64_t y = begin; y < end; ++y)
+        // Rows that follow one another are one long row, in runs that an int can count.
+        const bool joined = image.step_y == image.width * image.step_x;
+        const std::int64_t run = joined ? std::max<std::int64_t>(1, (1 << 24) / image.width) : 1;
+        for (std::int64_t y = begin; y < end; y += run)
             kernels.add_bytes(reinterpret_cast<const std::uint8_t *>(image.data) + y * image.step_y, image.step_x,
-                              image.step_c, static_cast<int>(image.width), image.channels, sums);
+                              image.step_c, static_cast<int>(image.width * std::min(run, end - y)), image.channels,
+                              sums);
     });
     std::vector<std::uint64_t> total(channels, 0);
     for (const auto &sums : partial)

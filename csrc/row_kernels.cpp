@@ -10,7 +10,9 @@ namespace siamfast {
 
 namespace baseline {
 #define SIAMFAST_ISA_NAME "baseline"
+#define SIAMFAST_ISA_BYTES 16
 #include "row_kernels.inl"
+#undef SIAMFAST_ISA_BYTES
 #undef SIAMFAST_ISA_NAME
 }  // namespace baseline
 
@@ -25,7 +27,9 @@ namespace baseline {
 #endif
 namespace avx2 {
 #define SIAMFAST_ISA_NAME "avx2"
+#define SIAMFAST_ISA_BYTES 32
 #include "row_kernels.inl"
+#undef SIAMFAST_ISA_BYTES
 #undef SIAMFAST_ISA_NAME
 }  // namespace avx2
 #if defined(__clang__)
@@ -39,7 +43,9 @@ namespace avx2 {
 #endif
 namespace avx512 {
 #define SIAMFAST_ISA_NAME "avx512"
+#define SIAMFAST_ISA_BYTES 64
 #include "row_kernels.inl"
+#undef SIAMFAST_ISA_BYTES
 #undef SIAMFAST_ISA_NAME
 }  // namespace avx512
 #if defined(__clang__)

@@ -21,6 +21,12 @@ def compute_dtype(query: torch.Tensor) -> torch.dtype:
     return torch.float64 if query.dtype == torch.float64 else torch.float32
 
 
+def no_details(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What stands for confidence, entropy, lse and indices when none is wanted; outputs of an op may not alias."""
+    confidence, entropy, lse = (values.new_zeros(0) for _ in range(3))
+    return confidence, entropy, lse, values.new_zeros(0, dtype=torch.int64)
+
+
 def _unit(features: torch.Tensor) -> torch.Tensor:
     return F.normalize(features, dim=1)
 
@@ -92,16 +98,18 @@ def _attend(
         index = _largest(scores.detach(), topk)
         kept = scores.gather(-1, index)
         weights = torch.exp(kept - lse[..., None]) if post else torch.softmax(kept, -1)
-        # (N, K, n, k): the values of the chosen keys alone
-        spread = v[:, :, None].expand(-1, -1, q.shape[2], -1)
-        gathered = torch.gather(spread, 3, index[:, None].expand(-1, v.shape[1], -1, -1))
+        # The values of the chosen keys alone. Gathered from v as it lies, so that backward adds into (N, K, J): from v
+        # expanded over the queries its gradient would first be written out for every query.
+        flat = index.flatten(1)[:, None].expand(-1, v.shape[1], -1)
+        gathered = torch.gather(v, 2, flat).unflatten(2, index.shape[1:])  # (N, K, n, k)
         warped = (gathered * weights[:, None]).sum(-1)
     else:
         weights = torch.softmax(scores, -1)
         warped = torch.matmul(v, weights.transpose(1, 2))
     if not details:
-        nothing = warped.new_zeros(0)
-        return warped, nothing, nothing, nothing, nothing.long()
+        # One empty tensor each: outputs of an op must not alias one another.
+        first, second, third = (warped.new_zeros(0) for _ in range(3))
+        return warped, first, second, third, first.long()
     if not topk:
         index = scores.argmax(-1, keepdim=True)
     entropy = -torch.where(weights > 0, weights * weights.clamp_min(1e-38).log(), 0.0).sum(-1)

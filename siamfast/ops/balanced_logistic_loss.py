@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from siamfast.ops import _backend, _library
+from siamfast.ops import _backend
+from siamfast.ops import _balanced_logistic_loss_raw as raw
 from siamfast.ops.xcorr import Padding, xcorr
 from siamfast.reference import balanced_logistic_loss as reference
 
@@ -56,9 +58,14 @@ def logistic_labels(
     >>> logistic_labels(5, stride=8, r_pos=8).int().tolist()[2]
     [0, 1, 1, 1, 0]
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    sides = (size, size) if isinstance(size, int) else size
+    if not isinstance(sides, (tuple, list)) or len(sides) != 2 or not all(isinstance(s, int) for s in sides):
+        raise TypeError(f"size: got {size!r}, expected a whole number or (H, W)")
+    height, width = sides
     if min(height, width) < 1:
         raise ValueError(f"size: got {size!r}, expected 1 or more")
+    if not dtype.is_floating_point:
+        raise TypeError(f"dtype: got {dtype}, expected a floating dtype")
     _check_options(stride, r_pos, r_neg, metric, neutral)
     if centers is not None:
         _check_centers(centers, None)
@@ -130,24 +137,18 @@ def balanced_logistic_loss(
     for name, value, choices in (("balance", balance, _BALANCE), ("reduction", reduction, _REDUCTION)):
         if value not in choices:
             raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
-    if not 0 <= neg_weight < float("inf"):
-        raise ValueError(f"neg_weight: got {neg_weight!r}, expected 0 or more")
+    _check_number("neg_weight", neg_weight)
     maps = scores.squeeze(1) if scores.dim() == 4 else scores
     maps = maps if maps.dtype == torch.float64 else maps.float()
     weighing: dict[str, Any] = {"neutral": neutral, "balance": balance, "neg_weight": float(neg_weight)}
     if labels is None and centers is None:
         shape = (maps.shape[1], maps.shape[2])
-        make = _shared_cells if torch.compiler.is_compiling() else _cached_cells
+        make = _cached_cells if _may_cache(maps) else _shared_cells
         cells = make(shape, stride, r_pos, r_neg, metric, maps.dtype, maps.device, **weighing)
     else:
         given = _labels(maps, scores, labels, stride, r_pos, r_neg, metric, neutral, centers)
         cells = given.clamp_min(0), reference.cell_weights(given, **weighing)
-    if _backend.forced() == "reference":
-        losses = reference.balanced_logistic_loss(maps, *cells)
-    elif torch.is_grad_enabled() and maps.requires_grad:
-        losses = _Loss.apply(maps, *cells)
-    else:
-        losses = _forward(maps, *cells)[0]
+    losses = raw.sample_losses(maps, *cells)
     if reduction == "none":
         return losses
     return losses.sum() if reduction == "sum" else losses.sum() / max(scores.shape[0], 1)
@@ -212,14 +213,20 @@ def xcorr_balanced_loss(
 
 # -------------------------------------------------------------------------------------------------------------- checks
 def _check_options(stride: float, r_pos: float, r_neg: float, metric: str, neutral: str) -> None:
-    for name, value, choices in (("metric", metric, _METRIC), ("neutral", neutral, _NEUTRAL)):
-        if value not in choices:
-            raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
-    if not 0 < stride < float("inf"):
+    for name, choice, choices in (("metric", metric, _METRIC), ("neutral", neutral, _NEUTRAL)):
+        if choice not in choices:
+            raise ValueError(f"{name}: got {choice!r}, expected one of {', '.join(choices)}")
+    for name, value in (("stride", stride), ("r_pos", r_pos), ("r_neg", r_neg)):
+        _check_number(name, value)
+    if stride == 0:
         raise ValueError(f"stride: got {stride!r}, expected more than 0")
-    for name, radius in (("r_pos", r_pos), ("r_neg", r_neg)):
-        if not 0 <= radius < float("inf"):
-            raise ValueError(f"{name}: got {radius!r}, expected 0 or more")
+
+
+def _check_number(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name}: got {value!r}, expected a number")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name}: got {value!r}, expected 0 or more")
 
 
 def _check_centers(centers: torch.Tensor, count: int | None) -> None:
@@ -242,8 +249,18 @@ def _shared_cells(
     return labels.clamp_min(0), weights
 
 
-# A trainer asks for the same map in every step; making it takes ten times as long as the loss.
-_cached_cells = lru_cache(maxsize=32)(_shared_cells)
+@lru_cache(maxsize=32)
+def _cached_cells(*args: Any, **weighing: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """A trainer asks for the same map in every step; making it takes ten times as long as the loss."""
+    with torch.inference_mode(False):  # tensors of inference mode could not be saved for a backward later
+        return _shared_cells(*args, **weighing)
+
+
+def _may_cache(maps: torch.Tensor) -> bool:
+    """Not what a graph records: what is made while tracing, under a fake mode or in a CUDA capture dies with it."""
+    if torch.compiler.is_compiling() or _get_current_dispatch_mode() is not None:
+        return False
+    return not (maps.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
 def _labels(
@@ -284,58 +301,3 @@ def _labels(
         raise ValueError("labels: got a tensor that requires a gradient; the loss has none for its labels")
     labels = labels.to(maps.dtype)
     return labels.squeeze(1) if labels.dim() == 4 else labels if labels.dim() == 3 else labels[None]
-
-
-# -------------------------------------------------------------------------------------------------------- registration
-def _kernel(
-    scores: torch.Tensor,  # (N, H, W)
-    targets: torch.Tensor,  # (1 or N, H, W)
-    weights: torch.Tensor,  # (1 or N, H, W)
-) -> tuple[torch.Tensor, torch.Tensor]:  # (N,) losses, (N, H, W) their derivative by the scores
-    idle = weights == 0
-    if _backend.pick(_backend.plain_reason, scores.device.type, scores.dtype) == "reference":
-        losses = reference.balanced_logistic_loss(scores, targets, weights)
-    else:
-        # max(s, 0) - s*y + log(1 + exp(-|s|)) = softplus(s) - s*y, which PyTorch computes without overflow
-        cells = F.softplus(scores).sub_(scores * targets).mul_(weights)
-        losses = cells.masked_fill_(idle, 0).sum((1, 2))
-    return losses, torch.sigmoid(scores).sub_(targets).mul_(weights).masked_fill_(idle, 0)
-
-
-def _fake(scores: Any, targets: Any, weights: Any) -> tuple[Any, Any]:
-    return scores.new_empty(scores.shape[0]), torch.empty_like(scores)
-
-
-_forward = _library.register(
-    "balanced_logistic_loss(Tensor scores, Tensor targets, Tensor weights) -> (Tensor, Tensor)", _kernel, _fake
-)
-_backward = _library.register(
-    "balanced_logistic_loss_backward(Tensor grad, Tensor slope, Tensor scores, Tensor targets, Tensor weights)"
-    " -> Tensor",
-    lambda grad, slope, scores, targets, weights: slope * grad[:, None, None],
-    lambda grad, slope, scores, targets, weights: torch.empty_like(slope),
-)
-
-
-def _differentiable_backward(
-    grad: torch.Tensor, slope: torch.Tensor, scores: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
-) -> torch.Tensor:
-    def formula(values: torch.Tensor) -> torch.Tensor:
-        return reference.balanced_logistic_loss(values, targets, weights)
-
-    return _library.reference_gradients(formula, (scores,), grad, [True])[0]
-
-
-_library.register_double_backward("balanced_logistic_loss_backward", _differentiable_backward)
-
-
-class _Loss(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, scores: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        losses, slope = _forward(scores, targets, weights)
-        ctx.save_for_backward(slope, scores, targets, weights)
-        return losses
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return _backward(grads[0], *ctx.saved_tensors), None, None

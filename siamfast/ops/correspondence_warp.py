@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import torch
 
-from siamfast.ops import _backend, _library
+from siamfast.ops import _backend
+from siamfast.ops import _correspondence_warp_raw as raw
 from siamfast.ops import _correspondence_warp_torch as blocked
 from siamfast.reference import correspondence_warp as reference
 
@@ -76,20 +78,20 @@ def correspondence_warp(
     torch.Size([1, 1, 20, 20])
     """
     query, keys, values, bias = _inputs(query, reference, values, key_bias)
-    names = (returns,) if isinstance(returns, str) else tuple(returns)
+    names = (returns,) if isinstance(returns, str) else tuple(returns) if isinstance(returns, Sequence) else ()
     if not names or any(name not in _RETURNS for name in names):
         raise ValueError(f"returns: got {returns!r}, expected some of {', '.join(_RETURNS)}")
     options = _options(query, keys, temperature, normalize, radius, window, global_frames, topk, topk_norm, frames)
     count, channels = keys.shape[1], values.shape[2]
-    if "flow" in names:
+    values_dtype = values.dtype
+    if "flow" in names:  # bfloat16 would round a place of 100 cells by a quarter
+        values = values.to(blocked.compute_dtype(query))
         values = torch.cat([values, _places(keys, values)], 2)
-    average = frames == "mean" and count > 1
+    average = frames == "mean"
     if average:  # each frame a sample of its own
         query = query.repeat_interleave(count, 0)
         keys, values = keys.flatten(0, 1).unsqueeze(1), values.flatten(0, 1).unsqueeze(1)
         bias = None if bias is None else bias.flatten(0, 1).unsqueeze(1)
-        if options["radius"] is not None and options["global_frames"]:
-            raise ValueError("global_frames: got some with frames='mean' and a radius, expected frames='joint'")
     details = any(name in names for name in _DETAILS)
     outputs = _run(query, keys, values, bias, options, details)
     found = dict(zip(("values", *_DETAILS) if details else ("values",), outputs, strict=False))
@@ -97,8 +99,8 @@ def correspondence_warp(
         found = {k: v.unflatten(0, (-1, count)) for k, v in found.items()}
         found = {k: v if k == "indices" else v.mean(1) for k, v in found.items()}
     if "flow" in names:
-        found["flow"] = found["values"][:, channels:] - _own_places(query, keys).to(found["values"])
-        found["values"] = found["values"][:, :channels]
+        found["flow"] = found["values"][:, channels:] - _own_places(query, keys, values.dtype)
+        found["values"] = found["values"][:, :channels].to(values_dtype)
     results = tuple(found[name] for name in names)
     return results[0] if len(results) == 1 else results
 
@@ -136,7 +138,8 @@ def correspondence_affinity(
     for part in parts:
         allowed = _reference_allowed(query, keys[:, part], o)
         piece = None if bias is None else bias[:, part].to(dtype)
-        scores = _reference_logits(query.to(dtype), keys[:, part].to(dtype), piece, allowed, o)
+        with torch.autocast(query.device.type, enabled=False):
+            scores = _reference_logits(query.to(dtype), keys[:, part].to(dtype), piece, allowed, o)
         affinity = _reference_weights(scores, o, keys[:, part])
         pieces.append(affinity.unflatten(2, (-1, *grid)) / len(parts))
     return torch.cat(pieces, 2).unflatten(1, query.shape[2:])
@@ -173,6 +176,9 @@ def _inputs(
             raise ValueError(f"{name}: got device {value.device}, expected query's {query.device}")
     if query.dim() != 4 or 0 in query.shape[1:]:
         raise ValueError(f"query: got shape {tuple(query.shape)}, expected (N, C, Hq, Wq), none but N of size 0")
+    mixed = keys.dtype != query.dtype and torch.float64 not in (keys.dtype, query.dtype)
+    if mixed and torch.is_autocast_enabled(query.device.type):
+        query, keys = query.float(), keys.float()  # one came from a network under autocast, the other did not
     if keys.dtype != query.dtype:
         raise TypeError(f"reference: got dtype {keys.dtype}, expected query's {query.dtype}")
     if keys.dim() not in (4, 5) or keys.shape[0] != query.shape[0] or keys.shape[-3] != query.shape[1]:
@@ -203,7 +209,7 @@ def _options(
     query: torch.Tensor, keys: torch.Tensor, temperature: float, normalize: bool, radius: float | None, window: str,
     global_frames: Sequence[int], topk: int | None, topk_norm: str, frames: str,
 ) -> dict[str, Any]:  # fmt: skip
-    if not (isinstance(temperature, (int, float)) and 0 < temperature < math.inf):
+    if not (_is_number(temperature) and 0 < temperature < math.inf):
         raise ValueError(f"temperature: got {temperature!r}, expected a number above 0")
     for name, value, choices in (
         ("window", window, ("square", "circle")),
@@ -215,12 +221,16 @@ def _options(
     if topk is not None and (isinstance(topk, bool) or not isinstance(topk, int) or topk < 1):
         raise ValueError(f"topk: got {topk!r}, expected a whole number above 0 or None")
     count = keys.shape[1]
+    if not isinstance(global_frames, Sequence) or not all(isinstance(t, int) for t in global_frames):
+        raise TypeError(f"global_frames: got {global_frames!r}, expected a sequence of whole numbers")
     chosen = tuple(sorted({t + count if -count <= t < 0 else t for t in global_frames}))
     if any(not 0 <= t < count for t in chosen):
         raise ValueError(f"global_frames: got {tuple(global_frames)}, expected frames of the {count} given")
     if radius is not None:
-        if not 0 <= radius < math.inf:
+        if not (_is_number(radius) and 0 <= radius < math.inf):
             raise ValueError(f"radius: got {radius!r}, expected 0 or more, or None")
+        if chosen and frames == "mean" and count > 1:
+            raise ValueError("global_frames: got some with frames='mean' and a radius, expected frames='joint'")
         away = [_farthest(query.shape[2 + a], keys.shape[3 + a]) for a in range(2)]
         empty = math.hypot(*away) >= radius if window == "circle" else max(away) > radius
         if empty and not chosen:
@@ -236,6 +246,10 @@ def _options(
     }
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def _farthest(queries: int, keys: int) -> float:
     """The largest distance of a query's place from its nearest key along one axis, in cells of the keys."""
     places = [(i + 0.5) * keys / queries - 0.5 for i in range(queries)]
@@ -249,17 +263,16 @@ def _places(keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return torch.stack((x, y)).expand(keys.shape[0], keys.shape[1], -1, -1, -1)
 
 
-def _own_places(query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+def _own_places(query: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """(2, Hq, Wq): x and y of every query in cells of the keys' grid."""
     axes = [
-        (torch.arange(q, dtype=torch.float32, device=query.device) + 0.5) * k / q - 0.5
+        (torch.arange(q, dtype=dtype, device=query.device) + 0.5) * k / q - 0.5
         for q, k in zip(query.shape[2:], keys.shape[3:], strict=True)
     ]
     y, x = torch.meshgrid(*axes, indexing="ij")
     return torch.stack((x, y))
 
 
-# -------------------------------------------------------------------------------------------------------- registration
 def _run(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, o: dict[str, Any],
     details: bool,
@@ -269,102 +282,4 @@ def _run(
     radius = -1.0 if o["radius"] is None else o["radius"]
     window = radius, o["window"] == "circle", list(o["global_frames"])
     options: tuple[Any, ...] = (o["temperature"], o["normalize"], *window, topk, o["topk_norm"] == "post", details)
-    tensors = (query, keys, values, bias)
-    if _backend.forced() == "reference":
-        return _reference(*tensors, *options)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return _Warp.apply(*tensors, *options)
-    return _forward(*tensors, *options)
-
-
-def _reference(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: Any, temperature: float, normalize: bool,
-    radius: float, circle: bool, global_frames: list[int], topk: int, post: bool, details: bool,
-) -> tuple[torch.Tensor, ...]:  # fmt: skip
-    dtype = blocked.compute_dtype(query)
-    bias = None if bias is None else bias.to(dtype)
-    found = reference.correspondence_warp(
-        query.to(dtype), keys.to(dtype), values, bias, temperature, normalize, None if radius < 0 else radius,
-        "circle" if circle else "square", tuple(global_frames), topk or None, "post" if post else "pre",
-    )  # fmt: skip
-    nothing = found[1].new_zeros(0)
-    rest = found[1:] if details else (nothing, nothing, nothing, nothing.long())
-    return (found[0].to(values.dtype), *rest)
-
-
-def _kernel(*args: Any) -> tuple[torch.Tensor, ...]:
-    query = args[0]
-    if _backend.pick(_backend.plain_reason, query.device.type, query.dtype) == "reference":
-        return _reference(*args)
-    return blocked.forward(*args)
-
-
-def _fake(query: Any, keys: Any, values: Any, bias: Any, *options: Any) -> tuple[Any, ...]:
-    n, (h, w), dtype = query.shape[0], query.shape[2:], blocked.compute_dtype(query)
-    topk, details = options[5], options[7]
-    maps = [query.new_empty((n, h, w) if details else (0,), dtype=dtype) for _ in range(3)]
-    indices = query.new_empty((n, topk or 1, h, w) if details else (0,), dtype=torch.int64)
-    return (values.new_empty((n, values.shape[2], h, w)), *maps, indices)
-
-
-def _backward_kernel(*args: Any) -> tuple[torch.Tensor, ...]:
-    *rest, needs = args
-    query = rest[4]
-    if _backend.pick(_backend.plain_reason, query.device.type, query.dtype) == "reference":
-        return _reference_backward(*args)
-    found = blocked.backward(tuple(rest[:4]), *rest[4:8], *rest[8:], needs=needs)
-    return tuple(g.contiguous() for g in found)
-
-
-def _reference_backward(*args: Any) -> tuple[torch.Tensor, ...]:
-    *rest, needs = args
-    grads, tensors, options = rest[:4], tuple(rest[4:8]), rest[8:]
-
-    def scalar(*inputs: Any) -> torch.Tensor:
-        outputs = _reference(*inputs, *options)[:4]
-        sums = [(o * g.to(o.dtype)).sum().to(one.dtype) for o, g in zip(outputs, grads, strict=True)]
-        return torch.stack(sums).sum()
-
-    one = torch.ones((), dtype=blocked.compute_dtype(tensors[0]), device=tensors[0].device)
-    return _library.reference_gradients(scalar, tensors, one, needs)
-
-
-def _backward_fake(*args: Any) -> tuple[torch.Tensor, ...]:
-    *rest, needs = args
-    tensors = rest[4:8]
-    return tuple(t.new_empty(t.shape) if n else rest[4].new_empty(0) for t, n in zip(tensors, needs, strict=True))
-
-
-_TENSORS = "Tensor query, Tensor keys, Tensor values, Tensor? key_bias"
-_OPTIONS = (
-    "float temperature, bool normalize, float radius, bool circle, int[] global_frames, "
-    "int topk, bool post, bool details"
-)
-_forward = _library.register(
-    f"correspondence_warp({_TENSORS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)", _kernel, _fake
-)
-_backward = _library.register(
-    "correspondence_warp_backward(Tensor d_values, Tensor d_confidence, Tensor d_entropy, Tensor d_lse, "
-    f"{_TENSORS}, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
-    _backward_kernel,
-    _backward_fake,
-)
-_library.register_double_backward("correspondence_warp_backward", _reference_backward)
-
-
-class _Warp(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: Any, *options: Any
-    ) -> Any:
-        ctx.save_for_backward(query, keys, values, bias)
-        ctx.options = options
-        outputs = _forward(query, keys, values, bias, *options)
-        ctx.mark_non_differentiable(*(outputs[4:] if options[-1] else outputs[1:]))
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        needs = list(ctx.needs_input_grad[:4])
-        found = _backward(*grads[:4], *ctx.saved_tensors, *ctx.options, needs)
-        return (*(g if n else None for g, n in zip(found, needs, strict=True)), *[None] * len(ctx.options))
+    return raw.warp(query, keys, values, bias, *options)

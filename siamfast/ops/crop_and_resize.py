@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from siamfast.ops import _backend
 from siamfast.ops import _crop_and_resize_raw as raw
-from siamfast.ops._crop_windows import Convention, as_numbers, convention, make_windows, out_sides, round_mean
+from siamfast.ops._crop_windows import Convention, as_numbers, convention, make_windows, out_sides, round_mean, within
 from siamfast.reference.crop_and_resize import BORDERS, RULES
 
 
@@ -34,9 +34,10 @@ def crop_and_resize(
 ) -> Any:
     """Cut windows out of an image and resize them; outside the image they show `fill`.
 
-    Nothing of the image's size is copied or padded, and the mean is computed once a call (`mean_color` gives it for
-    several calls). With the default `rounding` the result is that of OpenCV's `resize(INTER_LINEAR)` of the padded,
-    cut-out window within one grey level (SiamFC's crop, Bertinetto et al. 2016, section 3.4).
+    Nothing of the image's size is copied or padded. The mean is computed once a call, and only if a window can show it
+    (`mean_color` gives it for several calls). With the default `rounding` the result is that of OpenCV's
+    `resize(INTER_LINEAR)` of the padded, cut-out window within one grey level (SiamFC's crop, Bertinetto et al. 2016,
+    section 3.4).
 
     Args:
         image: numpy (H, W, C); torch (C, H, W) or (H, W, C); or a batch of either, window i then being cut from image
@@ -175,12 +176,14 @@ def _check_out(out: Any, shape: Any, dtype: Any) -> None:
 
 def _colors(fill: Any, count: int, channels: int) -> Any:
     """(N, C) float64 of a given colour, as `as_numbers` gives them; zeros for an edge mode, which reads none."""
-    color = as_numbers(0.0 if isinstance(fill, str) else fill, "fill")
-    many: Any = torch if isinstance(color, torch.Tensor) else np
+    many: Any = torch if torch.compiler.is_compiling() else np
+    if isinstance(fill, str):
+        return many.zeros((count, channels), dtype=many.float64)
+    color = as_numbers(fill, "fill")
     finite = many is torch or bool(np.isfinite(color).all())
     if color.ndim > 1 or tuple(color.shape) not in ((), (1,), (channels,)) or not finite:
         raise ValueError(f"fill: got {fill!r}, expected a finite number or one for each of {channels} channels")
-    return many.broadcast_to(color, (count, channels)) + 0.0  # a copy: memory that can be pointed at
+    return color + many.zeros((count, channels))
 
 
 def _check_count(images: int, windows: int) -> None:
@@ -238,7 +241,8 @@ def _crop_numpy(
         if not out.flags.writeable:
             raise ValueError("out: got an array that is not writeable")
     target = out.transpose(0, 3, 1, 2) if hwc else out
-    if isinstance(fill, str) and fill == "mean" and border == BORDERS["constant"]:
+    seen = not within(windows, pixels.shape[2], pixels.shape[3], chosen, antialias)
+    if seen and isinstance(fill, str) and fill == "mean" and border == BORDERS["constant"]:
         colors = round_mean(_means(pixels, chosen), chosen, pixels.dtype == np.uint8)
     else:
         colors = _colors(fill, images, channels)
@@ -285,10 +289,11 @@ def _crop_torch(
     chosen: Convention,
     antialias: bool,
 ) -> torch.Tensor:
-    windows = torch.as_tensor(windows)
     images, channels = pixels.shape[:2]
     _check_count(images, len(windows))
     fill_is_mean = isinstance(fill, str) and fill == "mean"
+    fill_is_mean = fill_is_mean and not within(windows, pixels.shape[2], pixels.shape[3], chosen, antialias)
+    windows = torch.as_tensor(windows)
     if fill_is_mean and border == BORDERS["constant"] and chosen.mean != "zero":
         ink = _tensor_mean(pixels)
         if pixels.dtype == torch.uint8 and chosen.mean != "exact":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -57,6 +58,10 @@ def propagate_labels(
     for name in ("returns", "global_frames", "key_bias"):
         if name in options:
             raise TypeError(f"{name}: got {options[name]!r}, expected none: the loop over frames sets it")
+    known = inspect.signature(correspondence_warp).parameters
+    unknown = [name for name in overrides if name not in (*known, "context", "first_global")]
+    if unknown:
+        raise TypeError(f"overrides: got {', '.join(unknown)}, expected options of correspondence_warp")
     return _propagate(features, labels, context, first_global, options)
 
 
@@ -66,10 +71,16 @@ def _propagate(
     keys: list[torch.Tensor] = []  # the first frame, then the last `context`
     values: list[torch.Tensor] = []
     for number, frame in enumerate(features):
+        if not isinstance(frame, torch.Tensor):
+            raise TypeError(f"features: got frame {number} of type {type(frame).__name__}, expected a torch.Tensor")
         current = frame.unsqueeze(0) if frame.dim() == 3 else frame
         if current.dim() != 4 or current.shape[0] != 1:
             raise ValueError(f"features: got frame {number} of shape {tuple(frame.shape)}, expected (C, H, W)")
         if number == 0:
+            if current.shape[2:] != labels.shape[1:]:
+                raise ValueError(
+                    f"labels: got {tuple(labels.shape)}, expected the features' grid {tuple(current.shape[2:])}"
+                )
             found = labels
         else:
             alone = options.get("radius") is not None and first_global

@@ -221,6 +221,32 @@ def test_an_unknown_instruction_set_is_named(monkeypatch: pytest.MonkeyPatch) ->
         siamfast.crop_and_resize(np.zeros((4, 4, 3), np.uint8), (1, 1), 2, 2)
 
 
+@pytest.mark.parametrize("name", sorted(set(CONVENTIONS) - {"subpixel", "pytracking"}))
+def test_a_window_outside_shows_the_conventions_own_mean_exactly(name: str) -> None:
+    """One grey level is all that a truncated and a rounded mean differ by, so the comparison with OpenCV has no say."""
+    image = np.full((10, 10, 3), 7, np.uint8)
+    image[0] = [8, 17, 0]  # means 7.1, 8.0, 6.3
+    image[1:9, :, 0] = 8  # 7.9
+    for kind in (image, torch.from_numpy(image)):
+        crop = np.asarray(siamfast.crop_and_resize(kind, (500, 500), 20, 4, rounding=name))
+        assert (crop == _fill(name, image)).all()
+
+
+@pytest.mark.parametrize("rounding", sorted(CONVENTIONS))
+@pytest.mark.parametrize("antialias", [False, True])
+def test_leaving_the_mean_out_changes_nothing(rounding: str, antialias: bool) -> None:
+    """Windows around the rim, where it is decided whether the mean is seen: it is always as with the mean given."""
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    mean = siamfast.mean_color(image)
+    given = {"siamfc-pytorch": np.round, "subpixel": np.asarray, "ostrack": np.zeros_like}.get(rounding, np.trunc)(mean)
+    fill = "replicate" if rounding == "pytracking" else given
+    for center in (3.5, 4, 4.25, 5, 6, 25, 25.5, 26, 34.75, 35, 36):
+        call = {"centers": (center, center * 0.75), "sizes": 9, "rounding": rounding, "antialias": antialias}
+        for out in (3, 9, 20):
+            crop = siamfast.crop_and_resize(image, out_size=out, **call)
+            np.testing.assert_array_equal(crop, siamfast.crop_and_resize(image, out_size=out, fill=fill, **call))
+
+
 def test_the_mean_is_exact_and_can_be_had_once() -> None:
     image = np.random.default_rng(0).integers(0, 256, (301, 277, 3), dtype=np.uint8)
     mean = siamfast.mean_color(image)

@@ -1,0 +1,122 @@
+"""The raw op under correspondence_warp: registration, choice of the backend, autograd. Arguments are checked by then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from siamfast.ops import _backend, _library
+from siamfast.ops import _correspondence_warp_torch as blocked
+from siamfast.reference import correspondence_warp as reference
+
+
+def warp(
+    query: torch.Tensor,  # (N, C, Hq, Wq)
+    keys: torch.Tensor,  # (N, T, C, Hr, Wr)
+    values: torch.Tensor,  # (N, T, K, Hr, Wr)
+    key_bias: torch.Tensor | None,  # (N, T, Hr, Wr)
+    *options: Any,  # as for `_correspondence_warp_torch.forward`
+) -> tuple[torch.Tensor, ...]:
+    """The op, with a graph where one is needed; the forced reference differentiates by itself."""
+    tensors = (query, keys, values, key_bias)
+    if _backend.forced() == "reference":
+        return _reference(*tensors, *options)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        return _Warp.apply(*tensors, *options)
+    return _forward(*tensors, *options)
+
+
+def _reference(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: Any, temperature: float, normalize: bool,
+    radius: float, circle: bool, global_frames: list[int], topk: int, post: bool, details: bool,
+) -> tuple[torch.Tensor, ...]:  # fmt: skip
+    dtype = blocked.compute_dtype(query)
+    bias = None if bias is None else bias.to(dtype)
+    with torch.autocast(query.device.type, enabled=False):
+        found = reference.correspondence_warp(
+            query.to(dtype), keys.to(dtype), values, bias, temperature, normalize, None if radius < 0 else radius,
+            "circle" if circle else "square", tuple(global_frames), topk or None, "post" if post else "pre",
+        )  # fmt: skip
+    if details:
+        return (found[0].to(values.dtype), *found[1:])
+    first, second, third = (found[1].new_zeros(0) for _ in range(3))  # outputs must not alias one another
+    return found[0].to(values.dtype), first, second, third, first.long()
+
+
+def _kernel(*args: Any) -> tuple[torch.Tensor, ...]:
+    query = args[0]
+    if _backend.pick(_backend.plain_reason, query.device.type, query.dtype) == "reference":
+        return _reference(*args)
+    return blocked.forward(*args)
+
+
+def _fake(query: Any, keys: Any, values: Any, bias: Any, *options: Any) -> tuple[Any, ...]:
+    n, (h, w), dtype = query.shape[0], query.shape[2:], blocked.compute_dtype(query)
+    topk, details = options[5], options[7]
+    maps = [query.new_empty((n, h, w) if details else (0,), dtype=dtype) for _ in range(3)]
+    indices = query.new_empty((n, topk or 1, h, w) if details else (0,), dtype=torch.int64)
+    return (values.new_empty((n, values.shape[2], h, w)), *maps, indices)
+
+
+def _backward_kernel(*args: Any) -> tuple[torch.Tensor, ...]:
+    *rest, needs = args
+    query = rest[4]
+    if _backend.pick(_backend.plain_reason, query.device.type, query.dtype) == "reference":
+        return _reference_backward(*args)
+    found = blocked.backward(tuple(rest[:4]), *rest[4:8], *rest[8:], needs=needs)
+    return tuple(g.contiguous() for g in found)
+
+
+def _reference_backward(*args: Any) -> tuple[torch.Tensor, ...]:
+    *rest, needs = args
+    grads, tensors, options = rest[:4], tuple(rest[4:8]), rest[8:]
+
+    def scalar(*inputs: Any) -> torch.Tensor:
+        outputs = _reference(*inputs, *options)[:4]
+        sums = [(o * g.to(o.dtype)).sum().to(one.dtype) for o, g in zip(outputs, grads, strict=True)]
+        return torch.stack(sums).sum()
+
+    one = torch.ones((), dtype=blocked.compute_dtype(tensors[0]), device=tensors[0].device)
+    return _library.reference_gradients(scalar, tensors, one, needs)
+
+
+def _backward_fake(*args: Any) -> tuple[torch.Tensor, ...]:
+    *rest, needs = args
+    tensors = rest[4:8]
+    return tuple(t.new_empty(t.shape) if n else rest[4].new_empty(0) for t, n in zip(tensors, needs, strict=True))
+
+
+_TENSORS = "Tensor query, Tensor keys, Tensor values, Tensor? key_bias"
+_OPTIONS = (
+    "float temperature, bool normalize, float radius, bool circle, int[] global_frames, "
+    "int topk, bool post, bool details"
+)
+_forward = _library.register(
+    f"correspondence_warp({_TENSORS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)", _kernel, _fake
+)
+_backward = _library.register(
+    "correspondence_warp_backward(Tensor d_values, Tensor d_confidence, Tensor d_entropy, Tensor d_lse, "
+    f"{_TENSORS}, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
+    _backward_kernel,
+    _backward_fake,
+)
+_library.register_double_backward("correspondence_warp_backward", _reference_backward)
+
+
+class _Warp(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: Any, *options: Any
+    ) -> Any:
+        ctx.save_for_backward(query, keys, values, bias)
+        ctx.options = options
+        outputs = _forward(query, keys, values, bias, *options)
+        ctx.mark_non_differentiable(*(outputs[4:] if options[-1] else outputs[1:]))
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        needs = list(ctx.needs_input_grad[:4])
+        found = _backward(*grads[:4], *ctx.saved_tensors, *ctx.options, needs)
+        return (*(g if n else None for g, n in zip(found, needs, strict=True)), *[None] * len(ctx.options))
