@@ -1,4 +1,4 @@
-"""The raw op under correspondence_warp: registration, choice of the backend, autograd. Arguments are checked by then."""
+"""The raw op under correspondence_warp: registration, backend, autograd. Arguments are checked by then."""
 
 from __future__ import annotations
 
