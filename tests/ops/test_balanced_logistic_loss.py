@@ -121,6 +121,29 @@ def test_scores_of_ten_thousand_are_finite_in_value_and_gradient(score: float) -
     assert scores.grad.isfinite().all()
 
 
+@pytest.mark.parametrize(("score", "label"), [(15.0, 1.0), (25.0, 1.0), (-18.0, 0.0)])
+def test_the_small_loss_of_a_cell_that_is_right_is_not_lost(score: float, label: float) -> None:
+    """In float32 softplus(s) - s*y is 0 here, where the loss is log(1 + exp(-|s|))."""
+    loss = siamfast.balanced_logistic_loss(torch.full((1, 1, 1), score), torch.full((1, 1), label))
+    torch.testing.assert_close(loss, 0.5 * torch.tensor(-abs(score)).exp().log1p(), rtol=1e-6, atol=0)
+
+
+def test_a_first_call_in_inference_mode_does_not_break_training() -> None:
+    scores = torch.zeros(1, 1, 11, 3, requires_grad=True)
+    with torch.inference_mode():
+        siamfast.balanced_logistic_loss(scores.detach())
+    siamfast.balanced_logistic_loss(scores).backward()
+    assert scores.grad is not None
+
+
+def test_a_first_call_under_a_fake_mode_does_not_break_real_ones() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        siamfast.balanced_logistic_loss(torch.zeros(1, 1, 12, 3))
+    torch.testing.assert_close(siamfast.balanced_logistic_loss(torch.zeros(1, 1, 12, 3)), torch.tensor(2.0).log())
+
+
 def test_all_cells_ignored_give_zero_and_zero_gradients() -> None:
     scores = torch.randn(2, 1, 5, 5, requires_grad=True)
     loss = siamfast.balanced_logistic_loss(scores, torch.full((5, 5), -1.0))
@@ -179,6 +202,10 @@ S = torch.zeros(2, 1, 5, 5)
             ValueError,
             r"centers: got shape \(3, 2\)",
         ),
+        (lambda: siamfast.balanced_logistic_loss(S, r_pos="16"), TypeError, "r_pos: got '16', expected a number"),
+        (lambda: siamfast.balanced_logistic_loss(S, neg_weight=None), TypeError, "neg_weight: got None"),
+        (lambda: siamfast.logistic_labels((1, 2, 3)), TypeError, r"size: got \(1, 2, 3\), expected a whole number"),
+        (lambda: siamfast.logistic_labels(5, dtype=torch.int64), TypeError, "dtype: got torch.int64"),
         (lambda: siamfast.logistic_labels(0), ValueError, "size: got 0, expected 1 or more"),
         (
             lambda: siamfast.xcorr_balanced_loss(torch.zeros(1, 8, 3, 3), torch.zeros(1, 4, 5, 5)),

@@ -145,6 +145,29 @@ def test_flow_is_where_the_match_lies_less_where_the_query_is() -> None:
     torch.testing.assert_close(flow[0, :, 3, 4], torch.tensor([-2.0, -1.0], dtype=torch.float64))
 
 
+def test_flow_and_details_are_float32_whatever_the_values_are() -> None:
+    """bfloat16 has 8 bits: a place of 100 cells would be off by a quarter of a cell."""
+    q, r, v = torch.randn(1, 16, 4, 100), torch.randn(1, 16, 4, 100), torch.rand(1, 1, 4, 100).bfloat16()
+    values, flow = siamfast.correspondence_warp(q, r, v, returns=("values", "flow"))
+    assert values.dtype == torch.bfloat16
+    torch.testing.assert_close(flow, siamfast.correspondence_warp(q, r, v.float(), returns="flow"))
+
+
+def test_indices_of_each_frame_keep_their_axis_for_one_frame() -> None:
+    q, v = _features(1, 4, 3, 3), _features(1, 1, 3, 3)
+    for frames in (1, 2):
+        r, several = q.unsqueeze(1).expand(-1, frames, -1, -1, -1), v.unsqueeze(1).expand(-1, frames, -1, -1, -1)
+        indices = siamfast.correspondence_warp(q, r, several, frames="mean", topk=2, returns="indices")
+        assert indices.shape == (1, frames, 2, 3, 3)
+
+
+def test_under_autocast_mixed_features_are_taken_in_float32() -> None:
+    q, r, v = torch.randn(1, 8, 4, 4).bfloat16(), torch.randn(1, 8, 4, 4), torch.rand(1, 1, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = siamfast.correspondence_warp(q, r, v)
+    torch.testing.assert_close(found, siamfast.correspondence_warp(q.float(), r, v))
+
+
 def test_entropy_confidence_and_lse() -> None:
     zero, v = torch.zeros(1, 4, 4, 4), torch.zeros(1, 1, 4, 4)
     confidence, entropy, lse = siamfast.correspondence_warp(zero, zero, v, returns=("confidence", "entropy", "lse"))
@@ -225,6 +248,10 @@ Q, R, V = torch.zeros(1, 4, 3, 3), torch.zeros(1, 2, 4, 3, 3), torch.zeros(1, 2,
         (lambda: siamfast.correspondence_warp(Q, R, V, topk_norm="x"), ValueError, "topk_norm: got 'x'"),
         (lambda: siamfast.correspondence_warp(Q, R, V, frames="x"), ValueError, "frames: got 'x'"),
         (lambda: siamfast.correspondence_warp(Q, R, V, global_frames=(2,)), ValueError, r"global_frames: got \(2,\)"),
+        (lambda: siamfast.correspondence_warp(Q, R, V, global_frames=0), TypeError, "global_frames: got 0, expected"),
+        (lambda: siamfast.correspondence_warp(Q, R, V, radius="1"), ValueError, "radius: got '1', expected"),
+        (lambda: siamfast.propagate_labels([Q[0]], V[0, 0], tempo=1), TypeError, "overrides: got tempo, expected"),
+        (lambda: list(siamfast.propagate_labels([Q[0]], V[0, 0, :, :2])), ValueError, "labels: got .* the features'"),
         (lambda: siamfast.correspondence_warp(Q, R, V, returns=("x",)), ValueError, "returns: got"),
         (
             lambda: siamfast.correspondence_warp(Q, R, V, key_bias=torch.zeros(1, 3, 3)),
