@@ -11,7 +11,8 @@ import numpy as np
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="siamfast-demo", help="folder to write (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=7, help="seed of the clip (default: %(default)s)")
+    # Of the clips 0 to 11 the default weights keep eight (mean overlap .24 to .90, median .76); clip 0 is the median.
+    parser.add_argument("--seed", type=int, default=0, help="seed of the clip (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=120, help="length of the clip (default: %(default)s)")
     parser.add_argument("--weights", default=None, help="weights to track with (default: those in the package)")
 
