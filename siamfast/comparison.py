@@ -51,14 +51,17 @@ def compare(case: Case, *, seconds: float = 0.4) -> Row:
     if not difference <= case.tolerance:
         raise ValueError(f"{case.name}: differs from {case.peer_name} by {difference:.3g} of the largest value")
     times: dict[Callable[[], torch.Tensor], list[float]] = {case.ours: [], case.peer: []}
-    while any(sum(t) < seconds or len(t) < 5 for t in times.values()):
+    spent = dict.fromkeys(times, 0.0)
+    while any(spent[run] < seconds or len(times[run]) < 5 for run in times):
         for run, measured in times.items():
-            # The faster of the two repeats within its turn, so that short calls are not timed one by one.
-            began, calls = time.perf_counter(), 0
-            while calls == 0 or (time.perf_counter() - began < 0.01):
+            # Short calls repeat within their turn, so that they are not timed one by one.
+            began, calls, elapsed = time.perf_counter(), 0, 0.0
+            while elapsed < 0.01:
                 run()
                 calls += 1
-            measured.append((time.perf_counter() - began) / calls)
+                elapsed = time.perf_counter() - began
+            measured.append(elapsed / calls)
+            spent[run] += elapsed
     ours_s, peer_s = (statistics.median(times[run]) for run in (case.ours, case.peer))
     return Row(case.name, case.peer_name, ours_s * 1e3, peer_s * 1e3)
 
