@@ -72,20 +72,26 @@ class Thing:
         one = np.ones(length)
         self.gain, self.turn, self.zoom = one, rng.uniform(-np.pi, np.pi) * one, 0 * one
         self.shear, self.position = np.zeros((length, 2)), np.repeat(start[None], length, 0)
+        self.narrow, self.side = one, 0 * one
         if still:
             return
         self.position = start + np.cumsum(curve(rng, length, speed, rng.uniform(8, 40), 2), 0)
         self.turn = rng.normal() * 0.3 + curve(rng, length, rng.choice([0, 0.1, 0.3, 0.8]), rng.uniform(15, 60))[:, 0]
+        if rng.random() < 0.2:  # somersaults
+            self.turn += rng.normal() * 0.06 * np.arange(length)
         self.zoom = curve(rng, length, rng.choice([0.02, 0.12, 0.3]), rng.uniform(25, 80))[:, 0]
         self.zoom -= self.zoom[0]
         self.shear = curve(rng, length, rng.choice([0, 0.08, 0.2]), rng.uniform(10, 50), 2)
+        if rng.random() < 0.4:  # turns out of the plane: narrower or wider, and its other sides come into view
+            self.narrow = np.exp(curve(rng, length, 0.25, rng.uniform(15, 60))[:, 0])
+            self.side = curve(rng, length, 0.5, rng.uniform(20, 60))[:, 0]
         self.gain = 1 + np.clip(curve(rng, length, rng.choice([0, 0.05, 0.15]), 30)[:, 0], -0.5, 0.5)
 
     def placed(self, t: int) -> Iterator[tuple[Sprite, Array, Array]]:
         """(sprite, matrix, origin) of each part in drawing order: a unit point p lies at matrix @ p + origin."""
         cos, sin, (a, b) = np.cos(self.turn[t]), np.sin(self.turn[t]), self.shear[t]
         body = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1 + a, b], [0, 1 - a]])
-        body *= self.size / 2 * np.exp(self.zoom[t])
+        body = body * [self.narrow[t], 1 / np.sqrt(self.narrow[t])] * (self.size / 2 * np.exp(self.zoom[t]))
         for sprite, joint, size, swing in self.parts:
             cos, sin = np.cos(swing[t]), np.sin(swing[t])
             limb = body @ np.array([[cos, -sin], [sin, cos]]) * size
@@ -109,18 +115,19 @@ class Scene:
         self.seed, self.length, self.height, self.width = seed, length, *size
         frame = np.array([self.width, self.height], float)
         picture = textures.cut(rng, _BACKGROUND)
-        if rng.random() < 0.6:  # two surfaces with a random border
+        for _ in range(int(rng.choice([0, 1, 1, 2, 4]))):  # more surfaces, with random borders: snow, wood, sky
             plane = cv2.resize(textures.bank()[rng.integers(textures.BANK)][..., 0], (_BACKGROUND, _BACKGROUND))
-            picture = np.where((plane > rng.normal() * 0.7)[..., None], textures.cut(rng, _BACKGROUND), picture)
+            share = np.clip((plane - np.float32(rng.normal() * 0.7)) * np.float32(rng.uniform(2, 12)) + 0.5, 0, 1)
+            picture += (textures.cut(rng, _BACKGROUND) - picture) * share[..., None]
         self.background = [picture.astype(np.uint8)]
         for _ in range(3):
             self.background.append(cv2.resize(self.background[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
         self.background_scale = rng.uniform(0.8, 3.0) * max(1.0, self.height / 480)
-        self.camera = np.cumsum(curve(rng, length, rng.choice([0, 0.5, 2.5]), 25, 2), 0)
+        self.camera = np.cumsum(curve(rng, length, rng.choice([0, 0.5, 2.5, 8]), 25, 2), 0)
         self.shake = curve(rng, length, rng.choice([0, 0, 1.5]), 2, 2)
 
         target_size = float(self.height * np.exp(rng.uniform(np.log(0.06), np.log(0.4))))
-        speed = float(rng.choice([0.5, 2, 5])) * target_size / 60
+        speed = float(rng.choice([0.5, 2, 5, 10])) * target_size / 60
         camouflaged = rng.random() < 0.25
         look = Look.draw(rng)
         if camouflaged:
@@ -231,7 +238,7 @@ class Scene:
     ) -> None:
         for sprite, matrix, origin in thing.placed(t):
             place = (origin + self.shake[t] - corner) * scale
-            sprite.draw(canvas, matrix * scale[:, None], place, float(thing.gain[t]), paint)
+            sprite.draw(canvas, matrix * scale[:, None], place, float(thing.gain[t]), paint, side=float(thing.side[t]))
 
     def _shade(self, t: int, corner: Array, scale: Array, out: tuple[int, int]) -> NDArray[np.float32]:
         """A soft-edged shadow over one side of a moving line."""

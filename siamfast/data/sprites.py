@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from siamfast.data import textures
 
 SIDE = 112  # pixels of a sprite's picture
+_FACES = 12  # views of a texture in a whole turn
 _MARGIN = 3  # clear pixels around the shape, so that filtering finds a transparent border
 
 Points = NDArray[np.float64]  # (P, 2) x, y
@@ -60,9 +61,9 @@ class Look:
 
 
 class Sprite:
-    """One shape with its texture: `points` in its own units, `picture` (SIDE, SIDE, 4) uint8 RGBA.
+    """One shape with a texture that goes round it: `points` in its own units.
 
-    `scale` picture pixels are one unit, and the origin lies in the middle of the picture.
+    `scale` pixels of its picture are one unit, and the origin lies in the middle of the picture.
     """
 
     def __init__(self, rng: np.random.Generator, points: Points, look: Look | None) -> None:
@@ -72,8 +73,25 @@ class Sprite:
         polygon = np.round((points * self.scale + (SIDE - 1) / 2) * 16).astype(np.int32)  # 4 fractional bits
         alpha = np.zeros((SIDE, SIDE), np.uint8)
         cv2.fillPoly(alpha, [polygon], 255, cv2.LINE_AA, 4)
-        worn = (look.base, look.contrast, look.source) if look is not None else (None, None, None)
-        ink = textures.cut(rng, SIDE, *worn)
+        self._look = look or Look.draw(rng)
+        self._seed = int(rng.integers(2**32))
+        self._faces: dict[int, list[NDArray[np.uint8]]] = {}
+        y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) / SIDE - 0.5
+        self._shade = np.ones((SIDE, SIDE, 1), np.float32)
+        if rng.random() < 0.7:  # light from one side
+            self._shade += (rng.uniform(0, 0.7) * (x * rng.normal() + y * rng.normal()))[..., None].astype(np.float32)
+        if rng.random() < 0.4:  # darker towards the rim, as round things are
+            depth = cv2.distanceTransform(alpha, cv2.DIST_L2, 3)
+            self._shade *= (1 - rng.uniform(0.1, 0.7) * np.exp(-depth / rng.uniform(2, 8)))[..., None]
+        self._line = (textures.color(rng).tolist(), int(rng.integers(1, 5))) if rng.random() < 0.15 else None
+        if rng.random() < 0.05:  # with a hole
+            cv2.circle(alpha, (SIDE // 2, SIDE // 2), int(rng.uniform(0.05, 0.2) * SIDE), 0, -1)
+        self._polygon, self._alpha = polygon, alpha
+
+    def _surface(self, back: bool) -> NDArray[np.float32]:
+        """The texture of the front or of the back with its markings, (SIDE, SIDE, 3); the same at each call."""
+        rng = np.random.default_rng((self._seed, back))
+        ink = textures.cut(rng, SIDE, self._look.base, self._look.contrast, self._look.source)
         for _ in range(int(rng.integers(0, 5))):  # markings
             at = tuple((rng.uniform(0.2, 0.8, 2) * SIDE).astype(int).tolist())
             axes = tuple(rng.uniform(3, SIDE / 4, 2).astype(int).tolist())
@@ -81,21 +99,25 @@ class Sprite:
             cv2.ellipse(
                 ink, at, axes, rng.uniform(0, 180), 0, 360, textures.color(rng).tolist(), thickness, cv2.LINE_AA
             )
-        y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) / SIDE - 0.5
-        if rng.random() < 0.7:  # light from one side
-            ink = ink * (1 + rng.uniform(0, 0.7) * (x * rng.normal() + y * rng.normal()))[..., None].astype(np.float32)
-        if rng.random() < 0.4:  # darker towards the rim, as round things are
-            depth = cv2.distanceTransform(alpha, cv2.DIST_L2, 3)
-            ink = ink * (1 - rng.uniform(0.1, 0.7) * np.exp(-depth / rng.uniform(2, 8)))[..., None]
-        if rng.random() < 0.15:  # outlined
-            cv2.polylines(ink, [polygon], True, textures.color(rng).tolist(), int(rng.integers(1, 5)), cv2.LINE_AA, 4)
-        if rng.random() < 0.05:  # with a hole
-            cv2.circle(alpha, (SIDE // 2, SIDE // 2), int(rng.uniform(0.05, 0.2) * SIDE), 0, -1)
-        self.picture = np.dstack([np.clip(ink, 0, 255).astype(np.uint8), alpha])
-        # Smaller versions, so that a small object is filtered, not sampled.
-        self.pyramid = [self.picture]
-        for _ in range(2):
-            self.pyramid.append(cv2.resize(self.pyramid[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+        return ink
+
+    def pyramid(self, side: float = 0.0) -> list[NDArray[np.uint8]]:
+        """The picture turned by `side` turns about the upright axis, and smaller versions of it, so that a small object
+        is filtered, not sampled. (SIDE, SIDE, 4) uint8 RGBA and halves of it."""
+        face = round(side * _FACES) % _FACES
+        if face not in self._faces:
+            ink = self._surface(False)
+            if face:  # the front moves out at one edge as the back comes in at the other
+                start = face * 2 * SIDE // _FACES
+                ink = np.roll(np.hstack([ink, self._surface(True)]), -start, 1)[:, :SIDE]
+            ink = ink * self._shade
+            if self._line:
+                cv2.polylines(ink, [self._polygon], True, self._line[0], self._line[1], cv2.LINE_AA, 4)
+            picture = np.dstack([np.clip(ink, 0, 255).astype(np.uint8), self._alpha])
+            half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            quarter = cv2.resize(half, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            self._faces[face] = [picture, half, quarter]  # type: ignore[list-item]
+        return self._faces[face]
 
     def draw(
         self,
@@ -104,12 +126,14 @@ class Sprite:
         origin: NDArray[np.float64],  # (2,) where the origin lies: canvas pixels, the first pixel spans 0 to 1
         gain: float = 1.0,
         paint: float | None = None,
+        side: float = 0.0,
     ) -> None:
-        """Composite the sprite, its light times `gain`, over what it covers; with `paint` its silhouette in one ink."""
+        """Composite the sprite, turned by `side`, its light times `gain`, over what it covers; with `paint` its
+        silhouette in one ink."""
         height, width = canvas.shape[:2]
         to_canvas = matrix / self.scale
         level = int(np.clip(np.floor(-np.log2(np.sqrt(abs(np.linalg.det(to_canvas))) + 1e-9)), 0, 2))
-        picture = self.pyramid[level]
+        picture = self.pyramid(side if paint is None else 0.0)[level]
         to_canvas = to_canvas * 2**level
         # Pixel centres lie at integers for warpAffine, at halves for us.
         shift = origin - 0.5 - to_canvas @ np.full(2, (picture.shape[0] - 1) / 2)
