@@ -11,7 +11,6 @@ enum class Dtype : int { u8 = 0, f32 = 1, bf16 = 2, f16 = 3 };
 inline int dtype_size(Dtype dtype) { return dtype == Dtype::u8 ? 1 : dtype == Dtype::f32 ? 4 : 2; }
 
 struct RowKernels {
-    const char *name;
     // out[k * channels + c] = float(source[k * step_x + c * step_c]), k < count; steps in bytes.
     void (*load)(Dtype dtype, const char *source, std::ptrdiff_t step_x, std::ptrdiff_t step_c, int count, int channels,
                  float *out);
@@ -36,9 +35,7 @@ struct RowKernels {
                       std::uint64_t *sums);
 };
 
-// The widest instruction set this CPU has, or the one that SIAMFAST_CPU names ("baseline", "avx2", "avx512"; read at
-// every call, so that a test can walk through them). Throws std::invalid_argument for a name that this CPU or this build
-// does not have.
+// Of the instruction set that isa.h chooses; throws as `chosen_isa` does.
 const RowKernels &row_kernels();
 
 }  // namespace siamfast

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import hypothesis
 import pytest
+
+# Threads that wait for one another sleep at once. By default GNU OpenMP's spin, and where other work shares the cores,
+# a test of many small calls took 52 s in place of 0.5. Read when torch loads the library, hence before its import.
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
 import torch
 
 # One seed for a failing CI run to be repeated with; draws are fresh on a developer's machine.

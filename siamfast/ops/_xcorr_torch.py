@@ -158,7 +158,8 @@ def depthwise_forward(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> tor
     _nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
     if nx == 0:
         return x.new_empty(0, channels, x.shape[2] + 2 * ph - hz + 1, x.shape[3] + 2 * pw - wz + 1)
-    return _grouped(z, x, ph, pw).view(nx, channels, -1, x.shape[3] + 2 * pw - wz + 1).to(x.dtype).contiguous()
+    response = _grouped(z, x, ph, pw).view(nx, channels, -1, x.shape[3] + 2 * pw - wz + 1)
+    return response.to(x.dtype).contiguous(memory_format=layout(x))
 
 
 def _grouped(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
@@ -180,7 +181,7 @@ def depthwise_backward(
     nz, channels, hz, wz = z.shape
     need_z, need_x = needs
     dz = z.new_zeros(z.shape) if need_z else grad.new_empty(0)
-    dx = x.new_zeros(x.shape) if need_x else grad.new_empty(0)
+    dx = torch.zeros_like(x, memory_format=layout(x)) if need_x else grad.new_empty(0)
     if nx == 0:
         return dz, dx
     grad = _upcast(grad)
@@ -188,7 +189,7 @@ def depthwise_backward(
         # dx = the full correlation of grad with the flipped template: another forward, which PyTorch has fast,
         # where its own backward of this convolution takes 30 times the forward.
         wide = F.pad(grad, (wz - 1 - pw, wz - 1 - pw, hz - 1 - ph, hz - 1 - ph))  # a negative number crops
-        dx = _grouped(z.flip(2, 3), wide, 0, 0).view(x.shape).to(x.dtype).contiguous()
+        dx = _grouped(z.flip(2, 3), wide, 0, 0).view(x.shape).to(x.dtype).contiguous(memory_format=layout(x))
     if need_z:
         search = _pad(_upcast(x), ph, pw)
         ho, wo = grad.shape[2:]

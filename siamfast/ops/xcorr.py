@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
-from siamfast.ops import _backend, _library, _xcorr_torch
+from siamfast.ops import _backend, _library, _xcorr_raw
 from siamfast.reference import xcorr as reference
 
 Padding = int | tuple[int, int] | str
@@ -14,7 +12,7 @@ Padding = int | tuple[int, int] | str
 
 def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: bool = False) -> bool:
     """Whether `backend` serves the three correlations on this device and dtype."""
-    return _backend.can_run(_backend.plain_reason, backend, device_type, dtype, raise_error)
+    return _backend.can_run(_xcorr_raw.reason, backend, device_type, dtype, raise_error)
 
 
 # ---------------------------------------------------------------------------------------------------- public functions
@@ -69,9 +67,7 @@ def xcorr(
     if _backend.forced() == "reference":
         return reference.xcorr(z, x, scale=scale, bias=bias, padding=(ph, pw), pairing=pairing).to(x.dtype)
     args = (z, x, scale_tensor, bias_tensor, alpha, beta, ph, pw, pairing == "all")
-    if _needs_grad(z, x, scale_tensor, bias_tensor):
-        return _XCorr.apply(*args)
-    return _xcorr_forward(*args)
+    return _xcorr_raw.full(*args)
 
 
 def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -> torch.Tensor:
@@ -101,9 +97,7 @@ def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -
     z, x = _library.autocast(x.device.type, z, x)
     if _backend.forced() == "reference":
         return reference.xcorr_depthwise(z, x, padding=(ph, pw))
-    if _needs_grad(z, x):
-        return _XCorrDepthwise.apply(z, x, ph, pw)
-    return _depthwise_forward(z, x, ph, pw)
+    return _xcorr_raw.depthwise(z, x, ph, pw)
 
 
 def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -191,7 +185,7 @@ def _resolve_padding(z: torch.Tensor, x: torch.Tensor, padding: Padding) -> tupl
         x, ph, pw = reference.pad_search(x, padding), 0, 0
     elif isinstance(padding, int) and not isinstance(padding, bool):
         ph = pw = padding
-    elif isinstance(padding, (tuple, list)) and len(padding) == 2 and all(isinstance(p, int) for p in padding):
+    elif isinstance(padding, (tuple, list)) and len(padding) == 2 and all(type(p) is int for p in padding):
         ph, pw = padding
     else:
         raise TypeError(f"padding: got {padding!r}, expected an int, (ph, pw) or 'circular-h'")
@@ -203,147 +197,3 @@ def _resolve_padding(z: torch.Tensor, x: torch.Tensor, padding: Padding) -> tupl
             f"with padding {(ph, pw)}"
         )
     return x, ph, pw
-
-
-def _needs_grad(*tensors: torch.Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-
-
-# -------------------------------------------------------------------------------------------------- full: registration
-def _full_reference(
-    z: torch.Tensor,
-    x: torch.Tensor,
-    scale: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    alpha: float,
-    beta: float,
-    ph: int,
-    pw: int,
-    all_pairs: bool,
-) -> torch.Tensor:
-    response = reference.xcorr(
-        z,
-        x,
-        scale=alpha if scale is None else scale,
-        bias=beta if bias is None else bias,
-        padding=(ph, pw),
-        pairing="all" if all_pairs else "cycle",
-    )
-    return response.to(x.dtype)
-
-
-def _xcorr_kernel(*args: Any) -> torch.Tensor:
-    x = args[1]
-    chosen = _backend.pick(_backend.plain_reason, x.device.type, x.dtype)
-    return _full_reference(*args) if chosen == "reference" else _xcorr_torch.full_forward(*args)
-
-
-def _xcorr_fake(z: Any, x: Any, scale: Any, bias: Any, alpha: Any, beta: Any, ph: Any, pw: Any, all_pairs: Any) -> Any:
-    outputs = z.shape[1] // x.shape[1] * (z.shape[0] if all_pairs else 1)
-    return x.new_empty(x.shape[0], outputs, x.shape[2] + 2 * ph - z.shape[2] + 1, x.shape[3] + 2 * pw - z.shape[3] + 1)
-
-
-def _xcorr_reference_backward(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
-    *inputs, needs = args
-    tensors, options = tuple(inputs[:4]), inputs[4:]
-    return _library.reference_gradients(lambda *t: _full_reference(*t, *options), tensors, grad, needs)
-
-
-def _xcorr_backward_kernel(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
-    x = args[1]
-    if _backend.pick(_backend.plain_reason, x.device.type, x.dtype) == "reference":
-        return _xcorr_reference_backward(grad, *args)
-    return _xcorr_torch.full_backward(grad, *args)
-
-
-def _xcorr_backward_fake(grad: Any, z: Any, x: Any, scale: Any, bias: Any, *options: Any) -> tuple[torch.Tensor, ...]:
-    needs = options[-1]
-    like_x = torch.empty_like(x, memory_format=_xcorr_torch.layout(x))
-    made = (
-        z.new_empty(z.shape),
-        like_x,
-        None if scale is None else scale.new_empty(scale.shape),
-        None if bias is None else bias.new_empty(bias.shape),
-    )
-    return tuple(m if need and m is not None else grad.new_empty(0) for m, need in zip(made, needs, strict=True))
-
-
-_OPTIONS = "Tensor? scale, Tensor? bias, float alpha, float beta, int ph, int pw, bool all_pairs"
-_xcorr_forward = _library.register(f"xcorr(Tensor z, Tensor x, {_OPTIONS}) -> Tensor", _xcorr_kernel, _xcorr_fake)
-_xcorr_backward = _library.register(
-    f"xcorr_backward(Tensor grad, Tensor z, Tensor x, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
-    _xcorr_backward_kernel,
-    _xcorr_backward_fake,
-)
-_library.register_double_backward("xcorr_backward", _xcorr_reference_backward)
-
-
-class _XCorr(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, z: torch.Tensor, x: torch.Tensor, scale: Any, bias: Any, *options: Any) -> torch.Tensor:
-        ctx.save_for_backward(z, x, scale, bias)
-        ctx.options = options
-        return _xcorr_forward(z, x, scale, bias, *options)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        needs = list(ctx.needs_input_grad[:4])
-        found = _xcorr_backward(grads[0], *ctx.saved_tensors, *ctx.options, needs)
-        return (*(g if need else None for g, need in zip(found, needs, strict=True)), *[None] * len(ctx.options))
-
-
-# --------------------------------------------------------------------------------------------- depthwise: registration
-def _depthwise_reference(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
-    return reference.xcorr_depthwise(z, x, padding=(ph, pw))
-
-
-def _depthwise_kernel(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
-    chosen = _backend.pick(_backend.plain_reason, x.device.type, x.dtype)
-    return (_depthwise_reference if chosen == "reference" else _xcorr_torch.depthwise_forward)(z, x, ph, pw)
-
-
-def _depthwise_fake(z: Any, x: Any, ph: Any, pw: Any) -> Any:
-    return x.new_empty(
-        x.shape[0], x.shape[1], x.shape[2] + 2 * ph - z.shape[2] + 1, x.shape[3] + 2 * pw - z.shape[3] + 1
-    )
-
-
-def _depthwise_reference_backward(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
-    z, x, ph, pw, needs = args
-    return _library.reference_gradients(lambda z, x: _depthwise_reference(z, x, ph, pw), (z, x), grad, needs)
-
-
-def _depthwise_backward_kernel(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
-    x = args[1]
-    if _backend.pick(_backend.plain_reason, x.device.type, x.dtype) == "reference":
-        return _depthwise_reference_backward(grad, *args)
-    return _xcorr_torch.depthwise_backward(grad, *args)
-
-
-def _depthwise_backward_fake(grad: Any, z: Any, x: Any, ph: Any, pw: Any, needs: Any) -> tuple[torch.Tensor, ...]:
-    return tuple(t.new_empty(t.shape) if need else grad.new_empty(0) for t, need in zip((z, x), needs, strict=True))
-
-
-_depthwise_forward = _library.register(
-    "xcorr_depthwise(Tensor z, Tensor x, int ph, int pw) -> Tensor", _depthwise_kernel, _depthwise_fake
-)
-_depthwise_backward = _library.register(
-    "xcorr_depthwise_backward(Tensor grad, Tensor z, Tensor x, int ph, int pw, bool[] needs) -> (Tensor, Tensor)",
-    _depthwise_backward_kernel,
-    _depthwise_backward_fake,
-)
-_library.register_double_backward("xcorr_depthwise_backward", _depthwise_reference_backward)
-
-
-class _XCorrDepthwise(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
-        ctx.save_for_backward(z, x)
-        ctx.padding = ph, pw
-        return _depthwise_forward(z, x, ph, pw)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        needs = list(ctx.needs_input_grad[:2])
-        found = _depthwise_backward(grads[0], *ctx.saved_tensors, *ctx.padding, needs)
-        return (*(g if need else None for g, need in zip(found, needs, strict=True)), None, None)
