@@ -126,25 +126,26 @@ def launch(
     ink = fill.to(image.device, torch.float32).contiguous()
     several = image.shape[0] > 1
     grid = (triton.cdiv(out_height * out_width, BLOCK), count)
-    crop_and_resize_kernel[grid](
-        image,
-        windows,
-        ink,
-        out,
-        channels,
-        image.shape[2],
-        image.shape[3],
-        out_height,
-        out_width,
-        image.stride(0) if several else 0,
-        *image.stride()[1:],
-        channels if several else 0,
-        *out.stride(),
-        BORDER=border,
-        RULE=rule,
-        WHOLE=image.dtype == torch.uint8,
-        BLOCK=BLOCK,
-        num_warps=NUM_WARPS,
-        enable_fp_fusion=False,
-    )
+    with torch.cuda.device_of(image):
+        crop_and_resize_kernel[grid](
+            image,
+            windows,
+            ink,
+            out,
+            channels,
+            image.shape[2],
+            image.shape[3],
+            out_height,
+            out_width,
+            image.stride(0) if several else 0,
+            *image.stride()[1:],
+            channels if several else 0,
+            *out.stride(),
+            BORDER=border,
+            RULE=rule,
+            WHOLE=image.dtype == torch.uint8,
+            BLOCK=BLOCK,
+            num_warps=NUM_WARPS,
+            enable_fp_fusion=False,
+        )
     return out

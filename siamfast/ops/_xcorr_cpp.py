@@ -106,8 +106,7 @@ def full_backward(
     dz = dx = dscale = dbias = nothing
     grad = grad.float()
     if need_bias and bias is not None:
-        per_map = grad.sum((0, 2, 3)).view(-1, per_template).sum(0)
-        dbias = (per_map.sum() if bias.numel() == 1 else per_map).to(bias.dtype).reshape(bias.shape)
+        dbias = _xcorr_torch.bias_gradient(grad, bias, per_template)
     if not (need_z or need_x or need_scale):
         return dz, dx, dscale, dbias
     if need_z or need_scale:
@@ -136,12 +135,8 @@ def full_backward(
         _maps(dx) if need_x else _ABSENT,
     )
     if scale is not None and dz.numel():
-        unscaled = dz.view(z.shape[0], per_template, -1)
-        if need_scale:
-            per_kernel = (unscaled * z.reshape(unscaled.shape)).sum((0, 2))
-            total = per_kernel.sum() if scale.numel() == 1 else per_kernel
-            dscale = total.to(scale.dtype).reshape(scale.shape)
-        dz = (unscaled * scale.reshape(-1, 1)).view(z.shape).to(z.dtype) if need_z else nothing
+        dz, found = _xcorr_torch.through_scale(dz, z, scale, per_template)
+        dz, dscale = dz if need_z else nothing, found if need_scale else nothing
     return dz, dx, dscale, dbias
 
 

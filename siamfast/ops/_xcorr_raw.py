@@ -7,19 +7,23 @@ from typing import Any
 
 import torch
 
-from siamfast.ops import _backend, _library, _xcorr_cpp, _xcorr_torch
+from siamfast.ops import _backend, _library, _xcorr_cpp, _xcorr_torch, _xcorr_triton
 from siamfast.reference import xcorr as reference
 
 
 def reason(name: str, device_type: str, dtype: torch.dtype) -> str | None:
     """Why backend `name` cannot serve, or None."""
-    return _xcorr_cpp.reason(device_type, dtype) if name == "cpp" else _backend.plain_reason(name, device_type, dtype)
+    if name == "cpp":
+        return _xcorr_cpp.reason(device_type, dtype)
+    if name == "triton":
+        return _xcorr_triton.reason(device_type, dtype)
+    return _backend.plain_reason(name, device_type, dtype)
 
 
 def _implementation(x: torch.Tensor) -> ModuleType | None:
     """The module that serves x, all with the same four functions; None for the reference."""
     chosen = _backend.pick(reason, x.device.type, x.dtype)
-    return {"cpp": _xcorr_cpp, "torch": _xcorr_torch}.get(chosen)
+    return {"triton": _xcorr_triton, "cpp": _xcorr_cpp, "torch": _xcorr_torch}.get(chosen)
 
 
 def _needs_grad(*tensors: torch.Tensor | None) -> bool:

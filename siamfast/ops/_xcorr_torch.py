@@ -37,6 +37,26 @@ def _diagonals(products: torch.Tensor, hz: int, wz: int, h: int, w: int) -> torc
     return products.as_strided(size, stride)
 
 
+def bias_gradient(grad: torch.Tensor, bias: torch.Tensor, per_template: int) -> torch.Tensor:
+    """grad: (Nx, O or Nz*O, Ho, Wo) float32 or float64."""
+    per_map = grad.sum((0, 2, 3)).view(-1, per_template).sum(0)
+    return (per_map.sum() if bias.numel() == 1 else per_map).to(bias.dtype).reshape(bias.shape)
+
+
+def through_scale(
+    unscaled: torch.Tensor,  # z's shape, float32 or float64: the gradient of scale * z
+    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
+    scale: torch.Tensor,  # 1 or O elements
+    per_template: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The gradients of z and of scale; <unscaled, z> is that of scale, with no division by it."""
+    rows = unscaled.reshape(z.shape[0], per_template, -1)
+    per_kernel = (rows * z.reshape(rows.shape)).sum((0, 2))
+    total = per_kernel.sum() if scale.numel() == 1 else per_kernel
+    dz = (rows * scale.reshape(-1, 1)).view(z.shape).to(z.dtype)
+    return dz, total.to(scale.dtype).reshape(scale.shape)
+
+
 def full_forward(
     z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
     x: torch.Tensor,  # (Nx, C, Hx, Wx)
@@ -107,8 +127,7 @@ def full_backward(
     dz = dx = dscale = dbias = nothing
     grad = _upcast(grad)
     if need_bias and bias is not None:
-        per_map = grad.sum((0, 2, 3)).view(-1, per_template).sum(0)
-        dbias = (per_map.sum() if bias.numel() == 1 else per_map).to(bias.dtype).reshape(bias.shape)
+        dbias = bias_gradient(grad, bias, per_template)
     if not (need_z or need_x or need_scale):
         return dz, dx, dscale, dbias
     if nx == 0 or nz == 0:
@@ -138,17 +157,13 @@ def full_backward(
     if need_z or need_scale:
         cells = _pad(_upcast(x), ph, pw).flatten(2).unflatten(0, groups)
         found = torch.matmul(products, cells.transpose(2, 3))  # (k, Nz or Nx, O*Hz*Wz, C)
-        # The gradient of z before `scale` came in: <it, z> is the gradient of `scale`, with no division by it.
         unscaled = found.sum((0, 1)).view(nz, -1, channels) if all_pairs else found.sum(0)
-        unscaled = unscaled.view(nz, per_template, hz * wz, channels)
-        if need_scale and scale is not None:
-            per_kernel = (unscaled * kernels.reshape(unscaled.shape)).sum((0, 2, 3))
-            total = per_kernel.sum() if scale.numel() == 1 else per_kernel
-            dscale = total.to(scale.dtype).reshape(scale.shape)
-        if need_z:
-            if scale is not None:
-                unscaled = unscaled * scale.reshape(-1, 1, 1)
-            dz = unscaled.transpose(2, 3).reshape(z.shape).to(z.dtype).contiguous()
+        unscaled = unscaled.view(nz, per_template, hz * wz, channels).transpose(2, 3).reshape(z.shape)
+        if scale is None:
+            dz = unscaled.to(z.dtype).contiguous()
+        else:
+            dz, total = through_scale(unscaled, z, scale, per_template)
+            dz, dscale = dz if need_z else nothing, total if need_scale else nothing
     return dz, dx, dscale, dbias
 
 

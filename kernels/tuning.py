@@ -1,0 +1,80 @@
+"""Which configuration of a kernel runs: the default, or, with SIAMFAST_TUNE=1, the fastest of a short list.
+
+Winners are kept on disk (SIAMFAST_CACHE, by default siamfast/ in the user's cache folder), one file for each kind of
+GPU and version of Triton, and are used from then on, also without SIAMFAST_TUNE.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+
+Config = dict[str, int]
+_winners: dict[str, dict[str, Config]] = {}  # file -> key -> configuration
+
+
+def cache_file(device: torch.device) -> Path:
+    """The file of this GPU's winners."""
+    root = (
+        os.environ.get("SIAMFAST_CACHE")
+        or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "siamfast"
+    )
+    name = "".join(c if c.isalnum() else "-" for c in torch.cuda.get_device_name(device))
+    return Path(root) / f"{name}-triton-{triton.__version__}.json"
+
+
+def _read(path: Path) -> dict[str, Config]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}  # none yet, or a damaged file: it is only a cache
+    return found if isinstance(found, dict) else {}
+
+
+def _write(path: Path, winners: dict[str, Config]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(winners, file, indent=1, sort_keys=True)
+        os.replace(file.name, path)
+    except OSError:
+        pass  # a read-only home: tuned again next time
+
+
+def tuned(
+    tensor: torch.Tensor,  # of the device that runs
+    key: tuple[Any, ...],  # kernel, dtype and sizes
+    default: Config,
+    candidates: list[Config],
+    run: Callable[[Config], Any],
+) -> Config:
+    """The configuration for `key`; candidates that do not compile or do not fit the chip are passed over."""
+    if not tensor.is_cuda:
+        return default  # the interpreter
+    path = cache_file(tensor.device)
+    winners = _winners.setdefault(str(path), _read(path)) if str(path) not in _winners else _winners[str(path)]
+    name = " ".join(map(str, key))
+    if name in winners:
+        return winners[name]
+    if os.environ.get("SIAMFAST_TUNE") != "1" or torch.cuda.is_current_stream_capturing():
+        return default
+    times: list[tuple[float, int]] = []
+    everything = [default, *(c for c in candidates if c != default)]
+    for number, config in enumerate(everything):
+        try:
+            times.append((float(triton.testing.do_bench(lambda c=config: run(c), return_mode="median")), number))
+        except (triton.runtime.errors.OutOfResources, triton.compiler.errors.CompilationError):
+            continue
+    best = everything[min(times)[1]] if times else default
+    # Read again: another process may have added its own.
+    winners.update(_read(path))
+    winners[name] = best
+    _write(path, winners)
+    return best

@@ -1,0 +1,195 @@
+"""Launchers of the full correlation's Triton kernels: shapes, grids, and the configurations that they run in."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+from siamfast.kernels.tuning import tuned
+from siamfast.kernels.xcorr import (
+    add_parts_kernel,
+    full_forward_kernel,
+    search_gradient_kernel,
+    template_gradient_kernel,
+)
+
+Config = dict[str, int]
+
+# Float32 sums of one G. 64 x 256 are 64 registers a thread of 8 warps, beside what the gather needs; where a template
+# takes several Gs one after another, the response's sums stay beside it, and half of that fits. (From the compiler:
+# 64 x 512 has 255 registers and spills at 8 warps, and at 16 warps on sm_80 and sm_100.)
+MOST_SUMS = 64 * 256
+# Programs that fill a large chip; fewer are made more by splitting the channels.
+PROGRAMS = 128
+ADD_BLOCK = 128
+
+
+def product(x: torch.Tensor) -> dict[str, str | bool]:
+    """TF32 where PyTorch would use it for a convolution, else three TF32 products that give float32's accuracy."""
+    kind = "ieee"
+    if x.dtype == torch.float32:
+        kind = "tf32" if torch.backends.cudnn.allow_tf32 else "tf32x3"
+    return {"PRECISION": kind, "UPCAST": not x.is_cuda}
+
+
+def forward_blocks(hz: int, wz: int, height: int, width: int, outputs: int) -> Config | None:
+    """How the response is cut up; height, width: of the padded search. None where one row of G is too long."""
+    rows = min(hz, max(1, 64 // wz))
+    most = MOST_SUMS if rows == hz and hz * wz > 1 else MOST_SUMS // 2
+    while rows > 1 and triton.next_power_of_2(rows * wz) * triton.next_power_of_2(rows * width) > most:
+        rows, most = rows - 1, MOST_SUMS // 2
+    taps = triton.next_power_of_2(rows * wz)
+    kernels = max(1, 16 // taps)
+    while kernels * taps < 64 and kernels < outputs:
+        kernels *= 2
+    wanted = height - hz + rows  # all rows of the response at once
+    cells = triton.next_power_of_2(wanted * width)
+    while kernels * taps * cells > most and cells > 16 and cells // 2 >= rows * width:
+        cells //= 2
+    cells = max(cells, 16)
+    if kernels * taps * cells > most or cells < rows * width:
+        return None
+    band = min(height - hz + 1, cells // width - rows + 1)
+    return {"TEMPLATE_ROWS": rows, "BAND": band, "KERNELS": kernels, "TAPS": taps, "BLOCK_Q": cells}
+
+
+def forward_config(blocks: Config, channels: int, size: int) -> Config:
+    """The configuration that runs without tuning. size: bytes of an element."""
+    block_c = min(max(16, triton.next_power_of_2(channels)), 128 // size)
+    large = blocks["KERNELS"] * blocks["TAPS"] * blocks["BLOCK_Q"] >= MOST_SUMS // 2
+    return {"BLOCK_C": block_c, "num_warps": 8 if large else 4, "num_stages": 2}
+
+
+def forward_candidates(channels: int, size: int) -> list[Config]:
+    most = max(16, triton.next_power_of_2(channels))
+    return [
+        {"BLOCK_C": block, "num_warps": warps, "num_stages": stages}
+        for block in sorted({min(most, 64 // size), min(most, 128 // size)})
+        for warps in (4, 8)
+        for stages in (2, 3, 4)
+    ]
+
+
+def split_of(programs: int, channels: int, block_c: int) -> int:
+    """Parts of the channels, of at least two blocks each; decided by the sizes alone."""
+    return max(1, min(triton.cdiv(PROGRAMS, programs), channels // (2 * block_c)))
+
+
+def _flat(x: torch.Tensor) -> bool:
+    return x.stride(3) == 1 and x.stride(2) == x.shape[3]
+
+
+def vector(width: int, height: int, step_c: int, size: int, blocks: Config) -> int:
+    """Pixels of a flat plane that one load may take: up to 16 bytes, from wherever a program starts."""
+    starts = (blocks["BAND"] * width, blocks["TEMPLATE_ROWS"] * width, height * width, step_c)
+    return math.gcd(16 // size, *starts)
+
+
+def launch_forward(
+    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
+    x: torch.Tensor,  # (Nx, C, Hx, Wx)
+    scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
+    bias: torch.Tensor | None,
+    alpha: float,
+    beta: float,
+    ph: int,
+    pw: int,
+    all_pairs: bool,
+    blocks: Config,
+) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo), which is not empty
+    nz, (nx, channels, height, width), (hz, wz) = z.shape[0], x.shape, z.shape[2:]
+    per_template = z.shape[1] // channels
+    outputs = per_template * (nz if all_pairs else 1)
+    ho, wo = height + 2 * ph - hz + 1, width + 2 * pw - wz + 1
+    tiles = triton.cdiv(ho, blocks["BAND"]) * triton.cdiv(outputs, blocks["KERNELS"])
+    out = torch.empty((nx, outputs, ho, wo), dtype=x.dtype, device=x.device)
+    end = {"SCALES": 0 if scale is None else scale.numel(), "BIASES": 0 if bias is None else bias.numel()}
+    flat = vector(width, height, x.stride(1), x.element_size(), blocks) if _flat(x) and ph == pw == 0 else 0
+    numbers = (out if scale is None else scale, out if bias is None else bias)
+
+    def run(config: Config) -> torch.Tensor:
+        split = split_of(nx * tiles, channels, config["BLOCK_C"])
+        to = out if split == 1 else torch.empty((split, *out.shape), dtype=torch.float32, device=x.device)
+        full_forward_kernel[(nx, tiles, split)](
+            z, x, *numbers, to, alpha, beta, nz, nx, *z.stride(), *x.stride(), channels, outputs, per_template,
+            ALL_PAIRS=all_pairs, HZ=hz, WZ=wz, HX=height, WX=width, PH=ph, PW=pw, VECTOR=flat, SPLIT=split,
+            **product(x), **end, **blocks, **config,
+        )  # fmt: skip
+        if split > 1:
+            add_parts_kernel[(nx * outputs, triton.cdiv(ho * wo, ADD_BLOCK))](
+                to, *numbers, out, alpha, beta, nx * outputs, ho * wo, per_template, **end, SPLIT=split,
+                BLOCK=ADD_BLOCK, num_warps=4,
+            )  # fmt: skip
+        return out
+
+    with torch.cuda.device_of(x):
+        size = x.element_size()
+        key = (
+            "xcorr",
+            str(x.dtype),
+            nz,
+            nx,
+            channels,
+            outputs,
+            hz,
+            wz,
+            height,
+            width,
+            ph,
+            pw,
+            x.stride(1),
+            x.stride(3),
+        )
+        config = tuned(x, key, forward_config(blocks, channels, size), forward_candidates(channels, size), run)
+        return run(config)
+
+
+def search_config(size: int) -> Config:
+    """Of dx; size: bytes of an element. 64 x 64 sums over 8 warps: 4 spill over the gradient's places."""
+    return {"BLOCK_M": 64, "BLOCK_Q": 64, "BLOCK_C": 64, "num_warps": 8, "num_stages": 3 if size == 2 else 2}
+
+
+def template_config(size: int) -> Config:
+    """Of dz: as above; steps of 32 pixels, for longer ones spill where a template has many rows."""
+    return search_config(size) | {"BLOCK_Q": 32}
+
+
+def launch_search_gradient(
+    grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
+    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
+    scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
+    dx: torch.Tensor,  # (Nx, C, Hx, Wx), not empty: filled
+    alpha: float,
+    ph: int,
+    pw: int,
+    all_pairs: bool,
+) -> None:
+    (nx, channels, height, width), config = dx.shape, search_config(dx.element_size())
+    grid = (nx, triton.cdiv(height * width, config["BLOCK_Q"]), triton.cdiv(channels, config["BLOCK_C"]))
+    with torch.cuda.device_of(dx):
+        search_gradient_kernel[grid](
+            grad, z, grad if scale is None else scale, dx, alpha, z.shape[0], *z.stride(), *dx.stride(), channels,
+            grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=z.shape[2], WZ=z.shape[3], HX=height,
+            WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(), FLAT=_flat(dx),
+            **product(dx), **config,
+        )  # fmt: skip
+
+
+def launch_template_gradient(
+    grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
+    x: torch.Tensor,  # (Nx, C, Hx, Wx)
+    dz: torch.Tensor,  # (Nz, O*C, Hz, Wz) contiguous, not empty: filled
+    alpha: float,
+    ph: int,
+    pw: int,
+    all_pairs: bool,
+) -> None:
+    (nx, channels, height, width), config = x.shape, template_config(x.element_size())
+    taps, templates = grad.shape[1] * dz.shape[2] * dz.shape[3], 1 if all_pairs else dz.shape[0]
+    grid = (templates, triton.cdiv(taps, config["BLOCK_M"]), triton.cdiv(channels, config["BLOCK_C"]))
+    with torch.cuda.device_of(x):
+        template_gradient_kernel[grid](
+            grad, x, dz, alpha, templates, nx, *x.stride(), channels, grad.shape[1], HZ=dz.shape[2], WZ=dz.shape[3],
+            HX=height, WX=width, PH=ph, PW=pw, FLAT=_flat(x), **product(x), **config,
+        )  # fmt: skip

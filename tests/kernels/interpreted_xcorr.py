@@ -1,0 +1,117 @@
+"""Run by test_xcorr.py with TRITON_INTERPRET=1: the correlations' kernels on CPU tensors against the reference."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+
+from siamfast.ops import _xcorr_triton as ours
+from siamfast.reference import xcorr as reference
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+NAMES = ("value", "dz", "dx", "dscale", "dbias")
+# One rounding of the result, and float32 sums of some thousand terms at the most.
+ROUNDINGS = 32
+
+
+def truth(call: Any, tensors: list[torch.Tensor], weight: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    leaves = [t.detach().double().requires_grad_() for t in tensors]
+    output = call(*leaves)
+    weight = torch.ones_like(output) if weight is None else weight.double()
+    return (output.detach(), *torch.autograd.grad(output, leaves, weight))
+
+
+def check(case: Any, found: tuple[torch.Tensor, ...], call: Any, tensors: list[torch.Tensor], weight: Any) -> None:
+    exact = truth(call, tensors, weight)
+    sizes = truth(call, [t.abs() for t in tensors], weight.abs())
+    eps = torch.finfo(torch.float32).eps
+    for name, f, t, size in zip(NAMES, found, exact, sizes, strict=False):
+        assert f.shape == t.shape, (case, name, f.shape, t.shape)
+        limits = torch.finfo(f.dtype)
+        allowed = 2 * limits.eps * (t.abs() + limits.tiny) + ROUNDINGS * eps * size  # tiny: float16's least steps
+        # The gradient that meets a kernel of its own scale is rounded to the features' dtype on its way.
+        allowed = allowed + (limits.eps * size if name == "dx" else 0.0)
+        over = (f.double() - t).abs() - allowed
+    assert (over <= 0).all(), (case, name, f.flatten()[over.argmax()].item(), t.flatten()[over.argmax()].item())
+
+
+def laid_out(t: torch.Tensor, how: int) -> torch.Tensor:
+    if how == 1:
+        return t.contiguous(memory_format=torch.channels_last)
+    if how == 2:  # in a sea of NaN: a stray read would show
+        sea = torch.full([s + 3 for s in t.shape], float("nan"), dtype=t.dtype)
+        return sea[1:-2, 2:-1, 1:-2, 2:-1].copy_(t)
+    return t.transpose(2, 3).contiguous().transpose(2, 3) if how == 3 else t
+
+
+def full(rng: np.random.Generator, number: int) -> None:
+    nz, k, o = (int(v) for v in rng.integers(1, 4, 3))
+    channels = int(rng.choice([1, 3, 16, 20]))
+    hz, wz = (int(v) for v in (rng.integers(1, 10, 2) if number % 3 else (1, 1)))  # every third pixelwise
+    if number % 12 == 1:  # a template of more rows than one G holds
+        hz, wz = 11, 12
+    height, width = hz + int(rng.integers(0, 9)), wz + int(rng.integers(0, 14))
+    padding = int(rng.choice([0, 0, 1, 4])), int(rng.choice([0, 0, 1, 3]))
+    dtype, all_pairs = DTYPES[int(rng.integers(3))], bool(rng.random() < 0.3)
+    z = laid_out(torch.randn(nz, o * channels, hz, wz).to(dtype), int(rng.integers(4)))
+    x = laid_out(torch.randn(nz * k, channels, height, width).to(dtype), int(rng.integers(4)))
+    scale, bias = torch.rand(int(rng.choice([1, o]))) + 0.5, torch.randn(int(rng.choice([1, o])))
+
+    def plain(z: torch.Tensor, x: torch.Tensor, s: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return reference.xcorr(
+            z, x, scale=s * 0.5, bias=b + 0.25, padding=padding, pairing="all" if all_pairs else "cycle"
+        )
+
+    options = (scale, bias, 0.5, 0.25, *padding, all_pairs)
+    response = ours.full_forward(z, x, *options)
+    weight = torch.randn(response.shape).to(dtype)
+    case = ("full", nz, k, o, channels, hz, wz, height, width, padding, dtype, all_pairs)
+    found = (response, *ours.full_backward(weight, z, x, *options, [True] * 4))
+    check(case, found, plain, [z, x, scale, bias], weight)
+
+
+def depthwise(rng: np.random.Generator, number: int) -> None:
+    nz, k = (int(v) for v in rng.integers(1, 4, 2))
+    channels, hz, wz = int(rng.integers(1, 6)), *(int(v) for v in rng.integers(1, 10, 2))
+    height, width = hz + int(rng.integers(0, 9)), wz + int(rng.integers(0, 20))
+    padding = int(rng.choice([0, 0, 1, 4])), int(rng.choice([0, 0, 1, 3]))
+    dtype = DTYPES[int(rng.integers(3))]
+    z = laid_out(torch.randn(nz, channels, hz, wz).to(dtype), int(rng.integers(4)))
+    x = laid_out(torch.randn(nz * k, channels, height, width).to(dtype), int(rng.integers(4)))
+    response = ours.depthwise_forward(z, x, *padding)
+    weight = laid_out(torch.randn(response.shape).to(dtype), int(rng.integers(4)))
+    found = (response, *ours.depthwise_backward(weight, z, x, *padding, [True, True]))
+    case = ("depthwise", nz, k, channels, hz, wz, height, width, padding, dtype)
+    check(case, found, lambda z, x: reference.xcorr_depthwise(z, x, padding=padding), [z, x], weight)
+
+
+def split() -> None:
+    """One search of many channels: their parts are added by the second kernel."""
+    z, x = torch.randn(1, 512, 3, 3), torch.randn(1, 512, 8, 8)
+    found = ours.full_forward(z, x, None, None, 2.0, 1.0, 0, 0, False)
+    # 4,608 products of size 1, added in float32: some 100 roundings of sums of about 70.
+    exact = reference.xcorr(z.double(), x.double(), scale=2.0, bias=1.0)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=5e-4)
+    assert torch.equal(found, ours.full_forward(z, x, None, None, 2.0, 1.0, 0, 0, False))
+
+
+def main() -> None:
+    seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(np.random.default_rng().integers(2**31))
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    try:
+        for number in range(12):
+            full(rng, number)
+            depthwise(rng, number)
+        split()
+    except BaseException:
+        print(f"seed {seed}", file=sys.stderr)
+        raise
+    print("25 cases")
+
+
+if __name__ == "__main__":
+    main()
