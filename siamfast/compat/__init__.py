@@ -1,1 +1,5 @@
-"""What other trackers' projects left behind, made usable here: checkpoints by their key layout."""
+"""Other projects' names: their correlations on our kernels, `patch` to swap them in place, their checkpoints."""
+
+from siamfast.compat.patching import Patch, patch
+
+__all__ = ["Patch", "patch"]

@@ -1,0 +1,224 @@
+"""Swaps the correlations of a loaded project for ours, wherever it refers to them, and undoes it.
+
+Forks copy these functions and change them under the same name: another argument order, a padding, a result more. So
+a function is known by its name but trusted by its results: it is swapped only when ours gives the same values on
+random features of several shapes, and named as left alone otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType, TracebackType
+from typing import Any
+
+import torch
+
+from siamfast.compat import hdn, lighttrack, nanotrack, pysot, siamdw, siamfc_pytorch
+
+Correlation = Callable[..., Any]
+
+
+def _swapped_arguments(function: Correlation) -> Correlation:
+    @functools.wraps(function)
+    def call(first: torch.Tensor, second: torch.Tensor) -> Any:
+        return function(second, first)
+
+    return call
+
+
+# Ours, in the order they are tried; a project's function takes (search, template), or the other order.
+_DEPTHWISE: tuple[Correlation, ...] = (pysot.xcorr_depthwise, nanotrack.xcorr_depthwise)
+_PIXELWISE: tuple[Correlation, ...] = (nanotrack.xcorr_pixelwise,)
+CANDIDATES: dict[str, tuple[Correlation, ...]] = {
+    "xcorr_fast": (pysot.xcorr_fast,),
+    "xcorr_slow": (pysot.xcorr_slow,),
+    "xcorr_depthwise": _DEPTHWISE,
+    "conv2d_dw_group": _DEPTHWISE,
+    "depthwise_correlation": _DEPTHWISE,
+    "xcorr_depthwise_circular": (hdn.xcorr_depthwise_circular,),
+    "xcorr_pixelwise": _PIXELWISE,
+    "pixel_corr": (lighttrack.pixel_corr,),
+    "pixel_corr_mat": (lighttrack.pixel_corr_mat,),
+    "_fast_xcorr": (siamfc_pytorch.fast_xcorr,),
+    "_conv2d_group": (pysot.xcorr_fast,),
+}
+# Whole modules, where the correlation is written out in `forward`.
+HEADS: dict[str, type[torch.nn.Module]] = {"Corr_Up": siamdw.Corr_Up}
+
+
+class Patch:
+    """What `patch` did; `undo()` or leaving the `with` block takes it back.
+
+    swapped: "module.name -> siamfast's function", one line a place. left: "module.name: why", functions of a known
+    name that do something else.
+    """
+
+    def __init__(self) -> None:
+        self.swapped: list[str] = []
+        self.left: list[str] = []
+        self._before: list[tuple[Any, str, Any]] = []
+
+    def __enter__(self) -> Patch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.undo()
+
+    def undo(self) -> None:
+        """Put everything back as it was; a second call does nothing."""
+        while self._before:
+            holder, name, before = self._before.pop()
+            setattr(holder, name, before)
+
+    def _set(self, holder: Any, name: str, value: Any, place: str, ours: Any) -> None:
+        self._before.append((holder, name, vars(holder)[name]))
+        setattr(holder, name, value)
+        self.swapped.append(f"{place}.{name} -> {ours.__module__}.{ours.__qualname__}")
+
+
+def patch(project: str | ModuleType) -> Patch:
+    """Swap the known correlations of a loaded project for ours.
+
+    Args:
+        project: the project's module or its dotted name; its loaded submodules count as part of it. Import what you
+            use first: what is not loaded yet is not seen.
+
+    Returns:
+        A `Patch`: what was swapped, what was left alone and why, and the way back. Also a context manager.
+
+    Raises:
+        TypeError: not a module or a name. ValueError: no such module is loaded, or it has no function of a known name.
+
+    >>> import sys, types, siamfast.compat, torch.nn.functional as F
+    >>> module = types.ModuleType("a_tracker")
+    >>> def xcorr_fast(x, kernel):
+    ...     out = F.conv2d(x.reshape(1, -1, *x.shape[2:]), kernel.reshape(-1, x.shape[1], *kernel.shape[2:]),
+    ...                    groups=len(x))
+    ...     return out.reshape(len(x), -1, *out.shape[2:])
+    >>> module.xcorr_fast, sys.modules["a_tracker"] = xcorr_fast, module
+    >>> with siamfast.compat.patch("a_tracker") as done:
+    ...     done.swapped
+    ['a_tracker.xcorr_fast -> siamfast.compat.pysot.xcorr_fast']
+    >>> module.xcorr_fast is xcorr_fast
+    True
+    """
+    if isinstance(project, ModuleType):
+        name = project.__name__
+    elif isinstance(project, str):
+        name = project
+    else:
+        raise TypeError(f"project: got {type(project).__name__}, expected a module or its name")
+    modules = [m for n, m in list(sys.modules.items()) if (n == name or n.startswith(name + ".")) and m is not None]
+    if isinstance(project, ModuleType) and project not in modules:
+        modules.append(project)
+    if not modules:
+        raise ValueError(f"project: no module {name!r} is loaded; import it first")
+    done = Patch()
+    seen: set[int] = set()
+    for module in modules:
+        for key, found in list(vars(module).items()):
+            if id(found) in seen or not callable(found) or getattr(found, "__module__", "").startswith("siamfast."):
+                continue
+            if key in CANDIDATES and inspect.isfunction(found):
+                seen.add(id(found))
+                _swap_function(done, module, key, found)
+            elif inspect.isclass(found) and found.__module__ == module.__name__:
+                seen.add(id(found))
+                _swap_methods(done, module, found)
+    if not done.swapped and not done.left:
+        raise ValueError(f"project: {name!r} has none of {', '.join((*CANDIDATES, *HEADS))}")
+    return done
+
+
+def _swap_function(done: Patch, module: ModuleType, key: str, original: Correlation) -> None:
+    ours = _same_values(original, CANDIDATES[key])
+    if ours is None:
+        done.left.append(f"{module.__name__}.{key}: its values differ from a plain correlation's")
+        return
+    for holder, name in _references(original):
+        done._set(holder, name, ours, holder.__name__, ours)
+
+
+def _references(original: Any) -> Iterator[tuple[ModuleType, str]]:
+    """Every name of every loaded module that is bound to `original`: `from ... import` makes such."""
+    for holder in list(sys.modules.values()):
+        if isinstance(holder, ModuleType):
+            for name, value in list(vars(holder).items()):
+                if value is original:
+                    yield holder, name
+
+
+def _swap_methods(done: Patch, module: ModuleType, owner: type) -> None:
+    place = f"{module.__name__}.{owner.__qualname__}"
+    if owner.__name__ in HEADS and "forward" in vars(owner):
+        head = HEADS[owner.__name__]
+        if _same_head(owner, head):
+            done._set(owner, "forward", head.forward, place, head.forward)
+        else:
+            done.left.append(f"{place}.forward: its values differ from {head.__module__}'s")
+        return
+    for key in CANDIDATES:
+        method = vars(owner).get(key)
+        if method is None or not inspect.isfunction(method):
+            continue
+        bound = functools.partial(method, None)  # none of the known ones looks at `self`
+        ours = _same_values(bound, CANDIDATES[key])
+        if ours is None:
+            done.left.append(f"{place}.{key}: its values differ from a plain correlation's")
+            continue
+        done._set(owner, key, _as_method(ours), place, ours)
+
+
+def _as_method(function: Correlation) -> Correlation:
+    @functools.wraps(function)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return method
+
+
+def _probes() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(search, template) of one and two pairs, rectangular, so that no other rule gives the same shapes and values."""
+    generator = torch.Generator().manual_seed(0)
+    for batch, z, x in ((2, (3, 2), (8, 7)), (1, (4, 4), (6, 9))):
+        yield (
+            torch.randn(batch, 3, *x, generator=generator),
+            torch.randn(batch, 3, *z, generator=generator),
+        )
+
+
+def _agree(first: Correlation, second: Correlation, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> bool:
+    try:
+        with torch.no_grad():
+            results = [(first(a.clone(), b.clone()), second(a, b)) for a, b in pairs]
+    except Exception:  # whatever a fork raises: it is not the function we know
+        return False
+    return all(
+        isinstance(a, torch.Tensor) and a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+        for a, b in results
+    )
+
+
+def _same_values(original: Correlation, candidates: tuple[Correlation, ...]) -> Correlation | None:
+    pairs = list(_probes())
+    turned = [(z, x) for x, z in pairs]
+    for ours in candidates:
+        for call in (ours, _swapped_arguments(ours)):
+            for order in (pairs, turned):
+                if _agree(original, call, order):
+                    return call
+    return None
+
+
+def _same_head(owner: type, head: type[torch.nn.Module]) -> bool:
+    try:
+        theirs, ours = owner(), head()
+    except Exception:
+        return False
+    pairs = [(z, x) for x, z in _probes()]
+    return all(_agree(theirs.train(mode), ours.train(mode), pairs) for mode in (True, False))
