@@ -45,6 +45,7 @@ CANDIDATES: dict[str, tuple[Correlation, ...]] = {
     "_fast_xcorr": (siamfc_pytorch.fast_xcorr,),
     "_conv2d_group": (pysot.xcorr_fast,),
 }
+_OURS = frozenset(function for candidates in CANDIDATES.values() for function in candidates)
 # Whole modules, where the correlation is written out in `forward`.
 HEADS: dict[str, type[torch.nn.Module]] = {"Corr_Up": siamdw.Corr_Up}
 
@@ -122,7 +123,7 @@ def patch(project: str | ModuleType) -> Patch:
     seen: set[int] = set()
     for module in modules:
         for key, found in list(vars(module).items()):
-            if id(found) in seen or not callable(found) or getattr(found, "__module__", "").startswith("siamfast."):
+            if id(found) in seen or not callable(found) or getattr(found, "__wrapped__", found) in _OURS:
                 continue
             if key in CANDIDATES and inspect.isfunction(found):
                 seen.add(id(found))

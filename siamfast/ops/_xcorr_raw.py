@@ -6,8 +6,9 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch._decomp import register_decomposition
 
-from siamfast.ops import _backend, _library, _xcorr_cpp, _xcorr_torch, _xcorr_triton
+from siamfast.ops import _backend, _library, _xcorr_cpp, _xcorr_export, _xcorr_torch, _xcorr_triton
 from siamfast.reference import xcorr as reference
 
 
@@ -111,6 +112,7 @@ _xcorr_backward = _library.register(
     _xcorr_backward_fake,
 )
 _library.register_double_backward("xcorr_backward", _xcorr_reference_backward)
+register_decomposition([_xcorr_forward])(_xcorr_export.full)
 
 
 class _XCorr(torch.autograd.Function):
@@ -173,6 +175,7 @@ _depthwise_backward = _library.register(
     _depthwise_backward_fake,
 )
 _library.register_double_backward("xcorr_depthwise_backward", _depthwise_reference_backward)
+register_decomposition([_depthwise_forward])(_xcorr_export.depthwise)
 
 
 class _XCorrDepthwise(torch.autograd.Function):

@@ -1,0 +1,55 @@
+"""Models with our correlations export to ONNX, in standard operators alone, and onnxruntime gives the same values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import siamfast
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+class Head(torch.nn.Module):
+    def __init__(self, call: Any) -> None:
+        super().__init__()
+        self.call = call
+        self.adjust = torch.nn.Conv2d(4, 4, 1)
+        self.scale = torch.nn.Parameter(torch.tensor([0.5]))
+
+    def forward(self, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return self.call(self, z, self.adjust(x))
+
+
+HEADS = {
+    "siamfc": (lambda m, z, x: siamfast.xcorr(z, x, scale=m.scale, bias=-2.0), (1, 4, 3, 3), (3, 4, 8, 9)),
+    "siamrpn": (lambda m, z, x: siamfast.xcorr(z, x), (2, 20, 3, 3), (2, 4, 8, 9)),
+    "all pairs": (lambda m, z, x: siamfast.xcorr(z, x, pairing="all", padding=1), (2, 8, 3, 3), (3, 4, 8, 9)),
+    "siamrpn++": (lambda m, z, x: siamfast.xcorr_depthwise(z, x), (2, 4, 3, 2), (2, 4, 8, 9)),
+    "nanotrack": (lambda m, z, x: siamfast.xcorr_depthwise(z, x, padding=1), (1, 4, 4, 4), (1, 4, 8, 8)),
+    "lighttrack": (lambda m, z, x: siamfast.xcorr_pixelwise(z, x), (2, 4, 3, 3), (2, 4, 8, 9)),
+    "hdn": (lambda m, z, x: siamfast.xcorr_depthwise(z, x, padding="circular-h"), (1, 4, 3, 3), (1, 4, 6, 6)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("name", HEADS)
+def test_onnxruntime_gives_the_same_values(name: str, tmp_path: Path) -> None:
+    call, z_shape, x_shape = HEADS[name]
+    head, z, x = Head(call).eval(), torch.randn(z_shape), torch.randn(x_shape)
+    path = tmp_path / "head.onnx"
+    with torch.no_grad():
+        torch.onnx.export(head, (z, x), str(path), dynamo=True, verbose=False)
+        expected = head(z, x).numpy()
+    operators = {(node.domain, node.op_type) for node in onnx.load(path).graph.node}
+    assert {domain for domain, _ in operators} <= {"", "ai.onnx"}, operators
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [i.name for i in session.get_inputs()]
+    found = session.run(None, dict(zip(names, (z.numpy(), x.numpy()), strict=True)))[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
