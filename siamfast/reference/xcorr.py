@@ -35,7 +35,8 @@ def xcorr(
         outputs = z.shape[1] // channels * (z.shape[0] if pairing == "all" else 1)
         response = x.new_zeros(x.shape[0], outputs, ho, wo) + 0 * (x.sum() + z.sum())
     else:
-        every = z.reshape(-1, channels, hz, wz)  # template m's kernels are rows m*O ... m*O + O-1
+        # Template m's kernels are rows m*O ... m*O + O-1. Contiguous: PyTorch's float64 backward refuses other weights.
+        every = z.reshape(-1, channels, hz, wz).contiguous()
         per_template = z.shape[1] // channels
         rows = []
         for n in range(x.shape[0]):
@@ -69,7 +70,9 @@ def xcorr_depthwise(
     if x.shape[0] == 0:
         empty = x.new_zeros(0, channels, x.shape[2] - hz + 1, x.shape[3] - wz + 1)
         return empty + 0 * (x.sum() + z.sum())
-    rows = [F.conv2d(x[n : n + 1], z[n % z.shape[0]].unsqueeze(1), groups=channels) for n in range(x.shape[0])]
+    rows = [
+        F.conv2d(x[n : n + 1], z[n % z.shape[0]].unsqueeze(1).contiguous(), groups=channels) for n in range(x.shape[0])
+    ]
     return torch.cat(rows)
 
 
