@@ -124,9 +124,14 @@ def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     _check_cycle(z, x)
     if _backend.forced() == "reference":
         return reference.xcorr_pixelwise(*_library.autocast(x.device.type, z, x))
-    # The same sum as `xcorr` with O = Hz*Wz kernels of one cell.
-    cells = z.flatten(2).transpose(1, 2).reshape(z.shape[0], z.shape[1] * z.shape[2] * z.shape[3], 1, 1)
-    return xcorr(cells, x)
+    if x.device.type == "cuda" and _backend.forced() != "torch":
+        # The same sum as `xcorr` with O = Hz*Wz kernels of one cell.
+        cells = z.flatten(2).transpose(1, 2).reshape(z.shape[0], z.shape[1] * z.shape[2] * z.shape[3], 1, 1)
+        return xcorr(cells, x)
+    can_run(_backend.forced() or "torch", x.device.type, x.dtype, raise_error=True)
+    searches = x.flatten(2) if len(x) == len(z) else x.flatten(2).unflatten(0, (-1, len(z)))
+    products = torch.matmul(z.flatten(2).transpose(1, 2), searches)  # a plain matrix product: PyTorch's is the fastest
+    return products.reshape(len(x), z.shape[2] * z.shape[3], *x.shape[2:])
 
 
 # -------------------------------------------------------------------------------------------------------------- checks
