@@ -113,15 +113,18 @@ def _track(
 
     done, spent, stopped = 0, 0.0, False
     write = rows.write if rows is not None else (lambda _: None) if video is not None else print
-    bar = tqdm(total=frames.count, unit="frame", desc="track", file=sys.stderr, dynamic_ncols=True)
     try:
-        with bar:
+        with contextlib.ExitStack() as stack:
             for index, image in frames:
                 if done == 0:
                     box = select_box(image) if box is None else box
                     tracker.init(image, box)
                     track = Track(box, 1.0)
                     write(HEADER)
+                    # Only now: an error about the box is one line, without a bar above it.
+                    bar = stack.enter_context(
+                        tqdm(total=frames.count, unit="frame", desc="track", file=sys.stderr, dynamic_ncols=True)
+                    )
                 else:
                     begin = time.perf_counter()
                     track = tracker.update(image)

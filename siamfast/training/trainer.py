@@ -21,6 +21,7 @@ from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import load_weights, save_weights
 from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss
 from siamfast.training.config import TrainConfig
+from siamfast.training.optimizer import learning_rate, make_optimizer
 from siamfast.training.pairs import make_pairs
 from siamfast.training.record import Record
 
@@ -55,9 +56,13 @@ class Trainer:
         if config.init:
             load_weights(self.model, config.init)
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = _optimizer(self.model, config)
+        self.optimizer = make_optimizer(self.model, config)
         self.step = 0
         self.seconds = 0.0  # of training, over all runs that led here
+        # Both made now: a wrong path is told before anything is written, not at the first validation.
+        self._pairs = make_pairs(config, config.data, config.steps * config.batch_size, seed=config.seed)
+        held_out = config.val_data or config.data
+        self._val_pairs = make_pairs(config, held_out, config.val_pairs, seed=config.seed + 1_000_000_007)
         self._validation: list[dict[str, torch.Tensor]] | None = None
 
     # ------------------------------------------------------------------------------------------------------- checkpoint
@@ -113,7 +118,7 @@ class Trainer:
         if resumed:
             bar.write(f"resumed {self.checkpoint} at step {self.step} of {config.steps}")
         try:
-            figures = self._steps(bar, record)
+            figures = self._steps(bar, record) or self.validate(record)  # a finished run has no steps left
         finally:
             bar.close()
             record.close()
@@ -144,7 +149,7 @@ class Trainer:
                 now, steps = time.perf_counter(), self.step - logged_step
                 scalars = {
                     "train/loss": losses / steps,
-                    "train/learning_rate": self._learning_rate(self.step),
+                    "train/learning_rate": learning_rate(config, self.step),
                     "train/pairs_per_second": steps * config.batch_size / (now - logged_at),
                     "train/data_wait_share": waited / (now - logged_at),
                 }
@@ -165,7 +170,7 @@ class Trainer:
     def _train_step(self, batch: dict[str, torch.Tensor]) -> float:
         config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.step) * group["rate"]
+            group["lr"] = learning_rate(config, self.step) * group["rate"]
         template, search, centers, positive = self._to_device(batch)
         # Seeded by the step, not by what ran before: a resumed run augments as an uninterrupted one.
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
@@ -197,21 +202,11 @@ class Trainer:
             centers=centers,
         )
 
-    def _learning_rate(self, step: int) -> float:
-        config = self.config
-        progress = min(1.0, step / max(1, config.steps - 1))
-        if config.optimizer == "sgd":
-            rate = config.lr * (config.lr_end / config.lr) ** progress
-        else:
-            rate = config.lr_end + (config.lr - config.lr_end) * 0.5 * (1 + math.cos(math.pi * progress))
-        return rate * min(1.0, (step + 1) / max(1, config.warmup))
-
     # ------------------------------------------------------------------------------------------------------------- data
     def _batches(self) -> Iterator[dict[str, torch.Tensor]]:
         config = self.config
-        total = config.steps * config.batch_size
-        pairs = make_pairs(config, config.data, total, seed=config.seed)
-        return iter(self._loader(pairs, range(self.step * config.batch_size, total), self._workers()))
+        todo = range(self.step * config.batch_size, config.steps * config.batch_size)
+        return iter(self._loader(self._pairs, todo, self._workers()))
 
     def _loader(self, pairs: Dataset[Any], indices: range, workers: int) -> DataLoader[Any]:
         return DataLoader(
@@ -240,9 +235,7 @@ class Trainer:
         """Loss, and how near the response's peak comes to the target, on pairs that training never sees."""
         config = self.config
         if self._validation is None:  # drawn once, kept as uint8
-            source = config.val_data or config.data
-            pairs = make_pairs(config, source, config.val_pairs, seed=config.seed + 1_000_000_007)
-            self._validation = list(self._loader(pairs, range(config.val_pairs), self._workers()))
+            self._validation = list(self._loader(self._val_pairs, range(config.val_pairs), self._workers()))
         self.model.eval()
         losses, errors = [], []
         for number, batch in enumerate(self._validation):
@@ -294,23 +287,6 @@ def _fast_bfloat16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     fast = (getattr(torch.cpu, name, lambda: False) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return device.type == "cpu" and any(supported() for supported in fast)
-
-
-def _optimizer(model: SiamFC, config: TrainConfig) -> torch.optim.Optimizer:
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    factor = [p for name, p in named if name == "scale"]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for _, p in named if p.dim() > 1], "weight_decay": config.weight_decay, "rate": 1.0},
-        {"params": [p for n, p in named if p.dim() <= 1 and n != "scale"], "weight_decay": 0.0, "rate": 1.0},
-    ]
-    if factor:
-        # The factor is about 0.001 and its gradient about 1000 times that of a weight: these rates make its steps
-        # those of its logarithm.
-        rate = config.scale**2 if config.optimizer == "sgd" else config.scale
-        groups.append({"params": factor, "weight_decay": 0.0, "rate": rate})
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
 
 
 def _quiet_worker(_: int) -> None:

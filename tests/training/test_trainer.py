@@ -150,9 +150,19 @@ def test_a_folder_of_sequences_trains(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "siamfc.safetensors").exists()
 
 
-def test_data_that_is_neither_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("field", ["data", "val_data"])
+def test_data_that_is_neither_is_named_before_anything_is_written(tmp_path: Path, field: str) -> None:
     with pytest.raises(ValueError, match="data: 'nowhere' is neither 'synthetic' nor a folder"):
-        _train(tmp_path, steps=1, data="nowhere")
+        _train(tmp_path / "run", steps=1, **{field: "nowhere"})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_run_again_keeps_its_figures(tmp_path: Path) -> None:
+    _train(tmp_path, steps=1)
+    path = tmp_path / "siamfc.safetensors"
+    figures = read_metadata(path)["figures"]
+    _train(tmp_path, steps=1)
+    assert read_metadata(path)["figures"] == figures
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path) -> None:

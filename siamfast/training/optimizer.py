@@ -1,0 +1,39 @@
+"""The optimizer of SiamFC's training and its learning rate over the steps."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from siamfast.models.siamfc import SiamFC
+from siamfast.training.config import TrainConfig
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Of the step: a linear warm-up, then exponential decay for SGD (the paper's), a cosine for AdamW."""
+    progress = min(1.0, step / max(1, config.steps - 1))
+    if config.optimizer == "sgd":
+        rate = config.lr * (config.lr_end / config.lr) ** progress
+    else:
+        rate = config.lr_end + (config.lr - config.lr_end) * 0.5 * (1 + math.cos(math.pi * progress))
+    return rate * min(1.0, (step + 1) / max(1, config.warmup))
+
+
+def make_optimizer(model: SiamFC, config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW; no decay of biases and norms, and a rate of its own for the response's factor."""
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    factor = [p for name, p in named if name == "scale"]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for _, p in named if p.dim() > 1], "weight_decay": config.weight_decay, "rate": 1.0},
+        {"params": [p for n, p in named if p.dim() <= 1 and n != "scale"], "weight_decay": 0.0, "rate": 1.0},
+    ]
+    if factor:
+        # The factor is about 0.001 and its gradient about 1000 times that of a weight: these rates make its steps
+        # those of its logarithm.
+        rate = config.scale**2 if config.optimizer == "sgd" else config.scale
+        groups.append({"params": factor, "weight_decay": 0.0, "rate": rate})
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
