@@ -171,7 +171,8 @@ def peers(case: Case, compiled: bool) -> dict[str, Call]:
         if case.kind == "full":
             found["bmm"] = torch_backend(case)
     if compiled:
-        found["compiled"] = torch.compile(next(iter(found.values())))
+        torch._dynamo.reset()  # each case its own sizes, as constants: dynamic sizes are slower, and Inductor failed on some
+        found["compiled"] = torch.compile(next(iter(found.values())), dynamic=False)
     return found
 
 
