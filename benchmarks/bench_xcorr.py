@@ -171,7 +171,8 @@ def peers(case: Case, compiled: bool) -> dict[str, Call]:
         if case.kind == "full":
             found["bmm"] = torch_backend(case)
     if compiled:
-        torch._dynamo.reset()  # each case its own sizes, as constants: dynamic sizes are slower, and Inductor failed on some
+        # Sizes as constants: Inductor compiles some of these with dynamic sizes to an error.
+        torch._dynamo.reset()
         found["compiled"] = torch.compile(next(iter(found.values())), dynamic=False)
     return found
 

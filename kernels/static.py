@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import triton
-from siamfast.kernels import crop_and_resize, xcorr, xcorr_depthwise, xcorr_launch
+from siamfast.kernels import crop_and_resize, xcorr, xcorr_backward, xcorr_depthwise, xcorr_launch
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -139,14 +139,14 @@ def _full(
     options = {k: config[k] for k in ("num_warps", "num_stages")}
     tiles = {k: v for k, v in config.items() if k.startswith("BLOCK")}
     yield Build(
-        f"xcorr dx, {name}, {dtype}", xcorr.search_gradient_kernel,
+        f"xcorr dx, {name}, {dtype}", xcorr_backward.search_gradient_kernel,
         {"grad_ptr": dtype, "z_ptr": dtype, "scale_ptr": "fp32", "dx_ptr": dtype},
         {**common, **product, **tiles, "SCALES": 0, "ALL_PAIRS": False, "FLAT": True,
          "dx_c": height * width, "dx_x": 1}, options, tensor_cores=True,
     )  # fmt: skip
     tiles = {k: v for k, v in xcorr_launch.template_config(size).items() if k.startswith("BLOCK")}
     yield Build(
-        f"xcorr dz, {name}, {dtype}", xcorr.template_gradient_kernel,
+        f"xcorr dz, {name}, {dtype}", xcorr_backward.template_gradient_kernel,
         {"grad_ptr": dtype, "x_ptr": dtype, "dz_ptr": dtype},
         {**common, **product, **tiles, **plane, "FLAT": True}, options, tensor_cores=True,
     )  # fmt: skip

@@ -1,9 +1,8 @@
-"""Triton kernels of the full correlation (also pixelwise, its case of 1x1 kernels): forward, and gradients of z and x.
+"""Triton kernels of the full correlation (also pixelwise, its case of 1x1 kernels), forward.
 
-Forward: G[(o, i, j), q] = sum_c z[o, c, i, j] x[c, q] is a matrix product on tensor cores that never leaves the chip;
-response[o, q] = sum_ij G[(o, i, j), q + i*W + j] gathers its shifted diagonals. Backward: dG[(o, i, j), q] =
-grad[o, q - (i, j)] is built while loading; dx = z dG and dz = dG x^T are two more matrix products. Launchers:
-xcorr_launch.py.
+G[(o, i, j), q] = sum_c z[o, c, i, j] x[c, q] is a matrix product on tensor cores that never leaves the chip;
+response[o, q] = sum_ij G[(o, i, j), q + i*W + j] gathers its shifted diagonals. Gradients: xcorr_backward.py.
+Launchers: xcorr_launch.py.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import triton.language as tl
 
 
 @triton.jit
-def _product(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
+def product(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
     """total + a @ b on tensor cores. UPCAST is for the interpreter, whose bfloat16 products are garbage."""
     if UPCAST:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision="ieee")
@@ -108,7 +107,7 @@ def full_forward_kernel(
                 mask=(c < C)[:, None] & seen[None, :],
                 other=0.0,
             )
-            grid = _product(z, x, grid, PRECISION, UPCAST)
+            grid = product(z, x, grid, PRECISION, UPCAST)
         if HZ * WZ > 1:
             shifted = tl.minimum(q[None, :] + (i * WP + j)[:, None], BLOCK_Q - 1)
             # An unused row is 0 * x: not 0 where x is not finite.
@@ -168,168 +167,3 @@ def add_parts_kernel(
         total += tl.load(parts_ptr + part * rows.to(tl.int64) * cells + at, mask=mask, other=0.0)
     total = _scaled(total, row, scale_ptr, bias_ptr, alpha, beta, PER_TEMPLATE, SCALES, BIASES)
     tl.store(out_ptr + at, total.to(out_ptr.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def _grad_diagonals(grad_ptr, n, o, i, j, y, x, OUTPUTS, mask, HO: tl.constexpr, WO: tl.constexpr):
-    """dG[(o, i, j), (y, x)] = grad[n, o, y - i, x - j], 0 outside. o, i, j: (M, 1); y, x: (1, Q), padded search."""
-    gy, gx = y - i, x - j
-    inside = (gy >= 0) & (gy < HO) & (gx >= 0) & (gx < WO)
-    return tl.load(grad_ptr + ((n * OUTPUTS + o) * HO + gy) * WO + gx, mask=mask & inside, other=0.0)
-
-
-@triton.jit
-def search_gradient_kernel(
-    grad_ptr,  # (Nx, OUTPUTS, HO, WO) contiguous
-    z_ptr,  # (Nz, O*C, HZ, WZ), any strides
-    scale_ptr,  # SCALES float32 numbers
-    dx_ptr,  # (Nx, C, HX, WX), any strides
-    alpha,
-    nz,
-    z_n,
-    z_c,
-    z_y,
-    z_x,
-    dx_n,
-    dx_c: tl.constexpr,
-    dx_y,
-    dx_x,
-    C,
-    OUTPUTS,
-    PER_TEMPLATE,
-    ALL_PAIRS: tl.constexpr,
-    HZ: tl.constexpr,
-    WZ: tl.constexpr,
-    HX: tl.constexpr,
-    WX: tl.constexpr,
-    PH: tl.constexpr,
-    PW: tl.constexpr,
-    SCALES: tl.constexpr,
-    FLAT: tl.constexpr,  # the pixels of a plane of dx lie side by side
-    PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_Q: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    """dx[c, q] = alpha * sum_oij scale[o] z[o, c, i, j] dG[(o, i, j), q]. One program: BLOCK_C x BLOCK_Q of one search.
-
-    On chip: its piece of dx. Bytes: grad and z (from the cache after the first program that needs them), dx once.
-    """
-    HO: tl.constexpr = HX + 2 * PH - HZ + 1
-    WO: tl.constexpr = WX + 2 * PW - WZ + 1
-    q = tl.program_id(1) * BLOCK_Q + tl.arange(0, BLOCK_Q)
-    c = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
-    n = tl.program_id(0).to(tl.int64)
-    y, x = q // WX, q % WX
-    total = tl.zeros((BLOCK_C, BLOCK_Q), tl.float32)
-    for start in range(0, OUTPUTS * (HZ * WZ), BLOCK_M):
-        m = start + tl.arange(0, BLOCK_M)
-        o, i, j = m // (HZ * WZ), m // WZ % HZ, m % WZ
-        used = m < OUTPUTS * (HZ * WZ)
-        if ALL_PAIRS:
-            template = (o // PER_TEMPLATE).to(tl.int64)
-        else:
-            template = (n % nz) + 0 * o.to(tl.int64)
-        z_at = template * z_n + i * z_y + j * z_x + ((o % PER_TEMPLATE) * C).to(tl.int64) * z_c
-        z = tl.load(
-            z_ptr + z_at[None, :] + c.to(tl.int64)[:, None] * z_c, mask=used[None, :] & (c < C)[:, None], other=0.0
-        )
-        slope = _grad_diagonals(
-            grad_ptr,
-            n,
-            o[:, None],
-            i[:, None],
-            j[:, None],
-            y[None, :] + PH,
-            x[None, :] + PW,
-            OUTPUTS,
-            used[:, None],
-            HO,
-            WO,
-        )
-        if SCALES > 1:
-            weight = tl.load(scale_ptr + o % PER_TEMPLATE, mask=used, other=0.0)
-            slope = (slope.to(tl.float32) * weight[:, None]).to(z.dtype)
-        total = _product(z, slope, total, PRECISION, UPCAST)
-    total = total * alpha
-    if SCALES == 1:
-        total = total * tl.load(scale_ptr)
-    if FLAT:
-        pixel = q
-    else:
-        pixel = y * dx_y + x * dx_x
-    at = n * dx_n + c.to(tl.int64)[:, None] * dx_c + pixel[None, :]
-    tl.store(dx_ptr + at, total.to(dx_ptr.dtype.element_ty), mask=(c < C)[:, None] & (q < HX * WX)[None, :])
-
-
-@triton.jit
-def template_gradient_kernel(
-    grad_ptr,  # (Nx, OUTPUTS, HO, WO) contiguous
-    x_ptr,  # (Nx, C, HX, WX), any strides
-    dz_ptr,  # (Nz or 1, OUTPUTS*C, HZ, WZ) contiguous: before `scale`
-    alpha,
-    templates,  # Nz, or 1 for all pairs
-    nx,
-    x_n,
-    x_c: tl.constexpr,
-    x_y,
-    x_x,
-    C,
-    OUTPUTS,
-    HZ: tl.constexpr,
-    WZ: tl.constexpr,
-    HX: tl.constexpr,
-    WX: tl.constexpr,
-    PH: tl.constexpr,
-    PW: tl.constexpr,
-    FLAT: tl.constexpr,
-    PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_Q: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    """dz[o, c, i, j] = alpha * sum over the template's searches and q of dG[(o, i, j), q] x[c, q].
-
-    One program: BLOCK_M taps x BLOCK_C channels of one template. On chip: its piece of dz. Bytes: x once for each
-    block of taps (one block for a template of 6x6), grad, dz.
-    """
-    HO: tl.constexpr = HX + 2 * PH - HZ + 1
-    WO: tl.constexpr = WX + 2 * PW - WZ + 1
-    m = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
-    c = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
-    template = tl.program_id(0).to(tl.int64)
-    o, i, j = m // (HZ * WZ), m // WZ % HZ, m % WZ
-    used = m < OUTPUTS * (HZ * WZ)
-    total = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
-    for k in range(nx // templates):
-        n = template + k * templates
-        for start in range(0, HX * WX, BLOCK_Q):
-            q = start + tl.arange(0, BLOCK_Q)
-            y, x = q // WX, q % WX
-            if FLAT:
-                x_at = q
-            else:
-                x_at = y * x_y + x * x_x
-            search = tl.load(
-                x_ptr + n * x_n + c.to(tl.int64)[None, :] * x_c + x_at[:, None],
-                mask=(c < C)[None, :] & (q < HX * WX)[:, None],
-                other=0.0,
-            )
-            slope = _grad_diagonals(
-                grad_ptr,
-                n,
-                o[:, None],
-                i[:, None],
-                j[:, None],
-                y[None, :] + PH,
-                x[None, :] + PW,
-                OUTPUTS,
-                used[:, None] & (q < HX * WX)[None, :],
-                HO,
-                WO,
-            )
-            total = _product(slope, search, total, PRECISION, UPCAST)
-    at = ((template * OUTPUTS + o)[:, None] * C + c[None, :]) * (HZ * WZ) + (i * WZ + j)[:, None]
-    tl.store(dz_ptr + at, (total * alpha).to(dz_ptr.dtype.element_ty), mask=used[:, None] & (c < C)[None, :])

@@ -7,12 +7,8 @@ import math
 import torch
 import triton
 from siamfast.kernels.tuning import tuned
-from siamfast.kernels.xcorr import (
-    add_parts_kernel,
-    full_forward_kernel,
-    search_gradient_kernel,
-    template_gradient_kernel,
-)
+from siamfast.kernels.xcorr import add_parts_kernel, full_forward_kernel
+from siamfast.kernels.xcorr_backward import search_gradient_kernel, template_gradient_kernel
 
 Config = dict[str, int]
 
