@@ -79,6 +79,7 @@ def values(cases: list[bench_xcorr.Case], device: str) -> Iterator[Row]:
             row: Row = {"check": "values", "op": case.kind, "case": case.name, "dtype": str(dtype)}
             row["same_bits"] = torch.equal(out, again)
             for name, f, t in zip(("value", "dz", "dx"), found, truth, strict=True):
+                t = t.detach()
                 row[name] = float((f.cpu().double() - t).abs().max() / t.abs().max())
             # TF32 rounds factors to 11 bits, the 16-bit types their results to 8 and 11.
             row["ok"] = row["same_bits"] and max(row["value"], row["dz"], row["dx"]) < (
@@ -165,7 +166,7 @@ def main() -> int:
         parser.error("no CUDA device; --tiny runs in the interpreter")
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # peers and ours alike
-    cases = [tiny(case) for case in bench_xcorr.CASES[::5]] if options.tiny else bench_xcorr.CASES
+    cases = [tiny(case) for case in bench_xcorr.CASES[::9]] if options.tiny else bench_xcorr.CASES
     options.out.mkdir(parents=True, exist_ok=True)
     began, wrong = time.monotonic(), 0
     import triton
