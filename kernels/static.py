@@ -1,7 +1,7 @@
 """What the compiler makes of every shipped configuration, for chips that need not be here.
 
-`python -m siamfast.kernels.static` prints the table: registers, stack, spills, shared memory, tensor-core instructions
-and 128-bit loads from memory of each kernel on sm_80, sm_90 and sm_100.
+`siamfast bench --static` prints the table: registers, stack, spills, shared memory, tensor-core instructions and
+128-bit loads from memory of each kernel on sm_80, sm_90 and sm_100.
 """
 
 from __future__ import annotations
@@ -180,17 +180,12 @@ def _crop(dtype: str) -> Iterator[Build]:
         yield Build(name, crop_and_resize.crop_and_resize_kernel, pointers, constants, options)
 
 
-def main() -> None:
-    print(f"{'kernel':52} {'chip':>6} {'regs':>5} {'stack':>6} {'spills':>6} {'shared':>7} {'mma':>5} {'128-bit':>7}")
-    for build in shipped():
-        for chip in CHIPS:
-            u = compile_for(build, chip)
-            print(
-                f"{build.name:52} sm_{chip:<3} {u.registers:5} {u.stack:6} {u.spills:6} {u.shared:7} {u.tensor_core:5} "
-                f"{u.wide_loads:7}",
-                flush=True,
-            )
+HEADER = f"{'kernel':52} {'chip':>6} {'regs':>5} {'stack':>6} {'spills':>6} {'shared':>7} {'mma':>5} {'128-bit':>7}"
 
 
-if __name__ == "__main__":
-    main()
+def line(build: Build, chip: int, usage: Usage) -> str:
+    """One row under HEADER."""
+    return (
+        f"{build.name:52} sm_{chip:<3} {usage.registers:5} {usage.stack:6} {usage.spills:6} {usage.shared:7} "
+        f"{usage.tensor_core:5} {usage.wide_loads:7}"
+    )

@@ -1,4 +1,4 @@
-"""The command line: `siamfast track | train | demo | info`. Each command lives beside what it commands."""
+"""The command line: `siamfast track | train | demo | bench | info`. Each command lives beside what it commands."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _COMMANDS = {
     "track": ("siamfast.tracking.command", "track one target through a video, a folder of images or a camera"),
     "train": ("siamfast.training.command", "train SiamFC on synthetic video or on annotated sequences"),
     "demo": ("siamfast.demo", "render a synthetic clip, track it, show what came out"),
+    "bench": ("siamfast.bench", "our ops beside plain PyTorch on this machine; what the GPU kernels compile to"),
     "info": ("siamfast.info", "versions, devices, which backend serves which op, and what is missing"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import save_weights
 
 
-@pytest.mark.parametrize("command", ["track", "train", "demo", "info"])
+@pytest.mark.parametrize("command", ["track", "train", "demo", "bench", "info"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -34,6 +35,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["train", "--steps", "0"],
         ["train", "--data", "nowhere", "--out", "OUT"],
         ["demo", "--frames", "1"],
+        ["bench", "--seconds", "0"],
         ["track", "FRAMES", "--box", "1,2,0,5"],
         ["track", "FRAMES", "--box", "nan,2,5,5"],
         ["track", "FRAMES", "--box", "900,900,10,10"],
@@ -47,6 +49,26 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert main([str(tmp_path) if w in ("OUT", "FRAMES") else w for w in words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"siamfast {words[0]}: error: ")
+
+
+def test_bench_prints_every_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--seconds", "0.02", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["name"] for row in rows] == [case.name for case in comparison.cases()]
+    assert all(row["ours_ms"] > 0 and row["peer_ms"] > 0 for row in rows)
+
+
+def test_bench_static_prints_every_kernel_and_chip(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    static = pytest.importorskip("siamfast.kernels.static")
+    builds = [build for build in static.shipped() if build.name.startswith("depthwise forward, nanotrack")]
+    monkeypatch.setattr(static, "shipped", lambda: builds)
+    assert main(["bench", "--static"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header == static.HEADER
+    assert len(lines) == len(builds) * len(static.CHIPS)
+    assert all(line.startswith("depthwise forward, nanotrack") for line in lines)
 
 
 def test_an_unknown_command_is_an_error() -> None:
