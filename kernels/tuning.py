@@ -6,6 +6,7 @@ GPU and version of Triton, and are used from then on, also without SIAMFAST_TUNE
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tempfile
@@ -17,9 +18,9 @@ import torch
 import triton
 
 Config = dict[str, int]
-_winners: dict[str, dict[str, Config]] = {}  # file -> key -> configuration
 
 
+@functools.cache
 def cache_file(device: torch.device) -> Path:
     """The file of this GPU's winners."""
     root = (
@@ -28,6 +29,12 @@ def cache_file(device: torch.device) -> Path:
     )
     name = "".join(c if c.isalnum() else "-" for c in torch.cuda.get_device_name(device))
     return Path(root) / f"{name}-triton-{triton.__version__}.json"
+
+
+@functools.cache
+def _winners(path: Path) -> dict[str, Config]:
+    """key -> configuration, read once; a tuned shape is added here and to the file."""
+    return _read(path)
 
 
 def _read(path: Path) -> dict[str, Config]:
@@ -52,21 +59,21 @@ def tuned(
     tensor: torch.Tensor,  # of the device that runs
     key: tuple[Any, ...],  # kernel, dtype and sizes
     default: Config,
-    candidates: list[Config],
+    candidates: Callable[[], list[Config]],
     run: Callable[[Config], Any],
 ) -> Config:
     """The configuration for `key`; candidates that do not compile or do not fit the chip are passed over."""
     if not tensor.is_cuda:
         return default  # the interpreter
     path = cache_file(tensor.device)
-    winners = _winners.setdefault(str(path), _read(path)) if str(path) not in _winners else _winners[str(path)]
+    winners = _winners(path)
     name = " ".join(map(str, key))
     if name in winners:
         return winners[name]
     if os.environ.get("SIAMFAST_TUNE") != "1" or torch.cuda.is_current_stream_capturing():
         return default
     times: list[tuple[float, int]] = []
-    everything = [default, *(c for c in candidates if c != default)]
+    everything = [default, *(c for c in candidates() if c != default)]
     for number, config in enumerate(everything):
         try:
             times.append((float(triton.testing.do_bench(lambda c=config: run(c), return_mode="median")), number))

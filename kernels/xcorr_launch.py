@@ -137,7 +137,7 @@ def launch_forward(
             x.stride(1),
             x.stride(3),
         )
-        config = tuned(x, key, forward_config(blocks, channels, size), forward_candidates(channels, size), run)
+        config = tuned(x, key, forward_config(blocks, channels, size), lambda: forward_candidates(channels, size), run)
         return run(config)
 
 

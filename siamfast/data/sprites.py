@@ -136,9 +136,9 @@ class Sprite:
         picture = self.pyramid(side if paint is None else 0.0)[level]
         to_canvas = to_canvas * 2**level
         # Pixel centres lie at integers for warpAffine, at halves for us.
-        shift = origin - 0.5 - to_canvas @ np.full(2, (picture.shape[0] - 1) / 2)
-        side = picture.shape[0]
-        corners = np.array([[-1, -1], [side, -1], [side, side], [-1, side]]) @ to_canvas.T + shift
+        end = picture.shape[0]
+        shift = origin - 0.5 - to_canvas @ np.full(2, (end - 1) / 2)
+        corners = np.array([[-1, -1], [end, -1], [end, end], [-1, end]]) @ to_canvas.T + shift
         x0, y0 = np.maximum(np.floor(corners.min(0)).astype(int), 0).tolist()
         x1, y1 = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, (width, height)).tolist()
         if x1 <= x0 or y1 <= y0:

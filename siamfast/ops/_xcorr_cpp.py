@@ -7,7 +7,7 @@ from types import ModuleType
 import torch
 
 from siamfast.ops import _backend, _xcorr_torch
-from siamfast.ops._xcorr_torch import layout
+from siamfast.ops._xcorr_torch import layout, response_size
 
 CODES = {torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
 _ABSENT = (0, 0, 0, 0, 0)
@@ -41,10 +41,6 @@ def _sizes(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> tuple[int, ...
     return nz, nx, channels, maps // channels, hz, wz, height, width, ph, pw, torch.get_num_threads()
 
 
-def _out_size(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> tuple[int, int]:
-    return x.shape[2] + 2 * ph - z.shape[2] + 1, x.shape[3] + 2 * pw - z.shape[3] + 1
-
-
 def _one_template(z: torch.Tensor, channels: int) -> torch.Tensor:
     """z: (Nz, O*C, Hz, Wz) -> (1, Nz*O*C, Hz, Wz): for all pairs, every kernel belongs to one template."""
     return z.reshape(1, -1, *z.shape[2:])
@@ -65,7 +61,7 @@ def full_forward(
         return _xcorr_torch.full_forward(z, x, scale, bias, alpha, beta, ph, pw, all_pairs)
     per_template = z.shape[1] // x.shape[1]
     outputs = per_template * (z.shape[0] if all_pairs else 1)
-    out = torch.empty((x.shape[0], outputs, *_out_size(z, x, ph, pw)), dtype=torch.float32)
+    out = torch.empty((x.shape[0], outputs, *response_size(z, x, ph, pw)), dtype=torch.float32)
     if out.numel() == 0:
         return out.to(x.dtype)
     kernels = _one_template(z, x.shape[1]) if all_pairs else z
@@ -98,7 +94,7 @@ def full_backward(
     all_pairs: bool,
     needs: list[bool],  # gradients wanted for z, x, scale, bias
 ) -> tuple[torch.Tensor, ...]:
-    if z.shape[2:] == (1, 1):
+    if z.shape[2:] == (1, 1) or grad.numel() == 0:
         return _xcorr_torch.full_backward(grad, z, x, scale, bias, alpha, beta, ph, pw, all_pairs, needs)
     need_z, need_x, need_scale, need_bias = needs
     per_template = z.shape[1] // x.shape[1]
@@ -110,13 +106,9 @@ def full_backward(
     if not (need_z or need_x or need_scale):
         return dz, dx, dscale, dbias
     if need_z or need_scale:
-        dz = torch.zeros(z.shape, dtype=z.dtype if scale is None else torch.float32)
+        dz = torch.empty(z.shape, dtype=z.dtype if scale is None else torch.float32)
     if need_x:
         dx = torch.empty_like(x, memory_format=layout(x))
-    if grad.numel() == 0:
-        dx = dx.zero_() if need_x else dx
-        dscale = torch.zeros_like(scale) if need_scale and scale is not None else nothing
-        return (dz.to(z.dtype) if need_z else nothing), dx, dscale, dbias
     slope = (grad * alpha if alpha != 1.0 else grad).contiguous()
     # dz is wanted before `scale` came in: <it, z> is the gradient of `scale`, with no division by it.
     scaled = slope
@@ -142,7 +134,9 @@ def full_backward(
 
 def depthwise_forward(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
     """z: (Nz, C, Hz, Wz), x: (Nx, C, Hx, Wx) -> (Nx, C, Ho, Wo)."""
-    out = torch.empty((*x.shape[:2], *_out_size(z, x, ph, pw)), dtype=x.dtype, device=x.device, memory_format=layout(x))
+    out = torch.empty(
+        (*x.shape[:2], *response_size(z, x, ph, pw)), dtype=x.dtype, device=x.device, memory_format=layout(x)
+    )
     if out.numel():
         _module().xcorr_depthwise(_sizes(z, x, ph, pw), CODES[x.dtype], _maps(z), _maps(x), _maps(out))
     return out
@@ -157,11 +151,11 @@ def depthwise_backward(
     needs: list[bool],  # gradients wanted for z, x
 ) -> tuple[torch.Tensor, torch.Tensor]:
     need_z, need_x = needs
-    dz = torch.zeros(z.shape, dtype=z.dtype) if need_z else grad.new_empty(0)
-    dx = torch.zeros_like(x, memory_format=layout(x)) if need_x and not grad.numel() else grad.new_empty(0)
-    if need_x and grad.numel():
-        dx = torch.empty_like(x, memory_format=layout(x))
-    if grad.numel() and (need_z or need_x):
+    if grad.numel() == 0:
+        return _xcorr_torch.depthwise_backward(grad, z, x, ph, pw, needs)
+    dz = torch.empty(z.shape, dtype=z.dtype) if need_z else grad.new_empty(0)
+    dx = torch.empty_like(x, memory_format=layout(x)) if need_x else grad.new_empty(0)
+    if need_z or need_x:
         _module().xcorr_depthwise_backward(
             _sizes(z, x, ph, pw),
             CODES[x.dtype],

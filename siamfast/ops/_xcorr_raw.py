@@ -78,7 +78,7 @@ def _xcorr_kernel(*args: Any) -> torch.Tensor:
 
 def _xcorr_fake(z: Any, x: Any, scale: Any, bias: Any, alpha: Any, beta: Any, ph: Any, pw: Any, all_pairs: Any) -> Any:
     outputs = z.shape[1] // x.shape[1] * (z.shape[0] if all_pairs else 1)
-    return x.new_empty(x.shape[0], outputs, x.shape[2] + 2 * ph - z.shape[2] + 1, x.shape[3] + 2 * pw - z.shape[3] + 1)
+    return x.new_empty(x.shape[0], outputs, *_xcorr_torch.response_size(z, x, ph, pw))
 
 
 def _xcorr_reference_backward(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
@@ -142,7 +142,7 @@ def _depthwise_kernel(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> tor
 
 
 def _depthwise_fake(z: Any, x: Any, ph: Any, pw: Any) -> Any:
-    shape = x.shape[0], x.shape[1], x.shape[2] + 2 * ph - z.shape[2] + 1, x.shape[3] + 2 * pw - z.shape[3] + 1
+    shape = x.shape[0], x.shape[1], *_xcorr_torch.response_size(z, x, ph, pw)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_xcorr_torch.layout(x))
 
 

@@ -19,6 +19,11 @@ def layout(x: torch.Tensor) -> torch.memory_format:
     return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
 
 
+def response_size(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> tuple[int, int]:
+    """(Ho, Wo) of templates z on searches x."""
+    return x.shape[2] + 2 * ph - z.shape[2] + 1, x.shape[3] + 2 * pw - z.shape[3] + 1
+
+
 def _upcast(t: torch.Tensor) -> torch.Tensor:
     # bfloat16 and float16 would round G before its sum; the sums are owed in float32.
     return t if t.dtype in (torch.float32, torch.float64) else t.float()

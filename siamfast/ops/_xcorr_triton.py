@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from siamfast.ops import _backend, _xcorr_torch
-from siamfast.ops._xcorr_torch import layout
+from siamfast.ops._xcorr_torch import layout, response_size
 
 
 def reason(device_type: str, dtype: torch.dtype) -> str | None:
@@ -35,10 +35,9 @@ def full_forward(
     from siamfast.kernels import xcorr_launch
 
     outputs = z.shape[1] // x.shape[1] * (z.shape[0] if all_pairs else 1)
-    height, width = x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
     if x.shape[0] == 0 or outputs == 0:
-        return x.new_empty(x.shape[0], outputs, height - z.shape[2] + 1, width - z.shape[3] + 1)
-    blocks = xcorr_launch.forward_blocks(*z.shape[2:], height, width, outputs)
+        return x.new_empty(x.shape[0], outputs, *response_size(z, x, ph, pw))
+    blocks = xcorr_launch.forward_blocks(*z.shape[2:], x.shape[2] + 2 * ph, x.shape[3] + 2 * pw, outputs)
     if blocks is None:  # a search so wide that a row of G does not fit the chip
         return _xcorr_torch.full_forward(z, x, scale, bias, alpha, beta, ph, pw, all_pairs)
     return xcorr_launch.launch_forward(z, x, _numbers(scale), _numbers(bias), alpha, beta, ph, pw, all_pairs, blocks)
@@ -84,7 +83,7 @@ def depthwise_forward(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> tor
     """z: (Nz, C, Hz, Wz), x: (Nx, C, Hx, Wx) -> (Nx, C, Ho, Wo)."""
     from siamfast.kernels import xcorr_depthwise
 
-    shape = *x.shape[:2], x.shape[2] + 2 * ph - z.shape[2] + 1, x.shape[3] + 2 * pw - z.shape[3] + 1
+    shape = *x.shape[:2], *response_size(z, x, ph, pw)
     out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
     if out.numel():
         xcorr_depthwise.launch_forward(z, x, out, ph, pw)
