@@ -1,7 +1,8 @@
 """Triton kernels of the full correlation's gradients of z and x.
 
-dG[(o, i, j), q] = grad[o, q - (i, j)] is built while loading; dx = z dG and dz = dG x^T are two matrix products on
-tensor cores, of which dz reads x once and dx writes its result once. Launchers: xcorr_launch.py.
+dG[(o, i, j), q] = grad[o, q - (i, j)] is built while loading; dx = z dG and dz = dG x^T are matrix products on tensor
+cores. `gradients_kernel` does both for each piece of dG while it is on chip; the other two serve where one gradient is
+wanted, or where a template has more taps than a program can sum at once. Launchers: xcorr_launch.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,109 @@ def _grad_diagonals(grad_ptr, n, o, i, j, y, x, OUTPUTS, mask, HO: tl.constexpr,
     gy, gx = y - i, x - j
     inside = (gy >= 0) & (gy < HO) & (gx >= 0) & (gx < WO)
     return tl.load(grad_ptr + ((n * OUTPUTS + o) * HO + gy) * WO + gx, mask=mask & inside, other=0.0)
+
+
+@triton.jit
+def gradients_kernel(
+    grad_ptr,  # (Nx, OUTPUTS, HO, WO) contiguous
+    z_ptr,  # (Nz, O*C, HZ, WZ), any strides
+    x_ptr,  # (Nx, C, HX, WX), any strides
+    scale_ptr,  # SCALES float32 numbers
+    dz_ptr,  # (Nz or 1, OUTPUTS*C, HZ, WZ) contiguous: before `scale`
+    dx_ptr,  # (Nx, C, HX, WX), any strides
+    alpha,
+    templates,  # Nz, or 1 for all pairs
+    nx,
+    z_n,
+    z_c,
+    z_y,
+    z_x,
+    x_n,
+    x_c: tl.constexpr,
+    x_y,
+    x_x,
+    dx_n,
+    dx_c: tl.constexpr,
+    dx_y,
+    dx_x,
+    C,
+    OUTPUTS,
+    PER_TEMPLATE,
+    ALL_PAIRS: tl.constexpr,
+    HZ: tl.constexpr,
+    WZ: tl.constexpr,
+    HX: tl.constexpr,
+    WX: tl.constexpr,
+    PH: tl.constexpr,
+    PW: tl.constexpr,
+    SCALES: tl.constexpr,
+    FLAT: tl.constexpr,  # the pixels of a plane of x, and of dx, lie side by side
+    PRECISION: tl.constexpr,
+    UPCAST: tl.constexpr,
+    BLOCK_M: tl.constexpr,  # holds OUTPUTS * HZ * WZ
+    BLOCK_Q: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    """dx[c, q] = alpha * sum_m scale[o] z[m, c] dG[m, q]; dz[m, c] = alpha * sum_nq dG[m, q] x[n, c, q]; m = (o, i, j).
+
+    One program: BLOCK_C channels of one template and of its searches. On chip: z, the sums of dz, and a piece of dG
+    that meets both. Bytes: x, z, dx and dz once; grad from the cache after the first program that needs it.
+    """
+    HO: tl.constexpr = HX + 2 * PH - HZ + 1
+    WO: tl.constexpr = WX + 2 * PW - WZ + 1
+    m = tl.arange(0, BLOCK_M)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    first = tl.program_id(0).to(tl.int64)
+    o, i, j = m // (HZ * WZ), m // WZ % HZ, m % WZ
+    used = m < OUTPUTS * (HZ * WZ)
+    if ALL_PAIRS:
+        template = (o // PER_TEMPLATE).to(tl.int64)
+    else:
+        template = first + 0 * o.to(tl.int64)
+    z_at = template * z_n + i * z_y + j * z_x + ((o % PER_TEMPLATE) * C).to(tl.int64) * z_c
+    z = tl.load(z_ptr + z_at[None, :] + c.to(tl.int64)[:, None] * z_c, mask=used[None, :] & (c < C)[:, None], other=0.0)
+    factor = alpha
+    if SCALES == 1:
+        factor = alpha * tl.load(scale_ptr)
+    if SCALES > 1:
+        weight = tl.load(scale_ptr + o % PER_TEMPLATE, mask=used, other=0.0)
+        z = (z.to(tl.float32) * weight[None, :]).to(z.dtype)
+    dz = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
+    for k in range(nx // templates):
+        n = first + k * templates
+        for start in range(0, HX * WX, BLOCK_Q):
+            q = start + tl.arange(0, BLOCK_Q)
+            y, x = q // WX, q % WX
+            inside = (c < C)[:, None] & (q < HX * WX)[None, :]
+            if FLAT:
+                x_at = q
+                dx_at = q
+            else:
+                x_at = y * x_y + x * x_x
+                dx_at = y * dx_y + x * dx_x
+            search = tl.load(x_ptr + n * x_n + c.to(tl.int64)[:, None] * x_c + x_at[None, :], mask=inside, other=0.0)
+            slope = _grad_diagonals(
+                grad_ptr,
+                n,
+                o[:, None],
+                i[:, None],
+                j[:, None],
+                y[None, :] + PH,
+                x[None, :] + PW,
+                OUTPUTS,
+                used[:, None] & (q < HX * WX)[None, :],
+                HO,
+                WO,
+            )
+            dz = product(slope, tl.trans(search), dz, PRECISION, UPCAST)
+            # Transposed, so that dG is the factor that may stay in registers: TF32 on sm_90 takes the other one from
+            # shared memory, with the taps side by side, which is how z lies there.
+            dx = tl.zeros((BLOCK_Q, BLOCK_C), tl.float32)
+            dx = product(tl.trans(slope), tl.trans(z), dx, PRECISION, UPCAST)
+            at = n * dx_n + c.to(tl.int64)[:, None] * dx_c + dx_at[None, :]
+            tl.store(dx_ptr + at, (tl.trans(dx) * factor).to(dx_ptr.dtype.element_ty), mask=inside)
+    at = ((first * OUTPUTS + o)[:, None] * C + c[None, :]) * (HZ * WZ) + (i * WZ + j)[:, None]
+    tl.store(dz_ptr + at, (dz * alpha).to(dz_ptr.dtype.element_ty), mask=used[:, None] & (c < C)[None, :])
 
 
 @triton.jit

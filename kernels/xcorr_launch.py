@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import torch
 import triton
 from siamfast.kernels.tuning import tuned
 from siamfast.kernels.xcorr import add_parts_kernel, full_forward_kernel
-from siamfast.kernels.xcorr_backward import search_gradient_kernel, template_gradient_kernel
+from siamfast.kernels.xcorr_backward import gradients_kernel, search_gradient_kernel, template_gradient_kernel
 
 Config = dict[str, int]
 
@@ -19,22 +20,29 @@ MOST_SUMS = 64 * 256
 # Programs that fill a large chip; fewer are made more by splitting the channels.
 PROGRAMS = 128
 ADD_BLOCK = 128
+# The product that gives float32's accuracy by three of TF32. It wants their factors in registers at once, so that half
+# as many sums fit beside them.
+EXACT = "tf32x3"
 
 
-def product(x: torch.Tensor) -> dict[str, str | bool]:
+def precision(x: torch.Tensor) -> str:
     """TF32 where PyTorch would use it for a convolution, else three TF32 products that give float32's accuracy."""
-    kind = "ieee"
-    if x.dtype == torch.float32:
-        kind = "tf32" if torch.backends.cudnn.allow_tf32 else "tf32x3"
-    return {"PRECISION": kind, "UPCAST": not x.is_cuda}
+    if x.dtype != torch.float32:
+        return "ieee"
+    return "tf32" if torch.backends.cudnn.allow_tf32 else EXACT
 
 
-def forward_blocks(hz: int, wz: int, height: int, width: int, outputs: int) -> Config | None:
+def _product(x: torch.Tensor) -> dict[str, str | bool]:
+    return {"PRECISION": precision(x), "UPCAST": not x.is_cuda}
+
+
+def forward_blocks(hz: int, wz: int, height: int, width: int, outputs: int, precision: str) -> Config | None:
     """How the response is cut up; height, width: of the padded search. None where one row of G is too long."""
+    one_grid = MOST_SUMS // 2 if precision == EXACT else MOST_SUMS
     rows = min(hz, max(1, 64 // wz))
-    most = MOST_SUMS if rows == hz and hz * wz > 1 else MOST_SUMS // 2
+    most = one_grid if rows == hz and hz * wz > 1 else one_grid // 2
     while rows > 1 and triton.next_power_of_2(rows * wz) * triton.next_power_of_2(rows * width) > most:
-        rows, most = rows - 1, MOST_SUMS // 2
+        rows, most = rows - 1, one_grid // 2
     taps = triton.next_power_of_2(rows * wz)
     kernels = max(1, 16 // taps)
     while kernels * taps < 64 and kernels < outputs:
@@ -47,14 +55,21 @@ def forward_blocks(hz: int, wz: int, height: int, width: int, outputs: int) -> C
     if kernels * taps * cells > most or cells < rows * width:
         return None
     band = min(height - hz + 1, cells // width - rows + 1)
+    bands = triton.cdiv(height - hz + 1, band)
+    # Of the bands that make as many programs, one that starts where long loads may.
+    band = max(range(triton.cdiv(height - hz + 1, bands), band + 1), key=lambda rows: (math.gcd(8, rows * width), rows))
     return {"TEMPLATE_ROWS": rows, "BAND": band, "KERNELS": kernels, "TAPS": taps, "BLOCK_Q": cells}
 
 
-def forward_config(blocks: Config, channels: int, size: int) -> Config:
-    """The configuration that runs without tuning. size: bytes of an element."""
+def forward_config(blocks: Config, channels: int, size: int, precision: str, chip: int) -> Config:
+    """The configuration that runs without tuning. size: bytes of an element; chip: 90 for sm_90."""
     block_c = min(max(16, triton.next_power_of_2(channels)), 128 // size)
-    large = blocks["KERNELS"] * blocks["TAPS"] * blocks["BLOCK_Q"] >= MOST_SUMS // 2
-    return {"BLOCK_C": block_c, "num_warps": 8 if large else 4, "num_stages": 2}
+    sums = blocks["KERNELS"] * blocks["TAPS"] * blocks["BLOCK_Q"]
+    large = sums >= MOST_SUMS // (4 if precision == EXACT else 2)
+    # From sm_90 on, TF32 wants the channels of x side by side in shared memory: a pipelined copy goes there 4 bytes at
+    # a time. Without stages x passes through registers in 16-byte loads, and a second program hides the wait.
+    stages = 1 if size == 4 and chip >= 90 else 2
+    return {"BLOCK_C": block_c, "num_warps": 8 if large else 4, "num_stages": stages}
 
 
 def forward_candidates(channels: int, size: int) -> list[Config]:
@@ -63,8 +78,17 @@ def forward_candidates(channels: int, size: int) -> list[Config]:
         {"BLOCK_C": block, "num_warps": warps, "num_stages": stages}
         for block in sorted({min(most, 64 // size), min(most, 128 // size)})
         for warps in (4, 8)
-        for stages in (2, 3, 4)
+        for stages in (1, 2, 3, 4)
     ]
+
+
+@functools.cache
+def chip_of(device: torch.device) -> int:
+    """90 for sm_90; 0 for the interpreter."""
+    if device.type != "cuda":
+        return 0
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
 
 
 def split_of(programs: int, channels: int, block_c: int) -> int:
@@ -78,8 +102,9 @@ def _flat(x: torch.Tensor) -> bool:
 
 def vector(width: int, height: int, step_c: int, size: int, blocks: Config) -> int:
     """Pixels of a flat plane that one load may take: up to 16 bytes, from wherever a program starts."""
-    starts = (blocks["BAND"] * width, blocks["TEMPLATE_ROWS"] * width, height * width, step_c)
-    return math.gcd(16 // size, *starts)
+    whole = blocks["BAND"] + blocks["TEMPLATE_ROWS"] - 1 >= height  # one start, at 0
+    starts = () if whole else (blocks["BAND"] * width, blocks["TEMPLATE_ROWS"] * width)
+    return math.gcd(16 // size, height * width, step_c, *starts)
 
 
 def launch_forward(
@@ -110,7 +135,7 @@ def launch_forward(
         full_forward_kernel[(nx, tiles, split)](
             z, x, *numbers, to, alpha, beta, nz, nx, *z.stride(), *x.stride(), channels, outputs, per_template,
             ALL_PAIRS=all_pairs, HZ=hz, WZ=wz, HX=height, WX=width, PH=ph, PW=pw, VECTOR=flat, SPLIT=split,
-            **product(x), **end, **blocks, **config,
+            **_product(x), **end, **blocks, **config,
         )  # fmt: skip
         if split > 1:
             add_parts_kernel[(nx * outputs, triton.cdiv(ho * wo, ADD_BLOCK))](
@@ -124,6 +149,7 @@ def launch_forward(
         key = (
             "xcorr",
             str(x.dtype),
+            precision(x),
             nz,
             nx,
             channels,
@@ -137,18 +163,60 @@ def launch_forward(
             x.stride(1),
             x.stride(3),
         )
-        config = tuned(x, key, forward_config(blocks, channels, size), lambda: forward_candidates(channels, size), run)
+        default = forward_config(blocks, channels, size, precision(x), chip_of(x.device))
+        config = tuned(x, key, default, lambda: forward_candidates(channels, size), run)
         return run(config)
 
 
-def search_config(size: int) -> Config:
+def gradients_config(taps: int, size: int, precision: str) -> Config | None:
+    """Of both gradients; taps: of all kernels that meet one search. None where their sums do not fit the registers."""
+    block_m = max(64, triton.next_power_of_2(taps))
+    if block_m > 256 or precision == EXACT:
+        return None
+    # Steps of 64 pixels spill on sm_100, and so do 64 channels in float32 at more than 64 taps; 32 channels are too few
+    # for 16-byte loads of 2-byte elements by all threads.
+    block_c = 64 if block_m == 64 or size == 2 else 32
+    return {"BLOCK_M": block_m, "BLOCK_Q": 32, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 2}
+
+
+def search_config(size: int, precision: str) -> Config:
     """Of dx; size: bytes of an element. 64 x 64 sums over 8 warps: 4 spill over the gradient's places."""
-    return {"BLOCK_M": 64, "BLOCK_Q": 64, "BLOCK_C": 64, "num_warps": 8, "num_stages": 3 if size == 2 else 2}
+    block_c = 32 if precision == EXACT else 64
+    return {"BLOCK_M": 64, "BLOCK_Q": 64, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 2}
 
 
-def template_config(size: int) -> Config:
+def template_config(size: int, precision: str) -> Config:
     """Of dz: as above; steps of 32 pixels, for longer ones spill where a template has many rows."""
-    return search_config(size) | {"BLOCK_Q": 32}
+    return search_config(size, precision) | {"BLOCK_Q": 32}
+
+
+def launch_gradients(
+    grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
+    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
+    x: torch.Tensor,  # (Nx, C, Hx, Wx)
+    scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
+    dz: torch.Tensor,  # (Nz, O*C, Hz, Wz) contiguous, not empty: filled
+    dx: torch.Tensor,  # (Nx, C, Hx, Wx), not empty: filled
+    alpha: float,
+    ph: int,
+    pw: int,
+    all_pairs: bool,
+) -> None:
+    """Both gradients, in one launch where the taps fit one program."""
+    (nx, channels, height, width), (hz, wz) = x.shape, z.shape[2:]
+    config = gradients_config(grad.shape[1] * hz * wz, x.element_size(), precision(x))
+    if config is None:
+        launch_search_gradient(grad, z, scale, dx, alpha, ph, pw, all_pairs)
+        launch_template_gradient(grad, x, dz, alpha, ph, pw, all_pairs)
+        return
+    templates = 1 if all_pairs else z.shape[0]
+    with torch.cuda.device_of(x):
+        gradients_kernel[(templates, triton.cdiv(channels, config["BLOCK_C"]))](
+            grad, z, x, grad if scale is None else scale, dz, dx, alpha, templates, nx, *z.stride(), *x.stride(),
+            *dx.stride(), channels, grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=hz, WZ=wz,
+            HX=height, WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(),
+            FLAT=_flat(x) and _flat(dx), **_product(x), **config,
+        )  # fmt: skip
 
 
 def launch_search_gradient(
@@ -161,14 +229,14 @@ def launch_search_gradient(
     pw: int,
     all_pairs: bool,
 ) -> None:
-    (nx, channels, height, width), config = dx.shape, search_config(dx.element_size())
+    (nx, channels, height, width), config = dx.shape, search_config(dx.element_size(), precision(dx))
     grid = (nx, triton.cdiv(height * width, config["BLOCK_Q"]), triton.cdiv(channels, config["BLOCK_C"]))
     with torch.cuda.device_of(dx):
         search_gradient_kernel[grid](
             grad, z, grad if scale is None else scale, dx, alpha, z.shape[0], *z.stride(), *dx.stride(), channels,
             grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=z.shape[2], WZ=z.shape[3], HX=height,
             WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(), FLAT=_flat(dx),
-            **product(dx), **config,
+            **_product(dx), **config,
         )  # fmt: skip
 
 
@@ -181,11 +249,11 @@ def launch_template_gradient(
     pw: int,
     all_pairs: bool,
 ) -> None:
-    (nx, channels, height, width), config = x.shape, template_config(x.element_size())
+    (nx, channels, height, width), config = x.shape, template_config(x.element_size(), precision(x))
     taps, templates = grad.shape[1] * dz.shape[2] * dz.shape[3], 1 if all_pairs else dz.shape[0]
     grid = (templates, triton.cdiv(taps, config["BLOCK_M"]), triton.cdiv(channels, config["BLOCK_C"]))
     with torch.cuda.device_of(x):
         template_gradient_kernel[grid](
             grad, x, dz, alpha, templates, nx, *x.stride(), channels, grad.shape[1], HZ=dz.shape[2], WZ=dz.shape[3],
-            HX=height, WX=width, PH=ph, PW=pw, FLAT=_flat(x), **product(x), **config,
+            HX=height, WX=width, PH=ph, PW=pw, FLAT=_flat(x), **_product(x), **config,
         )  # fmt: skip

@@ -51,13 +51,15 @@ def _static(as_json: bool) -> int:
     import warnings
 
     from siamfast.kernels import static
+    from siamfast.kernels.shipped import shipped
 
     warnings.filterwarnings("ignore", message="TRITON_DEFAULT_FP_FUSION")
     if not as_json:
         print(static.HEADER)
-    for build in static.shipped():
-        for chip in static.CHIPS:
+    for builds in zip(*map(shipped, static.CHIPS), strict=True):
+        for chip, build in zip(static.CHIPS, builds, strict=True):
             usage = static.compile_for(build, chip)
-            row = {"kernel": build.name, "chip": f"sm_{chip}", **dataclasses.asdict(usage)}
-            print(json.dumps(row) if as_json else static.line(build, chip, usage), flush=True)
+            print(
+                json.dumps(static.row(build, chip, usage)) if as_json else static.line(build, chip, usage), flush=True
+            )
     return 0

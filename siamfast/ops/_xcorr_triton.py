@@ -37,7 +37,8 @@ def full_forward(
     outputs = z.shape[1] // x.shape[1] * (z.shape[0] if all_pairs else 1)
     if x.shape[0] == 0 or outputs == 0:
         return x.new_empty(x.shape[0], outputs, *response_size(z, x, ph, pw))
-    blocks = xcorr_launch.forward_blocks(*z.shape[2:], x.shape[2] + 2 * ph, x.shape[3] + 2 * pw, outputs)
+    sizes = *z.shape[2:], x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
+    blocks = xcorr_launch.forward_blocks(*sizes, outputs, xcorr_launch.precision(x))
     if blocks is None:  # a search so wide that a row of G does not fit the chip
         return _xcorr_torch.full_forward(z, x, scale, bias, alpha, beta, ph, pw, all_pairs)
     return xcorr_launch.launch_forward(z, x, _numbers(scale), _numbers(bias), alpha, beta, ph, pw, all_pairs, blocks)
@@ -69,13 +70,17 @@ def full_backward(
         dbias = _xcorr_torch.bias_gradient(slope.float(), bias, per_template)
     if need_x:
         dx = torch.empty_like(x, memory_format=layout(x))
-        xcorr_launch.launch_search_gradient(slope, z, _numbers(scale), dx, alpha, ph, pw, all_pairs)
     if need_z or need_scale:
         dz = torch.empty(z.shape, dtype=z.dtype if scale is None else torch.float32, device=z.device)
+    if need_x and dz is not nothing:
+        xcorr_launch.launch_gradients(slope, z, x, _numbers(scale), dz, dx, alpha, ph, pw, all_pairs)
+    elif need_x:
+        xcorr_launch.launch_search_gradient(slope, z, _numbers(scale), dx, alpha, ph, pw, all_pairs)
+    elif dz is not nothing:
         xcorr_launch.launch_template_gradient(slope, x, dz, alpha, ph, pw, all_pairs)
-        if scale is not None:
-            dz, found = _xcorr_torch.through_scale(dz, z, scale, per_template)
-            dz, dscale = dz if need_z else nothing, found if need_scale else nothing
+    if scale is not None and dz is not nothing:
+        dz, found = _xcorr_torch.through_scale(dz, z, scale, per_template)
+        dz, dscale = dz if need_z else nothing, found if need_scale else nothing
     return dz, dx, dscale, dbias
 
 

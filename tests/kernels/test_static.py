@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 
 import pytest
@@ -12,14 +13,15 @@ import pytest
 pytest.importorskip("triton")
 
 from siamfast.kernels import static
+from siamfast.kernels.shipped import shipped
 
-BUILDS = list(static.shipped())
-CASES = [(number, chip) for number in range(len(BUILDS)) for chip in static.CHIPS]
+BUILDS = {chip: list(shipped(chip)) for chip in static.CHIPS}
+CASES = [(number, chip) for number in range(len(BUILDS[90])) for chip in static.CHIPS]
 
 
 def _usage(case: tuple[int, int]) -> static.Usage:
     warnings.simplefilter("ignore")  # Triton's on the default of FP fusion
-    return static.compile_for(BUILDS[case[0]], case[1])
+    return static.compile_for(BUILDS[case[1]][case[0]], case[1])
 
 
 Usages = dict[tuple[int, int], "Future[static.Usage]"]
@@ -33,10 +35,20 @@ def usages() -> Iterator[Usages]:
 
 
 @pytest.mark.parametrize("chip", static.CHIPS)
-@pytest.mark.parametrize("number", range(len(BUILDS)), ids=[build.name for build in BUILDS])
+@pytest.mark.parametrize("number", range(len(BUILDS[90])), ids=[build.name for build in BUILDS[90]])
 def test_configuration_fits_the_chip(usages: Usages, number: int, chip: int) -> None:
-    build, used = BUILDS[number], usages[number, chip].result()
+    build, used = BUILDS[chip][number], usages[number, chip].result()
     assert used.stack == 0, used
     assert used.spills == 0, used
-    assert used.shared <= static.SHARED_LIMIT[chip], used
+    assert used.shared <= static.CHIPS[chip].shared_block, used
     assert (used.tensor_core > 0) == build.tensor_cores, used
+    assert used.wide_loads > 0 or not build.wide, used
+    assert used.occupancy(chip) > 0, used
+
+
+def test_occupancy_is_what_the_tightest_resource_allows() -> None:
+    usage = static.Usage(registers=128, stack=0, spills=0, shared=0, tensor_core=0, wide_loads=0, warps=8)
+    assert usage.occupancy(90) == 2 * 8 / 64  # 65,536 registers hold two blocks of 8 * 32 * 128
+    assert replace(usage, registers=32).occupancy(90) == 1.0
+    assert replace(usage, shared=120 << 10).occupancy(90) == 1 * 8 / 64
+    assert replace(usage, registers=16, warps=1).occupancy(80) == 32 / 64  # 32 blocks at the most
