@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstring>
@@ -18,14 +19,21 @@
 namespace siamfast {
 namespace {
 
-// One call: its tasks are taken one after another by whoever is free.
+// One call: whoever is free takes a run of its tasks, long ones first. Neighbours stay on one core, for a task may fetch
+// what the next one reads (taken one by one, two threads that took turns were slower than one).
 struct Job {
     const std::function<void(int)> *task;
-    int count;
+    int count, threads;
     std::atomic<int> next;
 
     void drain() {
-        for (int index = next.fetch_add(1); index < count; index = next.fetch_add(1)) (*task)(index);
+        int begin = next.load();
+        while (begin < count) {
+            const int end = begin + std::max(1, (count - begin) / (2 * threads));
+            if (!next.compare_exchange_weak(begin, end)) continue;
+            for (int index = begin; index < end; ++index) (*task)(index);
+            begin = next.load();
+        }
     }
 };
 
@@ -139,7 +147,7 @@ void parallel_for(int count, int threads, const std::function<void(int)> &task) 
     static const int registered = pthread_atfork(nullptr, nullptr, forget_threads_in_child);
     static_cast<void>(registered);
     const int used = threads < count ? threads : count;
-    Job job{&task, count, {0}};
+    Job job{&task, count, std::max(used, 1), {0}};
     if (used > 1 && !forked.load()) {
         static const GompParallel openmp = loaded_openmp();  // callers import torch first
         if (openmp != nullptr) {
