@@ -1,33 +1,32 @@
 """Speed of crop_and_resize on the CPU beside OpenCV's mean, border and resize, and the seed's own way.
 
-pytest benchmarks/bench_crop_and_resize.py                # pytest-benchmark's tables, one group a case
-python -m benchmarks.bench_crop_and_resize [--rounds N]  # peers in turn (A B C A B C), one JSON line a case
+pytest benchmarks/bench_crop_and_resize.py [--quick] [--results FILE]
 """
 
 from __future__ import annotations
 
-import argparse
+import functools
 import itertools
-import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import pytest
 import torch
 from numpy.typing import NDArray
 
 import siamfast
+from benchmarks.harness import OURS, Case, Made
 
 Crop = Callable[[NDArray[np.uint8], list[tuple[float, float]], list[float], int], NDArray[np.uint8]]
-THREADS = 2
 
 
-class Case(NamedTuple):
+class Windows(NamedTuple):
+    """What is cut out of one frame."""
+
     name: str
-    frames: list[NDArray[np.uint8]]  # in turn, together more than the last-level cache holds
+    height: int
+    width: int
     centers: list[tuple[float, float]]
     sizes: list[float]
     out: int
@@ -78,73 +77,51 @@ def seed(frame: NDArray[np.uint8], centers: Any, sizes: Any, out: int) -> NDArra
     return np.stack(crops)
 
 
-PEERS: dict[str, Crop] = {"siamfast": ours, "opencv": opencv, "seed": seed}
+CONTENDERS: dict[str, Crop] = {OURS: ours, "opencv": opencv, "seed": seed}
 
 
-def cases() -> Iterator[Case]:
+def windows() -> Iterator[Windows]:
     """720p and 1080p, template and search, one box and the tracker's three scales, inside and over the corner."""
-    rng = np.random.default_rng(0)
     context = 220.0
     for height, width in ((720, 1280), (1080, 1920)):
-        count = 64_000_000 // (height * width * 3) + 1
-        frames = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(count)]
         for out, scales, inside in itertools.product((127, 255), ((1.0,), (1 / 1.0375, 1.0, 1.0375)), (True, False)):
             center = (width / 2, height / 2) if inside else (40.0, 30.0)
             sizes = [context * out / 127 * scale for scale in scales]
-            name = f"{height}p-{out}px-{len(scales)}box-{'inside' if inside else 'border'}"
-            yield Case(name, frames, [center] * len(scales), sizes, out)
+            name = f"{height}p, {len(scales)} x {out} px, {'inside' if inside else 'border'}"
+            yield Windows(name, height, width, [center] * len(scales), sizes, out)
 
 
-CASES = list(cases())
+def make(cut: Windows, device: str, compiled: bool) -> Made:
+    rng = np.random.default_rng(0)
+    # In turn, each contender its own: together more than the last-level cache holds.
+    count = 64_000_000 // (cut.height * cut.width * 3) + 1
+    frames = [rng.integers(0, 256, (cut.height, cut.width, 3), dtype=np.uint8) for _ in range(count)]
+    turn = itertools.cycle(frames)
+    cv2.setNumThreads(torch.get_num_threads())
+    where = cut.centers, cut.sizes, cut.out
+
+    def check(name: str) -> None:
+        found, expected = (crop(frames[0], *where).astype(int) for crop in (CONTENDERS[name], seed))
+        difference = np.abs(found - expected).max()
+        if difference > 1:
+            raise AssertionError(f"{cut.name}: {name} is {difference} grey levels from the seed's crop")
+
+    def run(crop: Crop) -> NDArray[np.uint8]:
+        return crop(next(turn), *where)
+
+    return Made({name: functools.partial(run, crop) for name, crop in CONTENDERS.items()}, check)
 
 
-def check(case: Case, crop: Crop) -> None:
-    """Within one grey level of the seed's, or no time is taken."""
-    found, expected = (run(case.frames[0], *case[2:]).astype(int) for run in (crop, seed))
-    difference = np.abs(found - expected).max()
-    if difference > 1:
-        raise AssertionError(f"{case.name}: {crop.__name__} is {difference} grey levels from the seed's crop")
+def cases(quick: bool = False) -> Iterator[Case]:
+    for cut in list(windows())[:: 5 if quick else 1]:
+        shapes = {"image": (cut.height, cut.width, 3), "out": (len(cut.sizes), cut.out, cut.out, 3)}
+        read = cut.height * cut.width * 3  # all of the frame: its mean is part of the work
+        written = len(cut.sizes) * cut.out**2 * 3
+        yield Case(
+            "crop_and_resize", cut.name, "call", shapes, tuple(CONTENDERS), functools.partial(make, cut), "uint8",
+            bytes=read + written, flop=read + 8 * written,
+        )  # fmt: skip
 
 
-@pytest.mark.parametrize("peer", PEERS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_crop(benchmark: Any, case: Case, peer: str) -> None:
-    torch.set_num_threads(THREADS)
-    cv2.setNumThreads(THREADS)
-    check(case, PEERS[peer])
-    frames = itertools.cycle(case.frames)
-    benchmark.group = case.name
-    benchmark(lambda: PEERS[peer](next(frames), *case[2:]))
-
-
-def _microseconds(crop: Crop, case: Case, frame: NDArray[np.uint8]) -> float:
-    start = time.perf_counter()
-    crop(frame, *case[2:])
-    return (time.perf_counter() - start) * 1e6
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=60, help="times that every peer is run, in turn")
-    rounds = parser.parse_args().rounds
-    torch.set_num_threads(THREADS)
-    cv2.setNumThreads(THREADS)
-    for case in CASES:
-        for crop in PEERS.values():
-            check(case, crop)
-        times: dict[str, list[float]] = {name: [] for name in PEERS}
-        for turn in range(rounds):
-            for k, (name, crop) in enumerate(PEERS.items()):
-                # Each peer its own frame, so that none finds what another left in the cache.
-                frame = case.frames[(turn * len(PEERS) + k) % len(case.frames)]
-                times[name].append(_microseconds(crop, case, frame))
-        row: dict[str, Any] = {"op": "crop_and_resize", "case": case.name, "dtype": "uint8", "threads": THREADS}
-        for name, taken in times.items():
-            row[name] = {f"p{q}": round(float(np.percentile(taken, q)), 1) for q in (20, 50, 80)}
-        for name in ("opencv", "seed"):
-            row[f"times_{name}"] = round(row[name]["p50"] / row["siamfast"]["p50"], 2)
-        print(json.dumps(row), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+def test_crop_and_resize(timed: None) -> None:
+    """Timed by the fixture, its values checked first."""

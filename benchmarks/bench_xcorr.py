@@ -1,32 +1,24 @@
 """Speed of the correlations beside what trackers run: grouped convolution, a loop, unfold, compiled, and the bmm form.
 
-pytest benchmarks/bench_xcorr.py                                 # pytest-benchmark's tables, one group a case and pass
-python -m benchmarks.bench_xcorr [--device D] [--seconds S] [--out FILE]  # peers in turn, one JSON line each
+pytest benchmarks/bench_xcorr.py [--quick] [--compiled] [--results FILE]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import statistics
-import subprocess
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-import pytest
 import torch
 import torch.nn.functional as F
 
 import siamfast
+from benchmarks.harness import OURS, Case, Made, Run, require_close
 
 Call = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Run = Callable[[], Any]
 
 
-class Case(NamedTuple):
+class Shape(NamedTuple):
     """A row of design.md's table. kind: full, depthwise or pixelwise; kernels: maps of one template (O)."""
 
     name: str
@@ -64,17 +56,17 @@ def _count(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape).numel())
 
 
-def _full(name: str, batch: int, c: int, z: int, x: int, kernels: int = 1) -> Case:
-    return Case(f"{name}, B={batch}", "full", (batch, kernels * c, z, z), (batch, c, x, x))
+def _full(name: str, batch: int, c: int, z: int, x: int, kernels: int = 1) -> Shape:
+    return Shape(f"{name}, B={batch}", "full", (batch, kernels * c, z, z), (batch, c, x, x))
 
 
-def _depthwise(name: str, batch: int, c: int, z: int, x: int, padding: int = 0) -> Case:
-    return Case(f"{name}, B={batch}", "depthwise", (batch, c, z, z), (batch, c, x, x), padding)
+def _depthwise(name: str, batch: int, c: int, z: int, x: int, padding: int = 0) -> Shape:
+    return Shape(f"{name}, B={batch}", "depthwise", (batch, c, z, z), (batch, c, x, x), padding)
 
 
-CASES = [
+SHAPES = [
     _full("siamfc-pytorch train", 8, 256, 6, 20),
-    Case("siamfc-pytorch track, 3 scales", "full", (1, 256, 6, 6), (3, 256, 22, 22), train=False),
+    Shape("siamfc-pytorch track, 3 scales", "full", (1, 256, 6, 6), (3, 256, 22, 22), train=False),
     *(_full("seed", batch, 256, 6, 22) for batch in (1, 8, 32, 64)),
     _full("alexnet v2", 32, 32, 17, 49),
     _full("siamrpn up-channel 10", 8, 256, 4, 20, 10),
@@ -85,12 +77,12 @@ CASES = [
     _depthwise("siamfc++ alexnet", 32, 256, 4, 26),
     _depthwise("siamfc++ googlenet", 32, 256, 3, 25),
     *(_depthwise("nanotrack", batch, 96, 4, 16, 1) for batch in (1, 32)),
-    *(Case(f"lighttrack, B={batch}", "pixelwise", (batch, 96, 8, 8), (batch, 96, 16, 16)) for batch in (1, 32)),
+    *(Shape(f"lighttrack, B={batch}", "pixelwise", (batch, 96, 8, 8), (batch, 96, 16, 16)) for batch in (1, 32)),
 ]
 
 
 # --------------------------------------------------------------------------------------------------------------- peers
-def ours(case: Case) -> Call:
+def ours(case: Shape) -> Call:
     if case.kind == "full":
         return siamfast.xcorr
     if case.kind == "depthwise":
@@ -98,7 +90,7 @@ def ours(case: Case) -> Call:
     return siamfast.xcorr_pixelwise
 
 
-def grouped(case: Case) -> Call:
+def grouped(case: Shape) -> Call:
     """The grouped convolution of pysot, siamfc-pytorch and nearly all others."""
 
     def call(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -113,7 +105,7 @@ def grouped(case: Case) -> Call:
     return call
 
 
-def loop(case: Case) -> Call:
+def loop(case: Shape) -> Call:
     """pysot's `xcorr_slow`, LightTrack's `pixel_corr`: one convolution a sample."""
 
     def call(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -131,7 +123,7 @@ def loop(case: Case) -> Call:
     return call
 
 
-def unfolded(case: Case) -> Call:
+def unfolded(case: Shape) -> Call:
     """im2col and a matrix product."""
 
     def call(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -147,12 +139,12 @@ def unfolded(case: Case) -> Call:
     return call
 
 
-def matmul(case: Case) -> Call:
+def matmul(case: Shape) -> Call:
     """LightTrack's `pixel_corr_mat`."""
     return lambda z, x: (z.flatten(2).transpose(1, 2) @ x.flatten(2)).reshape(len(x), -1, *x.shape[2:])
 
 
-def torch_backend(case: Case) -> Call:
+def torch_backend(case: Shape) -> Call:
     """Ours in plain PyTorch: for the full correlation the bmm form, a GEMM and a sum along diagonals."""
 
     def call(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -162,12 +154,14 @@ def torch_backend(case: Case) -> Call:
     return call
 
 
-def peers(case: Case, compiled: bool) -> dict[str, Call]:
+def peers(case: Shape, compiled: bool) -> dict[str, Call]:
     """What runs beside ours, by name; the first is what users have today."""
     if case.kind == "pixelwise":
         found = {"matmul": matmul(case), "loop": loop(case)}
     else:
-        found = {"grouped": grouped(case), "loop": loop(case), "unfold": unfolded(case)}
+        found = {"grouped": grouped(case), "loop": loop(case)}
+        if case.x[0] <= 8:  # beyond, its columns take gigabytes and seconds
+            found["unfold"] = unfolded(case)
         if case.kind == "full":
             found["bmm"] = torch_backend(case)
     if compiled:
@@ -178,7 +172,7 @@ def peers(case: Case, compiled: bool) -> dict[str, Call]:
 
 
 # ------------------------------------------------------------------------------------------------------------- running
-def inputs(case: Case, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def inputs(case: Shape, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     z, x = torch.randn(case.z, generator=generator).to(device), torch.randn(case.x, generator=generator).to(device)
     return z, x, torch.randn_like(ours(case)(z, x))
@@ -190,109 +184,46 @@ def both_ways(call: Call, z: torch.Tensor, x: torch.Tensor, grad: torch.Tensor) 
     return (out, *torch.autograd.grad(out, (z, x), grad))
 
 
-def check(case: Case, name: str, call: Call, z: torch.Tensor, x: torch.Tensor, grad: torch.Tensor) -> None:
-    """Values and gradients against the float64 reference, or no time is taken."""
+def make(case: Shape, direction: str, device: str, compiled: bool) -> Made:
+    z, x, grad = inputs(case, device)
+    calls = {OURS: ours(case)} | peers(case, compiled)
     with siamfast.backend("reference"):
         truth = both_ways(ours(case), z.double(), x.double(), grad.double())
-    for what, found, expected in zip(("value", "dz", "dx"), both_ways(call, z, x, grad), truth, strict=True):
+
+    def check(name: str) -> None:
         # Float32 sums of up to some ten thousand terms; TF32 on a GPU rounds each factor to 11 bits.
-        allowed = (2e-3 if z.is_cuda else 2e-5) * expected.abs().max()
-        if not (found.double() - expected).abs().max() <= allowed:
-            raise AssertionError(f"{case.name}: {what} of {name} is wrong")
+        for what, found, true in zip(("value", "dz", "dx"), both_ways(calls[name], z, x, grad), truth, strict=True):
+            require_close(f"{case.name}: {what} of {name}", found, true, 2e-3 if z.is_cuda else 2e-5)
+
+    def forward(call: Call) -> Run:
+        def run() -> torch.Tensor:
+            with torch.no_grad():
+                return call(z, x)
+
+        return run
+
+    def backward(call: Call) -> Run:
+        return lambda: both_ways(call, z, x, grad)
+
+    way = forward if direction == "forward" else backward
+    return Made({name: way(call) for name, call in calls.items()}, check)
 
 
-def passes(case: Case, call: Call, z: torch.Tensor, x: torch.Tensor, grad: torch.Tensor) -> dict[str, Run]:
-    def forward() -> torch.Tensor:
-        with torch.no_grad():
-            return call(z, x)
-
-    return {"forward": forward} | ({"forward+backward": lambda: both_ways(call, z, x, grad)} if case.train else {})
-
-
-@pytest.mark.parametrize("which", ["siamfast", "peer"])
-@pytest.mark.parametrize("direction", ["forward", "forward+backward"])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_xcorr(benchmark: Any, case: Case, direction: str, which: str) -> None:
-    z, x, grad = inputs(case, "cpu")
-    name, peer = next(iter(peers(case, compiled=False).items()))
-    call = ours(case) if which == "siamfast" else peer
-    check(case, name if which == "peer" else which, call, z, x, grad)
-    run = passes(case, call, z, x, grad).get(direction)
-    if run is None:
-        pytest.skip("a tracker's case has no backward pass")
-    benchmark.group = f"{case.kind}, {case.name}, {direction}"
-    benchmark(run)
+def cases(quick: bool = False) -> Iterator[Case]:
+    for shape in SHAPES[::8] if quick else SHAPES:
+        for direction, factor in (("forward", 1), ("forward+backward", 3)) if shape.train else (("forward", 1),):
+            yield Case(
+                f"xcorr {shape.kind}",
+                shape.name,
+                direction,
+                {"z": shape.z, "x": shape.x},
+                (OURS, *peers(shape, compiled=False)),
+                functools.partial(make, shape, direction),
+                bytes=shape.bytes * factor,
+                flop=shape.flop * factor,
+                compilable=True,
+            )
 
 
-def interleaved(calls: dict[str, Run], seconds: float, device: str) -> dict[str, list[float]]:
-    """Seconds of every call, in turn (A B C A B C), until each has had `seconds` or 200 turns; 3 turns at least."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    while min(map(len, times.values())) < 3 or (
-        min(map(sum, times.values())) < seconds and max(map(len, times.values())) < 200
-    ):
-        for name, call in calls.items():
-            if device == "cuda":
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            call()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            times[name].append(time.perf_counter() - start)
-    return times
-
-
-def device_name(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
-
-
-def commit() -> str:
-    found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return found.stdout.strip()
-
-
-def rows(device: str, seconds: float, compiled: bool) -> Any:
-    for case in CASES:
-        z, x, grad = inputs(case, device)
-        calls = {"siamfast": ours(case)} | peers(case, compiled)
-        for name, call in calls.items():
-            check(case, name, call, z, x, grad)
-        made = {name: passes(case, call, z, x, grad) for name, call in calls.items()}
-        for direction in made["siamfast"]:
-            times = interleaved({name: run[direction] for name, run in made.items()}, seconds, device)
-            row: dict[str, Any] = {"op": f"xcorr {case.kind}", "case": case.name, "pass": direction}
-            row |= {"z": case.z, "x": case.x, "dtype": "float32", "device": device_name(device)}
-            row |= {"torch": torch.__version__, "threads": torch.get_num_threads(), "commit": commit()}
-            factor = 1 if direction == "forward" else 3
-            row |= {"bytes": case.bytes * factor, "flop": case.flop * factor}
-            for name, taken in times.items():
-                tenths = statistics.quantiles(taken, n=10)
-                row[name] = {k: round(v * 1e6, 1) for k, v in zip(("p10", "p50", "p90"), tenths[::4], strict=True)}
-            for name in calls:
-                if name != "siamfast":
-                    row[f"times_{name}"] = round(row[name]["p50"] / row["siamfast"]["p50"], 2)
-            yield row
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--seconds", type=float, default=0.3, help="time for every peer of a case")
-    parser.add_argument("--no-compile", action="store_true", help="leave out the peer under torch.compile")
-    parser.add_argument("--out", type=Path, help="JSON lines are appended here too")
-    options = parser.parse_args()
-    for row in rows(options.device, options.seconds, not options.no_compile):
-        line = json.dumps(row)
-        print(line, flush=True)
-        if options.out:
-            with options.out.open("a") as file:
-                file.write(line + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def test_xcorr(timed: None) -> None:
+    """Timed by the fixture, its values checked first."""

@@ -1,0 +1,223 @@
+"""How everything here is measured: values first, then all contenders in turn (A B C A B C), one row a case.
+
+A suite file (bench_<op>.py) gives `cases(quick)`; conftest.py makes pytest items of them, gpu.py runs them on a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import gc
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import siamfast
+
+OURS = "siamfast"
+Run = Callable[[], Any]
+Row = dict[str, Any]
+
+
+class Made(NamedTuple):
+    """A case with its inputs: what is timed by name, ours under `siamfast`, and what raises where a name's values are
+    wrong (AssertionError)."""
+
+    runs: dict[str, Run]
+    check: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One computation on one size.
+
+    make: (device, with the peers under torch.compile) -> inputs, runs, check. contenders: the names that make() gives
+    without compilation, ours first. bytes: each input read once, each output written once; flop: of the definition;
+    None where a floor makes no sense. unit, per: what a call yields, for suites whose figure is a rate ("frames", 1).
+    """
+
+    op: str
+    name: str
+    direction: str  # forward, forward+backward, call
+    shapes: dict[str, tuple[int, ...]]
+    contenders: tuple[str, ...]
+    make: Callable[[str, bool], Made]
+    dtype: str = "float32"
+    bytes: int | None = None
+    flop: int | None = None
+    unit: str | None = None
+    per: int = 1
+    extra: Callable[[], Row] | None = None  # more columns: seconds by stage, ...
+    compilable: bool = False  # make(device, True) gives a contender "compiled"
+
+    @property
+    def group(self) -> str:
+        return f"{self.op}, {self.name}, {self.direction}"
+
+
+# ------------------------------------------------------------------------------------------------------------ checking
+def require_close(what: str, found: torch.Tensor, truth: torch.Tensor, relative: float) -> None:
+    """No element further from the truth than `relative` of the truth's largest."""
+    truth = truth.detach().double().cpu()
+    difference = float((found.detach().double().cpu() - truth).abs().max()) if truth.numel() else 0.0
+    if not difference <= relative * float(truth.abs().max()) + 1e-30:
+        raise AssertionError(f"{what} is wrong: off by {difference:.3g}, largest value {float(truth.abs().max()):.3g}")
+
+
+# ------------------------------------------------------------------------------------------------------------- timing
+def steady_heap() -> None:
+    """Keep freed memory: else each large result is new pages from the system in one process and not in the next, which
+    doubles or halves the time of the same code, ours and the peer's."""
+    if platform.system() == "Linux":
+        libc = ctypes.CDLL(None)
+        trim_threshold, mmap_threshold = -1, -3  # malloc.h
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_threshold, 2**30)
+
+
+def interleaved(runs: dict[str, Run], seconds: float, device: str = "cpu", turns: int = 200) -> dict[str, list[float]]:
+    """Seconds of every call, until each contender has had `seconds` or `turns` turns; 3 turns at least."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    while min(map(len, times.values())) < 3 or (
+        min(map(sum, times.values())) < seconds and max(map(len, times.values())) < turns
+    ):
+        for name, run in runs.items():
+            _wait(device)
+            start = time.perf_counter()
+            run()
+            _wait(device)
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_bytes(run: Run, device: str) -> int | None:
+    """Memory that a call needs beyond what is there before: of the allocator on a GPU, of the process on a CPU.
+
+    None where the system does not tell (other than Linux).
+    """
+    run()
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
+        before = _status("VmRSS")
+        run()
+        return max(0, _status("VmHWM") - before)
+    except (OSError, AttributeError):
+        return None
+
+
+def _status(field: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field + ":"))
+    return int(line.split()[1]) * 1024
+
+
+# --------------------------------------------------------------------------------------------------------------- floor
+@functools.cache
+def speeds(device: str) -> dict[str, float]:
+    """Bytes a second of a copy and FLOP a second of a float32 matrix product, here and now: what floors are made of."""
+    count, side = (1 << 28, 8192) if device == "cuda" else (1 << 24, 1024)
+    source, target = torch.randn(2, count, device=device)
+    a = torch.randn(side, side, device=device)
+    product = torch.empty_like(a)
+    times = interleaved(
+        {"copy": lambda: target.copy_(source), "gemm": lambda: torch.mm(a, a, out=product)}, 0.3, device
+    )
+    copy, gemm = (statistics.median(times[name]) for name in ("copy", "gemm"))
+    return {"bytes": 8 * count / copy, "flop": 2 * side**3 / gemm}
+
+
+# ---------------------------------------------------------------------------------------------------------------- rows
+@functools.cache
+def about(device: str) -> Row:
+    """Where a row comes from."""
+    try:
+        import triton
+
+        version = triton.__version__
+    except ImportError:
+        version = None
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return {
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "triton": version,
+        "siamfast": siamfast.__version__,
+        "commit": described.stdout.strip() or None,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def device_name(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
+
+
+def measure(case: Case, made: Made, seconds: float, device: str = "cpu") -> Row:
+    """A row: times of every contender in microseconds, ratios to ours, the part of the time that the floor is."""
+    times = interleaved(made.runs, seconds, device)
+    row: Row = {"op": case.op, "case": case.name, "pass": case.direction, "dtype": case.dtype, "shapes": case.shapes}
+    row |= {"bytes": case.bytes, "flop": case.flop}
+    row["contenders"] = {}
+    for name, taken in times.items():
+        low, high = statistics.quantiles(taken, n=10)[::8]
+        p50 = statistics.median(taken)
+        found = {"p10_us": low * 1e6, "p50_us": p50 * 1e6, "p90_us": high * 1e6, "calls": len(taken)}
+        if case.unit:
+            found[f"{case.unit}_per_second"] = case.per / p50
+        if (peak := peak_bytes(made.runs[name], device)) is not None:
+            found["peak_mb"] = peak / 1e6
+        row["contenders"][name] = {k: float(f"{v:.5g}") for k, v in found.items()}
+    ours = statistics.median(times[OURS])
+    row["times"] = {n: round(statistics.median(t) / ours, 3) for n, t in times.items() if n != OURS}
+    if case.bytes is not None and case.flop is not None:
+        speed = speeds(device)
+        floor = max(case.bytes / speed["bytes"], case.flop / speed["flop"])
+        row |= {"floor_us": round(floor * 1e6, 3), "floor_fraction": round(floor / ours, 4)}
+    if case.extra is not None:
+        row |= case.extra()
+    return row | about(device)
+
+
+def append(row: Row, file: Path) -> None:
+    """One line more; whole or not at all, for a torn line would spoil the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    line = (json.dumps(row) + "\n").encode()
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, line)
+    finally:
+        os.close(handle)
+
+
+def read(file: Path) -> Iterator[Row]:
+    for line in file.read_text().splitlines():
+        yield json.loads(line)
