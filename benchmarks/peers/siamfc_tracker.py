@@ -46,7 +46,9 @@ class CommunityTracker:
     name = "siamfc-pytorch"
 
     def __init__(self, model: SiamFC) -> None:
-        self.backbone = model.backbone.eval().float()
+        model = model.eval().float()
+        raw = not bool(model.input_mean.any()) and bool((model.input_std == 1).all())
+        self.backbone = model.backbone if raw else model.embed
         self.window = np.outer(np.hanning(CELLS * UPSAMPLE), np.hanning(CELLS * UPSAMPLE))
         self.window /= self.window.sum()
         self.factors = SCALE_STEP ** np.linspace(-1, 1, 3)

@@ -1,0 +1,120 @@
+"""Speed of tracking, end to end: frames a second with 1, 8 and 64 targets on one video, and where a frame's time goes.
+
+pytest benchmarks/bench_tracking.py [--quick] [--results FILE]
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.harness import OURS, Case, Made, Row, Run
+from benchmarks.peers.siamfc_tracker import CommunityTracker
+from siamfast.data.synthetic import SyntheticVideo
+from siamfast.evaluation.metrics import overlap
+from siamfast.models.weights import load_model
+from siamfast.ops.xcorr import xcorr
+from siamfast.tracking.tracker import Tracker
+
+SIZE, LENGTH, SEED = (480, 640), 16, 5
+
+
+@functools.cache
+def video() -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
+    clip = SyntheticVideo(SEED, length=LENGTH, size=SIZE)
+    frames, boxes = zip(*clip, strict=True)
+    return list(frames), np.stack(boxes)
+
+
+def boxes_of(targets: int) -> NDArray[np.float64]:
+    """The clip's target, and others of its size on a grid: what they show does not matter to the time."""
+    x, y, w, h = video()[1][0]
+    side = int(np.ceil(np.sqrt(targets)))
+    centers = itertools.product(np.linspace(0.1, 0.9, side), repeat=2)
+    others = [(u * SIZE[1] - w / 2, v * SIZE[0] - h / 2, w, h) for u, v in centers]
+    return np.array([(x, y, w, h), *others[: targets - 1]])
+
+
+def trackers(name: str, targets: int, scales: int, device: str) -> list[Any]:
+    if name == "siamfc-pytorch":
+        found: list[Any] = [CommunityTracker(load_model()) for _ in range(targets)]
+    else:
+        precision = "float32" if name.endswith("float32") else "auto"
+        found = [Tracker(device=device, precision=precision, scales=scales) for _ in range(targets)]
+    for tracker, box in zip(found, boxes_of(targets), strict=True):
+        tracker.init(video()[0][0], box)
+    return found
+
+
+def names(scales: int) -> tuple[str, ...]:
+    return (OURS, f"{OURS} float32", *(("siamfc-pytorch",) if scales == 3 else ()))
+
+
+def make(targets: int, scales: int, device: str, compiled: bool) -> Made:
+    frames, truth = video()
+    running = {name: trackers(name, targets, scales, device) for name in names(scales)}
+
+    def check(name: str) -> None:
+        """The target is still there after some frames, or a time says nothing."""
+        (one,) = trackers(name, 1, scales, device)
+        found = [one.update(frame) for frame in frames[1:8]]
+        boxes = np.array([getattr(box, "box", box) for box in found])
+        if not (mean := overlap(boxes, truth[1:8]).mean()) > 0.5:
+            raise AssertionError(f"{name} lost the target: mean overlap {mean:.2f}")
+
+    def run(name: str, turn: Iterator[NDArray[np.uint8]]) -> None:
+        frame = next(turn)
+        for tracker in running[name]:
+            tracker.update(frame)
+
+    # There and back, so that the target never jumps.
+    back_and_forth = [*frames[1:], *frames[-2:0:-1]]
+    runs: dict[str, Run] = {n: functools.partial(run, n, itertools.cycle(back_and_forth)) for n in running}
+    return Made(runs, check)
+
+
+def stages() -> Row:
+    """Microseconds of each part of one target's frame, medians."""
+    (tracker,) = trackers(OURS, 1, 3, "cpu")
+    taken: dict[str, list[float]] = {"crop": [], "features": [], "xcorr": [], "peak": []}
+    with torch.inference_mode():
+        for frame in video()[0][1:]:
+            marks = [time.perf_counter()]
+            crops = tracker._crop(frame, tracker._search_sides(), tracker.config.instance)
+            marks.append(time.perf_counter())
+            features = tracker._embedder.search(torch.from_numpy(crops))
+            marks.append(time.perf_counter())
+            responses = xcorr(tracker._template, features, scale=tracker._scale)[:, 0]
+            marks.append(time.perf_counter())
+            tracker._find(responses)
+            marks.append(time.perf_counter())
+            for name, (begin, end) in zip(taken, itertools.pairwise(marks), strict=True):
+                taken[name].append(end - begin)
+    return {"stages_us": {name: round(statistics.median(t) * 1e6, 1) for name, t in taken.items()}}
+
+
+def cases(quick: bool = False) -> Iterator[Case]:
+    for targets, scales in ((1, 3),) if quick else ((1, 3), (1, 1), (8, 3), (64, 3)):
+        yield Case(
+            "tracking",
+            f"{targets} target{'s' * (targets > 1)}, {scales} scale{'s' * (scales > 1)}",
+            "call",
+            {"frame": (*SIZE, 3)},
+            names(scales),
+            functools.partial(make, targets, scales),
+            dtype="uint8",
+            unit="frames",
+            extra=stages if (targets, scales) == (1, 3) else None,
+        )
+
+
+def test_tracking(timed: None) -> None:
+    """Timed by the fixture, its values checked first."""
