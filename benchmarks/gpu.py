@@ -1,9 +1,11 @@
 """Everything that needs a real GPU, in one command, most important first; each finding is a JSON line at once.
 
-python -m benchmarks.gpu --out DIR    # values and gradients of the Triton kernels, then times beside peers and floors
-TRITON_INTERPRET=1 python -m benchmarks.gpu --out DIR --tiny  # the same path on the CPU at tiny sizes: finds typos
+python -m benchmarks.gpu --out DIR                             # under 8 minutes; DIR/gpu.jsonl grows line by line
+TRITON_INTERPRET=1 python -m benchmarks.gpu --out DIR --tiny   # the same path on the CPU at tiny sizes: finds typos
 
-Runs from a source checkout, nothing installed: `siamfast.kernels` is then the folder kernels/.
+In this order: values and gradients of every Triton kernel, the same under compute-sanitizer, the machine's own speeds,
+every op beside its peers (called, on the device alone, as a CUDA graph; some under torch.compile), tracking and
+training, the autotuner's winners. Runs from a source checkout with torch, numpy, OpenCV, pytest, pytest-benchmark.
 """
 
 from __future__ import annotations
@@ -11,8 +13,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +27,17 @@ from typing import Any
 import torch
 
 import siamfast
-from benchmarks import bench_xcorr
+from benchmarks import bench_balanced_logistic_loss as loss
+from benchmarks import bench_correspondence_warp as warp
+from benchmarks import bench_crop_and_resize as crop
+from benchmarks import bench_tracking as tracking
+from benchmarks import bench_training as training
+from benchmarks import bench_xcorr as xcorr
+from benchmarks import gpu_values, harness
+from benchmarks.harness import OURS, Row
 
-Row = dict[str, Any]
+# Seconds after the start beyond which a section begins nothing new, so that the later ones get their turn.
+UNTIL = {"values": 120.0, "sanitizer": 170.0, "speeds": 450.0, "ops": 330.0, "end to end": 400.0, "tuning": 450.0}
 
 
 def use_checkout() -> None:
@@ -40,125 +55,121 @@ def use_checkout() -> None:
     spec.loader.exec_module(module)
 
 
-# ------------------------------------------------------------------------------------------------------------- values
-def tiny(case: bench_xcorr.Case) -> bench_xcorr.Case:
-    """The case with few channels and samples; sizes of maps stay, they decide the kernels' blocks."""
-    (nz, kc, *z), (nx, c, *x) = case.z, case.x
-    kernels, channels = min(2, kc // c), min(8, c)
-    return case._replace(z=(min(nz, 2), kernels * channels, *z), x=(min(nx, 2) if nz > 1 else nx, channels, *x))
+# ----------------------------------------------------------------------------------------------------------- sections
+def values(device: str, tiny: bool) -> Iterator[Row]:
+    smallest = {shape.kind: shape for shape in sorted(xcorr.SHAPES, key=lambda shape: -shape.x[2])}
+    yield from gpu_values.correlations([*smallest.values()] if tiny else xcorr.SHAPES, device, tiny)
+    yield from gpu_values.crops(device)
 
 
-def values(cases: list[bench_xcorr.Case], device: str) -> Iterator[Row]:
-    """Values and gradients of the Triton kernels against the float64 reference on the CPU, and the same bits twice."""
-    from siamfast.ops import _xcorr_triton as ours
-
-    for case in cases:
-        for dtype in (torch.float32, torch.bfloat16, torch.float16):
-            z, x = (torch.randn(shape).to(dtype) for shape in (case.z, case.x))
-            if case.kind == "pixelwise":
-                z = z.flatten(2).transpose(1, 2).reshape(len(z), -1, 1, 1)
-            near = z.to(device), x.to(device)
-            if case.kind == "depthwise":
-                out = ours.depthwise_forward(*near, case.padding, case.padding)
-                grad = torch.randn(out.shape).to(dtype)
-                found = (out, *ours.depthwise_backward(grad.to(device), *near, case.padding, case.padding, [True] * 2))
-                again = ours.depthwise_forward(*near, case.padding, case.padding)
-
-                def call(z: torch.Tensor, x: torch.Tensor, case: bench_xcorr.Case = case) -> torch.Tensor:
-                    return siamfast.xcorr_depthwise(z, x, padding=case.padding)
-            else:
-                options = (None, None, 1.0, 0.0, 0, 0, False)
-                out = ours.full_forward(*near, *options)
-                grad = torch.randn(out.shape).to(dtype)
-                needs = [True, True, False, False]
-                found = (out, *ours.full_backward(grad.to(device), *near, *options, needs)[:2])
-                again = ours.full_forward(*near, *options)
-                call = siamfast.xcorr
-            with siamfast.backend("torch"):
-                truth = bench_xcorr.both_ways(call, z.double(), x.double(), grad.double())
-            row: Row = {"check": "values", "op": case.kind, "case": case.name, "dtype": str(dtype)}
-            row["same_bits"] = torch.equal(out, again)
-            for name, f, t in zip(("value", "dz", "dx"), found, truth, strict=True):
-                t = t.detach()
-                row[name] = float((f.cpu().double() - t).abs().max() / t.abs().max())
-            # TF32 rounds factors to 11 bits, the 16-bit types their results to 8 and 11.
-            row["ok"] = row["same_bits"] and max(row["value"], row["dz"], row["dx"]) < (
-                1e-2 if dtype == torch.bfloat16 else 2e-3
-            )
-            yield row
+def sanitizer(device: str, tiny: bool) -> Iterator[Row]:
+    """The values once more at tiny sizes under memcheck: reads and writes outside of tensors."""
+    tool = shutil.which("compute-sanitizer")
+    if device == "cpu" or tool is None:
+        yield {"skipped": "no compute-sanitizer" if tool is None else "no GPU"}
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        inner = [sys.executable, "-m", "benchmarks.gpu", "--out", folder, "--only", "values", "--small"]
+        command = [tool, "--tool", "memcheck", "--error-exitcode", "9", *inner]
+        # A cached allocation hides what is beyond a tensor's end.
+        environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100, check=False)
+    yield {"tool": "memcheck", "returned": done.returncode, "end": done.stdout[-300:], "ok": done.returncode == 0}
 
 
-# -------------------------------------------------------------------------------------------------------------- times
-def _median(call: Callable[[], Any], device: str) -> float:
-    """Seconds a call, the launch included."""
+def speeds(device: str, tiny: bool) -> Iterator[Row]:
+    yield {name: float(f"{value:.4g}") for name, value in harness.speeds(device).items()}
+
+
+def ops(device: str, tiny: bool) -> Iterator[Row]:
+    every = [case for suite in (xcorr, loss, warp, crop) for case in suite.cases(tiny)]
+    # torch.compile takes some ten seconds a case: the first of every op and pass.
+    seen: set[tuple[str, str]] = set()
+    for case in every:
+        first = (case.op, case.direction) not in seen
+        seen.add((case.op, case.direction))
+        if tiny and not first:
+            continue
+        yield from timed(case, device, first and case.compilable and device == "cuda")
+
+
+def end_to_end(device: str, tiny: bool) -> Iterator[Row]:
+    for case in (*tracking.cases(tiny), *training.cases(tiny)):
+        yield from timed(case, device, False)
+
+
+def timed(case: harness.Case, device: str, compiled: bool) -> Iterator[Row]:
+    """One case's row; a contender with wrong values is named and not timed."""
+    torch._dynamo.reset()
+    made = case.make(device, compiled)
+    for name in list(made.runs):
+        try:
+            made.check(name)
+        except AssertionError as error:
+            yield {"case": case.group, "error": str(error), "ok": name != OURS}
+            del made.runs[name]
+    if OURS not in made.runs:
+        return
+    row = harness.measure(case, made, 0.05, device)
     if device == "cuda":
-        from triton.testing import do_bench
-
-        return float(do_bench(call, return_mode="median")) * 1e-3
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+        for name, run in made.runs.items():
+            row["contenders"][name] |= on_device(run, case.direction == "forward")
+    yield row
 
 
-def _captured(call: Callable[[], Any]) -> float | None:
-    """Seconds a replay of the call's CUDA graph; None where it cannot be captured."""
-    from triton.testing import do_bench_cudagraph
+def on_device(run: Callable[[], Any], capture: bool) -> Row:
+    """Microseconds between CUDA events around a call, and of a replay of its graph where it can be captured."""
+    from triton.testing import do_bench, do_bench_cudagraph
 
-    try:
-        return float(do_bench_cudagraph(call, return_mode="median")) * 1e-3
-    except Exception as error:
-        print(f"no graph: {error}", file=sys.stderr)
-        torch.cuda.synchronize()
-        return None
-
-
-def speeds(device: str, small: bool) -> dict[str, float]:
-    """Bytes a second of a copy and FLOP a second of a matrix product, measured here: what the floors are made of."""
-    count, side = (1 << 10, 64) if small else (1 << 28, 8192)
-    source, target = torch.randn(2, count, device=device)
-    a = torch.randn(side, side, device=device)
-    low = a.bfloat16()
-    return {
-        "copy_bytes": 8 * count / _median(lambda: target.copy_(source), device),
-        "float32_flop": 2 * side**3 / _median(lambda: a @ a, device),
-        "bfloat16_flop": 2 * side**3 / _median(lambda: low @ low, device),
-    }
+    found: Row = {"device_us": round(float(do_bench(run, warmup=5, rep=30, return_mode="median")) * 1e3, 3)}
+    if capture:
+        try:
+            found["graph_us"] = round(float(do_bench_cudagraph(run, rep=20, return_mode="median")) * 1e3, 3)
+        except Exception as error:  # many peers allocate or synchronise while captured: that is a finding
+            found["no_graph"] = str(error).splitlines()[0][:200]
+            torch.cuda.synchronize()
+    return found
 
 
-def times(cases: list[bench_xcorr.Case], device: str, measured: dict[str, float]) -> Iterator[Row]:
-    """Ours and the peers, forward and both ways, launch included and captured, beside the floor of bytes and FLOP."""
-    for case in cases:
-        z, x, grad = bench_xcorr.inputs(case, device)
-        calls = {"siamfast": bench_xcorr.ours(case)} | bench_xcorr.peers(case, compiled=device == "cuda")
-        calls.pop("unfold", None)  # too slow to wait for
-        for name, call in list(calls.items()):
-            try:
-                bench_xcorr.check(case, name, call, z, x, grad)
-            except AssertionError as error:
-                yield {"check": "before timing", "case": case.name, "error": str(error)}
-                del calls[name]
-        for direction in ("forward", "forward+backward"):
-            factor = 1 if direction == "forward" else 3
-            floor = max(factor * case.bytes / measured["copy_bytes"], factor * case.flop / measured["float32_flop"])
-            row: Row = {"op": f"xcorr {case.kind}", "case": case.name, "pass": direction, "dtype": "float32"}
-            row |= {"bytes": factor * case.bytes, "flop": factor * case.flop, "floor_us": floor * 1e6}
-            for name, call in calls.items():
-                run = bench_xcorr.passes(case, call, z, x, grad).get(direction)
-                if run is None:
-                    continue
-                seconds = _median(run, device)
-                row[name] = {"us": seconds * 1e6, "floor_fraction": floor / seconds}
-                if device == "cuda" and direction == "forward":
-                    captured = _captured(run)
-                    row[name]["graph_us"] = None if captured is None else captured * 1e6
-            yield row
+def tuning(device: str, tiny: bool) -> Iterator[Row]:
+    """What the tuner chooses for the full correlations, beside the configuration that runs without it."""
+    if device == "cpu":
+        yield {"skipped": "no GPU"}
+        return
+    from siamfast.kernels import tuning as tuner
+    from triton.testing import do_bench
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SIAMFAST_CACHE"] = folder
+        tuner.cache_file.cache_clear()
+        winners = tuner.cache_file(torch.device("cuda", torch.cuda.current_device()))
+        for shape in xcorr.SHAPES:
+            if shape.kind == "depthwise":
+                continue
+            z, x, _ = xcorr.inputs(shape, device)
+            call = xcorr.ours(shape)
+            before = json.loads(winners.read_text()) if winners.exists() else {}
+            default = float(do_bench(lambda call=call, z=z, x=x: call(z, x), return_mode="median"))
+            os.environ["SIAMFAST_TUNE"] = "1"
+            call(z, x)
+            del os.environ["SIAMFAST_TUNE"]
+            best = float(do_bench(lambda call=call, z=z, x=x: call(z, x), return_mode="median"))
+            chosen = json.loads(winners.read_text()) if winners.exists() else {}
+            new = {key: config for key, config in chosen.items() if key not in before}
+            yield {"case": shape.name, "default_us": default * 1e3, "tuned_us": best * 1e3, "winner": new}
+
+
+SECTIONS = {
+    "values": values, "sanitizer": sanitizer, "speeds": speeds, "ops": ops, "end to end": end_to_end, "tuning": tuning,
+}  # fmt: skip
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.jsonl; rows are appended")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes on the CPU, in Triton's interpreter")
-    parser.add_argument("--seconds", type=float, default=450.0, help="no new case is begun after this")
+    parser.add_argument("--small", action="store_true", help="tiny sizes on the GPU")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="this section; may be given more than once")
     options = parser.parse_args()
     use_checkout()
     device = "cpu" if options.tiny else "cuda"
@@ -166,30 +177,26 @@ def main() -> int:
         parser.error("no CUDA device; --tiny runs in the interpreter")
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # peers and ours alike
-    cases = [tiny(case) for case in bench_xcorr.CASES[::9]] if options.tiny else bench_xcorr.CASES
     options.out.mkdir(parents=True, exist_ok=True)
     began, wrong = time.monotonic(), 0
-    import triton
-
-    about: Row = {"device": bench_xcorr.device_name(device), "torch": torch.__version__, "triton": triton.__version__}
-    about |= {"commit": bench_xcorr.commit(), "command": " ".join(sys.argv)}
-    with (options.out / "gpu.jsonl").open("a") as file:
-
-        def write(row: Row) -> None:
-            file.write(json.dumps(about | row) + "\n")
-            file.flush()
-            print(json.dumps(row), flush=True)
-
-        for row in values(cases, device):
-            wrong += not row["ok"]
-            write(row)
-        measured = speeds(device, options.tiny)
-        write({"check": "speeds", **measured})
-        for row in times(cases, device, measured):
-            wrong += "error" in row
-            write(row)
-            if time.monotonic() - began > options.seconds:
-                break
+    for name in options.only or SECTIONS:
+        try:
+            for row in SECTIONS[name](device, options.tiny or options.small):
+                wrong += not row.get("ok", True)
+                harness.append(
+                    harness.about(device) | {"section": name, "seconds": time.monotonic() - began} | row,
+                    options.out / "gpu.jsonl",
+                )
+                print(json.dumps({"section": name} | row), flush=True)
+                if time.monotonic() - began > UNTIL[name]:
+                    break
+        except Exception:  # one section's failure must not cost the others: it is a row and a non-zero exit
+            wrong += 1
+            harness.append(
+                harness.about(device) | {"section": name, "error": traceback.format_exc()[-2000:]},
+                options.out / "gpu.jsonl",
+            )
+            traceback.print_exc()
     return 1 if wrong else 0
 
 

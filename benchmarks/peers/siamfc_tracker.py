@@ -9,6 +9,7 @@ the other. Run as a program to measure both trackers in one process, interleaved
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import time
 from pathlib import Path
@@ -45,8 +46,8 @@ class CommunityTracker:
 
     name = "siamfc-pytorch"
 
-    def __init__(self, model: SiamFC) -> None:
-        model = model.eval().float()
+    def __init__(self, model: SiamFC, device: str = "cpu") -> None:
+        model, self.device = copy.deepcopy(model).to(device).eval().float(), device
         raw = not bool(model.input_mean.any()) and bool((model.input_std == 1).all())
         self.backbone = model.backbone if raw else model.embed
         self.window = np.outer(np.hanning(CELLS * UPSAMPLE), np.hanning(CELLS * UPSAMPLE))
@@ -54,7 +55,7 @@ class CommunityTracker:
         self.factors = SCALE_STEP ** np.linspace(-1, 1, 3)
 
     def _embed(self, crops: list[NDArray[np.uint8]]) -> torch.Tensor:
-        return self.backbone(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float())
+        return self.backbone(torch.from_numpy(np.stack(crops)).to(self.device).permute(0, 3, 1, 2).float())
 
     @torch.no_grad()
     def init(self, image: NDArray[np.uint8], box: ArrayLike) -> None:
@@ -72,7 +73,7 @@ class CommunityTracker:
         n, c, h, w = x.shape
         maps = F.conv2d(x.reshape(1, n * c, h, w), self.kernel.expand(n, -1, -1, -1), groups=n)[0] * 0.001
         side = CELLS * UPSAMPLE
-        large = np.stack([cv2.resize(m, (side, side), interpolation=cv2.INTER_CUBIC) for m in maps.numpy()])
+        large = np.stack([cv2.resize(m, (side, side), interpolation=cv2.INTER_CUBIC) for m in maps.cpu().numpy()])
         large[[0, 2]] *= PENALTY
         best = int(large.max(axis=(1, 2)).argmax())
         response = large[best] - large[best].min()

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from siamfast.data.augmentation import augment_pair
 from siamfast.models.inference import choose_device
@@ -105,6 +104,8 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------------------- loop
     def run(self) -> dict[str, float]:
         """Train to the last step; returns the last validation's figures."""
+        from tqdm import tqdm
+
         config = self.config
         self.out.mkdir(parents=True, exist_ok=True)
         resumed = self.resume()
@@ -126,7 +127,7 @@ class Trainer:
         self.export(self.out / "siamfc.safetensors", figures)
         return figures
 
-    def _steps(self, bar: tqdm[Any], record: Record) -> dict[str, float]:
+    def _steps(self, bar: Any, record: Record) -> dict[str, float]:
         config = self.config
         figures: dict[str, float] = {}
         batches = self._batches()

@@ -1,0 +1,84 @@
+"""Values and gradients of the Triton kernels against the reference: the first thing that gpu.py does on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+import siamfast
+from benchmarks import bench_xcorr
+from benchmarks.bench_xcorr import Shape
+from benchmarks.harness import Row
+
+
+def small(shape: Shape) -> Shape:
+    """With few channels and samples; sizes of maps stay, they decide the kernels' blocks."""
+    (nz, kc, *z), (nx, c, *x) = shape.z, shape.x
+    kernels, channels = min(2, kc // c), min(8, c)
+    return shape._replace(z=(min(nz, 2), kernels * channels, *z), x=(min(nx, 2) if nz > 1 else nx, channels, *x))
+
+
+def correlations(shapes: list[Shape], device: str, tiny: bool) -> Iterator[Row]:
+    """Every shape in every dtype, float32 also in its exact products; and the same bits twice."""
+    for shape in map(small, shapes) if tiny else shapes:
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            for tf32 in (True, False) if dtype == torch.float32 else (True,):
+                torch.backends.cudnn.allow_tf32 = tf32
+                yield _correlation(shape, dtype, device)
+    torch.backends.cudnn.allow_tf32 = True
+
+
+def _correlation(shape: Shape, dtype: torch.dtype, device: str) -> Row:
+    from siamfast.ops import _xcorr_triton as ours
+
+    z, x = (torch.randn(size).to(dtype) for size in (shape.z, shape.x))
+    if shape.kind == "pixelwise":
+        z = z.flatten(2).transpose(1, 2).reshape(len(z), -1, 1, 1)
+    near, pad = (z.to(device), x.to(device)), (shape.padding, shape.padding)
+    if shape.kind == "depthwise":
+        out, again = (ours.depthwise_forward(*near, *pad) for _ in range(2))
+        grad = torch.randn(out.shape).to(dtype)
+        found = (out, *ours.depthwise_backward(grad.to(device), *near, *pad, [True] * 2))
+    else:
+        options, needs = (None, None, 1.0, 0.0, 0, 0, False), [True, True, False, False]
+        out, again = (ours.full_forward(*near, *options) for _ in range(2))
+        grad = torch.randn(out.shape).to(dtype)
+        found = (out, *ours.full_backward(grad.to(device), *near, *options, needs)[:2])
+    with siamfast.backend("torch"):
+        call = bench_xcorr.ours(shape) if shape.kind == "depthwise" else siamfast.xcorr
+        truth = bench_xcorr.both_ways(call, z.double(), x.double(), grad.double())
+    exact = dtype == torch.float32 and not torch.backends.cudnn.allow_tf32
+    row: Row = {"op": f"xcorr {shape.kind}", "case": shape.name, "dtype": str(dtype), "exact": exact}
+    row["same_bits"] = torch.equal(out, again)
+    for name, f, t in zip(("value", "dz", "dx"), found, truth, strict=True):
+        row[name] = float((f.cpu().double() - t.detach()).abs().max() / t.detach().abs().max())
+    # TF32 rounds factors to 11 bits, the 16-bit types their results to 8 and 11; exact float32 sums keep some 20.
+    allowed = 1e-2 if dtype == torch.bfloat16 else 1e-5 if exact else 2e-3
+    row["ok"] = row["same_bits"] and max(row["value"], row["dz"], row["dx"]) < allowed
+    return row
+
+
+def crops(device: str) -> Iterator[Row]:
+    """Three boxes of one image, one of them over its border, by each rule of rounding and each kind of border."""
+    from siamfast.kernels.crop_and_resize import launch
+
+    from siamfast.reference.crop_and_resize import crop_and_resize as reference
+
+    rng = np.random.default_rng(0)
+    for dtype, allowed in ((torch.uint8, 1.0), (torch.float32, 2e-3), (torch.bfloat16, 1.0)):
+        for rule, border in ((0, 0), (0, 1), (0, 2), (1, 0), (2, 0)):
+            image = torch.from_numpy(rng.uniform(0, 200, (1, 3, 40, 60))).to(dtype)
+            windows = torch.tensor(
+                [[5.0, 4.0, 20.0, 20.0], [-8.0, -3.0, 30.0, 30.0], [30.0, 25.0, 17.0, 17.0]]
+            ).double()
+            fill = torch.full((1, 3), 100.0, dtype=torch.float64)
+            near = image.to(device), windows.to(device), fill.to(device)
+            found = launch(*near, 24, 24, border, rule, torch.contiguous_format)
+            expected = reference(image, windows, fill, 24, 24, border, rule, False)
+            difference = float((found.cpu().double() - expected.double()).abs().max())
+            yield {
+                "op": "crop_and_resize", "case": f"rule {rule}, border {border}", "dtype": str(dtype),
+                "value": difference, "ok": difference <= allowed,
+            }  # fmt: skip
