@@ -54,3 +54,10 @@ $(VENV)-contrib/.installed: $(VENV)/.installed
 .PHONY: trackers
 trackers: $(VENV)-contrib/.installed  ## mean overlap beside OpenCV's trackers: make trackers SEQUENCES=folder
 	$(VENV)-contrib/bin/python -m benchmarks.trackers $(SEQUENCES) --results benchmarks/results/trackers.jsonl
+
+.PHONY: tables perf-guard
+tables: $(VENV)/.linted-with  ## README's and docs/performance.md's tables and plots, from benchmarks/results/
+	$(BIN)/python -m benchmarks.tables
+
+perf-guard: $(VENV)/.linted-with  ## instructions of the C++ kernels beside the committed counts; needs valgrind
+	$(BIN)/python -m benchmarks.perf_guard

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 
 import siamfast
+from siamfast.comparison import interleaved
 
 OURS = "siamfast"
 Run = Callable[[], Any]
@@ -84,28 +85,6 @@ def steady_heap() -> None:
         libc.mallopt(mmap_threshold, 2**30)
 
 
-def interleaved(runs: dict[str, Run], seconds: float, device: str = "cpu", turns: int = 200) -> dict[str, list[float]]:
-    """Seconds of every call, until each contender has had `seconds` or `turns` turns; 3 turns at least."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    while min(map(len, times.values())) < 3 or (
-        min(map(sum, times.values())) < seconds and max(map(len, times.values())) < turns
-    ):
-        for name, run in runs.items():
-            _wait(device)
-            start = time.perf_counter()
-            run()
-            _wait(device)
-            times[name].append(time.perf_counter() - start)
-    return times
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
 def peak_bytes(run: Run, device: str) -> int | None:
     """Memory that a call needs beyond what is there before: of the allocator on a GPU, of the process on a CPU.
 
@@ -143,9 +122,7 @@ def speeds(device: str) -> dict[str, float]:
     source, target = torch.randn(2, count, device=device)
     a = torch.randn(side, side, device=device)
     product = torch.empty_like(a)
-    times = interleaved(
-        {"copy": lambda: target.copy_(source), "gemm": lambda: torch.mm(a, a, out=product)}, 0.3, device
-    )
+    times = interleaved({"copy": lambda: target.copy_(source), "gemm": lambda: torch.mm(a, a, out=product)}, 0.3)
     copy, gemm = (statistics.median(times[name]) for name in ("copy", "gemm"))
     return {"bytes": 8 * count / copy, "flop": 2 * side**3 / gemm}
 
@@ -183,7 +160,7 @@ def device_name(device: str) -> str:
 
 def measure(case: Case, made: Made, seconds: float, device: str = "cpu") -> Row:
     """A row: times of every contender in microseconds, ratios to ours, the part of the time that the floor is."""
-    times = interleaved(made.runs, seconds, device)
+    times = interleaved(made.runs, seconds, turns=200)
     row: Row = {"op": case.op, "case": case.name, "pass": case.direction, "dtype": case.dtype, "shapes": case.shapes}
     row |= {"bytes": case.bytes, "flop": case.flop}
     row["contenders"] = {}
@@ -202,6 +179,7 @@ def measure(case: Case, made: Made, seconds: float, device: str = "cpu") -> Row:
         speed = speeds(device)
         floor = max(case.bytes / speed["bytes"], case.flop / speed["flop"])
         row |= {"floor_us": round(floor * 1e6, 3), "floor_fraction": round(floor / ours, 4)}
+        row["speeds"] = {name: float(f"{value:.4g}") for name, value in speed.items()}
     if case.extra is not None:
         row |= case.extra()
     return row | about(device)

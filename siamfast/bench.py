@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="instead: compile every Triton kernel for sm_80, sm_90 and sm_100 (no GPU needed) and print what it uses",
     )
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each side of a comparison (default: 1)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the ratios as bars: a .png, .svg or .pdf")
     parser.add_argument("--json", action="store_true", help="one JSON object a line in place of a table")
 
 
@@ -22,23 +24,33 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the comparison or the table of kernels.
 
     Raises:
-        ValueError: a time that is not positive, values that differ from a peer's, or no Triton for --static.
+        ValueError: a time that is not positive, a picture that cannot be written, values that differ from a peer's, or
+            no Triton for --static.
     """
     if not 0 < arguments.seconds <= 3600:
         raise ValueError(f"--seconds: got {arguments.seconds:g}, expected more than 0, at most 3600")
     if arguments.static:
+        if arguments.plot is not None:
+            raise ValueError("--plot: got it with --static, expected one of them")
         return _static(arguments.json)
     from siamfast import comparison
 
-    header = not arguments.json
+    plot: Path | None = arguments.plot
+    if plot is not None and (plot.suffix not in comparison.PICTURES or not plot.absolute().parent.is_dir()):
+        expected = f"a name in a folder that is there, ending in {', '.join(comparison.PICTURES)}"
+        raise ValueError(f"--plot: got '{plot}', expected {expected}")
+    header, rows = not arguments.json, []
     for case in comparison.cases():
         row = comparison.compare(case, seconds=arguments.seconds)
+        rows.append(row)
         if arguments.json:
             print(json.dumps(dataclasses.asdict(row) | {"ratio": row.ratio}), flush=True)
             continue
         lines = comparison.table([row]).splitlines()
         print("\n".join(lines if header else lines[1:]), flush=True)
         header = False
+    if plot is not None:
+        comparison.chart(rows, plot)
     return 0
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +16,8 @@ import torch
 import torch.nn.functional as F
 
 import siamfast
+
+PICTURES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,27 @@ class Row:
         return self.peer_ms / self.ours_ms
 
 
+def interleaved(runs: dict[str, Callable[[], Any]], seconds: float, turns: int = 1000) -> dict[str, list[float]]:
+    """Seconds of every call, in turn (A B A B ...), until each has had `seconds` or `turns` turns; 3 turns at least.
+
+    A load that comes and goes meets all contenders alike. CUDA work is waited for.
+    """
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    while min(map(len, times.values())) < 3 or (
+        min(map(sum, times.values())) < seconds and max(map(len, times.values())) < turns
+    ):
+        for name, run in runs.items():
+            wait()
+            start = time.perf_counter()
+            run()
+            wait()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
 def compare(case: Case, *, seconds: float = 0.4) -> Row:
     """Check that both compute the same, then time them A B A B ... for about `seconds` each.
 
@@ -50,19 +76,8 @@ def compare(case: Case, *, seconds: float = 0.4) -> Row:
     difference = float((ours.double() - peer.double()).abs().max() / peer.double().abs().max().clamp_min(1e-30))
     if not difference <= case.tolerance:
         raise ValueError(f"{case.name}: differs from {case.peer_name} by {difference:.3g} of the largest value")
-    times: dict[Callable[[], torch.Tensor], list[float]] = {case.ours: [], case.peer: []}
-    spent = dict.fromkeys(times, 0.0)
-    while any(spent[run] < seconds or len(times[run]) < 5 for run in times):
-        for run, measured in times.items():
-            # Short calls repeat within their turn, so that they are not timed one by one.
-            began, calls, elapsed = time.perf_counter(), 0, 0.0
-            while elapsed < 0.01:
-                run()
-                calls += 1
-                elapsed = time.perf_counter() - began
-            measured.append(elapsed / calls)
-            spent[run] += elapsed
-    ours_s, peer_s = (statistics.median(times[run]) for run in (case.ours, case.peer))
+    times = interleaved({"ours": case.ours, "peer": case.peer}, seconds)
+    ours_s, peer_s = (statistics.median(times[name]) for name in ("ours", "peer"))
     return Row(case.name, case.peer_name, ours_s * 1e3, peer_s * 1e3)
 
 
@@ -176,3 +191,27 @@ def table(rows: list[Row]) -> str:
     lines = [f"{'op':<58}{'ours ms':>9}{'peer ms':>9}{'ratio':>8}  peer"]
     lines += [f"{r.name:<58}{r.ours_ms:>9.3f}{r.peer_ms:>9.3f}{r.ratio:>7.1f}x  {r.peer_name}" for r in rows]
     return "\n".join(lines)
+
+
+def chart(rows: list[Row], file: Path) -> None:
+    """A bar a row: how many times as long the peer takes. The picture's kind is the name's ending, one of PICTURES."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 0.5 * len(rows) + 1), layout="constrained")
+    axes = figure.add_subplot()
+    places, ratios = range(len(rows))[::-1], [row.ratio for row in rows]
+    # From 1 on: what is slower than its peer hangs to the left.
+    axes.barh(places, [ratio - 1 for ratio in ratios], left=1)
+    for place, ratio in zip(places, ratios, strict=True):
+        axes.annotate(f" {ratio:.1f}x ", (ratio, place), va="center", ha="left" if ratio >= 1 else "right")
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlim(min(0.5, *ratios) / 1.3, max(2.0, *ratios) * 1.5)
+    axes.set_yticks(places, [f"{row.name.strip()}\nbeside {row.peer_name}" for row in rows], fontsize=8)
+    axes.set_xlabel("times faster than what PyTorch users write")
+    unfinished = file.with_name(f".{file.name}.part")
+    try:
+        figure.savefig(unfinished, format=file.suffix[1:], dpi=110)
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -36,6 +36,9 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["train", "--data", "nowhere", "--out", "OUT"],
         ["demo", "--frames", "1"],
         ["bench", "--seconds", "0"],
+        ["bench", "--plot", "bars.txt"],
+        ["bench", "--plot", "nowhere/bars.png"],
+        ["bench", "--plot", "bars.png", "--static"],
         ["track", "FRAMES", "--box", "1,2,0,5"],
         ["track", "FRAMES", "--box", "nan,2,5,5"],
         ["track", "FRAMES", "--box", "900,900,10,10"],
@@ -51,8 +54,13 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert line.startswith(f"siamfast {words[0]}: error: ")
 
 
-def test_bench_prints_every_comparison(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "--seconds", "0.02", "--json"]) == 0
+def test_bench_prints_and_draws_every_comparison(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    picture = tmp_path / "bars.png"
+    assert main(["bench", "--seconds", "0.02", "--json", "--plot", str(picture)]) == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["bars.png"]
+    drawn = cv2.imread(str(picture))
+    assert min(drawn.shape[:2]) > 300
+    assert drawn.std() > 10
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["name"] for row in rows] == [case.name for case in comparison.cases()]
     assert all(row["ours_ms"] > 0 and row["peer_ms"] > 0 for row in rows)

@@ -1,0 +1,91 @@
+// One call of one C++ kernel, for valgrind to count its instructions: perf_guard CASE. Without CASE: the cases' names.
+#include <cstdint>
+#include <cstdio>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "crop_and_resize.h"
+#include "xcorr.h"
+
+using namespace siamfast;
+
+// Only what runs in here is counted (--toggle-collect=counted).
+extern "C" __attribute__((noipa)) void counted(const std::function<void()> &run) {
+    run();
+    __asm__ volatile("" ::: "memory");
+}
+
+namespace {
+
+// Contiguous float32 maps (n, c, height, width) of pseudo-random numbers: denormals and zeros cost otherwise.
+struct Tensor {
+    std::vector<float> numbers;
+    Maps maps;
+
+    Tensor(int n, int c, int height, int width) : numbers(static_cast<std::size_t>(n) * c * height * width) {
+        std::uint32_t state = 1;
+        for (float &number : numbers) number = static_cast<float>((state = state * 1664525u + 1013904223u) >> 8) * 1e-7f;
+        const std::ptrdiff_t row = 4 * width, plane = row * height;
+        maps = {reinterpret_cast<char *>(numbers.data()), Dtype::f32, plane * c, plane, row, 4};
+    }
+};
+
+void depthwise(int batch, int kernel, int side, bool backward) {
+    const XcorrSizes sizes{batch, batch, 256, 1, kernel, kernel, side, side, 0, 0, 1};
+    const int out = sizes.out_height();
+    Tensor z(batch, 256, kernel, kernel), x(batch, 256, side, side), y(batch, 256, out, out);
+    Tensor dz(batch, 256, kernel, kernel), dx(batch, 256, side, side);
+    if (backward)
+        counted([&] { xcorr_depthwise_backward(sizes, y.maps, z.maps, x.maps, dz.maps, dx.maps); });
+    else
+        counted([&] { xcorr_depthwise(sizes, z.maps, x.maps, y.maps); });
+}
+
+void full(int batch, int kernel, int side, bool backward) {
+    const XcorrSizes sizes{batch, batch, 256, 1, kernel, kernel, side, side, 0, 0, 1};
+    const int out = sizes.out_height();
+    Tensor z(batch, 256, kernel, kernel), x(batch, 256, side, side), y(batch, 1, out, out);
+    Tensor dz(batch, 256, kernel, kernel), dx(batch, 256, side, side);
+    float *const grad = y.numbers.data();
+    if (backward)
+        counted([&] { xcorr_full_backward(sizes, grad, grad, z.maps, x.maps, dz.maps, dx.maps); });
+    else
+        counted([&] { xcorr_full(sizes, z.maps, x.maps, 1.0f, 0.0f, grad); });
+}
+
+void crop(double x, double y, double side, Rule rule) {
+    constexpr int height = 720, width = 1280, out = 255;
+    std::vector<char> frame(static_cast<std::size_t>(height) * width * 3, 100), target(std::size_t{out} * out * 3);
+    const Image image{frame.data(), Dtype::u8, height, width, 3, width * 3, 3, 1};
+    const Output output{target.data(), out, out, out * out * 3, out * 3, 3, 1};
+    const CropOptions options{{100.0, 100.0, 100.0}, Border::constant, rule, false, 1};
+    counted([&] { crop_and_resize(image, {{x, y, side, side}}, output, options); });
+}
+
+void sums() {
+    std::vector<char> frame(std::size_t{720} * 1280 * 3, 100);
+    const Image image{frame.data(), Dtype::u8, 720, 1280, 3, 1280 * 3, 3, 1};
+    counted([&] { channel_sums(image, 1); });
+}
+
+}  // namespace
+
+int main(int count, char **arguments) {
+    const std::map<std::string, std::function<void()>> cases{
+        {"crop border", [] { crop(-60, -40, 300, Rule::pixel); }},
+        {"crop inside", [] { crop(200, 200, 300, Rule::pixel); }},
+        {"crop subpixel", [] { crop(200.3, 200.6, 300.5, Rule::subpixel); }},
+        {"channel sums", sums},
+        {"depthwise 4x4 on 20x20, backward", [] { depthwise(1, 4, 20, true); }},
+        {"depthwise 4x4 on 20x20, forward", [] { depthwise(1, 4, 20, false); }},
+        {"depthwise 5x5 on 29x29, backward", [] { depthwise(1, 5, 29, true); }},
+        {"depthwise 5x5 on 29x29, forward", [] { depthwise(1, 5, 29, false); }},
+        {"full 6x6 on 22x22, backward", [] { full(2, 6, 22, true); }},
+        {"full 6x6 on 22x22, forward", [] { full(2, 6, 22, false); }},
+    };
+    if (count == 1)
+        for (const auto &entry : cases) std::puts(entry.first.c_str());
+    for (int index = 1; index < count; ++index) cases.at(arguments[index])();
+}

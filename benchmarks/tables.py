@@ -1,0 +1,167 @@
+"""README.md's and docs/performance.md's tables and plots, made from benchmarks/results/*.jsonl and never typed.
+
+python -m benchmarks.tables           # writes what is stale (`make tables`)
+python -m benchmarks.tables --check   # writes nothing; names what is stale and exits 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from pathlib import Path
+
+from benchmarks import harness, plots
+from benchmarks.harness import OURS, Row
+
+ROOT = Path(__file__).parents[1]
+RESULTS = "benchmarks/results"
+DRAWN = {"speedups": plots.speedups, "roofline": plots.roofline, "scaling": plots.scaling}
+
+# README's table: what a user runs today, beside ours. op, case, pass, peer.
+HEADLINES = (
+    ("xcorr full", "seed, B=8", "forward", "grouped"),
+    ("xcorr full", "seed, B=8", "forward+backward", "grouped"),
+    ("xcorr full", "siamfc-pytorch track, 3 scales", "forward", "grouped"),
+    ("xcorr full", "siamrpn up-channel 10, B=8", "forward+backward", "grouped"),
+    ("xcorr depthwise", "pysot resnet-50, B=28", "forward", "grouped"),
+    ("xcorr depthwise", "pysot resnet-50, B=28", "forward+backward", "grouped"),
+    ("xcorr pixelwise", "lighttrack, B=32", "forward", "matmul"),
+    ("balanced_logistic_loss", "17x17, B=32", "forward+backward", "eager"),
+    ("correspondence_warp", "1x512x32x32, K=10", "forward", "materialised"),
+    ("crop_and_resize", "1080p, 3 x 255 px, border", "call", "seed"),
+    ("crop_and_resize", "1080p, 3 x 255 px, border", "call", "opencv"),
+    ("tracking", "1 target, 3 scales", "call", "siamfc-pytorch"),
+    ("training", "SiamFC step, B=8", "call", "siamfc-pytorch"),
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------- rows
+def latest(file: Path) -> list[Row]:
+    """The newest row of every case, in the order in which cases came first."""
+    found: dict[tuple[str, str, str], Row] = {}
+    for row in harness.read(file):
+        if "contenders" in row:
+            found[row["op"], row["case"], row["pass"]] = row
+    return list(found.values())
+
+
+def devices(root: Path) -> dict[str, list[Row]]:
+    """File stem -> rows, for every file that has rows of this kind."""
+    found = {file.stem: latest(file) for file in sorted((root / RESULTS).glob("*.jsonl"))}
+    return {stem: rows for stem, rows in found.items() if rows}
+
+
+def time(row: Row, name: str = OURS) -> float:
+    return float(row["contenders"][name]["p50_us"])
+
+
+def spoken(us: float) -> str:
+    """Microseconds to three figures, in the unit that reads best."""
+    value, unit = (us, "us") if us < 1000 else (us / 1000, "ms")
+    return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f} {unit}"
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+def about(rows: list[Row]) -> str:
+    """Where the rows come from, every value of a field that they have."""
+    of = {
+        name: ", ".join(sorted({str(row[name]) for row in rows})) for name in ("device", "threads", "torch", "commit")
+    }
+    return f"{of['device']}, {of['threads']} threads, torch {of['torch']}, commit {of['commit']}"
+
+
+def headlines(rows: list[Row]) -> str:
+    known = {(row["op"], row["case"], row["pass"]): row for row in rows}
+    lines = ["| op | case | pass | siamfast | today | | times faster |", "|---|---|---|---|---|---|---|"]
+    for *key, peer in HEADLINES:
+        row = known.get(tuple(key))  # type: ignore[arg-type]
+        if row is not None and peer in row["contenders"]:
+            lines.append(
+                f"| {' | '.join(key)} | {spoken(time(row))} | {peer} | {spoken(time(row, peer))} | "
+                f"{time(row, peer) / time(row):.1f} |"
+            )
+    return "\n".join(lines)
+
+
+def everything(rows: list[Row]) -> str:
+    """A table an op: our time, every peer's in ours, the floor's part, the memory beyond inputs."""
+    parts = []
+    for op in dict.fromkeys(row["op"] for row in rows):
+        mine = [row for row in rows if row["op"] == op]
+        peers = [name for name in dict.fromkeys(n for row in mine for n in row["contenders"]) if name != OURS]
+        head = ["case", "pass", "siamfast", *(f"{name}, x" for name in peers), "of the floor", "extra MB"]
+        lines = [f"### {op}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+        for row in mine:
+            times = [f"{time(row, name) / time(row):.2f}" if name in row["contenders"] else "" for name in peers]
+            floor = f"{row['floor_fraction']:.0%}" if "floor_fraction" in row else ""
+            memory = row["contenders"][OURS].get("peak_mb")
+            cells = [
+                row["case"],
+                row["pass"],
+                spoken(time(row)),
+                *times,
+                floor,
+                "" if memory is None else f"{memory:.3g}",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def between(text: str, name: str, content: str) -> str:
+    """The text with what stands between the marks of `name` replaced."""
+    begin, end = f"<!-- {name}: made by `make tables` -->", f"<!-- end of {name} -->"
+    if text.count(begin) != 1 or text.count(end) != 1:
+        raise ValueError(f"expected one '{begin}' and one '{end}'")
+    return re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda _: f"{begin}\n{content}\n{end}", text, flags=re.S)
+
+
+def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
+    """Every page as it should be."""
+    short, long = [], []
+    for stem, mine in rows.items():
+        short.append(f"{about(mine)} ([all rows]({RESULTS}/{stem}.jsonl)):\n\n{headlines(mine)}")
+        pictures = [f"![{name} on {stem}](performance/{stem}-{name}.png)" for name in DRAWN]
+        long.append("\n\n".join([f"## {stem}", about(mine) + ".", *pictures, everything(mine)]))
+    pages = {"README.md": ("speed", short), "docs/performance.md": ("results", long)}
+    return {
+        root / page: between((root / page).read_text(), name, "\n\n".join(parts))
+        for page, (name, parts) in pages.items()
+    }
+
+
+# --------------------------------------------------------------------------------------------------------------- plots
+def digest(rows: list[Row]) -> str:
+    """Of what a plot is made of: the rows and the code that draws them."""
+    drawn = Path(plots.__file__).read_bytes()
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode() + drawn).hexdigest()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where something is stale")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout (default: this file's)")
+    options = parser.parse_args(arguments)
+    rows, stale = devices(options.root), []
+    for page, text in written(options.root, rows).items():
+        if page.read_text() != text:
+            stale.append(page)
+            if not options.check:
+                page.write_text(text)
+    for stem, mine in rows.items():
+        for name, draw in DRAWN.items():
+            file = options.root / "docs" / "performance" / f"{stem}-{name}.png"
+            if plots.digest_of(file) != digest(mine):
+                stale.append(file)
+                if not options.check:
+                    draw(mine, file, digest(mine))
+    for file in stale:
+        print(f"{'stale' if options.check else 'written'}: {file.relative_to(options.root)}")
+    return 1 if stale and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
