@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "balanced_logistic_loss.h"
 #include "crop_and_resize.h"
 #include "isa.h"
 #include "xcorr.h"
@@ -104,6 +105,24 @@ void bind_full_backward(const Sizes &v, int dtype, std::uintptr_t grad_z, std::u
                                   maps_of(dz, dz_dtype), maps_of(dx, dtype));
 }
 
+// samples, height, width, metric (1: l2), balance, total, threads
+using LossSizes = std::array<std::int64_t, 7>;
+// stride, r_pos, r_far, between, neg_weight, neutral_weight, factor
+using LossNumbers = std::array<float, 7>;
+
+void bind_loss(const LossSizes &v, const LossNumbers &f, int dtype, std::uintptr_t scores, std::uintptr_t labels,
+               bool one_map, std::uintptr_t centers, std::uintptr_t losses, std::uintptr_t slope) {
+    if (dtype < 1 || dtype > 3 || v[0] < 0 || v[1] < 0 || v[2] < 0 || v[1] * v[2] > INT32_MAX || v[4] < 0 || v[4] > 2)
+        throw std::invalid_argument("siamfast._C.balanced_logistic_loss: unknown dtype or balance, or a wrong size");
+    const siamfast::LossCall call{v[0], static_cast<int>(v[1]), static_cast<int>(v[2]),
+                                  {f[0], f[1], f[2], f[3], v[3] == 1}, static_cast<siamfast::Balance>(v[4]), f[4], f[5],
+                                  v[5] == 1, f[6], static_cast<int>(v[6])};
+    siamfast::loss_kernels();  // a wrong SIAMFAST_CPU throws here, with the GIL held
+    const py::gil_scoped_release release;
+    siamfast::balanced_logistic_loss(call, static_cast<siamfast::Dtype>(dtype), reinterpret_cast<const char *>(scores),
+                                     floats(labels), one_map, floats(centers), floats(losses), floats(slope));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, module, py::mod_gil_not_used()) {
@@ -114,5 +133,6 @@ PYBIND11_MODULE(_C, module, py::mod_gil_not_used()) {
     module.def("xcorr_depthwise_backward", &bind_depthwise_backward);
     module.def("xcorr_full", &bind_full);
     module.def("xcorr_full_backward", &bind_full_backward);
+    module.def("balanced_logistic_loss", &bind_loss);
     module.def("cpu_path", [] { return siamfast::isa_name(siamfast::chosen_isa()); });
 }

@@ -1,4 +1,4 @@
-"""The specification of SiamFC's balanced logistic loss and of its labels."""
+"""The specification of SiamFC's balanced logistic loss, of its labels, and of what trackers put in its place."""
 
 from __future__ import annotations
 
@@ -39,26 +39,72 @@ def cell_weights(labels: torch.Tensor, *, neutral: str, balance: str, neg_weight
     "sample": in each sample the positives share 1/2 and the negatives share neg_weight/2.
     "batch" (siamfc-pytorch): the positives of the whole batch share 1, its negatives neg_weight, and all is divided by
     its sum; times N, so that the mean over samples is their sum.
+    "cells": each positive of the batch weighs 1, each negative neg_weight, and the rest as for "batch".
     """
     positive, negative = (labels == 1).to(labels.dtype), (labels == 0).to(labels.dtype)
-    cells = (0, 1, 2) if balance == "batch" else (1, 2)
+    cells = (1, 2) if balance == "sample" else (0, 1, 2)
     positives, negatives = positive.sum(cells, keepdim=True), negative.sum(cells, keepdim=True)
-    weights = positive / positives.clamp_min(1) + neg_weight * negative / negatives.clamp_min(1)
-    if balance == "batch":
-        total = (positives > 0).to(labels.dtype) + neg_weight * (negatives > 0).to(labels.dtype)
-        weights = labels.shape[0] * weights / torch.where(total > 0, total, torch.ones_like(total))
+    if balance == "cells":
+        weights, total = positive + neg_weight * negative, positives + neg_weight * negatives
     else:
+        weights = positive / positives.clamp_min(1) + neg_weight * negative / negatives.clamp_min(1)
+        total = (positives > 0).to(labels.dtype) + neg_weight * (negatives > 0).to(labels.dtype)
+    if balance == "sample":
         weights = weights / 2
+    else:
+        weights = labels.shape[0] * weights / torch.where(total > 0, total, torch.ones_like(total))
     if neutral == "half-weighted":
         weights = weights + ((labels > 0) & (labels < 1)).to(labels.dtype)
     return weights
 
 
+def focused(
+    weights: torch.Tensor, scores: torch.Tensor, targets: torch.Tensor, *, gamma: float, balance: str
+) -> torch.Tensor:  # (N, H, W)
+    """The weights times (1 - p)^gamma for targets of 1 and p^gamma for targets of 0, their sum as before: of each
+    sample, or of the batch."""
+    # exp of a log: p^gamma by itself has no finite derivative at p = 0 for gamma < 1.
+    hard = targets * (gamma * F.logsigmoid(-scores)).exp() + (1 - targets) * (gamma * F.logsigmoid(scores)).exp()
+    weights = weights.expand_as(scores)
+    found = torch.where(weights != 0, weights * hard, torch.zeros_like(scores))
+    cells = (1, 2) if balance == "sample" else (0, 1, 2)
+    before, after = weights.sum(cells, keepdim=True), found.sum(cells, keepdim=True)
+    return found * (before / after.clamp_min(torch.finfo(scores.dtype).tiny))
+
+
+def hard_negatives(
+    labels: torch.Tensor,  # (1 or N, H, W)
+    scores: torch.Tensor,  # (N, H, W)
+    *,
+    ratio: float,
+    balance: str,
+) -> torch.Tensor:  # (N, H, W)
+    """The labels, with -1 (ignored) for all negatives but the ratio * positives of highest score: of each sample, or of
+    the batch. Without a positive the `ratio` hardest remain."""
+    labels = labels.expand_as(scores)
+    groups = labels.shape[0] if balance == "sample" else min(1, labels.shape[0])
+    flat, score = labels.reshape(groups, -1), scores.detach().reshape(groups, -1)
+    negative = flat == 0
+    # By place in the sorted row: equal scores go to the lower index.
+    order = torch.where(negative, score, -torch.inf).sort(dim=1, descending=True, stable=True).indices
+    place = order.argsort(dim=1)
+    kept = (ratio * (flat == 1).sum(1, keepdim=True).clamp_min(1)).floor()
+    return torch.where(negative & (place >= kept), -1.0, flat).reshape(labels.shape)
+
+
 def balanced_logistic_loss(
     scores: torch.Tensor,  # (N, H, W)
-    targets: torch.Tensor,  # (1 or N, H, W) labels within 0..1
-    weights: torch.Tensor,  # (1 or N, H, W) of `cell_weights`
+    labels: torch.Tensor,  # (1 or N, H, W): 1, 0, -1 ignored, between 0 and 1 neutral
+    *,
+    neutral: str,
+    balance: str,
+    neg_weight: float,
+    gamma: float = 0.0,
 ) -> torch.Tensor:  # (N,) the loss of each sample
     """sum over cells of weight * BCE-with-logits(score, label); a cell of weight 0 counts for nothing, nan or not."""
-    losses = F.binary_cross_entropy_with_logits(scores, targets.expand_as(scores), reduction="none")
+    targets = labels.clamp_min(0).expand_as(scores)
+    weights = cell_weights(labels, neutral=neutral, balance=balance, neg_weight=neg_weight)
+    if gamma:
+        weights = focused(weights, scores, targets, gamma=gamma, balance=balance)
+    losses = F.binary_cross_entropy_with_logits(scores, targets, reduction="none")
     return torch.where(weights != 0, weights * losses, torch.zeros_like(losses)).sum((1, 2))

@@ -48,13 +48,16 @@ def _depthwise_raw(t: Tensors) -> list[tuple[Any, tuple[Any, ...]]]:
 
 
 def _loss_raw(t: Tensors) -> list[tuple[Any, tuple[Any, ...]]]:
-    scores = t[0].squeeze(1)
-    targets, weights = torch.rand(2, 1, 7, 9, dtype=scores.dtype).unbind()
-    losses, slope = torch.ops.siamfast.balanced_logistic_loss.default(scores.detach(), targets, weights)
-    return [
-        (torch.ops.siamfast.balanced_logistic_loss.default, (scores, targets, weights)),
-        (torch.ops.siamfast.balanced_logistic_loss_backward.default, (losses, slope, scores, targets, weights)),
-    ]
+    scores = t[0]
+    forward, backward = (getattr(torch.ops.siamfast, f"balanced_logistic_loss{way}").default for way in ("", "_backward"))
+    calls = []
+    labels, centers = torch.randint(0, 2, (3, 7, 9)).to(scores.dtype), torch.rand(3, 2, dtype=scores.dtype) * 7
+    for given, around, reduction in ((None, None, 0), (labels, None, 1), (None, centers, 2)):
+        options = (8.0, 8.0, 16.0, 0.7, 1, 2, 0, reduction)
+        loss, slope = forward(scores.detach(), given, around, *options)
+        calls.append((forward, (scores, given, around, *options)))
+        calls.append((backward, (loss, slope, scores, given, around, *options)))
+    return calls
 
 
 def _warp_raw(t: Tensors) -> list[tuple[Any, tuple[Any, ...]]]:
@@ -104,6 +107,13 @@ CASES = [
     Case(
         "loss-batch",
         lambda s: siamfast.balanced_logistic_loss(s, r_pos=8, r_neg=16, balance="batch", neutral="half-weighted"),
+        ((3, 7, 9),),
+    ),
+    Case(
+        "loss-focal-mined",
+        lambda s: siamfast.balanced_logistic_loss(
+            s, r_pos=8, r_neg=16, gamma=1.5, hard_negatives=2, balance="cells", reduction="none"
+        ),
         ((3, 7, 9),),
     ),
     Case(

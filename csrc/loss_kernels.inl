@@ -1,0 +1,126 @@
+// The loops of the logistic loss, included once for each instruction set inside its own namespace.
+#include "lanes.inl"
+
+static inline Lanes bits_as_lanes(Places bits) { return reinterpret_cast<Lanes>(bits); }
+static inline Places lanes_as_bits(Lanes value) { return reinterpret_cast<Places>(value); }
+
+static inline Lanes square_root(Lanes value) {
+#if SIAMFAST_ISA_BYTES == 64
+    return reinterpret_cast<Lanes>(_mm512_maskz_sqrt_ps(0xffff, value));  // the plain one warns in GCC 12
+#elif SIAMFAST_ISA_BYTES == 32
+    return reinterpret_cast<Lanes>(_mm256_sqrt_ps(value));
+#else
+    for (int l = 0; l < LANES; ++l) value[l] = std::sqrt(value[l]);
+    return value;
+#endif
+}
+
+static inline Lanes magnitude(Lanes value) { return bits_as_lanes(lanes_as_bits(value) & 0x7fffffff); }
+
+// exp(-a) for a >= 0 within an ulp, subnormal results too; nan stays. *low: what rounding took from it.
+// exp(r) = 1 + r + r^2 P(r) on half a binade about 1; P by weighted least squares towards the least largest relative
+// error, 3e-9.
+static inline Lanes exp_of_minus(Lanes a, Lanes *low) {
+    a = a > 104.0f ? splat(104.0f) : a;  // 2^-150 and less is 0
+    constexpr float magic = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number
+    const Lanes shifted = a * splat(-1.44269504f) + magic, whole = shifted - magic;
+    // ln 2 in two parts, the first with so few bits that its products are exact.
+    const Lanes minus = splat(0.0f) - whole;
+    Lanes r = multiply_add(minus, splat(0.693359375f), splat(0.0f) - a);
+    r = multiply_add(minus, splat(-2.12194440e-4f), r);
+    Lanes p = splat(0.0013813143f);
+    p = multiply_add(p, r, splat(0.0083694190f));
+    p = multiply_add(p, r, splat(0.0416684568f));
+    p = multiply_add(p, r, splat(0.1666651479f));
+    p = multiply_add(p, r, splat(0.4999999305f));
+    p = multiply_add(p, r * r, r);
+    const Lanes sum = p + 1.0f;
+    // 2^n as two factors, for n goes down to -150; only the second product rounds.
+    const Places n = lanes_as_bits(shifted) - 0x4b400000, half = n >> 1;
+    const Lanes one = bits_as_lanes((half + 127) << 23), other = bits_as_lanes((n - half + 127) << 23);
+    *low = (p - (sum - 1.0f)) * one * other;
+    return sum * one * other;
+}
+
+// log(1 + t + low) for t in [0, 1] within 2 ulp, given 1 / (1 + t): t - t^2 / 2 + t^3 R(t), so that the polynomial's
+// roundings weigh little; R as P above, 1e-9.
+static inline Lanes log_of_1_plus(Lanes t, Lanes low, Lanes slope) {
+    Lanes r = splat(0.0022777667f);
+    r = multiply_add(r, t, splat(-0.0146890557f));
+    r = multiply_add(r, t, splat(0.0443127330f));
+    r = multiply_add(r, t, splat(-0.0859351974f));
+    r = multiply_add(r, t, splat(0.1268075553f));
+    r = multiply_add(r, t, splat(-0.1622889022f));
+    r = multiply_add(r, t, splat(0.1992646231f));
+    r = multiply_add(r, t, splat(-0.2499332773f));
+    r = multiply_add(r, t, splat(0.3333309359f));
+    const Lanes tail = multiply_add(t * t * t, r, t * t * -0.5f);
+    return multiply_add(low, slope, tail) + t;
+}
+
+static void labels(const LabelRule &rule, float center_y, float center_x, int height, int width, float *out) {
+    Lanes steps;
+    for (int l = 0; l < LANES; ++l) steps[l] = static_cast<float>(l);
+    // The same operations in the same order as the reference's, so that no cell falls on another side of a radius.
+    for (int y = 0; y < height; ++y) {
+        const Lanes dy = splat(static_cast<float>(y) - center_y);
+        for (int x = 0; x < width; x += LANES) {
+            const Lanes dx = (steps + static_cast<float>(x)) - center_x;
+            const Lanes away = rule.l2 ? square_root(dx * dx + dy * dy) : magnitude(dx) + magnitude(dy);
+            const Lanes distance = away * rule.stride;
+            Lanes label = distance <= rule.r_far ? splat(rule.between) : splat(0.0f);
+            label = distance <= rule.r_pos ? splat(1.0f) : label;
+            float found[LANES];
+            store_lanes(found, label);
+            const int used = width - x < LANES ? width - x : LANES;
+            __builtin_memcpy(out + y * width + x, found, sizeof(float) * static_cast<std::size_t>(used));
+        }
+    }
+}
+
+static void count(const float *given, int cells, int *positives, int *negatives) {
+    int ones = 0, zeros = 0;
+    for (int k = 0; k < cells; ++k) {
+        ones += given[k] == 1.0f;
+        zeros += given[k] == 0.0f;
+    }
+    *positives = ones;
+    *negatives = zeros;
+}
+
+static inline Lanes cell_run(Lanes s, Lanes y, const CellWeights &weights, Lanes *slope) {
+    Lanes w = (y > 0.0f) & (y < 1.0f) ? splat(weights.neutral) : splat(0.0f);
+    w = y == 1.0f ? splat(weights.positive) : w;
+    w = y == 0.0f ? splat(weights.negative) : w;
+    Lanes low;
+    const Lanes e = exp_of_minus(magnitude(s), &low), r = 1.0f / (1.0f + e);
+    const Lanes loss = ((s > 0.0f ? s : splat(0.0f)) - s * y) + log_of_1_plus(e, low, r);
+    // sigmoid(s) - y without the difference of numbers near 1.
+    const Lanes d = s >= 0.0f ? (1.0f - y) - e * r : e * r - y;
+    *slope = w != 0.0f ? w * d : splat(0.0f);
+    return w != 0.0f ? w * loss : splat(0.0f);
+}
+
+static float cells(const float *scores, const float *given, int count, const CellWeights &weights, float *slope) {
+    Lanes sum = splat(0.0f), d;
+    int k = 0;
+    for (; k + LANES <= count; k += LANES) {
+        sum += cell_run(load_lanes(scores + k), load_lanes(given + k), weights, &d);
+        store_lanes(slope + k, d);
+    }
+    if (k < count) {
+        const std::size_t bytes = sizeof(float) * static_cast<std::size_t>(count - k);
+        float s[LANES] = {}, y[LANES], found[LANES];
+        for (int l = 0; l < LANES; ++l) y[l] = -1.0f;  // weighs nothing
+        __builtin_memcpy(s, scores + k, bytes);
+        __builtin_memcpy(y, given + k, bytes);
+        sum += cell_run(load_lanes(s), load_lanes(y), weights, &d);
+        store_lanes(found, d);
+        __builtin_memcpy(slope + k, found, bytes);
+    }
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; ++l) sum[l] += sum[l + half];
+    return sum[0];
+}
+
+static const LossKernels kernels = {labels, count, cells};

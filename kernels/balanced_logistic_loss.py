@@ -1,0 +1,221 @@
+"""Triton kernel of the balanced logistic loss: labels, weights, loss and slope in one launch, no float atomics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import triton
+import triton.language as tl
+
+if TYPE_CHECKING:
+    from siamfast.ops._balanced_logistic_loss_raw import Options
+
+# Cells of one program's tile, and how many cells one program takes by itself: a second launch to add up the samples'
+# losses costs more than to walk over this many. (By reckoning; no GPU was at hand.)
+TILE = 4096
+ALONE = 1 << 16
+NUM_WARPS = 8
+# Places in Options' tuples.
+_L2, _IGNORE, _HALF_WEIGHTED, _NONE = 1, 1, 2, 2
+
+
+@triton.jit
+def made_labels(dy, dx, stride, r_pos, r_far, between, L2: tl.constexpr):
+    """1 within r_pos input pixels of the centre, 0 beyond r_far, `between` in between; dy, dx: cells from the centre."""
+    if L2:
+        away = tl.sqrt_rn(dx * dx + dy * dy)
+    else:
+        away = tl.abs(dx) + tl.abs(dy)
+    distance = away * stride
+    return tl.where(distance <= r_pos, 1.0, tl.where(distance <= r_far, between, 0.0))
+
+
+@triton.jit
+def class_weights(positives, negatives, samples, neg_weight, factor, BALANCE: tl.constexpr):
+    """What a positive and a negative weigh, by how many there are: of a sample (BALANCE 0), else of the batch."""
+    if BALANCE == 0:
+        positive = 0.5 / tl.maximum(positives, 1.0)
+        negative = 0.5 * neg_weight / tl.maximum(negatives, 1.0)
+    else:
+        if BALANCE == 1:
+            positive = 1.0 / tl.maximum(positives, 1.0)
+            negative = neg_weight / tl.maximum(negatives, 1.0)
+            share = tl.where(positives > 0, 1.0, 0.0) + tl.where(negatives > 0, neg_weight, 0.0)
+        else:
+            positive = 1.0 + 0.0 * positives
+            negative = neg_weight + 0.0 * negatives
+            share = positives + neg_weight * negatives
+        share = samples / tl.where(share > 0, share, 1.0)
+        positive *= share
+        negative *= share
+    return positive * factor, negative * factor
+
+
+@triton.jit
+def cell_losses(s, y, positive, negative, neutral):
+    """Weighted loss of scores s with labels y, and its slope; 0 where a cell weighs nothing, nan or not."""
+    w = tl.where(y == 1.0, positive, tl.where(y == 0.0, negative, tl.where((y > 0.0) & (y < 1.0), neutral, 0.0)))
+    e = tl.exp(-tl.abs(s))
+    # log(1 + e) as e - e^2 / 2 + e^3 R(e), so that it is e where e is small; R as in csrc/loss_kernels.inl.
+    r = 0.0022777667 * e - 0.0146890557
+    r = r * e + 0.0443127330
+    r = r * e - 0.0859351974
+    r = r * e + 0.1268075553
+    r = r * e - 0.1622889022
+    r = r * e + 0.1992646231
+    r = r * e - 0.2499332773
+    r = r * e + 0.3333309359
+    loss = (tl.where(s > 0.0, s, 0.0) - s * y) + (e - 0.5 * e * e + e * e * e * r)
+    # sigmoid(s) - y without the difference of numbers near 1.
+    small = e / (1.0 + e)
+    slope = tl.where(s >= 0.0, (1.0 - y) - small, small - y)
+    return tl.where(w != 0.0, w * loss, 0.0), tl.where(w != 0.0, w * slope, 0.0)
+
+
+@triton.jit
+def _tile_labels(
+    labels_ptr, centers_ptr, n, k, samples, stride, r_pos, r_far, between, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
+    LABELS: tl.constexpr, CENTERS: tl.constexpr, L2: tl.constexpr,
+):  # fmt: skip
+    """(rows, cells) labels of samples n, cells k; -1, which weighs nothing, outside. LABELS: 0 made, 1 a map, 2 maps."""
+    inside = (n < samples)[:, None] & (k < HEIGHT * WIDTH)[None, :]
+    if LABELS == 0:
+        if CENTERS:
+            cx = tl.load(centers_ptr + 2 * n, mask=n < samples, other=0.0)[:, None]
+            cy = tl.load(centers_ptr + 2 * n + 1, mask=n < samples, other=0.0)[:, None]
+        else:
+            cx = (WIDTH - 1) * 0.5
+            cy = (HEIGHT - 1) * 0.5
+        dy = (k // WIDTH).to(tl.float32)[None, :] - cy
+        dx = (k % WIDTH).to(tl.float32)[None, :] - cx
+        found = made_labels(dy, dx, stride, r_pos, r_far, between, L2)
+    else:
+        at = k[None, :] + (n * 0 if LABELS == 1 else n)[:, None].to(tl.int64) * (HEIGHT * WIDTH)
+        found = tl.load(labels_ptr + at, mask=inside, other=-1.0)
+    return tl.where(inside, found, -1.0)
+
+
+@triton.jit
+def balanced_logistic_loss_kernel(
+    scores_ptr,  # (samples, HEIGHT, WIDTH) contiguous
+    labels_ptr,  # (samples or 1, HEIGHT, WIDTH) float32 contiguous
+    centers_ptr,  # (samples, 2) float32 contiguous: x, y in cells
+    losses_ptr,  # TOTAL: 1 number, else one a sample; float32
+    slope_ptr,  # (samples, HEIGHT, WIDTH) float32 contiguous
+    samples,
+    tiles,  # of one program
+    stride,
+    r_pos,
+    r_far,
+    between,
+    neg_weight,
+    neutral,  # weight of neutral cells
+    factor,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    LABELS: tl.constexpr,  # 0: made here, 1: one map for all, 2: one a sample
+    CENTERS: tl.constexpr,
+    L2: tl.constexpr,
+    BALANCE: tl.constexpr,  # 0: sample, 1: batch, 2: cells
+    TOTAL: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program: `tiles` tiles of ROWS samples, a pass that counts labels and a pass that weighs. Bytes: scores and
+    slope once."""
+    CELLS: tl.constexpr = HEIGHT * WIDTH
+    first = tl.program_id(0) * tiles
+    rows = tl.arange(0, ROWS)
+    positives = tl.zeros((ROWS,), tl.float32)
+    negatives = tl.zeros((ROWS,), tl.float32)
+    if BALANCE != 0:
+        # Every sample's labels; where all have the same map, one sample's are enough.
+        count = tl.cdiv(1 if LABELS == 1 or (LABELS == 0 and not CENTERS) else samples, ROWS)
+        for tile in range(count):
+            n = tile * ROWS + rows
+            for start in range(0, CELLS, BLOCK):
+                y = _tile_labels(
+                    labels_ptr, centers_ptr, n, start + tl.arange(0, BLOCK), samples, stride, r_pos, r_far, between,
+                    HEIGHT, WIDTH, LABELS, CENTERS, L2,
+                )  # fmt: skip
+                if LABELS == 1 or (LABELS == 0 and not CENTERS):
+                    y = tl.where((n == 0)[:, None], y, -1.0)
+                positives += tl.sum((y == 1.0).to(tl.float32), 1)
+                negatives += tl.sum((y == 0.0).to(tl.float32), 1)
+        times = 1.0
+        if LABELS == 1 or (LABELS == 0 and not CENTERS):
+            times = samples.to(tl.float32)
+        positives = tl.zeros((ROWS,), tl.float32) + tl.sum(positives, 0) * times
+        negatives = tl.zeros((ROWS,), tl.float32) + tl.sum(negatives, 0) * times
+    total = tl.zeros((ROWS,), tl.float32)
+    for tile in range(first, first + tiles):
+        n = tile * ROWS + rows
+        if BALANCE == 0:
+            positives = tl.zeros((ROWS,), tl.float32)
+            negatives = tl.zeros((ROWS,), tl.float32)
+            for start in range(0, CELLS, BLOCK):
+                y = _tile_labels(
+                    labels_ptr, centers_ptr, n, start + tl.arange(0, BLOCK), samples, stride, r_pos, r_far, between,
+                    HEIGHT, WIDTH, LABELS, CENTERS, L2,
+                )  # fmt: skip
+                positives += tl.sum((y == 1.0).to(tl.float32), 1)
+                negatives += tl.sum((y == 0.0).to(tl.float32), 1)
+        positive, negative = class_weights(positives, negatives, samples, neg_weight, factor, BALANCE)
+        found = tl.zeros((ROWS,), tl.float32)
+        for start in range(0, CELLS, BLOCK):
+            k = start + tl.arange(0, BLOCK)
+            y = _tile_labels(
+                labels_ptr, centers_ptr, n, k, samples, stride, r_pos, r_far, between, HEIGHT, WIDTH, LABELS, CENTERS,
+                L2,
+            )  # fmt: skip
+            at = n.to(tl.int64)[:, None] * CELLS + k[None, :]
+            inside = (n < samples)[:, None] & (k < CELLS)[None, :]
+            s = tl.load(scores_ptr + at, mask=inside, other=0.0).to(tl.float32)
+            loss, slope = cell_losses(s, y, positive[:, None], negative[:, None], neutral * factor)
+            tl.store(slope_ptr + at, slope, mask=inside)
+            found += tl.sum(loss, 1)
+        if TOTAL:
+            total += found
+        else:
+            tl.store(losses_ptr + n, found, mask=n < samples)
+    if TOTAL:
+        tl.store(losses_ptr + tl.zeros((1,), tl.int32), tl.sum(total, 0) + tl.zeros((1,), tl.float32))
+
+
+def blocks(cells: int) -> dict[str, int]:
+    """Samples and cells of a tile."""
+    block = min(triton.next_power_of_2(cells), TILE)
+    return {"ROWS": TILE // block, "BLOCK": block}
+
+
+def launch(
+    scores: torch.Tensor,  # (N, 1, H, W) or (N, H, W) contiguous
+    labels: torch.Tensor | None,  # (1 or N, H, W) float32
+    centers: torch.Tensor | None,  # (N, 2) float32
+    options: Options,
+) -> tuple[torch.Tensor, torch.Tensor]:  # the loss, () or (N,), and the slope, both float32
+    samples, height, width = scores.shape[0], scores.shape[-2], scores.shape[-1]
+    total = options.reduction != _NONE
+    slope = torch.empty(scores.shape, dtype=torch.float32, device=scores.device)
+    if scores.numel() == 0:
+        return slope.new_zeros(() if total else (samples,)), slope
+    sizes = blocks(height * width)
+    all_tiles = triton.cdiv(samples, sizes["ROWS"])
+    own_labels = centers is not None or (labels is not None and labels.shape[0] > 1)
+    # To count the batch's labels every program would read all of them.
+    alone = samples * height * width <= ALONE or (own_labels and options.balance != 0)
+    tiles = all_tiles if alone else 1
+    at_once = total and alone
+    losses = slope.new_empty(1 if at_once else samples)
+    with torch.cuda.device_of(scores):
+        balanced_logistic_loss_kernel[(triton.cdiv(all_tiles, tiles),)](
+            scores, scores if labels is None else labels.contiguous(),
+            scores if centers is None else centers.contiguous(), losses, slope, samples, tiles, options.stride,
+            options.r_pos, max(options.r_neg, options.r_pos), -1.0 if options.neutral == _IGNORE else 0.5,
+            options.neg_weight, 1.0 if options.neutral == _HALF_WEIGHTED else 0.0, options.factor(samples),
+            HEIGHT=height, WIDTH=width, LABELS=0 if labels is None else 2 if labels.shape[0] > 1 else 1,
+            CENTERS=centers is not None, L2=options.metric == _L2, BALANCE=options.balance, TOTAL=at_once, **sizes,
+            num_warps=NUM_WARPS, enable_fp_fusion=False,
+        )  # fmt: skip
+    return (losses.sum() if total and not at_once else losses[0] if at_once else losses), slope

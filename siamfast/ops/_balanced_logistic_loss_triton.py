@@ -1,0 +1,32 @@
+"""The `triton` backend of the logistic loss: arguments of the raw op handed to the launcher in siamfast.kernels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from siamfast.ops import _backend
+
+if TYPE_CHECKING:
+    from siamfast.ops._balanced_logistic_loss_raw import Options
+
+
+def reason(device_type: str, dtype: torch.dtype) -> str | None:
+    """Why the Triton kernel cannot serve, or None."""
+    if device_type != "cuda":
+        return f"the Triton kernel takes CUDA tensors, not {device_type}"
+    if dtype not in _backend.FLOATS:
+        return f"the Triton kernel has no {dtype}"
+    return _backend.triton_missing()
+
+
+def forward(
+    scores: torch.Tensor,  # (N, 1, H, W) or (N, H, W)
+    labels: torch.Tensor | None,  # (1 or N, H, W) float32
+    centers: torch.Tensor | None,  # (N, 2) float32
+    options: Options,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from siamfast.kernels import balanced_logistic_loss
+
+    return balanced_logistic_loss.launch(scores.contiguous(), labels, centers, options)
