@@ -94,9 +94,10 @@ static inline Lanes cell_run(Lanes s, Lanes y, const CellWeights &weights, Lanes
     w = y == 0.0f ? splat(weights.negative) : w;
     Lanes low;
     const Lanes e = exp_of_minus(magnitude(s), &low), r = 1.0f / (1.0f + e);
-    const Lanes loss = ((s > 0.0f ? s : splat(0.0f)) - s * y) + log_of_1_plus(e, low, r);
-    // sigmoid(s) - y without the difference of numbers near 1.
-    const Lanes d = s >= 0.0f ? (1.0f - y) - e * r : e * r - y;
+    // max(s, 0) - s * y, and sigmoid(s) - y, without the difference of numbers near one another.
+    const Lanes wrong = s > 0.0f ? 1.0f - y : splat(0.0f) - y;
+    const Lanes loss = wrong * s + log_of_1_plus(e, low, r);
+    const Lanes d = s > 0.0f ? wrong - e * r : wrong + e * r;
     *slope = w != 0.0f ? w * d : splat(0.0f);
     return w != 0.0f ? w * loss : splat(0.0f);
 }

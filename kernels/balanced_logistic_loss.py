@@ -22,7 +22,7 @@ _L2, _IGNORE, _HALF_WEIGHTED, _NONE = 1, 1, 2, 2
 
 @triton.jit
 def made_labels(dy, dx, stride, r_pos, r_far, between, L2: tl.constexpr):
-    """1 within r_pos input pixels of the centre, 0 beyond r_far, `between` in between; dy, dx: cells from the centre."""
+    """1 within r_pos input pixels of the centre, 0 beyond r_far, else `between`; dy, dx: cells from the centre."""
     if L2:
         away = tl.sqrt_rn(dx * dx + dy * dy)
     else:
@@ -66,10 +66,11 @@ def cell_losses(s, y, positive, negative, neutral):
     r = r * e + 0.1992646231
     r = r * e - 0.2499332773
     r = r * e + 0.3333309359
-    loss = (tl.where(s > 0.0, s, 0.0) - s * y) + (e - 0.5 * e * e + e * e * e * r)
-    # sigmoid(s) - y without the difference of numbers near 1.
+    # max(s, 0) - s * y, and sigmoid(s) - y, without the difference of numbers near one another.
+    wrong = tl.where(s > 0.0, 1.0 - y, 0.0 - y)
+    loss = wrong * s + (e - 0.5 * e * e + e * e * e * r)
     small = e / (1.0 + e)
-    slope = tl.where(s >= 0.0, (1.0 - y) - small, small - y)
+    slope = tl.where(s > 0.0, wrong - small, wrong + small)
     return tl.where(w != 0.0, w * loss, 0.0), tl.where(w != 0.0, w * slope, 0.0)
 
 
@@ -78,7 +79,7 @@ def _tile_labels(
     labels_ptr, centers_ptr, n, k, samples, stride, r_pos, r_far, between, HEIGHT: tl.constexpr, WIDTH: tl.constexpr,
     LABELS: tl.constexpr, CENTERS: tl.constexpr, L2: tl.constexpr,
 ):  # fmt: skip
-    """(rows, cells) labels of samples n, cells k; -1, which weighs nothing, outside. LABELS: 0 made, 1 a map, 2 maps."""
+    """(rows, cells) labels of samples n, cells k; -1, which weighs nothing, outside."""
     inside = (n < samples)[:, None] & (k < HEIGHT * WIDTH)[None, :]
     if LABELS == 0:
         if CENTERS:

@@ -153,30 +153,12 @@ def _fake(scores: Any, labels: Any, centers: Any, *numbers: Any) -> tuple[Any, A
     return scores.new_empty(shape, dtype=dtype), scores.new_empty(scores.shape, dtype=dtype)
 
 
-def _backward_kernel(
-    grad: torch.Tensor, slope: torch.Tensor, scores: torch.Tensor, *rest: Any
-) -> torch.Tensor:  # the scores' shape and dtype
-    found = slope * grad.reshape(-1, *[1] * (slope.dim() - 1)) if grad.dim() else slope * grad
-    return found.to(scores.dtype)
-
-
-def _backward_formula(grad: torch.Tensor, slope: torch.Tensor, scores: torch.Tensor, *rest: Any) -> torch.Tensor:
-    labels, centers, *numbers = rest
-    options = Options(*numbers)
-    return _library.reference_gradients(lambda s: _formula(s, labels, centers, options), (scores,), grad, [True])[0]
-
-
-_ARGUMENTS = (
-    "Tensor scores, Tensor? labels, Tensor? centers, float stride, float r_pos, float r_neg, float neg_weight, "
-    "int metric, int neutral, int balance, int reduction"
+_forward = _library.register(
+    "balanced_logistic_loss(Tensor scores, Tensor? labels, Tensor? centers, float stride, float r_pos, float r_neg, "
+    "float neg_weight, int metric, int neutral, int balance, int reduction) -> (Tensor, Tensor)",
+    _kernel,
+    _fake,
 )
-_forward = _library.register(f"balanced_logistic_loss({_ARGUMENTS}) -> (Tensor, Tensor)", _kernel, _fake)
-_backward = _library.register(
-    f"balanced_logistic_loss_backward(Tensor grad, Tensor slope, {_ARGUMENTS}) -> Tensor",
-    _backward_kernel,
-    lambda grad, slope, scores, *rest: scores.new_empty(scores.shape),
-)
-_library.register_double_backward("balanced_logistic_loss_backward", _backward_formula)
 
 
 class _Loss(torch.autograd.Function):
@@ -189,4 +171,12 @@ class _Loss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return _backward(grads[0], *ctx.saved_tensors, *ctx.options), None, None, None
+        slope, scores, labels, centers = ctx.saved_tensors
+        (grad,) = grads
+        if torch.is_grad_enabled():  # create_graph: the slope has no derivative, the formula has
+            (found,) = _library.reference_gradients(
+                lambda s: _formula(s, labels, centers, ctx.options), (scores,), grad, [True]
+            )
+        else:
+            found = slope * (grad.reshape(-1, *[1] * (slope.dim() - 1)) if grad.dim() else grad)
+        return found.to(scores.dtype), None, None, None

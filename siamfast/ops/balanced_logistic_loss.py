@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from numbers import Real
-from typing import Any
 
 import torch
 
@@ -133,7 +133,11 @@ def balanced_logistic_loss(
         raise TypeError(f"scores: got dtype {scores.dtype}, expected a floating dtype")
     if scores.dim() not in (3, 4) or (scores.dim() == 4 and scores.shape[1] != 1):
         raise ValueError(f"scores: got shape {tuple(scores.shape)}, expected (N, 1, H, W) or (N, H, W)")
-    options = check_options(stride, r_pos, r_neg, metric, neutral, balance, neg_weight, gamma, hard_negatives, reduction)
+    given_options = stride, r_pos, r_neg, metric, neutral, balance, neg_weight, gamma, hard_negatives, reduction
+    try:
+        options = check_options(*given_options) if torch.compiler.is_compiling() else _checked_before(*given_options)
+    except TypeError:  # also for what has no hash
+        options = check_options(*given_options)
     given, centers = check_labels(scores, labels, centers)
     if hard_negatives is None and not gamma:
         return raw.loss(scores, given, centers, options)
@@ -188,6 +192,10 @@ def check_options(
         float(stride), float(r_pos), float(r_neg), float(neg_weight), METRIC.index(metric), NEUTRAL.index(neutral),
         BALANCE.index(balance), REDUCTION.index(reduction),
     )  # fmt: skip
+
+
+# Every step asks with the same options. typed: True is not 1 here.
+_checked_before = lru_cache(maxsize=64, typed=True)(check_options)
 
 
 def _check_centers(centers: torch.Tensor, count: int | None) -> None:

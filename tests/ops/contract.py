@@ -48,16 +48,12 @@ def _depthwise_raw(t: Tensors) -> list[tuple[Any, tuple[Any, ...]]]:
 
 
 def _loss_raw(t: Tensors) -> list[tuple[Any, tuple[Any, ...]]]:
-    scores = t[0]
-    forward, backward = (getattr(torch.ops.siamfast, f"balanced_logistic_loss{way}").default for way in ("", "_backward"))
-    calls = []
-    labels, centers = torch.randint(0, 2, (3, 7, 9)).to(scores.dtype), torch.rand(3, 2, dtype=scores.dtype) * 7
-    for given, around, reduction in ((None, None, 0), (labels, None, 1), (None, centers, 2)):
-        options = (8.0, 8.0, 16.0, 0.7, 1, 2, 0, reduction)
-        loss, slope = forward(scores.detach(), given, around, *options)
-        calls.append((forward, (scores, given, around, *options)))
-        calls.append((backward, (loss, slope, scores, given, around, *options)))
-    return calls
+    labels, centers = torch.randint(0, 2, (3, 7, 9)).to(t[0].dtype), torch.rand(3, 2, dtype=t[0].dtype) * 7
+    op = torch.ops.siamfast.balanced_logistic_loss.default
+    return [
+        (op, (t[0], given, around, 8.0, 8.0, 16.0, 0.7, 1, 2, 0, reduction))
+        for given, around, reduction in ((None, None, 0), (labels, None, 1), (None, centers, 2))
+    ]
 
 
 def _warp_raw(t: Tensors) -> list[tuple[Any, tuple[Any, ...]]]:

@@ -84,6 +84,65 @@ def test_half_weighted_counts_the_neutral_cells_as_bilylee_does() -> None:
     torch.testing.assert_close(siamfast.balanced_logistic_loss(scores, labels, neutral="half-weighted"), plain + extra)
 
 
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_focal_over_all_cells_is_siamfc_pytorchs(gamma: float) -> None:
+    """The mean of modulated losses over the mean modulation; the derivative goes through the modulation too."""
+    scores = torch.randn(4, 1, 15, 15, dtype=torch.float64, requires_grad=True)
+    labels = (torch.rand(4, 1, 15, 15) < 0.2).double()
+    p = scores.sigmoid()
+    hard = labels * (1 - p) ** gamma + (1 - labels) * p**gamma
+    losses = -hard * (labels * p.log() + (1 - labels) * (1 - p).log())
+    expected = losses.mean() / hard.mean()
+    ours = siamfast.balanced_logistic_loss(scores, labels, balance="cells", gamma=gamma)
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, scores)[0] for loss in (ours, expected)))
+
+
+def test_focal_keeps_each_samples_share() -> None:
+    """All cells equally hard: the modulation cancels, in a negative pair too."""
+    scores, centers = torch.zeros(2, 1, 9, 9), torch.tensor([[4.0, 4.0], [1e6, 1e6]])
+    plain, focal = (
+        siamfast.balanced_logistic_loss(scores, centers=centers, gamma=gamma, reduction="none") for gamma in (0, 2)
+    )
+    torch.testing.assert_close(plain, focal)
+
+
+@pytest.mark.parametrize("score", [1e4, -1e4])
+def test_focal_is_finite_where_every_cell_is_right_or_wrong(score: float) -> None:
+    scores = torch.full((1, 1, 5, 5), score, requires_grad=True)
+    for label in (0.0, 1.0):
+        loss = siamfast.balanced_logistic_loss(scores, torch.full((5, 5), label), gamma=2)
+        (grad,) = torch.autograd.grad(loss, scores)
+        assert loss.isfinite()
+        assert grad.isfinite().all()
+
+
+@pytest.mark.parametrize("ratio", [3, 0.5])
+def test_hard_negatives_over_all_cells_are_siamfc_pytorchs(ratio: float) -> None:
+    """The mean loss of the batch's positives and of `ratio` times as many negatives of highest score."""
+    scores = torch.randn(4, 1, 15, 15, dtype=torch.float64)
+    labels = (torch.rand(4, 1, 15, 15) < 0.1).double()
+    positives, negatives = scores[labels == 1], scores[labels == 0]
+    hardest = negatives.topk(int(len(positives) * ratio)).values
+    expected = torch.cat([F.softplus(-positives), F.softplus(hardest)]).mean()
+    ours = siamfast.balanced_logistic_loss(scores, labels, balance="cells", hard_negatives=ratio)
+    torch.testing.assert_close(ours, expected)
+
+
+def test_hard_negatives_are_each_samples_own_and_ties_go_to_the_lower_index() -> None:
+    scores = torch.tensor([[[5.0, 1.0, 1.0, -2.0, 7.0]], [[0.0, 9.0, 8.0, 7.0, 0.0]]], requires_grad=True)
+    labels = torch.tensor([[[0.0, 0.0, 0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0, 0.0, -1.0]]])
+    siamfast.balanced_logistic_loss(scores, labels, hard_negatives=2).backward()
+    assert scores.grad is not None
+    assert (scores.grad != 0).int().tolist() == [[[1, 1, 0, 0, 1]], [[1, 1, 1, 0, 0]]]
+
+
+def test_a_negative_pair_keeps_its_hardest_cells() -> None:
+    scores = torch.arange(9.0).view(1, 3, 3)
+    ours = siamfast.balanced_logistic_loss(scores, torch.zeros(3, 3), hard_negatives=2)
+    torch.testing.assert_close(ours, 0.5 * F.softplus(torch.tensor([8.0, 7.0])).mean())
+
+
 def test_labels_are_one_near_zero_far_and_neutral_between() -> None:
     labels = siamfast.logistic_labels((5, 9), stride=8, r_pos=8, r_neg=16, metric="l1")
     assert labels.shape == (5, 9)
@@ -202,6 +261,9 @@ S = torch.zeros(2, 1, 5, 5)
             ValueError,
             r"centers: got shape \(3, 2\)",
         ),
+        (lambda: siamfast.balanced_logistic_loss(S, gamma=-1), ValueError, "gamma: got -1, expected 0 or more"),
+        (lambda: siamfast.balanced_logistic_loss(S, hard_negatives="3"), TypeError, "hard_negatives: got '3'"),
+        (lambda: siamfast.balanced_logistic_loss(S, metric=["l1"]), ValueError, r"metric: got \['l1'\]"),
         (lambda: siamfast.balanced_logistic_loss(S, r_pos="16"), TypeError, "r_pos: got '16', expected a number"),
         (lambda: siamfast.balanced_logistic_loss(S, neg_weight=None), TypeError, "neg_weight: got None"),
         (lambda: siamfast.logistic_labels((1, 2, 3)), TypeError, r"size: got \(1, 2, 3\), expected a whole number"),

@@ -20,16 +20,6 @@ pytestmark = pytest.mark.skipif(
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-@pytest.fixture(params=["baseline", "avx2", "avx512"])
-def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("SIAMFAST_CPU", request.param)
-    try:
-        siamfast.ops._backend.extension()[0].cpu_path()  # type: ignore[union-attr]
-    except ValueError as error:
-        pytest.skip(str(error))
-    return str(request.param)
-
-
 def _laid_out(t: torch.Tensor, how: str) -> torch.Tensor:
     """t (N, C, H, W) with other strides; in a sea of NaN, so that a stray read shows."""
     if how == "contiguous":

@@ -1,0 +1,17 @@
+"""Every instruction set that this CPU has, in turn."""
+
+from __future__ import annotations
+
+import pytest
+
+import siamfast
+
+
+@pytest.fixture(params=["baseline", "avx2", "avx512"])
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("SIAMFAST_CPU", request.param)
+    try:
+        siamfast.ops._backend.extension()[0].cpu_path()  # type: ignore[union-attr]
+    except ValueError as error:
+        pytest.skip(str(error))
+    return str(request.param)
