@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from siamfast.kernels import crop_and_resize, xcorr, xcorr_backward, xcorr_depthwise, xcorr_launch
+from siamfast.kernels import (
+    balanced_logistic_loss,
+    crop_and_resize,
+    xcorr,
+    xcorr_backward,
+    xcorr_depthwise,
+    xcorr_launch,
+)
 from siamfast.kernels.static import Build
 
 _SIZES = {"u8": 1, "fp32": 4, "bf16": 2}
@@ -53,6 +60,8 @@ def shipped(chip: int) -> Iterator[Build]:
     for case in _DEPTHWISE:
         for dtype in ("fp32", "bf16"):
             yield from _depthwise(dtype, case)
+    for dtype in ("fp32", "bf16"):
+        yield from _loss(dtype)
     for dtype in ("u8", "fp32", "bf16"):
         yield from _crop(dtype)
 
@@ -129,6 +138,25 @@ def _depthwise(dtype: str, case: _Case) -> Iterator[Build]:
         {**common, **xcorr_depthwise.backward_blocks(hz, wz), "NEED_Z": True, "NEED_X": True, "grad_x": 1, "dx_x": 1},
         {"num_warps": xcorr_depthwise.BACKWARD_WARPS}, (2 * z + 2 * x + out) * size, 4 * out * hz * wz,
     )  # fmt: skip
+
+
+def _loss(dtype: str) -> Iterator[Build]:
+    """SiamFC's 17 x 17 responses of 64 samples; the labels made about the middle, about centres, or given."""
+    cells, numbers = 64 * 17 * 17, ("stride", "r_pos", "r_far", "between", "neg_weight", "neutral", "factor")
+    for name, labels, centers, balance in (
+        ("shared", 0, False, 0),
+        ("centers, batch", 0, True, 1),
+        ("given", 2, False, 0),
+    ):
+        yield Build(
+            f"balanced_logistic_loss, {name}, {dtype}", balanced_logistic_loss.balanced_logistic_loss_kernel,
+            {"scores_ptr": dtype, "labels_ptr": "fp32", "centers_ptr": "fp32", "losses_ptr": "fp32",
+             "slope_ptr": "fp32"},
+            {"HEIGHT": 17, "WIDTH": 17, "LABELS": labels, "CENTERS": centers, "L2": centers, "BALANCE": balance,
+             "TOTAL": True, **balanced_logistic_loss.blocks(17 * 17)},
+            {"num_warps": balanced_logistic_loss.NUM_WARPS, "enable_fp_fusion": False},
+            cells * (_SIZES[dtype] + 4 + 4 * (labels == 2)), 20 * cells, floats=numbers,
+        )  # fmt: skip
 
 
 def _crop(dtype: str) -> Iterator[Build]:
