@@ -13,6 +13,7 @@ from siamfast.kernels import (
     crop_and_resize,
     xcorr,
     xcorr_backward,
+    xcorr_balanced_loss,
     xcorr_depthwise,
     xcorr_launch,
 )
@@ -43,6 +44,10 @@ _FULL = (
     _Case("siamrpn up-channel", 8, (4, 4), (20, 20), 256, 10),
     _Case("lighttrack pixelwise", 32, (1, 1), (16, 16), 96, 64),
 )
+_FUSED = (
+    _Case("siamfc train", 8, (6, 6), (20, 20), 256),
+    _Case("seed train", 64, (6, 6), (22, 22), 256),
+)
 _DEPTHWISE = (
     _Case("pysot resnet", 28, (5, 5), (29, 29), 256),
     _Case("pysot alexnet", 128, (4, 4), (20, 20), 256),
@@ -62,6 +67,8 @@ def shipped(chip: int) -> Iterator[Build]:
             yield from _depthwise(dtype, case)
     for dtype in ("fp32", "bf16"):
         yield from _loss(dtype)
+        for case in _FUSED:
+            yield from _fused(dtype, case, chip)
     for dtype in ("u8", "fp32", "bf16"):
         yield from _crop(dtype)
 
@@ -157,6 +164,29 @@ def _loss(dtype: str) -> Iterator[Build]:
             {"num_warps": balanced_logistic_loss.NUM_WARPS, "enable_fp_fusion": False},
             cells * (_SIZES[dtype] + 4 + 4 * (labels == 2)), 20 * cells, floats=numbers,
         )  # fmt: skip
+
+
+def _fused(dtype: str, case: _Case, chip: int) -> Iterator[Build]:
+    """Correlation, loss about the samples' centres, and both gradients."""
+    size, (hz, wz), (height, width) = _SIZES[dtype], case.z, case.x
+    product = {"fp32": "tf32", "bf16": "ieee"}[dtype]
+    config = xcorr_balanced_loss.config(hz, wz, height, width, case.channels, size, product, chip)
+    assert config is not None
+    z, x = (case.batch * case.channels * n for n in (hz * wz, height * width))
+    plane = height * width
+    vector = xcorr_launch.vector(width, height, plane, size, config | {"BLOCK_Q": config["FORWARD_Q"]})
+    maps = dict.fromkeys(("scale_ptr", "bias_ptr", "labels_ptr", "centers_ptr", "scores_ptr", "slope_ptr", "sums_ptr"))
+    numbers = ("alpha", "beta", "stride", "r_pos", "r_far", "between", "neg_weight", "neutral", "factor")
+    yield Build(
+        f"xcorr_balanced_loss, {case.name}, {dtype}", xcorr_balanced_loss.xcorr_balanced_loss_kernel,
+        {**dict.fromkeys(("z_ptr", "x_ptr", "dz_ptr", "dx_ptr"), dtype), **dict.fromkeys(maps, "fp32")},
+        {**{k: v for k, v in config.items() if not k.startswith("num")}, "HZ": hz, "WZ": wz, "HX": height,
+         "WX": width, "PH": 0, "PW": 0, "SCALE": False, "BIAS": True, "LABELS": 0, "CENTERS": True, "L2": True,
+         "BALANCE": 0, "FLAT": True, "VECTOR": vector, "PRECISION": product, "UPCAST": False, "C": case.channels,
+         "x_c": plane, "x_x": 1, "dx_c": plane, "dx_x": 1},
+        _options(config), (2 * z + 2 * x) * size + 12 * case.batch * case.cells,
+        6 * case.batch * case.channels * hz * wz * case.cells, rate=dtype, wide=vector * size == 16, floats=numbers,
+    )  # fmt: skip
 
 
 def _crop(dtype: str) -> Iterator[Build]:

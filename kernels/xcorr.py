@@ -20,6 +20,64 @@ def product(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
 
 
 @triton.jit
+def band_sums(
+    z_ptr, x_ptr, nz, n, first, band, first_c, CHUNK: tl.constexpr, z_n, z_c, z_y, z_x, x_n, x_c: tl.constexpr, x_y,
+    x_x, C: tl.constexpr, OUTPUTS, PER_TEMPLATE, ALL_PAIRS: tl.constexpr, HZ: tl.constexpr, WZ: tl.constexpr,
+    HX: tl.constexpr, WX: tl.constexpr, PH: tl.constexpr, PW: tl.constexpr, VECTOR: tl.constexpr,
+    PRECISION: tl.constexpr, UPCAST: tl.constexpr, TEMPLATE_ROWS: tl.constexpr, BAND: tl.constexpr,
+    KERNELS: tl.constexpr, TAPS: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Response of kernels [first, first + KERNELS) on a band of search n, over CHUNK channels from first_c on.
+
+    Returns the sums (KERNELS, BLOCK_Q) and where they are: row of the band and column, (BLOCK_Q,) each. Arguments as
+    for full_forward_kernel.
+    """
+    WP: tl.constexpr = WX + 2 * PW
+    m = tl.arange(0, KERNELS * TAPS)
+    tap, o = m % TAPS, first + m // TAPS
+    i, j = tap // WZ, tap % WZ
+    if ALL_PAIRS:
+        template = (o // PER_TEMPLATE).to(tl.int64)
+    else:
+        template = (n % nz) + 0 * o.to(tl.int64)
+    z_rows = template * z_n + ((o % PER_TEMPLATE) * C).to(tl.int64) * z_c + j * z_x
+    q = tl.arange(0, BLOCK_Q)
+    row, column = q // WP, q % WP
+    total = tl.zeros((KERNELS, BLOCK_Q), tl.float32)
+    for top in range(0, HZ, TEMPLATE_ROWS):
+        used = (tap < TEMPLATE_ROWS * WZ) & (top + i < HZ) & (o < OUTPUTS)
+        z_at = z_rows + (top + i) * z_y
+        if VECTOR > 0:
+            # Rows beyond the band are read and not used: a mask by rows would cut the loads into single pixels.
+            x_at = tl.multiple_of((band * BAND + top) * WX, VECTOR) + q
+            seen = x_at < HX * WX
+        else:
+            y = band * BAND + top + row - PH
+            x_at = y * x_y + (column - PW) * x_x
+            seen = (row < BAND + TEMPLATE_ROWS - 1) & (y >= 0) & (y < HX) & (column >= PW) & (column < PW + WX)
+        grid = tl.zeros((KERNELS * TAPS, BLOCK_Q), tl.float32)
+        for step in range(0, CHUNK, BLOCK_C):
+            c = first_c + step + tl.arange(0, BLOCK_C)
+            z = tl.load(
+                z_ptr + z_at[:, None] + c.to(tl.int64)[None, :] * z_c, mask=used[:, None] & (c < C)[None, :], other=0.0
+            )
+            x = tl.load(
+                x_ptr + n * x_n + c.to(tl.int64)[:, None] * x_c + x_at[None, :],
+                mask=(c < C)[:, None] & seen[None, :],
+                other=0.0,
+            )
+            grid = product(z, x, grid, PRECISION, UPCAST)
+        if HZ * WZ > 1:
+            shifted = tl.minimum(q[None, :] + (i * WP + j)[:, None], BLOCK_Q - 1)
+            # An unused row is 0 * x: not 0 where x is not finite.
+            grid = tl.where(used[:, None], tl.gather(grid, shifted, 1), 0.0)
+            total += tl.sum(tl.reshape(grid, (KERNELS, TAPS, BLOCK_Q)), 1)
+        else:
+            total += tl.reshape(grid, (KERNELS, BLOCK_Q))
+    return total, row, column
+
+
+@triton.jit
 def full_forward_kernel(
     z_ptr,  # (Nz, O*C, HZ, WZ), any strides
     x_ptr,  # (Nx, C, HX, WX), any strides
@@ -65,7 +123,6 @@ def full_forward_kernel(
 
     On chip: G, (KERNELS * TAPS, BLOCK_Q) float32. Bytes: x once where one program's kernels are all there are, z, out.
     """
-    WP: tl.constexpr = WX + 2 * PW
     HO: tl.constexpr = HX + 2 * PH - HZ + 1
     WO: tl.constexpr = WX + 2 * PW - WZ + 1
     BANDS: tl.constexpr = (HO + BAND - 1) // BAND
@@ -74,47 +131,11 @@ def full_forward_kernel(
     first = (tl.program_id(1) // BANDS) * KERNELS
     n = tl.program_id(0).to(tl.int64)
     part = tl.program_id(2)
-    m = tl.arange(0, KERNELS * TAPS)
-    tap, o = m % TAPS, first + m // TAPS
-    i, j = tap // WZ, tap % WZ
-    if ALL_PAIRS:
-        template = (o // PER_TEMPLATE).to(tl.int64)
-    else:
-        template = (n % nz) + 0 * o.to(tl.int64)
-    z_rows = template * z_n + ((o % PER_TEMPLATE) * C).to(tl.int64) * z_c + j * z_x
-    q = tl.arange(0, BLOCK_Q)
-    row, column = q // WP, q % WP
-    total = tl.zeros((KERNELS, BLOCK_Q), tl.float32)
-    for top in range(0, HZ, TEMPLATE_ROWS):
-        used = (tap < TEMPLATE_ROWS * WZ) & (top + i < HZ) & (o < OUTPUTS)
-        z_at = z_rows + (top + i) * z_y
-        if VECTOR > 0:
-            # Rows beyond the band are read and not used: a mask by rows would cut the loads into single pixels.
-            x_at = tl.multiple_of((band * BAND + top) * WX, VECTOR) + q
-            seen = x_at < HX * WX
-        else:
-            y = band * BAND + top + row - PH
-            x_at = y * x_y + (column - PW) * x_x
-            seen = (row < BAND + TEMPLATE_ROWS - 1) & (y >= 0) & (y < HX) & (column >= PW) & (column < PW + WX)
-        grid = tl.zeros((KERNELS * TAPS, BLOCK_Q), tl.float32)
-        for step in range(0, CHUNK, BLOCK_C):
-            c = part * CHUNK + step + tl.arange(0, BLOCK_C)
-            z = tl.load(
-                z_ptr + z_at[:, None] + c.to(tl.int64)[None, :] * z_c, mask=used[:, None] & (c < C)[None, :], other=0.0
-            )
-            x = tl.load(
-                x_ptr + n * x_n + c.to(tl.int64)[:, None] * x_c + x_at[None, :],
-                mask=(c < C)[:, None] & seen[None, :],
-                other=0.0,
-            )
-            grid = product(z, x, grid, PRECISION, UPCAST)
-        if HZ * WZ > 1:
-            shifted = tl.minimum(q[None, :] + (i * WP + j)[:, None], BLOCK_Q - 1)
-            # An unused row is 0 * x: not 0 where x is not finite.
-            grid = tl.where(used[:, None], tl.gather(grid, shifted, 1), 0.0)
-            total += tl.sum(tl.reshape(grid, (KERNELS, TAPS, BLOCK_Q)), 1)
-        else:
-            total += tl.reshape(grid, (KERNELS, BLOCK_Q))
+    total, row, column = band_sums(
+        z_ptr, x_ptr, nz, n, first, band, part * CHUNK, CHUNK, z_n, z_c, z_y, z_x, x_n, x_c, x_y, x_x, C, OUTPUTS,
+        PER_TEMPLATE, ALL_PAIRS, HZ, WZ, HX, WX, PH, PW, VECTOR, PRECISION, UPCAST, TEMPLATE_ROWS, BAND, KERNELS, TAPS,
+        BLOCK_Q, BLOCK_C,
+    )  # fmt: skip
     kernel = first + tl.arange(0, KERNELS)
     out_y = band * BAND + row
     cell = (n * OUTPUTS + kernel)[:, None] * (HO * WO) + (out_y * WO + column)[None, :]

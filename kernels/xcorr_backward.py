@@ -21,6 +21,51 @@ def _grad_diagonals(grad_ptr, n, o, i, j, y, x, OUTPUTS, mask, HO: tl.constexpr,
 
 
 @triton.jit
+def meet(
+    grad_ptr, z, x_ptr, dx_ptr, dz, factor, n, o, i, j, used, c, x_n, x_c: tl.constexpr, x_y, x_x, dx_n,
+    dx_c: tl.constexpr, dx_y, dx_x, C, OUTPUTS, HZ: tl.constexpr, WZ: tl.constexpr, HX: tl.constexpr, WX: tl.constexpr,
+    PH: tl.constexpr, PW: tl.constexpr, FLAT: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """dz + dG x^T, with factor * (z dG) stored to dx, for channels c of search n; z: (BLOCK_C, taps), dz: (taps,
+    BLOCK_C). Arguments as for gradients_kernel."""
+    HO: tl.constexpr = HX + 2 * PH - HZ + 1
+    WO: tl.constexpr = WX + 2 * PW - WZ + 1
+    for start in range(0, HX * WX, BLOCK_Q):
+        q = start + tl.arange(0, BLOCK_Q)
+        y, x = q // WX, q % WX
+        inside = (c < C)[:, None] & (q < HX * WX)[None, :]
+        if FLAT:
+            x_at = q
+            dx_at = q
+        else:
+            x_at = y * x_y + x * x_x
+            dx_at = y * dx_y + x * dx_x
+        search = tl.load(x_ptr + n * x_n + c.to(tl.int64)[:, None] * x_c + x_at[None, :], mask=inside, other=0.0)
+        slope = _grad_diagonals(
+            grad_ptr,
+            n,
+            o[:, None],
+            i[:, None],
+            j[:, None],
+            y[None, :] + PH,
+            x[None, :] + PW,
+            OUTPUTS,
+            used[:, None] & (q < HX * WX)[None, :],
+            HO,
+            WO,
+        ).to(z.dtype)
+        dz = product(slope, tl.trans(search), dz, PRECISION, UPCAST)
+        # Transposed, so that dG is the factor that may stay in registers: TF32 on sm_90 takes the other one from
+        # shared memory, with the taps side by side, which is how z lies there.
+        dx = tl.zeros((BLOCK_Q, BLOCK_C), tl.float32)
+        dx = product(tl.trans(slope), tl.trans(z), dx, PRECISION, UPCAST)
+        at = n * dx_n + c.to(tl.int64)[:, None] * dx_c + dx_at[None, :]
+        tl.store(dx_ptr + at, (tl.trans(dx) * factor).to(dx_ptr.dtype.element_ty), mask=inside)
+    return dz
+
+
+@triton.jit
 def gradients_kernel(
     grad_ptr,  # (Nx, OUTPUTS, HO, WO) contiguous
     z_ptr,  # (Nz, O*C, HZ, WZ), any strides
@@ -66,8 +111,6 @@ def gradients_kernel(
     One program: BLOCK_C channels of one template and of its searches. On chip: z, the sums of dz, and a piece of dG
     that meets both. Bytes: x, z, dx and dz once; grad from the cache after the first program that needs it.
     """
-    HO: tl.constexpr = HX + 2 * PH - HZ + 1
-    WO: tl.constexpr = WX + 2 * PW - WZ + 1
     m = tl.arange(0, BLOCK_M)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     first = tl.program_id(0).to(tl.int64)
@@ -87,38 +130,10 @@ def gradients_kernel(
         z = (z.to(tl.float32) * weight[None, :]).to(z.dtype)
     dz = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
     for k in range(nx // templates):
-        n = first + k * templates
-        for start in range(0, HX * WX, BLOCK_Q):
-            q = start + tl.arange(0, BLOCK_Q)
-            y, x = q // WX, q % WX
-            inside = (c < C)[:, None] & (q < HX * WX)[None, :]
-            if FLAT:
-                x_at = q
-                dx_at = q
-            else:
-                x_at = y * x_y + x * x_x
-                dx_at = y * dx_y + x * dx_x
-            search = tl.load(x_ptr + n * x_n + c.to(tl.int64)[:, None] * x_c + x_at[None, :], mask=inside, other=0.0)
-            slope = _grad_diagonals(
-                grad_ptr,
-                n,
-                o[:, None],
-                i[:, None],
-                j[:, None],
-                y[None, :] + PH,
-                x[None, :] + PW,
-                OUTPUTS,
-                used[:, None] & (q < HX * WX)[None, :],
-                HO,
-                WO,
-            )
-            dz = product(slope, tl.trans(search), dz, PRECISION, UPCAST)
-            # Transposed, so that dG is the factor that may stay in registers: TF32 on sm_90 takes the other one from
-            # shared memory, with the taps side by side, which is how z lies there.
-            dx = tl.zeros((BLOCK_Q, BLOCK_C), tl.float32)
-            dx = product(tl.trans(slope), tl.trans(z), dx, PRECISION, UPCAST)
-            at = n * dx_n + c.to(tl.int64)[:, None] * dx_c + dx_at[None, :]
-            tl.store(dx_ptr + at, (tl.trans(dx) * factor).to(dx_ptr.dtype.element_ty), mask=inside)
+        dz = meet(
+            grad_ptr, z, x_ptr, dx_ptr, dz, factor, first + k * templates, o, i, j, used, c, x_n, x_c, x_y, x_x, dx_n,
+            dx_c, dx_y, dx_x, C, OUTPUTS, HZ, WZ, HX, WX, PH, PW, FLAT, PRECISION, UPCAST, BLOCK_Q, BLOCK_C,
+        )  # fmt: skip
     at = ((first * OUTPUTS + o)[:, None] * C + c[None, :]) * (HZ * WZ) + (i * WZ + j)[:, None]
     tl.store(dz_ptr + at, (dz * alpha).to(dz_ptr.dtype.element_ty), mask=used[:, None] & (c < C)[None, :])
 

@@ -96,7 +96,8 @@ def split_of(programs: int, channels: int, block_c: int) -> int:
     return max(1, min(triton.cdiv(PROGRAMS, programs), channels // (2 * block_c)))
 
 
-def _flat(x: torch.Tensor) -> bool:
+def is_flat(x: torch.Tensor) -> bool:
+    """Whether the pixels of a plane lie side by side."""
     return x.stride(3) == 1 and x.stride(2) == x.shape[3]
 
 
@@ -126,7 +127,7 @@ def launch_forward(
     tiles = triton.cdiv(ho, blocks["BAND"]) * triton.cdiv(outputs, blocks["KERNELS"])
     out = torch.empty((nx, outputs, ho, wo), dtype=x.dtype, device=x.device)
     end = {"SCALES": 0 if scale is None else scale.numel(), "BIASES": 0 if bias is None else bias.numel()}
-    flat = vector(width, height, x.stride(1), x.element_size(), blocks) if _flat(x) and ph == pw == 0 else 0
+    flat = vector(width, height, x.stride(1), x.element_size(), blocks) if is_flat(x) and ph == pw == 0 else 0
     numbers = (out if scale is None else scale, out if bias is None else bias)
 
     def run(config: Config) -> torch.Tensor:
@@ -215,7 +216,7 @@ def launch_gradients(
             grad, z, x, grad if scale is None else scale, dz, dx, alpha, templates, nx, *z.stride(), *x.stride(),
             *dx.stride(), channels, grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=hz, WZ=wz,
             HX=height, WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(),
-            FLAT=_flat(x) and _flat(dx), **_product(x), **config,
+            FLAT=is_flat(x) and is_flat(dx), **_product(x), **config,
         )  # fmt: skip
 
 
@@ -235,7 +236,7 @@ def launch_search_gradient(
         search_gradient_kernel[grid](
             grad, z, grad if scale is None else scale, dx, alpha, z.shape[0], *z.stride(), *dx.stride(), channels,
             grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=z.shape[2], WZ=z.shape[3], HX=height,
-            WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(), FLAT=_flat(dx),
+            WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(), FLAT=is_flat(dx),
             **_product(dx), **config,
         )  # fmt: skip
 
@@ -255,5 +256,5 @@ def launch_template_gradient(
     with torch.cuda.device_of(x):
         template_gradient_kernel[grid](
             grad, x, dz, alpha, templates, nx, *x.stride(), channels, grad.shape[1], HZ=dz.shape[2], WZ=dz.shape[3],
-            HX=height, WX=width, PH=ph, PW=pw, FLAT=_flat(x), **_product(x), **config,
+            HX=height, WX=width, PH=ph, PW=pw, FLAT=is_flat(x), **_product(x), **config,
         )  # fmt: skip

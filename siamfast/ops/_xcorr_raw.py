@@ -49,7 +49,7 @@ def depthwise(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tenso
 
 
 # -------------------------------------------------------------------------------------------------- full: registration
-def _full_reference(
+def by_reference(
     z: torch.Tensor,
     x: torch.Tensor,
     scale: torch.Tensor | None,
@@ -60,6 +60,7 @@ def _full_reference(
     pw: int,
     all_pairs: bool,
 ) -> torch.Tensor:
+    """The specification, from the raw op's arguments."""
     response = reference.xcorr(
         z,
         x,
@@ -73,7 +74,7 @@ def _full_reference(
 
 def _xcorr_kernel(*args: Any) -> torch.Tensor:
     chosen = _implementation(args[1])
-    return chosen.full_forward(*args) if chosen else _full_reference(*args)
+    return chosen.full_forward(*args) if chosen else by_reference(*args)
 
 
 def _xcorr_fake(z: Any, x: Any, scale: Any, bias: Any, alpha: Any, beta: Any, ph: Any, pw: Any, all_pairs: Any) -> Any:
@@ -84,7 +85,7 @@ def _xcorr_fake(z: Any, x: Any, scale: Any, bias: Any, alpha: Any, beta: Any, ph
 def _xcorr_reference_backward(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
     *inputs, needs = args
     tensors, options = tuple(inputs[:4]), inputs[4:]
-    return _library.reference_gradients(lambda *t: _full_reference(*t, *options), tensors, grad, needs)
+    return _library.reference_gradients(lambda *t: by_reference(*t, *options), tensors, grad, needs)
 
 
 def _xcorr_backward_kernel(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:

@@ -138,7 +138,7 @@ def balanced_logistic_loss(
         options = check_options(*given_options) if torch.compiler.is_compiling() else _checked_before(*given_options)
     except TypeError:  # also for what has no hash
         options = check_options(*given_options)
-    given, centers = check_labels(scores, labels, centers)
+    given, centers = check_labels(tuple(scores.shape), scores.device, scores.dtype, labels, centers)
     if hard_negatives is None and not gamma:
         return raw.loss(scores, given, centers, options)
     return _reweighed(scores, given, centers, options, float(gamma), hard_negatives)
@@ -206,20 +206,21 @@ def _check_centers(centers: torch.Tensor, count: int | None) -> None:
 
 
 def check_labels(
-    scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Labels (1 or N, H, W) and centers (N, 2) as the raw op takes them; None stays None.
+    shape: tuple[int, ...], device: torch.device, dtype: torch.dtype, labels: torch.Tensor | None,
+    centers: torch.Tensor | None,
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
+    """Labels (1 or N, H, W) and centers (N, 2) for scores of this shape as the raw op takes them; None stays None.
 
     Raises:
         TypeError, ValueError: for what does not fit, naming the argument.
     """
-    dtype = raw.sum_dtype(scores.dtype)
+    dtype = raw.sum_dtype(dtype)
     if labels is None:
         if centers is None:
             return None, None
-        _check_centers(centers, scores.shape[0])
-        if centers.device != scores.device:
-            raise ValueError(f"centers: got device {centers.device}, expected the scores' {scores.device}")
+        _check_centers(centers, shape[0])
+        if centers.device != device:
+            raise ValueError(f"centers: got device {centers.device}, expected the scores' {device}")
         if centers.requires_grad:
             raise ValueError("centers: got a tensor that requires a gradient; the loss has none for its labels")
         return None, centers.to(dtype)
@@ -227,11 +228,11 @@ def check_labels(
         raise ValueError("centers: got both centers and labels, expected one of them")
     if not isinstance(labels, torch.Tensor):
         raise TypeError(f"labels: got {type(labels).__name__}, expected a torch.Tensor")
-    maps = (scores.shape[0], *scores.shape[-2:])
-    if labels.shape not in (scores.shape, maps, maps[1:]):
-        raise ValueError(f"labels: got shape {tuple(labels.shape)}, expected {tuple(scores.shape)} or (H, W)")
-    if labels.device != scores.device:
-        raise ValueError(f"labels: got device {labels.device}, expected the scores' {scores.device}")
+    maps = (shape[0], *shape[-2:])
+    if labels.shape not in (shape, maps, maps[1:]):
+        raise ValueError(f"labels: got shape {tuple(labels.shape)}, expected {shape} or (H, W)")
+    if labels.device != device:
+        raise ValueError(f"labels: got device {labels.device}, expected the scores' {device}")
     if labels.requires_grad:
         raise ValueError("labels: got a tensor that requires a gradient; the loss has none for its labels")
     labels = labels.to(dtype)

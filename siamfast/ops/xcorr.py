@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from siamfast.ops import _backend, _library, _xcorr_raw
@@ -52,6 +54,18 @@ def xcorr(
     >>> siamfast.xcorr(z, x, scale=1e-3).shape
     torch.Size([8, 1, 17, 17])
     """
+    return from_arguments(arguments_of(z, x, scale, bias, padding, pairing))
+
+
+def arguments_of(
+    z: torch.Tensor, x: torch.Tensor, scale: float | torch.Tensor, bias: float | torch.Tensor | None, padding: Padding,
+    pairing: str = "cycle",
+) -> tuple[Any, ...]:  # fmt: skip
+    """The raw op's: z, x, scale, bias, alpha, beta, ph, pw, all_pairs.
+
+    Raises:
+        TypeError, ValueError: for what does not fit, naming the argument.
+    """
     _check_features(z, x)
     if pairing not in ("cycle", "all"):
         raise ValueError(f"pairing: got {pairing!r}, expected 'cycle' or 'all'")
@@ -64,10 +78,12 @@ def xcorr(
     beta, bias_tensor = _number_or_tensor(0.0 if bias is None else bias, "bias", per_template, x)
     x, ph, pw = _resolve_padding(z, x, padding)  # before the casts: under autocast some paddings give float32
     z, x = _library.autocast(x.device.type, z, x)
-    if _backend.forced() == "reference":
-        return reference.xcorr(z, x, scale=scale, bias=bias, padding=(ph, pw), pairing=pairing).to(x.dtype)
-    args = (z, x, scale_tensor, bias_tensor, alpha, beta, ph, pw, pairing == "all")
-    return _xcorr_raw.full(*args)
+    return z, x, scale_tensor, bias_tensor, alpha, beta, ph, pw, pairing == "all"
+
+
+def from_arguments(arguments: tuple[Any, ...]) -> torch.Tensor:
+    """The correlation of `arguments_of`; the forced reference differentiates by itself."""
+    return _xcorr_raw.by_reference(*arguments) if _backend.forced() == "reference" else _xcorr_raw.full(*arguments)
 
 
 def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -> torch.Tensor:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss
-from siamfast.ops.xcorr import Padding, xcorr
+from siamfast.ops import _xcorr_balanced_loss_triton as fused
+from siamfast.ops._xcorr_torch import response_size
+from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss, check_labels, check_options
+from siamfast.ops.xcorr import Padding, arguments_of, from_arguments
 
 
 def xcorr_balanced_loss(
@@ -31,6 +33,9 @@ def xcorr_balanced_loss(
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """`balanced_logistic_loss(xcorr(z, x, ...), ...)` of one template kernel: SiamFC's head and loss in one call.
 
+    In training on a GPU one launch gives the loss and the gradients of z, x, scale and bias, and backward only scales
+    them; everywhere else it is the two ops one after the other.
+
     Args:
         z, x, scale, bias, padding: as for `xcorr`, with one kernel a template.
         labels ... centers: as for `balanced_logistic_loss`.
@@ -50,7 +55,15 @@ def xcorr_balanced_loss(
     both = isinstance(z, torch.Tensor) and isinstance(x, torch.Tensor) and z.dim() == x.dim() == 4
     if both and z.shape[1] != x.shape[1]:
         raise ValueError(f"z: got {z.shape[1]} channels, expected x's {x.shape[1]}: one kernel a template")
-    scores = xcorr(z, x, scale=scale, bias=bias, padding=padding)
+    arguments = arguments_of(z, x, scale, bias, padding)
+    if gamma == 0 and hard_negatives is None:
+        options = check_options(stride, r_pos, r_neg, metric, neutral, balance, neg_weight, reduction=reduction)
+        cells = x.shape[0], 1, *response_size(*arguments[:2], *arguments[6:8])
+        given, around = check_labels(cells, x.device, x.dtype, labels, centers)
+        if fused.serves(arguments, given, around, options):
+            loss, scores = fused.loss_and_scores(arguments, given, around, options)
+            return (loss, scores) if return_scores else loss
+    scores = from_arguments(arguments)
     loss = balanced_logistic_loss(
         scores, labels, stride=stride, r_pos=r_pos, r_neg=r_neg, metric=metric, neutral=neutral, balance=balance,
         neg_weight=neg_weight, gamma=gamma, hard_negatives=hard_negatives, reduction=reduction, centers=centers,

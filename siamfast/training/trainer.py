@@ -18,7 +18,7 @@ from siamfast.data.augmentation import augment_pair
 from siamfast.models.inference import choose_device
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import load_weights, save_weights
-from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss
+from siamfast.ops.xcorr_balanced_loss import xcorr_balanced_loss
 from siamfast.training.config import TrainConfig
 from siamfast.training.optimizer import learning_rate, make_optimizer
 from siamfast.training.pairs import make_pairs
@@ -180,28 +180,25 @@ class Trainer:
         )
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss(self._respond(template, search), centers, positive)
+        loss, _ = self._loss(template, search, centers, positive)
         loss.backward()
         self.optimizer.step()
         return float(loss.detach())
 
-    def _respond(self, template: torch.Tensor, search: torch.Tensor) -> torch.Tensor:
+    def _loss(
+        self, template: torch.Tensor, search: torch.Tensor, centers: torch.Tensor, positive: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, and the responses (N, 1, H, W), which have no gradient."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
-            response: torch.Tensor = self.model(template, search)
-        return response
-
-    def _loss(self, response: torch.Tensor, centers: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:
-        # A centre far outside labels every cell negative: what a pair without its target is.
-        centers = torch.where(positive[:, None], centers, 1e6)
-        return balanced_logistic_loss(
-            response,
-            stride=STRIDE,
-            r_pos=self.config.r_pos,
-            r_neg=self.config.r_neg,
-            metric=self.config.metric,
-            balance=self.config.balance,
-            centers=centers,
-        )
+            found = xcorr_balanced_loss(
+                self.model.embed(template), self.model.embed(search), scale=self.model.scale, bias=self.model.bias,
+                stride=STRIDE, r_pos=self.config.r_pos, r_neg=self.config.r_neg, metric=self.config.metric,
+                balance=self.config.balance, return_scores=True,
+                # A centre far outside labels every cell negative: what a pair without its target is.
+                centers=torch.where(positive[:, None], centers, 1e6),
+            )  # fmt: skip
+        assert isinstance(found, tuple)
+        return found
 
     # ------------------------------------------------------------------------------------------------------------- data
     def _batches(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -241,8 +238,9 @@ class Trainer:
         losses, errors = [], []
         for number, batch in enumerate(self._validation):
             template, search, centers, positive = self._to_device(batch)
-            response = self._respond(template.float(), search.float()).float()
-            losses.append(float(self._loss(response, centers, positive)) * len(search))
+            loss, response = self._loss(template.float(), search.float(), centers, positive)
+            response = response.float()
+            losses.append(float(loss) * len(search))
             errors.append(peak_distance(response, centers)[positive] * STRIDE)
             if number == 0:
                 record.responses(self.step, search, response)

@@ -1,0 +1,99 @@
+"""The fused correlation and loss on a GPU: one launch for the loss and all gradients, backward only scales them.
+
+Eager training only. What it does not serve is the composition of the two ops, which it equals.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+from siamfast.ops import _backend, _balanced_logistic_loss_raw, _library, _xcorr_raw, _xcorr_triton
+from siamfast.ops._balanced_logistic_loss_raw import REDUCTION, Options
+from siamfast.ops._xcorr_torch import layout
+
+# z, x, scale, bias, alpha, beta, ph, pw, all_pairs: the arguments of the raw op siamfast::xcorr
+Arguments = tuple[Any, ...]
+
+
+def serves(arguments: Arguments, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options) -> bool:
+    """Whether this call is one for the fused kernel."""
+    z, x, scale, bias, _, _, ph, pw, _ = arguments
+    if not x.is_cuda or _backend.forced() not in (None, "triton") or _xcorr_triton.reason("cuda", x.dtype) is not None:
+        return False
+    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (z, x, scale, bias))
+    traced = (
+        torch.compiler.is_compiling()
+        or _get_current_dispatch_mode() is not None
+        or torch._C._are_functorch_transforms_active()
+    )
+    return wanted and not traced and fits(z, x, ph, pw, labels, centers, options)
+
+
+def fits(
+    z: torch.Tensor, x: torch.Tensor, ph: int, pw: int, labels: torch.Tensor | None, centers: torch.Tensor | None,
+    options: Options,
+) -> bool:  # fmt: skip
+    """Whether the kernel's blocks hold these sizes, and one program knows what a sample's cells weigh."""
+    if z.shape[0] != x.shape[0] or x.numel() == 0:
+        return False
+    own_labels = centers is not None or (labels is not None and labels.shape[0] > 1)
+    if own_labels and options.balance != 0:
+        return False
+    from siamfast.kernels import xcorr_balanced_loss
+
+    return xcorr_balanced_loss.config_of(z, x, ph, pw) is not None
+
+
+def loss_and_scores(
+    arguments: Arguments, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The reduced loss in float32, and the response (N, 1, Ho, Wo) in x's dtype, which has no gradient."""
+    return _Fused.apply(*arguments[:4], arguments[4:], labels, centers, options)
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, z: torch.Tensor, x: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None,
+        numbers: tuple[Any, ...], labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        from siamfast.kernels import xcorr_balanced_loss
+
+        alpha, beta, ph, pw, _ = numbers
+        dx = torch.empty_like(x, memory_format=layout(x))
+        factors = (None if t is None else t.reshape(1).float() for t in (scale, bias))
+        sums, scores, dz = xcorr_balanced_loss.launch(z, x, *factors, alpha, beta, ph, pw, labels, centers, options, dx)
+        ctx.save_for_backward(z, x, scale, bias, labels, centers)
+        ctx.numbers, ctx.options, ctx.found = numbers, options, (dz, dx, sums)
+        scores = scores.to(x.dtype)
+        ctx.mark_non_differentiable(scores)
+        return sums[0].clone() if REDUCTION[options.reduction] == "none" else sums[0].sum(), scores
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        needs, nothing = list(ctx.needs_input_grad[:4]), (None,) * 4
+        grad, found, ctx.found = grads[0], ctx.found, None
+        z, x, scale, bias, labels, centers = ctx.saved_tensors
+        if torch.is_grad_enabled() or found is None:
+            # For a derivative of the derivative, or a second time (retain_graph): what was ready is given away.
+            def composition(*inputs: Any) -> torch.Tensor:
+                response = _xcorr_raw.full(*inputs, *ctx.numbers)
+                return _balanced_logistic_loss_raw.loss(response, labels, centers, ctx.options)
+
+            again = _library.reference_gradients(composition, (z, x, scale, bias), grad, needs)
+            return (*(g if need else None for g, need in zip(again, needs, strict=True)), *nothing)
+        from siamfast.kernels import xcorr_balanced_loss
+
+        dz, dx, (_, by_bias, by_scale) = found
+        each = grad.float().expand(len(x)).contiguous()
+        for need, slope in zip(needs, (dz, dx), strict=False):
+            if need:
+                xcorr_balanced_loss.scale_samples(slope, each)
+        dscale, dbias = (
+            (slopes * each).sum().to(t.dtype).reshape(t.shape) if need and t is not None else None
+            for need, slopes, t in zip(needs[2:], (by_scale, by_bias), (scale, bias), strict=True)
+        )
+        return (dz if needs[0] else None, dx if needs[1] else None, dscale, dbias, *nothing)

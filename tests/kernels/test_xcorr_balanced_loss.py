@@ -1,0 +1,20 @@
+"""The fused correlation and loss is right in the interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+
+def test_kernel_and_its_autograd_equal_the_two_ops_in_the_interpreter() -> None:
+    script = Path(__file__).with_name("interpreted_xcorr_loss.py")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "20 cases"
