@@ -33,6 +33,7 @@ from benchmarks import bench_crop_and_resize as crop
 from benchmarks import bench_tracking as tracking
 from benchmarks import bench_training as training
 from benchmarks import bench_xcorr as xcorr
+from benchmarks import bench_xcorr_balanced_loss as fused
 from benchmarks import gpu_values, harness
 from benchmarks.harness import OURS, Row
 
@@ -59,6 +60,7 @@ def use_checkout() -> None:
 def values(device: str, tiny: bool) -> Iterator[Row]:
     smallest = {shape.kind: shape for shape in sorted(xcorr.SHAPES, key=lambda shape: -shape.x[2])}
     yield from gpu_values.correlations([*smallest.values()] if tiny else xcorr.SHAPES, device, tiny)
+    yield from gpu_values.losses(device, tiny)
     yield from gpu_values.crops(device)
 
 
@@ -82,7 +84,7 @@ def speeds(device: str, tiny: bool) -> Iterator[Row]:
 
 
 def ops(device: str, tiny: bool) -> Iterator[Row]:
-    every = [case for suite in (xcorr, loss, warp, crop) for case in suite.cases(tiny)]
+    every = [case for suite in (xcorr, loss, fused, warp, crop) for case in suite.cases(tiny)]
     # torch.compile takes some ten seconds a case: the first of every op and pass.
     seen: set[tuple[str, str]] = set()
     for case in every:

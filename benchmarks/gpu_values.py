@@ -60,6 +60,49 @@ def _correlation(shape: Shape, dtype: torch.dtype, device: str) -> Row:
     return row
 
 
+def losses(device: str, tiny: bool) -> Iterator[Row]:
+    """The loss by its kernel, and joined to the correlation in one, the gradients and the same bits twice."""
+    from siamfast.kernels import balanced_logistic_loss, xcorr_balanced_loss
+
+    from siamfast.ops.balanced_logistic_loss import check_options
+
+    samples, channels = (2, 8) if tiny else (64, 256)
+    z, x = torch.randn(samples, channels, 6, 6), torch.randn(samples, channels, 22, 22)
+    centers = torch.rand(samples, 2) * 17
+    for dtype, allowed in ((torch.float32, 5e-3), (torch.bfloat16, 3e-2), (torch.float16, 5e-3)):
+        for kind in ("sample", "batch"):
+            options = check_options(8, 16, 0, "l1", "half", kind)
+            around = centers if kind == "sample" else None
+            low = z.to(dtype), x.to(dtype)
+            leaves = [t.double().requires_grad_() for t in low]
+            with siamfast.backend("reference"):
+                scores = siamfast.xcorr(*leaves, scale=0.1)
+                scores.retain_grad()
+                truth = siamfast.balanced_logistic_loss(
+                    scores, balance=kind, centers=None if around is None else around.double()
+                )
+                truth.backward()
+            there = None if around is None else around.to(device)
+            near = [t.to(device) for t in low]
+            runs = []
+            for _ in range(2):
+                dx = torch.empty_like(near[1])
+                sums, found, dz = xcorr_balanced_loss.launch(
+                    *near, None, None, 0.1, 0.0, 0, 0, None, there, options, dx
+                )
+                loss, slope = balanced_logistic_loss.launch(scores.detach().to(dtype).to(device), None, there, options)
+                runs.append((loss, slope, sums[0].sum(), found, dz, dx))
+            expected = (truth, scores.grad, truth, scores, *(t.grad for t in leaves))
+            names = ("loss", "slope", "fused loss", "fused scores", "fused dz", "fused dx")
+            row: Row = {"op": "balanced_logistic_loss", "case": kind, "dtype": str(dtype)}
+            for name, value, true in zip(names, runs[0], expected, strict=True):
+                assert true is not None
+                row[name] = float((value.cpu().double() - true.detach()).abs().max() / true.detach().abs().max())
+            row["same_bits"] = all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+            row["ok"] = row["same_bits"] and max(row[name] for name in names) < allowed
+            yield row
+
+
 def crops(device: str) -> Iterator[Row]:
     """Three boxes of one image, one of them over its border, by each rule of rounding and each kind of border."""
     from siamfast.kernels.crop_and_resize import launch

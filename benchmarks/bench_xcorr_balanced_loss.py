@@ -1,0 +1,71 @@
+"""Speed of SiamFC's head and loss in one call beside the grouped convolution and eager loss that trackers write.
+
+pytest benchmarks/bench_xcorr_balanced_loss.py [--quick] [--compiled] [--results FILE]
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+
+import torch
+
+import siamfast
+from benchmarks import bench_xcorr
+from benchmarks.bench_balanced_logistic_loss import labels_of_the_seed, siamfc_pytorch
+from benchmarks.harness import OURS, Case, Made, Run, require_close
+
+SCALE = 1e-3
+Call = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def ours(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    loss = siamfast.xcorr_balanced_loss(z, x, scale=SCALE, r_pos=16, r_neg=0)
+    assert isinstance(loss, torch.Tensor)
+    return loss
+
+
+def two_ops(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return siamfast.balanced_logistic_loss(siamfast.xcorr(z, x, scale=SCALE), r_pos=16, r_neg=0)
+
+
+def make(shape: bench_xcorr.Shape, device: str, compiled: bool) -> Made:
+    z, x, _ = (t.requires_grad_() for t in bench_xcorr.inputs(shape, device))
+    labels, convolution = labels_of_the_seed(len(x)).to(device).contiguous(), bench_xcorr.grouped(shape)
+
+    def eager(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return siamfc_pytorch(convolution(z, x) * SCALE, labels.to(z.dtype))
+
+    calls: dict[str, Call] = {OURS: ours, "grouped, eager": eager, "our two ops": two_ops}
+    if compiled:
+        calls["compiled"] = torch.compile(eager, dynamic=False)
+
+    def both(call: Call, z: torch.Tensor = z, x: torch.Tensor = x) -> tuple[torch.Tensor, ...]:
+        loss = call(z, x)
+        return (loss, *torch.autograd.grad(loss, (z, x)))
+
+    with siamfast.backend("reference"):
+        truth = both(two_ops, *(t.detach().double().requires_grad_() for t in (z, x)))
+
+    def check(name: str) -> None:
+        for what, found, true in zip(("loss", "dz", "dx"), both(calls[name]), truth, strict=True):
+            # Sums of some ten thousand float32 terms; TF32 on a GPU rounds each factor to 11 bits.
+            require_close(f"{shape.name}: {what} of {name}", found, true, 5e-3 if z.is_cuda else 2e-5)
+
+    runs: dict[str, Run] = {name: functools.partial(both, call) for name, call in calls.items()}
+    return Made(runs, check)
+
+
+def cases(quick: bool = False) -> Iterator[Case]:
+    for shape in bench_xcorr.SHAPES:
+        if shape.name.startswith("seed") and (shape.name == "seed, B=8" or not quick):
+            cells = 17 * 17 * shape.x[0]
+            yield Case(
+                "xcorr_balanced_loss", shape.name, "forward+backward", {"z": shape.z, "x": shape.x},
+                (OURS, "grouped, eager", "our two ops"), functools.partial(make, shape),
+                bytes=2 * (shape.bytes - 4 * cells), flop=3 * shape.flop, compilable=True,
+            )  # fmt: skip
+
+
+def test_xcorr_balanced_loss(timed: None) -> None:
+    """Timed by the fixture, its values checked first."""
