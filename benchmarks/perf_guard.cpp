@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "balanced_logistic_loss.h"
 #include "crop_and_resize.h"
 #include "xcorr.h"
 
@@ -64,6 +65,17 @@ void crop(double x, double y, double side, Rule rule) {
     counted([&] { crop_and_resize(image, {{x, y, side, side}}, output, options); });
 }
 
+void loss() {
+    const LossCall call{32, 17, 17, {8.0f, 16.0f, 16.0f, 0.5f, true}, Balance::sample, 1.0f, 0.0f, true, 1.0f / 32, 1};
+    Tensor scores(32, 1, 17, 17), slope(32, 1, 17, 17);
+    const std::vector<float> centers(64, 8.25f);
+    float found = 0;
+    counted([&] {
+        balanced_logistic_loss(call, Dtype::f32, scores.maps.data, nullptr, false, centers.data(), &found,
+                               slope.numbers.data());
+    });
+}
+
 void sums() {
     std::vector<char> frame(std::size_t{720} * 1280 * 3, 100);
     const Image image{frame.data(), Dtype::u8, 720, 1280, 3, 1280 * 3, 3, 1};
@@ -84,6 +96,7 @@ int main(int count, char **arguments) {
         {"depthwise 5x5 on 29x29, forward", [] { depthwise(1, 5, 29, false); }},
         {"full 6x6 on 22x22, backward", [] { full(2, 6, 22, true); }},
         {"full 6x6 on 22x22, forward", [] { full(2, 6, 22, false); }},
+        {"loss 17x17 about centres", loss},
     };
     if (count == 1)
         for (const auto &entry : cases) std::puts(entry.first.c_str());
