@@ -87,7 +87,7 @@ void balanced_logistic_loss(const LossCall &call, Dtype dtype, const char *score
             const char *from = scores + n * cells * element;
             const float *values = reinterpret_cast<const float *>(from);
             if (dtype != Dtype::f32) {
-                rows.load(dtype, from, element, element, cells, 1, read.data());
+                rows.exact.load(dtype, from, element, element, cells, 1, read.data());
                 values = read.data();
             }
             sample_losses[n] = kernels.cells(values, truth, cells, weights, slope + n * cells);

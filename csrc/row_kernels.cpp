@@ -1,6 +1,10 @@
 // The row loops compiled for each instruction set, and the choice between them at run time.
 #include "row_kernels.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include "isa.h"
 
 namespace siamfast {
