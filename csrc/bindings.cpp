@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "balanced_logistic_loss.h"
+#include "correspondence_warp.h"
 #include "crop_and_resize.h"
 #include "isa.h"
 #include "xcorr.h"
@@ -123,6 +124,36 @@ void bind_loss(const LossSizes &v, const LossNumbers &f, int dtype, std::uintptr
                                      floats(labels), one_map, floats(centers), floats(losses), floats(slope));
 }
 
+// samples, frames, channels, value channels, query height, width, key height, width, top, threads
+using WarpSizes = std::array<int, 10>;
+// normalise, circle, post, details
+using WarpFlags = std::array<bool, 4>;
+// address (0: none), dtype code, and the steps in bytes along n, t, c, y, x
+using Frames = std::array<std::int64_t, 7>;
+
+siamfast::FrameMaps frames_of(const Frames &t) {
+    if (t[1] < 1 || t[1] > 3) throw std::invalid_argument("siamfast._C: unknown dtype code");
+    return {reinterpret_cast<const char *>(static_cast<std::uintptr_t>(t[0])), static_cast<siamfast::Dtype>(t[1]), t[2],
+            t[3], t[4], t[5], t[6]};
+}
+
+// outputs: addresses of values, confidence, entropy, lse, indices
+void bind_warp(const WarpSizes &v, const WarpFlags &flags, float temperature, double radius,
+               const std::vector<bool> &global, const Frames &query, const Frames &keys, const Frames &values,
+               const Frames &bias, const std::array<std::uintptr_t, 5> &outputs) {
+    if (v[0] < 0 || v[3] < 0 || v[8] < 0 || std::min({v[1], v[2], v[4], v[5], v[6], v[7]}) < 1 ||
+        static_cast<int>(global.size()) != v[1])
+        throw std::invalid_argument("siamfast._C.correspondence_warp: sizes that do not fit");
+    const siamfast::WarpCall call{v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], temperature, flags[0], radius,
+                                  flags[1], global, v[8], flags[2], flags[3], v[9]};
+    const siamfast::WarpOutput output{floats(outputs[0]), floats(outputs[1]), floats(outputs[2]), floats(outputs[3]),
+                                      reinterpret_cast<std::int64_t *>(outputs[4])};
+    const siamfast::FrameMaps q = frames_of(query), k = frames_of(keys), w = frames_of(values), b = frames_of(bias);
+    siamfast::row_kernels();  // a wrong SIAMFAST_CPU throws here, with the GIL held
+    const py::gil_scoped_release release;
+    siamfast::correspondence_warp(call, q, k, w, b, output);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, module, py::mod_gil_not_used()) {
@@ -134,5 +165,6 @@ PYBIND11_MODULE(_C, module, py::mod_gil_not_used()) {
     module.def("xcorr_full", &bind_full);
     module.def("xcorr_full_backward", &bind_full_backward);
     module.def("balanced_logistic_loss", &bind_loss);
+    module.def("correspondence_warp", &bind_warp);
     module.def("cpu_path", [] { return siamfast::isa_name(siamfast::chosen_isa()); });
 }

@@ -6,9 +6,16 @@ from typing import Any
 
 import torch
 
-from siamfast.ops import _backend, _library
+from siamfast.ops import _backend, _correspondence_warp_cpp, _library
 from siamfast.ops import _correspondence_warp_torch as blocked
 from siamfast.reference import correspondence_warp as reference
+
+
+def reason(name: str, device_type: str, dtype: torch.dtype) -> str | None:
+    """Why backend `name` cannot serve, or None."""
+    if name == "cpp":
+        return _correspondence_warp_cpp.reason(device_type, dtype)
+    return _backend.plain_reason(name, device_type, dtype)
 
 
 def warp(
@@ -46,9 +53,10 @@ def _reference(
 
 def _kernel(*args: Any) -> tuple[torch.Tensor, ...]:
     query = args[0]
-    if _backend.pick(_backend.plain_reason, query.device.type, query.dtype) == "reference":
+    chosen = _backend.pick(reason, query.device.type, query.dtype)
+    if chosen == "reference":
         return _reference(*args)
-    return blocked.forward(*args)
+    return _correspondence_warp_cpp.forward(*args) if chosen == "cpp" else blocked.forward(*args)
 
 
 def _fake(query: Any, keys: Any, values: Any, bias: Any, *options: Any) -> tuple[Any, ...]:
@@ -62,7 +70,7 @@ def _fake(query: Any, keys: Any, values: Any, bias: Any, *options: Any) -> tuple
 def _backward_kernel(*args: Any) -> tuple[torch.Tensor, ...]:
     *rest, needs = args
     query = rest[4]
-    if _backend.pick(_backend.plain_reason, query.device.type, query.dtype) == "reference":
+    if _backend.pick(reason, query.device.type, query.dtype) == "reference":
         return _reference_backward(*args)
     found = blocked.backward(tuple(rest[:4]), *rest[4:8], *rest[8:], needs=needs)
     return tuple(g.contiguous() for g in found)

@@ -20,7 +20,7 @@ _RETURNS = ("values", "flow", *_DETAILS)
 
 def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: bool = False) -> bool:
     """Whether `backend` serves correspondence_warp on this device and dtype."""
-    return _backend.can_run(_backend.plain_reason, backend, device_type, dtype, raise_error)
+    return _backend.can_run(raw.reason, backend, device_type, dtype, raise_error)
 
 
 # ---------------------------------------------------------------------------------------------------- public functions
