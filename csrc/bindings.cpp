@@ -137,21 +137,42 @@ siamfast::FrameMaps frames_of(const Frames &t) {
             t[3], t[4], t[5], t[6]};
 }
 
+siamfast::WarpCall warp_call(const WarpSizes &v, const WarpFlags &flags, float temperature, double radius,
+                             const std::vector<bool> &global) {
+    if (v[0] < 0 || v[3] < 0 || v[8] < 0 || std::min({v[1], v[2], v[4], v[5], v[6], v[7]}) < 1 ||
+        static_cast<int>(global.size()) != v[1])
+        throw std::invalid_argument("siamfast._C: sizes that do not fit a warp");
+    siamfast::row_kernels();  // a wrong SIAMFAST_CPU throws here, with the GIL held
+    return {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], temperature, flags[0], radius, flags[1], global, v[8],
+            flags[2], flags[3], v[9]};
+}
+
 // outputs: addresses of values, confidence, entropy, lse, indices
 void bind_warp(const WarpSizes &v, const WarpFlags &flags, float temperature, double radius,
                const std::vector<bool> &global, const Frames &query, const Frames &keys, const Frames &values,
                const Frames &bias, const std::array<std::uintptr_t, 5> &outputs) {
-    if (v[0] < 0 || v[3] < 0 || v[8] < 0 || std::min({v[1], v[2], v[4], v[5], v[6], v[7]}) < 1 ||
-        static_cast<int>(global.size()) != v[1])
-        throw std::invalid_argument("siamfast._C.correspondence_warp: sizes that do not fit");
-    const siamfast::WarpCall call{v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], temperature, flags[0], radius,
-                                  flags[1], global, v[8], flags[2], flags[3], v[9]};
+    const siamfast::WarpCall call = warp_call(v, flags, temperature, radius, global);
     const siamfast::WarpOutput output{floats(outputs[0]), floats(outputs[1]), floats(outputs[2]), floats(outputs[3]),
                                       reinterpret_cast<std::int64_t *>(outputs[4])};
     const siamfast::FrameMaps q = frames_of(query), k = frames_of(keys), w = frames_of(values), b = frames_of(bias);
-    siamfast::row_kernels();  // a wrong SIAMFAST_CPU throws here, with the GIL held
     const py::gil_scoped_release release;
     siamfast::correspondence_warp(call, q, k, w, b, output);
+}
+
+// given: addresses of forward's values, confidence, entropy, lse, indices, and of the gradients of the first four;
+// gradients: of query, keys, values, bias
+void bind_warp_backward(const WarpSizes &v, const WarpFlags &flags, double radius, const std::vector<bool> &global,
+                        const Frames &query, const Frames &keys, const Frames &values, const Frames &bias,
+                        const std::array<std::uintptr_t, 9> &given, const std::array<std::uintptr_t, 4> &gradients) {
+    const siamfast::WarpCall call = warp_call(v, flags, 1.0f, radius, global);
+    const siamfast::WarpGiven all{floats(given[0]), floats(given[1]), floats(given[2]), floats(given[3]),
+                                  reinterpret_cast<const std::int64_t *>(given[4]), floats(given[5]), floats(given[6]),
+                                  floats(given[7]), floats(given[8])};
+    const siamfast::WarpGradients found{floats(gradients[0]), floats(gradients[1]), floats(gradients[2]),
+                                        floats(gradients[3])};
+    const siamfast::FrameMaps q = frames_of(query), k = frames_of(keys), w = frames_of(values), b = frames_of(bias);
+    const py::gil_scoped_release release;
+    siamfast::correspondence_warp_backward(call, q, k, w, b, all, found);
 }
 
 }  // namespace
@@ -166,5 +187,6 @@ PYBIND11_MODULE(_C, module, py::mod_gil_not_used()) {
     module.def("xcorr_full_backward", &bind_full_backward);
     module.def("balanced_logistic_loss", &bind_loss);
     module.def("correspondence_warp", &bind_warp);
+    module.def("correspondence_warp_backward", &bind_warp_backward);
     module.def("cpu_path", [] { return siamfast::isa_name(siamfast::chosen_isa()); });
 }

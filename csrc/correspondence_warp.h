@@ -40,4 +40,23 @@ struct WarpOutput {
 void correspondence_warp(const WarpCall &call, const FrameMaps &query, const FrameMaps &keys, const FrameMaps &values,
                          const FrameMaps &bias, const WarpOutput &output);
 
+// What forward gave, with details, and the gradients of it; all as WarpOutput's, by_lse and so on (samples,
+// query_height, query_width).
+struct WarpGiven {
+    const float *values, *confidence, *entropy, *lse;
+    const std::int64_t *indices;
+    const float *by_values, *by_confidence, *by_entropy, *by_lse;
+};
+
+// query (samples, channels, query cells); keys (samples, channels, key cells), values (samples, value_channels, key
+// cells) and bias (samples, key cells), key cells being those of all frames. float32, contiguous.
+struct WarpGradients {
+    float *query, *keys, *values, *bias;
+};
+
+// Of all keys (call.top 0), with features taken as they are (no normalise, temperature 1).
+void correspondence_warp_backward(const WarpCall &call, const FrameMaps &query, const FrameMaps &keys,
+                                  const FrameMaps &values, const FrameMaps &bias, const WarpGiven &given,
+                                  const WarpGradients &gradients);
+
 }  // namespace siamfast

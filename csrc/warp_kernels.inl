@@ -3,22 +3,89 @@
 #include "exponential.inl"
 
 // --------------------------------------------------------------------------------------------------------- products
-// out[m * step + lane] = sum_c queries[c * kTile + m] * panel[c * LANES + lane], for PANELS panels side by side.
-template <int PANELS>
-static void score_panels(const float *queries, const float *panel, int channels, float *out, std::ptrdiff_t step) {
+// out[m * out_step + p * out_panel + lane] (+)= sum_r a[m * TILE_STEP + r * STEP] * b[r * b_step + p * b_panel + lane],
+// for kTile m and PANELS p: kTile * PANELS registers of sums. r < length goes on for `times` a, a_next apart.
+template <int PANELS, int TILE_STEP, int STEP, bool ADD>
+static void product(const float *a, const float *b, std::ptrdiff_t b_step, std::ptrdiff_t b_panel, int length,
+                    float *out, std::ptrdiff_t out_step, std::ptrdiff_t out_panel, int times = 1,
+                    std::ptrdiff_t a_next = 0) {
     Registers<kTile * PANELS> sums = {};
-    const std::ptrdiff_t next = static_cast<std::ptrdiff_t>(channels) * LANES;
-    for (int c = 0; c < channels; ++c) {
-        Registers<PANELS> keys;
-        for (int p = 0; p < PANELS; ++p) keys[p] = load_lanes(panel + p * next + c * LANES);
+    if (ADD)
+        for (int m = 0; m < kTile; ++m)
+            for (int p = 0; p < PANELS; ++p) sums[m * PANELS + p] = load_lanes(out + m * out_step + p * out_panel);
+    for (; times > 0; --times, a += a_next)
+        for (int r = 0; r < length; ++r, b += b_step) {
+            Registers<PANELS> row;
+            for (int p = 0; p < PANELS; ++p) row[p] = load_lanes(b + p * b_panel);
 #pragma GCC unroll 12
-        for (int m = 0; m < kTile; ++m) {
-            const Lanes query = splat(queries[c * kTile + m]);
-            for (int p = 0; p < PANELS; ++p) sums[m * PANELS + p] = multiply_add(query, keys[p], sums[m * PANELS + p]);
+            for (int m = 0; m < kTile; ++m) {
+                const Lanes factor = splat(a[m * TILE_STEP + r * STEP]);
+                for (int p = 0; p < PANELS; ++p)
+                    sums[m * PANELS + p] = multiply_add(factor, row[p], sums[m * PANELS + p]);
+            }
+        }
+    for (int m = 0; m < kTile; ++m)
+        for (int p = 0; p < PANELS; ++p) store_lanes(out + m * out_step + p * out_panel, sums[m * PANELS + p]);
+}
+
+constexpr int kTogether = SIAMFAST_ISA_BYTES == 64 ? 2 : 1;  // panels; the others have registers for one's sums
+
+// Logits of a tile before bias and window: [kTile][step].
+static void scores(const WarpKeys &keys, const float *queries, const WarpRun &run, float *out, std::ptrdiff_t step) {
+    for (int p = 0; p < run.count;) {
+        const float *panel = keys.panels + (run.panel + p) * keys.size;
+        if (p + kTogether <= run.count) {
+            product<kTogether, 1, kTile, false>(queries, panel, LANES, keys.size, keys.channels, out + p * LANES, step,
+                                                LANES);
+            p += kTogether;
+        } else {
+            product<1, 1, kTile, false>(queries, panel, LANES, keys.size, keys.channels, out + p * LANES, step, LANES);
+            ++p;
         }
     }
-    for (int m = 0; m < kTile; ++m)
-        for (int p = 0; p < PANELS; ++p) store_lanes(out + m * step + p * LANES, sums[m * PANELS + p]);
+}
+
+static void to_queries(const WarpKeys &keys, const WarpRun &run, const float *turned, int used, float *dq) {
+    const float *panels = keys.panels + run.panel * keys.size;
+    for (int c = 0; c < keys.channels; c += kTile)
+        for (int q = 0; q < used; q += LANES * kTogether) {
+            float *const to = dq + c * kQueries + q;
+            if (q + LANES < used)
+                product<kTogether, LANES, 1, true>(panels + c * LANES, turned + q, kQueries, LANES, LANES, to, kQueries,
+                                                   LANES, run.count, keys.size);
+            else
+                product<1, LANES, 1, true>(panels + c * LANES, turned + q, kQueries, LANES, LANES, to, kQueries, LANES,
+                                           run.count, keys.size);
+        }
+}
+
+// turned [key][kQueries] of slopes [query][step], for `used` queries filled up to whole registers.
+static void turn(const float *slopes, std::ptrdiff_t step, int used, int count, float *turned) {
+    for (int q = 0; q < used; q += LANES)
+        for (int key = 0; key < count; key += LANES) {
+            Registers<LANES> tile;
+            for (int l = 0; l < LANES; ++l) tile[l] = load_lanes(slopes + (q + l) * step + key);
+            transpose(tile);
+            for (int l = 0; l < LANES; ++l) store_lanes(turned + (key + l) * kQueries + q, tile[l]);
+        }
+}
+
+static void to_keys(const WarpKeys &keys, const WarpRun &run, const float *queries, const float *slopes,
+                    std::ptrdiff_t step, int used, float *dk) {
+    for (int p = 0; p < run.count;) {
+        float *panel = dk + (run.panel + p) * keys.size;
+        const int together = p + kTogether <= run.count ? kTogether : 1;
+        for (int c = 0; c < keys.channels; c += kTile) {
+            const float *from = queries + c * kQueries;
+            if (together == kTogether)
+                product<kTogether, kQueries, 1, true>(from, slopes + p * LANES, step, LANES, used, panel + c * LANES,
+                                                      LANES, keys.size);
+            else
+                product<1, kQueries, 1, true>(from, slopes + p * LANES, step, LANES, used, panel + c * LANES, LANES,
+                                              keys.size);
+        }
+        p += together;
+    }
 }
 
 static void normalise(float *panel, int channels) {
@@ -128,32 +195,33 @@ static void add_top(const WarpState &state, int m, const float *logits, int coun
 }
 
 // -------------------------------------------------------------------------------------------------------------- all
-static void attend(const WarpKeys &keys, const float *queries, int used, const WarpRun &run, const WarpState &state,
-                   float *room) {
-    constexpr int together = SIAMFAST_ISA_BYTES == 64 ? 2 : 1;  // the others have registers for one panel's sums
-    const int count = run.count * LANES;
-    const std::ptrdiff_t size = static_cast<std::ptrdiff_t>(keys.channels) * LANES, key = run.panel * LANES;
-    for (int p = 0; p < run.count;) {
-        const float *panel = keys.panels + (run.panel + p) * size;
-        if (p + together <= run.count) {
-            score_panels<together>(queries, panel, keys.channels, room + p * LANES, count);
-            p += together;
-        } else {
-            score_panels<1>(queries, panel, keys.channels, room + p * LANES, count);
-            ++p;
-        }
-    }
+static inline Places numbered_lanes() {
     Places lane;
     for (int l = 0; l < LANES; ++l) lane[l] = l;
+    return lane;
+}
+
+// Logits with their bias; `seen`: by query m.
+static inline Lanes logit_at(const WarpKeys &keys, const WarpRun &run, int m, int i, const float *logits, Places lane,
+                             Places *seen) {
+    Lanes logit = load_lanes(logits + i);
+    if (keys.bias != nullptr) logit += load_lanes(keys.bias + run.panel * LANES + i);
+    const Places place = lane + (run.begin + i);
+    *seen = (place >= run.first[m]) & (place <= run.last[m]);
+    return logit;
+}
+
+static void attend(const WarpKeys &keys, const float *queries, int used, const WarpRun &run, const WarpState &state,
+                   float *room) {
+    const int count = run.count * LANES;
+    const Places lane = numbered_lanes();
+    scores(keys, queries, run, room, count);
     for (int m = 0; m < used; ++m) {
         float *logits = room + static_cast<std::ptrdiff_t>(m) * count;
         Lanes most = splat(kMinus);
-        Places none = {};
+        Places none = {}, seen;
         for (int i = 0; i < count; i += LANES) {
-            Lanes logit = load_lanes(logits + i);
-            if (keys.bias != nullptr) logit += load_lanes(keys.bias + key + i);
-            const Places place = lane + (run.begin + i);
-            const Places seen = (place >= run.first[m]) & (place <= run.last[m]);
+            Lanes logit = logit_at(keys, run, m, i, logits, lane, &seen);
             none |= (logit != logit) & seen;
             logit = seen ? logit : splat(kMinus);
             most = logit > most ? logit : most;
@@ -163,8 +231,42 @@ static void attend(const WarpKeys &keys, const float *queries, int used, const W
         const float found = largest_lane(most);
         if (!(found > kMinus) || state.nan[m]) continue;
         if (state.top > 0) add_top(state, m, logits, count, run.key);
-        if (state.softmax) add_softmax(keys, state, m, logits, count, key, found);
+        if (state.softmax) add_softmax(keys, state, m, logits, count, run.panel * LANES, found);
     }
 }
 
-static const WarpKernels kernels = {LANES, normalise, attend, sum_of_lanes};
+static void slopes(const WarpKeys &keys, const float *queries, int used, const WarpRun &run, const WarpSlopes &of,
+                   float *out, std::ptrdiff_t step) {
+    const Places lane = numbered_lanes();
+    scores(keys, queries, run, out, step);
+    for (int i = 0; i < run.count * LANES; i += LANES) {
+        const std::ptrdiff_t key = run.panel * LANES + i;
+        Registers<kTile> weights;
+        Lanes sum = {};
+        for (int m = 0; m < used; ++m) {
+            Places seen;
+            float *row = out + m * step;
+            const Lanes level = logit_at(keys, run, m, i, row, lane, &seen) - of.lse[m];
+            const Lanes weight = seen ? weight_of(splat(0.0f) - level) : splat(0.0f);
+            Lanes slope = splat(-of.base[m]);
+            for (int k = 0; k < keys.value_channels; ++k)
+                slope = multiply_add(splat(of.by_values[k * kTile + m]), load_lanes(keys.values + k * keys.padded + key),
+                                     slope);
+            if (of.any_entropy) slope -= of.by_entropy[m] * (level + of.entropy[m]);
+            slope = weight != 0.0f ? weight * slope : splat(0.0f);
+            store_lanes(row + i, slope);
+            weights[m] = weight;
+            sum += slope;
+        }
+        for (int m = used; m < kTile; ++m) store_lanes(out + m * step + i, Lanes{});
+        store_lanes(of.bias + key, load_lanes(of.bias + key) + sum);
+        for (int k = 0; k < keys.value_channels; ++k) {
+            Lanes total = load_lanes(of.values + k * keys.padded + key);
+            for (int m = 0; m < used; ++m)
+                total = multiply_add(splat(of.by_values[k * kTile + m]), weights[m], total);
+            store_lanes(of.values + k * keys.padded + key, total);
+        }
+    }
+}
+
+static const WarpKernels kernels = {LANES, normalise, attend, sum_of_lanes, slopes, turn, to_queries, to_keys};

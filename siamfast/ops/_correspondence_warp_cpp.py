@@ -63,3 +63,45 @@ def forward(
         tuple(t.data_ptr() for t in (found, *maps, indices)),
     )
     return found.to(values.dtype), maps[0], maps[1], maps[2], indices
+
+
+def backward(
+    grads: tuple[torch.Tensor, ...],  # of values (N, K, Hq, Wq), confidence, entropy, lse (N, Hq, Wq)
+    given: tuple[torch.Tensor, ...],  # forward's outputs, with details
+    flat: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None],  # of `blocked.prepared`, float32
+    query_grid: tuple[int, int],
+    key_grid: tuple[int, int, int],  # T, Hr, Wr
+    radius: float,
+    circle: bool,
+    global_frames: list[int],
+) -> tuple[torch.Tensor, ...]:  # as `flat`; of all keys, no top k
+    module, cause = _backend.extension()
+    if module is None:
+        raise RuntimeError(cause)
+    q, r, v, bias = (None if t is None else t.detach().contiguous() for t in flat)
+    assert q is not None
+    assert r is not None
+    assert v is not None
+    (n, channels), count, (frames, hr, wr) = q.shape[:2], v.shape[1], key_grid
+    found = torch.empty_like(q), torch.empty_like(r), torch.empty_like(v), q.new_empty(n, r.shape[2])
+
+    def maps(t: torch.Tensor) -> tuple[int, ...]:
+        """t: (N, C, T * H * W)."""
+        cells = t.shape[2]
+        return t.data_ptr(), 1, 4 * t.shape[1] * cells, 4 * hr * wr, 4 * cells, 4 * wr, 4
+
+    query = q.data_ptr(), 1, 4 * channels * q.shape[2], 0, 4 * q.shape[2], 4 * query_grid[1], 4
+    held = [t.contiguous() for t in (*given, *(g.float() for g in grads))]
+    module.correspondence_warp_backward(
+        (n, frames, channels, count, *query_grid, hr, wr, 0, torch.get_num_threads()),
+        (False, circle, False, True),
+        radius,
+        [t in global_frames for t in range(frames)],
+        query,
+        maps(r),
+        maps(v),
+        _ABSENT if bias is None else maps(bias[:, None]),
+        tuple(t.data_ptr() for t in held),
+        tuple(t.data_ptr() for t in found),
+    )
+    return found

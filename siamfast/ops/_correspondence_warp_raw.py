@@ -69,16 +69,27 @@ def _fake(query: Any, keys: Any, values: Any, bias: Any, *options: Any) -> tuple
 
 def _backward_kernel(*args: Any) -> tuple[torch.Tensor, ...]:
     *rest, needs = args
-    query = rest[4]
-    if _backend.pick(reason, query.device.type, query.dtype) == "reference":
+    grads, given, (query, keys, values, bias), options = tuple(rest[:4]), tuple(rest[4:9]), rest[9:13], rest[13:]
+    chosen = _backend.pick(reason, query.device.type, query.dtype)
+    if chosen == "reference":
         return _reference_backward(*args)
-    found = blocked.backward(tuple(rest[:4]), *rest[4:8], *rest[8:], needs=needs)
+    temperature, normalize, *window, topk, _, details = options
+    if chosen == "cpp" and not topk and query.numel():
+        zero = torch.zeros_like(given[1])  # nobody has seen what was not wanted
+        slopes = grads if details else (grads[0], zero, zero, zero)
+        grids = tuple(query.shape[2:]), (keys.shape[1], *keys.shape[3:])
+        found = blocked.through_preparation(
+            query, keys, values, bias, temperature, normalize, needs,
+            lambda flat: list(_correspondence_warp_cpp.backward(slopes, given, tuple(flat), *grids, *window)),  # type: ignore[arg-type]
+        )  # fmt: skip
+    else:
+        found = blocked.backward(grads, query, keys, values, bias, *options, needs=needs)
     return tuple(g.contiguous() for g in found)
 
 
 def _reference_backward(*args: Any) -> tuple[torch.Tensor, ...]:
     *rest, needs = args
-    grads, tensors, options = rest[:4], tuple(rest[4:8]), rest[8:]
+    grads, tensors, options = rest[:4], tuple(rest[9:13]), rest[13:]
 
     def scalar(*inputs: Any) -> torch.Tensor:
         outputs = _reference(*inputs, *options)[:4]
@@ -91,8 +102,8 @@ def _reference_backward(*args: Any) -> tuple[torch.Tensor, ...]:
 
 def _backward_fake(*args: Any) -> tuple[torch.Tensor, ...]:
     *rest, needs = args
-    tensors = rest[4:8]
-    return tuple(t.new_empty(t.shape) if n else rest[4].new_empty(0) for t, n in zip(tensors, needs, strict=True))
+    tensors = rest[9:13]
+    return tuple(t.new_empty(t.shape) if n else rest[9].new_empty(0) for t, n in zip(tensors, needs, strict=True))
 
 
 _TENSORS = "Tensor query, Tensor keys, Tensor values, Tensor? key_bias"
@@ -105,6 +116,7 @@ _forward = _library.register(
 )
 _backward = _library.register(
     "correspondence_warp_backward(Tensor d_values, Tensor d_confidence, Tensor d_entropy, Tensor d_lse, "
+    "Tensor warped, Tensor confidence, Tensor entropy, Tensor lse, Tensor indices, "
     f"{_TENSORS}, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
     _backward_kernel,
     _backward_fake,
@@ -117,14 +129,19 @@ class _Warp(torch.autograd.Function):
     def forward(
         ctx: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: Any, *options: Any
     ) -> Any:
-        ctx.save_for_backward(query, keys, values, bias)
         ctx.options = options
-        outputs = _forward(query, keys, values, bias, *options)
+        # Backward begins with what forward found: the C++ kernel's details cost it next to nothing.
+        full = options[-1] or (query.device.type == "cpu" and query.dtype != torch.float64)
+        outputs = _forward(query, keys, values, bias, *options[:-1], full)
+        ctx.save_for_backward(*outputs, query, keys, values, bias)
+        if not options[-1]:
+            outputs = (outputs[0], *blocked.no_details(outputs[0]))
         ctx.mark_non_differentiable(*(outputs[4:] if options[-1] else outputs[1:]))
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        *given, query, keys, values, bias = ctx.saved_tensors
         needs = list(ctx.needs_input_grad[:4])
-        found = _backward(*grads[:4], *ctx.saved_tensors, *ctx.options, needs)
+        found = _backward(*grads[:4], *given, query, keys, values, bias, *ctx.options, needs)
         return (*(g if n else None for g, n in zip(found, needs, strict=True)), *[None] * len(ctx.options))

@@ -61,10 +61,11 @@ def _warp_raw(t: Tensors) -> list[tuple[Any, tuple[Any, ...]]]:
     options = (0.5, True, 2.0, True, [0], 3, False, True)
     grads = torch.randn(2, 2, 4, 5, dtype=q.dtype), *torch.randn(3, 2, 4, 5, dtype=q.dtype).unbind()
     plain = (*options[:-1], False)  # the values alone
+    given = torch.ops.siamfast.correspondence_warp.default(q.detach(), r.detach(), v.detach(), b.detach(), *options)
     return [
         (torch.ops.siamfast.correspondence_warp.default, (q, r, v, b, *options)),
         (torch.ops.siamfast.correspondence_warp.default, (q, r, v, b, *plain)),
-        (torch.ops.siamfast.correspondence_warp_backward.default, (*grads, q, r, v, b, *options, [True] * 4)),
+        (torch.ops.siamfast.correspondence_warp_backward.default, (*grads, *given, q, r, v, b, *options, [True] * 4)),
     ]
 
 

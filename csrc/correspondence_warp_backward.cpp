@@ -1,0 +1,161 @@
+// The warp backward, of all keys: weights are computed again chunk by chunk and meet queries and keys at once.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "correspondence_warp.h"
+#include "parallel.h"
+#include "warp_keys.h"
+#include "warp_queries.h"
+
+namespace siamfast {
+namespace {
+
+constexpr std::ptrdiff_t kChunkBytes = 1 << 18;  // of keys, and as much of their gradients
+
+std::size_t size(std::ptrdiff_t count) { return static_cast<std::size_t>(count); }
+
+// Sums over queries, in the order of the packed keys. One for each part of the queries: no two threads add to one.
+struct KeySums {
+    std::vector<float> features, values, bias;
+};
+
+class Gradient {
+  public:
+    Gradient(const WarpCall &call, const WarpKernels &kernels, const PackedKeys &packed, int depth,
+             const WarpGiven &given, const WarpGradients &gradients, KeySums &sums)
+        : call_(call), kernels_(kernels), packed_(packed), given_(given), gradients_(gradients), sums_(sums),
+          queries_(call, packed, kernels, depth),
+          chunk_(static_cast<int>(std::max<std::ptrdiff_t>(2, kChunkBytes / (4 * depth * kernels.lanes)))),
+          step_(static_cast<std::ptrdiff_t>(chunk_) * kernels.lanes), slopes_(size(kQueries * step_)),
+          turned_(slopes_.size()), dq_(size(std::ptrdiff_t{depth} * kQueries)), lse_(kQueries), base_(kQueries),
+          by_entropy_(kQueries), entropy_(kQueries), at_most_(kQueries), best_(kQueries),
+          by_values_(size(kQueries) * size(call.value_channels)) {}
+
+    void run(int number, int n, const FrameMaps &query) {
+        queries_.load(number, n, query);
+        for (int k = 0; k < queries_.tiles() * kTile; ++k)
+            if (k % kTile < queries_.used(k / kTile)) prepare(n, k);
+        std::fill(dq_.begin(), dq_.end(), 0.0f);
+        const WarpKeys keys = packed_.keys();
+        const int all = queries_.tiles() * kTile;
+        std::fill(slopes_.begin(), slopes_.end(), 0.0f);
+        queries_.walk(
+            chunk_,
+            [&](int tile, const WarpRun &chunk) {
+                const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(tile) * kTile;
+                const WarpSlopes of{lse_.data() + at, base_.data() + at, by_entropy_.data() + at, entropy_.data() + at,
+                                    by_values_.data() + at * call_.value_channels, sums_.values.data(),
+                                    sums_.bias.data(), any_entropy_};
+                float *const slopes = slopes_.data() + at * step_;
+                kernels_.slopes(keys, queries_.tile(tile), queries_.used(tile), chunk, of, slopes, step_);
+                for (int m = 0; m < queries_.used(tile); ++m) add_largest(tile * kTile + m, chunk, slopes + m * step_);
+            },
+            [&](const WarpRun &chunk) {
+                kernels_.turn(slopes_.data(), step_, all, chunk.count * kernels_.lanes, turned_.data());
+                kernels_.to_queries(keys, chunk, turned_.data(), all, dq_.data());
+                kernels_.to_keys(keys, chunk, queries_.plain(), slopes_.data(), step_, all, sums_.features.data());
+                // A tile that does not see the next chunk leaves its rows alone.
+                std::fill(slopes_.begin(), slopes_.end(), 0.0f);
+            });
+        const std::ptrdiff_t cells = static_cast<std::ptrdiff_t>(call_.query_height) * call_.query_width;
+        for (int c = 0; c < call_.channels; ++c) {
+            float *const to = gradients_.query + (std::ptrdiff_t{n} * call_.channels + c) * cells;
+            for (int k = 0; k < all; ++k)
+                if (k % kTile < queries_.used(k / kTile)) to[queries_.place(k)] = dq_[size(std::ptrdiff_t{c} * kQueries + k)];
+        }
+    }
+
+  private:
+    // What a query's slopes are made of: see WarpSlopes.
+    void prepare(int n, int k) {
+        const std::ptrdiff_t cells = static_cast<std::ptrdiff_t>(call_.query_height) * call_.query_width;
+        const std::ptrdiff_t cell = n * cells + queries_.place(k);
+        double base = -static_cast<double>(given_.by_lse[cell]);
+        for (int c = 0; c < call_.value_channels; ++c) {
+            const std::ptrdiff_t at = (std::ptrdiff_t{n} * call_.value_channels + c) * cells + queries_.place(k);
+            base += static_cast<double>(given_.by_values[at]) * static_cast<double>(given_.values[at]);
+            by_values_[size((k / kTile * call_.value_channels + c) * kTile + k % kTile)] = given_.by_values[at];
+        }
+        // The confidence is the weight of the largest logit; all weights go down where that one goes up.
+        const float most = given_.by_confidence[cell] * given_.confidence[cell];
+        lse_[size(k)] = given_.lse[cell];
+        base_[size(k)] = static_cast<float>(base + static_cast<double>(most));
+        by_entropy_[size(k)] = given_.by_entropy[cell];
+        any_entropy_ |= given_.by_entropy[cell] != 0.0f;
+        entropy_[size(k)] = given_.entropy[cell];
+        at_most_[size(k)] = most;
+        best_[size(k)] = given_.indices[cell];
+    }
+
+    void add_largest(int k, const WarpRun &chunk, float *slopes) {
+        const std::int64_t key = best_[size(k)] - chunk.key;
+        if (at_most_[size(k)] == 0.0f || key < 0 || key >= chunk.count * kernels_.lanes) return;
+        slopes[key] += at_most_[size(k)];
+        sums_.bias[size(chunk.panel * kernels_.lanes + key)] += at_most_[size(k)];
+    }
+
+    const WarpCall &call_;
+    const WarpKernels &kernels_;
+    const PackedKeys &packed_;
+    const WarpGiven &given_;
+    const WarpGradients &gradients_;
+    KeySums &sums_;
+    QueryGroup queries_;
+    int chunk_;  // panels
+    std::ptrdiff_t step_;
+    std::vector<float> slopes_, turned_, dq_, lse_, base_, by_entropy_, entropy_, at_most_;
+    std::vector<std::int64_t> best_;
+    std::vector<float> by_values_;
+    bool any_entropy_ = false;
+};
+
+// The parts' sums, in their order, to the caller's layout.
+void collect(const WarpCall &call, const WarpKernels &kernels, const PackedKeys &packed, int depth,
+             const std::vector<KeySums> &parts, int n, const WarpGradients &gradients) {
+    const std::int64_t cells = packed.length() * packed.rows();
+    const int lanes = kernels.lanes, channels = call.channels + call.value_channels + 1;
+    parallel_for(channels, call.threads, [&](int task) {
+        const bool feature = task < call.channels, bias = task == channels - 1;
+        const int c = feature ? task : task - call.channels;
+        float *const to = feature ? gradients.keys + (std::int64_t{n} * call.channels + c) * cells
+                          : bias  ? gradients.bias + n * cells
+                                  : gradients.values + (std::int64_t{n} * call.value_channels + c) * cells;
+        for (std::int64_t key = 0; key < cells; ++key) {
+            const std::ptrdiff_t place = packed.place(key);
+            float sum = 0.0f;
+            for (const KeySums &part : parts)
+                sum += feature ? part.features[size((place / lanes * depth + c) * lanes + place % lanes)]
+                       : bias  ? part.bias[size(place)]
+                               : part.values[size(c * packed.padded() + place)];
+            to[key] = sum;
+        }
+    });
+}
+
+}  // namespace
+
+void correspondence_warp_backward(const WarpCall &call, const FrameMaps &query, const FrameMaps &keys,
+                                  const FrameMaps &values, const FrameMaps &bias, const WarpGiven &given,
+                                  const WarpGradients &gradients) {
+    const WarpKernels &kernels = warp_kernels();
+    const int depth = (call.channels + kTile - 1) / kTile * kTile;  // the products take that many channels at once
+    PackedKeys packed(call, kernels, depth);
+    const int groups = QueryGroup::count(call, packed), parts = std::min(std::max(1, call.threads), groups);
+    for (int n = 0; n < call.samples; ++n) {
+        packed.fill(n, keys, values, bias);
+        std::vector<KeySums> sums(size(parts));
+        parallel_for(parts, call.threads, [&](int part) {
+            KeySums &own = sums[size(part)];
+            own.features.resize(size(packed.padded() * depth));
+            own.values.resize(size(packed.padded() * call.value_channels));
+            own.bias.resize(size(packed.padded()));
+            Gradient gradient(call, kernels, packed, depth, given, gradients, own);
+            for (int group = groups * part / parts; group < groups * (part + 1) / parts; ++group)
+                gradient.run(group, n, query);
+        });
+        collect(call, kernels, packed, depth, sums, n, gradients);
+    }
+}
+
+}  // namespace siamfast
