@@ -161,10 +161,10 @@ void bind_warp(const WarpSizes &v, const WarpFlags &flags, float temperature, do
 
 // given: addresses of forward's values, confidence, entropy, lse, indices, and of the gradients of the first four;
 // gradients: of query, keys, values, bias
-void bind_warp_backward(const WarpSizes &v, const WarpFlags &flags, double radius, const std::vector<bool> &global,
-                        const Frames &query, const Frames &keys, const Frames &values, const Frames &bias,
+void bind_warp_backward(const WarpSizes &v, const WarpFlags &flags, float temperature, double radius,
+                        const std::vector<bool> &global, const Frames &query, const Frames &keys, const Frames &values, const Frames &bias,
                         const std::array<std::uintptr_t, 9> &given, const std::array<std::uintptr_t, 4> &gradients) {
-    const siamfast::WarpCall call = warp_call(v, flags, 1.0f, radius, global);
+    const siamfast::WarpCall call = warp_call(v, flags, temperature, radius, global);
     const siamfast::WarpGiven all{floats(given[0]), floats(given[1]), floats(given[2]), floats(given[3]),
                                   reinterpret_cast<const std::int64_t *>(given[4]), floats(given[5]), floats(given[6]),
                                   floats(given[7]), floats(given[8])};

@@ -48,13 +48,13 @@ struct WarpGiven {
     const float *by_values, *by_confidence, *by_entropy, *by_lse;
 };
 
-// query (samples, channels, query cells); keys (samples, channels, key cells), values (samples, value_channels, key
-// cells) and bias (samples, key cells), key cells being those of all frames. float32, contiguous.
+// In the layout of the inputs, contiguous: query (samples, channels, query cells), keys (samples, frames, channels, key
+// cells), values (samples, frames, value_channels, key cells), bias (samples, frames, key cells). float32.
 struct WarpGradients {
     float *query, *keys, *values, *bias;
 };
 
-// Of all keys (call.top 0), with features taken as they are (no normalise, temperature 1).
+// Of all keys: call.top is 0.
 void correspondence_warp_backward(const WarpCall &call, const FrameMaps &query, const FrameMaps &keys,
                                   const FrameMaps &values, const FrameMaps &bias, const WarpGiven &given,
                                   const WarpGradients &gradients);

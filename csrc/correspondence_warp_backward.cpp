@@ -58,15 +58,35 @@ class Gradient {
                 // A tile that does not see the next chunk leaves its rows alone.
                 std::fill(slopes_.begin(), slopes_.end(), 0.0f);
             });
+        give(n);
+    }
+
+  private:
+    // dq, of the features before they were scaled.
+    void give(int n) {
+        const int all = queries_.tiles() * kTile;
+        // q' = q / (|q| T): of its slope only what is across q remains.
+        std::vector<float> along(size(all), 0.0f);
+        if (call_.normalise)
+            for (int c = 0; c < call_.channels; ++c)
+                for (int k = 0; k < all; ++k) along[size(k)] += queries_.plain()[c * kQueries + k] * dq(c, k);
+        for (int k = 0; k < all; ++k) {
+            float length = 0.0f;
+            for (int c = 0; c < call_.channels; ++c) length += queries_.plain()[c * kQueries + k] * queries_.plain()[c * kQueries + k];
+            const float square = call_.temperature * call_.temperature;
+            along[size(k)] = length * square > 0.5f ? along[size(k)] * square : 0.0f;  // as for keys that were too short
+        }
         const std::ptrdiff_t cells = static_cast<std::ptrdiff_t>(call_.query_height) * call_.query_width;
         for (int c = 0; c < call_.channels; ++c) {
             float *const to = gradients_.query + (std::ptrdiff_t{n} * call_.channels + c) * cells;
             for (int k = 0; k < all; ++k)
-                if (k % kTile < queries_.used(k / kTile)) to[queries_.place(k)] = dq_[size(std::ptrdiff_t{c} * kQueries + k)];
+                if (k % kTile < queries_.used(k / kTile))
+                    to[queries_.place(k)] =
+                        queries_.factor(k) * (dq(c, k) - queries_.plain()[c * kQueries + k] * along[size(k)]);
         }
     }
+    float dq(int c, int k) const { return dq_[size(std::ptrdiff_t{c} * kQueries + k)]; }
 
-  private:
     // What a query's slopes are made of: see WarpSlopes.
     void prepare(int n, int k) {
         const std::ptrdiff_t cells = static_cast<std::ptrdiff_t>(call_.query_height) * call_.query_width;
@@ -110,26 +130,44 @@ class Gradient {
     bool any_entropy_ = false;
 };
 
-// The parts' sums, in their order, to the caller's layout.
-void collect(const WarpCall &call, const WarpKernels &kernels, const PackedKeys &packed, int depth,
-             const std::vector<KeySums> &parts, int n, const WarpGradients &gradients) {
-    const std::int64_t cells = packed.length() * packed.rows();
+// The parts' sums, in their order, into the first.
+void add_up(const WarpCall &call, const WarpKernels &kernels, const PackedKeys &packed, std::vector<KeySums> &parts) {
+    const WarpKeys keys = packed.keys();
+    const int panels = static_cast<int>(packed.padded() / kernels.lanes);
+    parallel_for(panels, call.threads, [&](int panel) {
+        float *const first = parts[0].features.data() + panel * keys.size;
+        for (std::size_t part = 1; part < parts.size(); ++part)
+            for (std::ptrdiff_t k = 0; k < keys.size; ++k) first[k] += parts[part].features[size(panel * keys.size + k)];
+        if (call.normalise)
+            kernels.denormalise(keys.panels + panel * keys.size, call.channels,
+                                packed.factors() + std::ptrdiff_t{panel} * kernels.lanes, first);
+    });
+    for (std::size_t part = 1; part < parts.size(); ++part) {
+        for (std::size_t k = 0; k < parts[0].values.size(); ++k) parts[0].values[k] += parts[part].values[k];
+        for (std::size_t k = 0; k < parts[0].bias.size(); ++k) parts[0].bias[k] += parts[part].bias[k];
+    }
+}
+
+// Sums over queries to the caller's layout.
+void collect(const WarpCall &call, const WarpKernels &kernels, const PackedKeys &packed, const KeySums &sums, int n,
+             const WarpGradients &gradients) {
+    const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(call.key_height) * call.key_width, size_of = packed.keys().size;
     const int lanes = kernels.lanes, channels = call.channels + call.value_channels + 1;
-    parallel_for(channels, call.threads, [&](int task) {
-        const bool feature = task < call.channels, bias = task == channels - 1;
-        const int c = feature ? task : task - call.channels;
-        float *const to = feature ? gradients.keys + (std::int64_t{n} * call.channels + c) * cells
-                          : bias  ? gradients.bias + n * cells
-                                  : gradients.values + (std::int64_t{n} * call.value_channels + c) * cells;
-        for (std::int64_t key = 0; key < cells; ++key) {
-            const std::ptrdiff_t place = packed.place(key);
-            float sum = 0.0f;
-            for (const KeySums &part : parts)
-                sum += feature ? part.features[size((place / lanes * depth + c) * lanes + place % lanes)]
-                       : bias  ? part.bias[size(place)]
-                               : part.values[size(c * packed.padded() + place)];
-            to[key] = sum;
-        }
+    parallel_for(channels * call.frames, call.threads, [&](int task) {
+        const int channel = task % channels, t = task / channels;
+        const std::ptrdiff_t frame = std::ptrdiff_t{n} * call.frames + t;
+        const auto each = [&](float *to, const auto &from) {
+            for (std::ptrdiff_t k = 0; k < plane; ++k) to[k] = from(packed.place(t * plane + k));
+        };
+        if (channel < call.channels)
+            each(gradients.keys + (frame * call.channels + channel) * plane, [&](std::ptrdiff_t place) {
+                return sums.features[size(place / lanes * size_of + channel * lanes + place % lanes)];
+            });
+        else if (const int c = channel - call.channels; c < call.value_channels)
+            each(gradients.values + (frame * call.value_channels + c) * plane,
+                 [&](std::ptrdiff_t place) { return sums.values[size(c * packed.padded() + place)]; });
+        else
+            each(gradients.bias + frame * plane, [&](std::ptrdiff_t place) { return sums.bias[size(place)]; });
     });
 }
 
@@ -154,7 +192,8 @@ void correspondence_warp_backward(const WarpCall &call, const FrameMaps &query, 
             for (int group = groups * part / parts; group < groups * (part + 1) / parts; ++group)
                 gradient.run(group, n, query);
         });
-        collect(call, kernels, packed, depth, sums, n, gradients);
+        add_up(call, kernels, packed, sums);
+        collect(call, kernels, packed, sums[0], n, gradients);
     }
 }
 

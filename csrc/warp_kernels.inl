@@ -88,7 +88,9 @@ static void to_keys(const WarpKeys &keys, const WarpRun &run, const float *queri
     }
 }
 
-static void normalise(float *panel, int channels) {
+constexpr float kShortest = 1e-12f;  // F.normalize's: shorter vectors are divided by it
+
+static void normalise(float *panel, int channels, float *factors) {
     Lanes squares = {};
     for (int c = 0; c < channels; ++c) {
         const Lanes value = load_lanes(panel + c * LANES);
@@ -97,9 +99,25 @@ static void normalise(float *panel, int channels) {
     Lanes factor;
     for (int l = 0; l < LANES; ++l) {
         const float length = __builtin_sqrtf(squares[l]);
-        factor[l] = 1.0f / (length > 1e-12f ? length : length != length ? length : 1e-12f);
+        factor[l] = 1.0f / (length < kShortest ? kShortest : length);
     }
     for (int c = 0; c < channels; ++c) store_lanes(panel + c * LANES, load_lanes(panel + c * LANES) * factor);
+    store_lanes(factors, factor);
+}
+
+static void denormalise(const float *panel, int channels, const float *factors, float *slopes) {
+    Lanes along = {}, length = {};
+    for (int c = 0; c < channels; ++c) {
+        const Lanes unit = load_lanes(panel + c * LANES);
+        along = multiply_add(unit, load_lanes(slopes + c * LANES), along);
+        length = multiply_add(unit, unit, length);
+    }
+    along = length > 0.5f ? along : splat(0.0f);  // what was too short to get length 1 was only multiplied
+    const Lanes factor = load_lanes(factors);
+    for (int c = 0; c < channels; ++c) {
+        const Lanes across = load_lanes(slopes + c * LANES) - load_lanes(panel + c * LANES) * along;
+        store_lanes(slopes + c * LANES, across * factor);
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------- softmax
@@ -269,4 +287,4 @@ static void slopes(const WarpKeys &keys, const float *queries, int used, const W
     }
 }
 
-static const WarpKernels kernels = {LANES, normalise, attend, sum_of_lanes, slopes, turn, to_queries, to_keys};
+static const WarpKernels kernels = {LANES, normalise, denormalise, attend, sum_of_lanes, slopes, turn, to_queries, to_keys};

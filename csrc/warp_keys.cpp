@@ -14,7 +14,8 @@ PackedKeys::PackedKeys(const WarpCall &call, const WarpKernels &kernels, int dep
       panels_(static_cast<int>((length_ + kernels.lanes - 1) / kernels.lanes)), depth_(depth),
       padded_(static_cast<std::ptrdiff_t>(rows_) * panels_ * kernels.lanes),
       features_(static_cast<std::size_t>(padded_ * depth)),
-      values_(static_cast<std::size_t>(padded_ * call.value_channels)) {}
+      values_(static_cast<std::size_t>(padded_ * call.value_channels)),
+      factors_(static_cast<std::size_t>(call.normalise ? padded_ : 0)) {}
 
 void PackedKeys::fill(int n, const FrameMaps &keys, const FrameMaps &values, const FrameMaps &bias) {
     if (bias.data != nullptr) bias_.resize(static_cast<std::size_t>(padded_));
@@ -58,8 +59,8 @@ void PackedKeys::fill(int n, const FrameMaps &keys, const FrameMaps &values, con
     });
     if (call_.normalise)
         parallel_for(rows_ * panels_, call_.threads, [&](int panel) {
-            kernels_.normalise(features_.data() + static_cast<std::ptrdiff_t>(panel) * depth_ * lanes,
-                               call_.channels);
+            kernels_.normalise(features_.data() + static_cast<std::ptrdiff_t>(panel) * depth_ * lanes, call_.channels,
+                               factors_.data() + static_cast<std::ptrdiff_t>(panel) * lanes);
         });
 }
 

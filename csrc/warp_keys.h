@@ -26,6 +26,7 @@ class PackedKeys {
     int rows() const { return rows_; }
     int panels() const { return panels_; }  // of a row
     std::int64_t length() const { return length_; }  // keys of a row
+    const float *factors() const { return factors_.data(); }  // of each: what normalising multiplied it by
     std::ptrdiff_t padded() const { return padded_; }  // keys with those that fill up rows
     float value(int k, std::int64_t key) const { return values_[static_cast<std::size_t>(k * padded_ + place(key))]; }
 
@@ -36,7 +37,7 @@ class PackedKeys {
     std::int64_t length_;
     int rows_, panels_, depth_;
     std::ptrdiff_t padded_;
-    std::vector<float> features_, values_, bias_;
+    std::vector<float> features_, values_, bias_, factors_;
 };
 
 }  // namespace siamfast

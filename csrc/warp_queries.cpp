@@ -33,7 +33,7 @@ void interval(const WarpCall &call, double center, double dy, int *first, int *l
 QueryGroup::QueryGroup(const WarpCall &call, const PackedKeys &packed, const WarpKernels &kernels, int depth)
     : call_(call), packed_(packed), kernels_(kernels), depth_(depth),
       tiles_(size(tiles_of(call, packed) * kTile) * size(call.channels)), plain_(size(kQueries) * size(depth)),
-      place_(size(kQueries)) {}
+      factors_(size(kQueries)), place_(size(kQueries)) {}
 
 int QueryGroup::tiles_of(const WarpCall &call, const PackedKeys &packed) {
     const int cells = call.query_height * call.query_width;
@@ -88,12 +88,14 @@ void QueryGroup::take(int number, const FrameMaps &query, int n, int begin, int 
         }
         for (int m = 0; m < count; ++m) to[(m / kTile * call_.channels + c) * kTile + m % kTile] = read[size(m)];
     }
-    for (int tile = 0; tile * kTile < count; ++tile) scale(to + static_cast<std::ptrdiff_t>(tile) * kTile * call_.channels);
+    for (int tile = number; tile * kTile < number * kTile + count; ++tile) scale(tile);
 }
 
 // A tile's queries to length 1 and divided by the temperature.
-void QueryGroup::scale(float *tile) const {
-    float squares[kTile] = {}, factors[kTile];
+void QueryGroup::scale(int number) {
+    float *const tile = tiles_.data() + static_cast<std::ptrdiff_t>(number) * kTile * call_.channels;
+    float *const factors = factors_.data() + number * kTile;
+    float squares[kTile] = {};
     for (int c = 0; c < call_.channels; ++c)
         for (int m = 0; m < kTile; ++m) squares[m] += tile[c * kTile + m] * tile[c * kTile + m];
     for (int m = 0; m < kTile; ++m) {

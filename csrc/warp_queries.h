@@ -29,20 +29,22 @@ class QueryGroup {
     // Of query k = tile * kTile + m: its number in the sample, row by row.
     int place(int k) const { return place_[static_cast<std::size_t>(k)]; }
     const float *tile(int number) const { return tiles_.data() + static_cast<std::ptrdiff_t>(number) * kTile * call_.channels; }
+    // What query k was multiplied by.
+    float factor(int k) const { return factors_[static_cast<std::size_t>(k)]; }
     // [depth][kQueries] of all tiles, scaled as the tiles are; 0 where there is no query or no channel.
     const float *plain() const { return plain_.data(); }
 
   private:
     static int tiles_of(const WarpCall &call, const PackedKeys &packed);
     void take(int number, const FrameMaps &query, int n, int begin, int count);
-    void scale(float *tile) const;
+    void scale(int tile);
     void window(int k, int row, int *first, int *last) const;
 
     const WarpCall &call_;
     const PackedKeys &packed_;
     const WarpKernels &kernels_;
     int depth_;  // of `plain`; 0: it is not wanted
-    std::vector<float> tiles_, plain_;
+    std::vector<float> tiles_, plain_, factors_;
     std::vector<int> place_, used_;
 };
 

@@ -73,15 +73,12 @@ def _backward_kernel(*args: Any) -> tuple[torch.Tensor, ...]:
     chosen = _backend.pick(reason, query.device.type, query.dtype)
     if chosen == "reference":
         return _reference_backward(*args)
-    temperature, normalize, *window, topk, _, details = options
-    if chosen == "cpp" and not topk and query.numel():
+    topk, details = options[5], options[7]
+    if chosen == "cpp" and not topk:
         zero = torch.zeros_like(given[1])  # nobody has seen what was not wanted
         slopes = grads if details else (grads[0], zero, zero, zero)
-        grids = tuple(query.shape[2:]), (keys.shape[1], *keys.shape[3:])
-        found = blocked.through_preparation(
-            query, keys, values, bias, temperature, normalize, needs,
-            lambda flat: list(_correspondence_warp_cpp.backward(slopes, given, tuple(flat), *grids, *window)),  # type: ignore[arg-type]
-        )  # fmt: skip
+        every = _correspondence_warp_cpp.backward(slopes, given, query, keys, values, bias, *options)
+        found = tuple(g if need else query.new_empty(0) for g, need in zip(every, needs, strict=True))
     else:
         found = blocked.backward(grads, query, keys, values, bias, *options, needs=needs)
     return tuple(g.contiguous() for g in found)
@@ -132,10 +129,12 @@ class _Warp(torch.autograd.Function):
         ctx.options = options
         # Backward begins with what forward found: the C++ kernel's details cost it next to nothing.
         full = options[-1] or (query.device.type == "cpu" and query.dtype != torch.float64)
-        outputs = _forward(query, keys, values, bias, *options[:-1], full)
+        # In full precision: slopes are differences from what came out.
+        exact = values.to(blocked.compute_dtype(query))
+        outputs = _forward(query, keys, exact, bias, *options[:-1], full)
         ctx.save_for_backward(*outputs, query, keys, values, bias)
-        if not options[-1]:
-            outputs = (outputs[0], *blocked.no_details(outputs[0]))
+        details = outputs[1:] if options[-1] else blocked.no_details(outputs[0])
+        outputs = (outputs[0].to(values.dtype), *details)
         ctx.mark_non_differentiable(*(outputs[4:] if options[-1] else outputs[1:]))
         return outputs
 

@@ -3,7 +3,7 @@ matrix is ever stored. Backward computes each block's weights again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -161,29 +161,6 @@ def forward(
     return shaped[0].to(values.dtype), shaped[1], shaped[2], shaped[3], shaped[4]
 
 
-# Gradients by the flattened, normalised features, values and bias, in the order of `_prepare`.
-Slopes = Callable[[list[torch.Tensor | None]], list[torch.Tensor | None]]
-
-
-def through_preparation(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, key_bias: torch.Tensor | None, temperature: float,
-    normalize: bool, needs: list[bool], slopes: Slopes,
-) -> tuple[torch.Tensor, ...]:  # fmt: skip
-    """Gradients of the inputs that `needs` marks, by those of what `_prepare` makes of them."""
-    with _library.autograd_enabled():
-        given = zip((query, keys, values, key_bias), needs, strict=True)
-        inputs = [None if t is None else t.detach().requires_grad_(n) for t, n in given]
-        prepared = _prepare(inputs[0], inputs[1], inputs[2], inputs[3], temperature, normalize)  # type: ignore[arg-type]
-        flat = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in prepared]
-        totals = slopes(flat)
-        # From the flattened, normalised features back to the inputs.
-        pairs = [(p, t) for p, t in zip(prepared, totals, strict=True) if p is not None and p.requires_grad]
-        sources = [t for t, n in zip(inputs, needs, strict=True) if n and t is not None]
-        ends, starts = [p for p, _ in pairs], [t for _, t in pairs]
-        back = iter(torch.autograd.grad(ends, sources, starts) if sources else ())
-        return tuple(next(back) if n else query.new_empty(0) for n in needs)
-
-
 def backward(
     grads: tuple[torch.Tensor, ...],  # of values (N, K, Hq, Wq), confidence, entropy, lse (N, Hq, Wq)
     query: torch.Tensor,
@@ -195,8 +172,11 @@ def backward(
 ) -> tuple[torch.Tensor, ...]:
     temperature, normalize, radius, circle, global_frames, topk, post, details = options
     wq = query.shape[3]
-
-    def slopes(flat: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
+    with _library.autograd_enabled():
+        given = zip((query, keys, values, key_bias), needs, strict=True)
+        inputs = [None if t is None else t.detach().requires_grad_(n) for t, n in given]
+        prepared = _prepare(inputs[0], inputs[1], inputs[2], inputs[3], temperature, normalize)  # type: ignore[arg-type]
+        flat = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in prepared]
         q, r, v, bias = flat
         assert q is not None
         assert r is not None
@@ -206,14 +186,16 @@ def backward(
             far = _forbidden(rows, query, keys, radius, circle, global_frames) if radius >= 0 else None
             span = slice(rows[0] * wq, rows[1] * wq)
             outputs = _attend(q[:, :, span], r, v, bias, far, topk, post, details)[: 4 if details else 1]
-            blocks = [g.flatten(-2)[..., span].to(o.dtype) for g, o in zip(grads, outputs, strict=False)]
+            slopes = [g.flatten(-2)[..., span].to(o.dtype) for g, o in zip(grads, outputs, strict=False)]
             wanted = [t for t, total in zip(flat, totals, strict=True) if total is not None]
-            live = [(o, s) for o, s in zip(outputs, blocks, strict=True) if o.requires_grad]
+            live = [(o, s) for o, s in zip(outputs, slopes, strict=True) if o.requires_grad]
             ends, starts = [o for o, _ in live], [s for _, s in live]
             found = torch.autograd.grad(ends, wanted, starts, allow_unused=True)  # type: ignore[arg-type]
             for total, part in zip([t for t in totals if t is not None], found, strict=True):
                 if part is not None:
                     total += part
-        return totals
-
-    return through_preparation(query, keys, values, key_bias, temperature, normalize, needs, slopes)
+        # From the flattened, normalised features back to the inputs.
+        pairs = [(p, t) for p, t in zip(prepared, totals, strict=True) if p is not None and t is not None]
+        sources = [t for t, n in zip(inputs, needs, strict=True) if n and t is not None]
+        back = iter(torch.autograd.grad([p for p, _ in pairs], sources, [t for _, t in pairs]) if sources else ())
+        return tuple(next(back) if n else query.new_empty(0) for n in needs)
