@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     harness.steady_heap()
     if hasattr(config.option, "benchmark_max_time"):
         config.option.benchmark_max_time = 0.02 if config.getoption("--quick") else 0.1
-        config.option.benchmark_min_rounds = 3
+        config.option.benchmark_min_rounds = 1  # the rows have turns enough; this is for the table
         config.option.benchmark_columns = ["median", "iqr", "rounds"]
         config.option.benchmark_sort = "name"
 

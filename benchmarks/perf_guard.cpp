@@ -1,4 +1,5 @@
 // One call of one C++ kernel, for valgrind to count its instructions: perf_guard CASE. Without CASE: the cases' names.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <functional>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "balanced_logistic_loss.h"
+#include "correspondence_warp.h"
 #include "crop_and_resize.h"
 #include "xcorr.h"
 
@@ -76,6 +78,34 @@ void loss() {
     });
 }
 
+FrameMaps frames(const Tensor &of) {
+    return {of.maps.data, Dtype::f32, of.maps.step_n, 0, of.maps.step_c, of.maps.step_y, of.maps.step_x};
+}
+
+void warp(double radius, int top, bool backward) {
+    const int channels = 128, values = 3, height = 16, width = 30;
+    const WarpCall call{1, 1, channels, values, height, width, height, width, 0.07f, true, radius, false, {false}, top,
+                        false, true, 1};
+    Tensor query(1, channels, height, width), keys(1, channels, height, width), labels(1, values, height, width);
+    Tensor dq(1, channels, height, width), dk(1, channels, height, width), dv(1, values, height, width);
+    Tensor warped(1, values, height, width), maps(7, 1, height, width), by(1, values, height, width);
+    std::vector<std::int64_t> indices(static_cast<std::size_t>(std::max(top, 1)) * height * width);
+    const FrameMaps none{nullptr, Dtype::f32, 0, 0, 0, 0, 0};
+    float *const map = maps.numbers.data();
+    const int size = height * width;
+    const WarpOutput output{warped.numbers.data(), map, map + size, map + 2 * size, indices.data()};
+    const auto forward = [&] { correspondence_warp(call, frames(query), frames(keys), frames(labels), none, output); };
+    if (!backward) return counted(forward);
+    forward();
+    const WarpGiven given{warped.numbers.data(), map, map + size, map + 2 * size, indices.data(), by.numbers.data(),
+                          map + 3 * size, map + 4 * size, map + 5 * size};
+    const WarpGradients gradients{dq.numbers.data(), dk.numbers.data(), dv.numbers.data(), map + 6 * size};
+    counted([&] {
+        (top > 0 ? correspondence_warp_top_backward : correspondence_warp_backward)(
+            call, frames(query), frames(keys), frames(labels), none, given, gradients);
+    });
+}
+
 void sums() {
     std::vector<char> frame(std::size_t{720} * 1280 * 3, 100);
     const Image image{frame.data(), Dtype::u8, 720, 1280, 3, 1280 * 3, 3, 1};
@@ -97,6 +127,12 @@ int main(int count, char **arguments) {
         {"full 6x6 on 22x22, backward", [] { full(2, 6, 22, true); }},
         {"full 6x6 on 22x22, forward", [] { full(2, 6, 22, false); }},
         {"loss 17x17 about centres", loss},
+        {"warp 16x30, backward", [] { warp(-1.0, 0, true); }},
+        {"warp 16x30, forward", [] { warp(-1.0, 0, false); }},
+        {"warp 16x30, radius 4, backward", [] { warp(4.0, 0, true); }},
+        {"warp 16x30, radius 4, forward", [] { warp(4.0, 0, false); }},
+        {"warp 16x30, top 10, backward", [] { warp(-1.0, 10, true); }},
+        {"warp 16x30, top 10, forward", [] { warp(-1.0, 10, false); }},
     };
     if (count == 1)
         for (const auto &entry : cases) std::puts(entry.first.c_str());

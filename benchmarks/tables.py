@@ -107,6 +107,13 @@ def everything(rows: list[Row]) -> str:
                 "" if memory is None else f"{memory:.3g}",
             ]
             lines.append(f"| {' | '.join(cells)} |")
+        if "launches" in mine[0]:
+            lines += [
+                "",
+                "Launches, forward and backward: "
+                + ", ".join(f"{n} {k}" for n, k in mine[0]["launches"].items())
+                + ".",
+            ]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 

@@ -172,7 +172,8 @@ void bind_warp_backward(const WarpSizes &v, const WarpFlags &flags, float temper
                                         floats(gradients[3])};
     const siamfast::FrameMaps q = frames_of(query), k = frames_of(keys), w = frames_of(values), b = frames_of(bias);
     const py::gil_scoped_release release;
-    siamfast::correspondence_warp_backward(call, q, k, w, b, all, found);
+    (call.top > 0 ? siamfast::correspondence_warp_top_backward : siamfast::correspondence_warp_backward)(call, q, k, w, b,
+                                                                                                       all, found);
 }
 
 }  // namespace

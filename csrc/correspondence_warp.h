@@ -59,4 +59,9 @@ void correspondence_warp_backward(const WarpCall &call, const FrameMaps &query, 
                                   const FrameMaps &values, const FrameMaps &bias, const WarpGiven &given,
                                   const WarpGradients &gradients);
 
+// Of the call.top chosen keys alone (not call.post), by given.indices; given.by_lse must be 0: all keys have a part in it.
+void correspondence_warp_top_backward(const WarpCall &call, const FrameMaps &query, const FrameMaps &keys,
+                                      const FrameMaps &values, const FrameMaps &bias, const WarpGiven &given,
+                                      const WarpGradients &gradients);
+
 }  // namespace siamfast

@@ -71,6 +71,9 @@ struct WarpKernels {
     // Panels of dk += sum over `used` queries of query [channel][kQueries] * slopes [query][step].
     void (*to_keys)(const WarpKeys &keys, const WarpRun &run, const float *queries, const float *slopes,
                     std::ptrdiff_t step, int used, float *dk);
+    // Over `count` numbers, a multiple of lanes: the sum of a * b; to += factor * a.
+    float (*dot)(const float *a, const float *b, int count);
+    void (*add_scaled)(const float *a, float factor, int count, float *to);
 };
 
 // Of the instruction set that isa.h chooses; throws as `chosen_isa` does.

@@ -287,4 +287,24 @@ static void slopes(const WarpKeys &keys, const float *queries, int used, const W
     }
 }
 
-static const WarpKernels kernels = {LANES, normalise, denormalise, attend, sum_of_lanes, slopes, turn, to_queries, to_keys};
+static float dot(const float *a, const float *b, int count) {
+    Lanes one = {}, other = {};  // two chains: a sum waits for the one before it
+    int k = 0;
+    for (; k + 2 * LANES <= count; k += 2 * LANES) {
+        one = multiply_add(load_lanes(a + k), load_lanes(b + k), one);
+        other = multiply_add(load_lanes(a + k + LANES), load_lanes(b + k + LANES), other);
+    }
+    if (k < count) one = multiply_add(load_lanes(a + k), load_lanes(b + k), one);
+    float lanes[LANES];
+    store_lanes(lanes, one + other);
+    return sum_of_lanes(lanes);
+}
+
+static void add_scaled(const float *a, float factor, int count, float *to) {
+    const Lanes by = splat(factor);
+    for (int k = 0; k < count; k += LANES)
+        store_lanes(to + k, multiply_add(by, load_lanes(a + k), load_lanes(to + k)));
+}
+
+static const WarpKernels kernels = {LANES,  normalise, denormalise, attend,     sum_of_lanes, slopes,
+                                    turn,   to_queries, to_keys,    dot,        add_scaled};

@@ -12,23 +12,30 @@ std::size_t size(int count) { return static_cast<std::size_t>(count); }
 
 int columns_of(const WarpCall &call) { return (call.query_width + kTile - 1) / kTile; }
 
+// A query's place along one axis, in cells of the keys' grid.
+double place_of(int cell, int queries, int keys) { return (cell + 0.5) * keys / queries - 0.5; }
+
+bool seen(const WarpCall &call, double dy, double dx) {
+    return call.circle ? std::sqrt(dy * dy + dx * dx) < call.radius : dy <= call.radius && dx <= call.radius;
+}
+
 // The keys of a row that a query at `center` sees, `dy` rows away.
 void interval(const WarpCall &call, double center, double dy, int *first, int *last) {
-    const double radius = call.radius;
-    const auto seen = [&](int x) {
-        const double dx = std::abs(x - center);
-        return call.circle ? std::sqrt(dy * dy + dx * dx) < radius : dy <= radius && dx <= radius;
-    };
+    const double radius = call.radius, far = call.key_width;
     const double reach = call.circle ? std::sqrt(std::max(radius * radius - dy * dy, 0.0)) : radius;
     // A cell more on either side, and then the rule itself: roundings of the root decide nothing.
-    const double far = call.key_width;
     *first = static_cast<int>(std::min(std::max(std::floor(center - reach) - 1, 0.0), far));
     *last = static_cast<int>(std::max(std::min(std::ceil(center + reach) + 1, far - 1), -1.0));
-    while (*first <= *last && !seen(*first)) ++*first;
-    while (*first <= *last && !seen(*last)) --*last;
+    while (*first <= *last && !seen(call, dy, std::abs(*first - center))) ++*first;
+    while (*first <= *last && !seen(call, dy, std::abs(*last - center))) --*last;
 }
 
 }  // namespace
+
+bool in_window(const WarpCall &call, int row, int column, int y, int x) {
+    return seen(call, std::abs(y - place_of(row, call.query_height, call.key_height)),
+                std::abs(x - place_of(column, call.query_width, call.key_width)));
+}
 
 QueryGroup::QueryGroup(const WarpCall &call, const PackedKeys &packed, const WarpKernels &kernels, int depth)
     : call_(call), packed_(packed), kernels_(kernels), depth_(depth),
@@ -108,8 +115,8 @@ void QueryGroup::scale(int number) {
 
 void QueryGroup::window(int k, int row, int *first, int *last) const {
     const int query = place_[size(k)], y = query / call_.query_width, x = query % call_.query_width;
-    const double cy = (y + 0.5) * call_.key_height / call_.query_height - 0.5;
-    const double cx = (x + 0.5) * call_.key_width / call_.query_width - 0.5;
+    const double cy = place_of(y, call_.query_height, call_.key_height);
+    const double cx = place_of(x, call_.query_width, call_.key_width);
     interval(call_, cx, std::abs(row % call_.key_height - cy), first, last);
 }
 

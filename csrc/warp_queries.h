@@ -8,6 +8,9 @@
 
 namespace siamfast {
 
+// Whether a query at (row, column) sees the key at (y, x) of a frame that the window bounds.
+bool in_window(const WarpCall &call, int row, int column, int y, int x);
+
 class QueryGroup {
   public:
     QueryGroup(const WarpCall &call, const PackedKeys &packed, const WarpKernels &kernels, int depth);

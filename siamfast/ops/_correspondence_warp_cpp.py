@@ -74,7 +74,7 @@ def backward(
     keys: torch.Tensor,
     values: torch.Tensor,
     key_bias: torch.Tensor | None,
-    *options: Any,  # as for `blocked.forward`, without a top k
+    *options: Any,  # as for `blocked.forward`; with a top k its own softmax, and no gradient of lse
 ) -> tuple[torch.Tensor, ...]:  # by query, keys, values, key_bias (zeros' shape where there is none)
     found = [torch.empty(t.shape, dtype=torch.float32) for t in (query, keys, values, keys[:, :, 0])]
     held = [t.contiguous() for t in (given[0].float(), *given[1:], *(g.float() for g in grads))]

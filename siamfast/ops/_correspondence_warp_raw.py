@@ -73,8 +73,10 @@ def _backward_kernel(*args: Any) -> tuple[torch.Tensor, ...]:
     chosen = _backend.pick(reason, query.device.type, query.dtype)
     if chosen == "reference":
         return _reference_backward(*args)
-    topk, details = options[5], options[7]
-    if chosen == "cpp" and not topk:
+    topk, post, details = options[5:8]
+    # Weights of all keys cut to the top k, and the log-sum-exp, have slopes at all keys beside those at the chosen.
+    dense_too = topk and (post or (details and bool(grads[3].any())))
+    if chosen == "cpp" and not dense_too:
         zero = torch.zeros_like(given[1])  # nobody has seen what was not wanted
         slopes = grads if details else (grads[0], zero, zero, zero)
         every = _correspondence_warp_cpp.backward(slopes, given, query, keys, values, bias, *options)
