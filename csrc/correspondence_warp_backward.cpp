@@ -1,6 +1,6 @@
 // The warp backward, of all keys: weights are computed again chunk by chunk and meet queries and keys at once.
 #include <algorithm>
-#include <cmath>
+#include <memory>
 #include <vector>
 
 #include "correspondence_warp.h"
@@ -16,8 +16,24 @@ constexpr std::ptrdiff_t kChunkBytes = 1 << 18;  // of keys, and as much of thei
 std::size_t size(std::ptrdiff_t count) { return static_cast<std::size_t>(count); }
 
 // Sums over queries, in the order of the packed keys. One for each part of the queries: no two threads add to one.
-struct KeySums {
-    std::vector<float> features, values, bias;
+// Memory is asked for by the caller's thread, where a failure is an error and no crash; each task makes its own 0.
+class KeySums {
+  public:
+    KeySums(std::size_t features_, std::size_t values_, std::size_t bias_)
+        : room_(new float[features_ + values_ + bias_]), size_(features_ + values_ + bias_), features(room_.get()),
+          values(features + features_), bias(values + values_) {}
+    void clear() { std::fill_n(room_.get(), size_, 0.0f); }
+    void add(const KeySums &other, std::size_t begin, std::size_t end) {
+        for (std::size_t k = begin; k < end; ++k) features[k] += other.features[k];
+    }
+    std::size_t all() const { return size_; }
+
+  private:
+    std::unique_ptr<float[]> room_;
+    std::size_t size_;
+
+  public:
+    float *features, *values, *bias;  // one behind the other
 };
 
 class Gradient {
@@ -45,8 +61,8 @@ class Gradient {
             [&](int tile, const WarpRun &chunk) {
                 const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(tile) * kTile;
                 const WarpSlopes of{lse_.data() + at, base_.data() + at, by_entropy_.data() + at, entropy_.data() + at,
-                                    by_values_.data() + at * call_.value_channels, sums_.values.data(),
-                                    sums_.bias.data(), any_entropy_};
+                                    by_values_.data() + at * call_.value_channels, sums_.values,
+                                    sums_.bias, any_entropy_};
                 float *const slopes = slopes_.data() + at * step_;
                 kernels_.slopes(keys, queries_.tile(tile), queries_.used(tile), chunk, of, slopes, step_);
                 for (int m = 0; m < queries_.used(tile); ++m) add_largest(tile * kTile + m, chunk, slopes + m * step_);
@@ -54,7 +70,7 @@ class Gradient {
             [&](const WarpRun &chunk) {
                 kernels_.turn(slopes_.data(), step_, all, chunk.count * kernels_.lanes, turned_.data());
                 kernels_.to_queries(keys, chunk, turned_.data(), all, dq_.data());
-                kernels_.to_keys(keys, chunk, queries_.plain(), slopes_.data(), step_, all, sums_.features.data());
+                kernels_.to_keys(keys, chunk, queries_.plain(), slopes_.data(), step_, all, sums_.features);
                 // A tile that does not see the next chunk leaves its rows alone.
                 std::fill(slopes_.begin(), slopes_.end(), 0.0f);
             });
@@ -135,17 +151,14 @@ void add_up(const WarpCall &call, const WarpKernels &kernels, const PackedKeys &
     const WarpKeys keys = packed.keys();
     const int panels = static_cast<int>(packed.padded() / kernels.lanes);
     parallel_for(panels, call.threads, [&](int panel) {
-        float *const first = parts[0].features.data() + panel * keys.size;
-        for (std::size_t part = 1; part < parts.size(); ++part)
-            for (std::ptrdiff_t k = 0; k < keys.size; ++k) first[k] += parts[part].features[size(panel * keys.size + k)];
+        const std::size_t begin = size(panel * keys.size), end = begin + size(keys.size);
+        for (std::size_t part = 1; part < parts.size(); ++part) parts[0].add(parts[part], begin, end);
         if (call.normalise)
             kernels.denormalise(keys.panels + panel * keys.size, call.channels,
-                                packed.factors() + std::ptrdiff_t{panel} * kernels.lanes, first);
+                                packed.factors() + std::ptrdiff_t{panel} * kernels.lanes, parts[0].features + begin);
     });
-    for (std::size_t part = 1; part < parts.size(); ++part) {
-        for (std::size_t k = 0; k < parts[0].values.size(); ++k) parts[0].values[k] += parts[part].values[k];
-        for (std::size_t k = 0; k < parts[0].bias.size(); ++k) parts[0].bias[k] += parts[part].bias[k];
-    }
+    for (std::size_t part = 1; part < parts.size(); ++part)
+        parts[0].add(parts[part], size(packed.padded() / kernels.lanes * keys.size), parts[0].all());
 }
 
 // Sums over queries to the caller's layout.
@@ -182,13 +195,13 @@ void correspondence_warp_backward(const WarpCall &call, const FrameMaps &query, 
     const int groups = QueryGroup::count(call, packed), parts = std::min(std::max(1, call.threads), groups);
     for (int n = 0; n < call.samples; ++n) {
         packed.fill(n, keys, values, bias);
-        std::vector<KeySums> sums(size(parts));
+        std::vector<KeySums> sums;
+        for (int part = 0; part < parts; ++part)
+            sums.emplace_back(size(packed.padded() * depth), size(packed.padded() * call.value_channels),
+                              size(packed.padded()));
         parallel_for(parts, call.threads, [&](int part) {
-            KeySums &own = sums[size(part)];
-            own.features.resize(size(packed.padded() * depth));
-            own.values.resize(size(packed.padded() * call.value_channels));
-            own.bias.resize(size(packed.padded()));
-            Gradient gradient(call, kernels, packed, depth, given, gradients, own);
+            sums[size(part)].clear();
+            Gradient gradient(call, kernels, packed, depth, given, gradients, sums[size(part)]);
             for (int group = groups * part / parts; group < groups * (part + 1) / parts; ++group)
                 gradient.run(group, n, query);
         });

@@ -12,6 +12,11 @@
 namespace siamfast {
 namespace {
 
+// Below these a second thread gains less than it may cost: 20 to 50 us, where one that has gone to sleep takes
+// milliseconds to wake on some machines (7 ms after 20 ms without work; PyTorch's own loops likewise).
+constexpr std::int64_t kWorthThreads = 1 << 17;  // output cells
+constexpr std::int64_t kWorthSumming = 1 << 20;  // pixels
+
 // A grey level or a weight as the loops take it: itself, or in fixed point.
 template <class Number>
 Number level(float value) {
@@ -214,7 +219,7 @@ void crop_and_resize(const Image &image, const std::vector<Window> &windows, con
     const int count = static_cast<int>(windows.size());
     // Chunks of rows, so that one window alone also uses all threads; too little work is not worth waking them.
     const std::int64_t cells = static_cast<std::int64_t>(count) * output.height * output.width;
-    const int threads = cells < 8192 ? 1 : std::max(1, options.threads);
+    const int threads = cells < kWorthThreads ? 1 : std::max(1, options.threads);
     const int chunks = std::min(output.height, std::max(1, (2 * threads + count - 1) / count));
     const int used = threads == 1 ? 1 : chunks;
     std::vector<float> fill(options.fill.begin(), options.fill.end());
@@ -239,7 +244,7 @@ void crop_and_resize(const Image &image, const std::vector<Window> &windows, con
 std::vector<std::uint64_t> channel_sums(const Image &image, int threads) {
     const RowKernels &kernels = row_kernels();
     const std::size_t channels = static_cast<std::size_t>(image.channels);
-    const int used = image.height * image.width < 65536 ? 1 : std::max(1, threads);
+    const int used = image.height * image.width < kWorthSumming ? 1 : std::max(1, threads);
     const int chunks = static_cast<int>(std::min<std::int64_t>(used, image.height));
     std::vector<std::vector<std::uint64_t>> partial(static_cast<std::size_t>(std::max(chunks, 1)),
                                                     std::vector<std::uint64_t>(channels, 0));
