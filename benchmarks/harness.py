@@ -1,4 +1,4 @@
-"""How everything here is measured: values first, then all contenders in turn (A B C A B C), one row a case.
+"""How everything here is measured: values first, then all contenders in turn, one row a case.
 
 A suite file (bench_<op>.py) gives `cases(quick)`; conftest.py makes pytest items of them, gpu.py runs them on a GPU.
 """

@@ -12,10 +12,10 @@
 namespace siamfast {
 namespace {
 
-// Below these a second thread gains less than it may cost: 20 to 50 us, where one that has gone to sleep takes
-// milliseconds to wake on some machines (7 ms after 20 ms without work; PyTorch's own loops likewise).
-constexpr std::int64_t kWorthThreads = 1 << 17;  // output cells
-constexpr std::int64_t kWorthSumming = 1 << 20;  // pixels
+// Too little work is not worth waking threads.
+constexpr std::int64_t kWorthThreads = 1 << 13;  // output cells
+constexpr std::int64_t kWorthSumming = 1 << 16;  // pixels
+constexpr int kRowsAhead = 4;
 
 // A grey level or a weight as the loops take it: itself, or in fixed point.
 template <class Number>
@@ -52,9 +52,17 @@ class RowReader {
             kernels_.load(image_.dtype, from + columns_.first * image_.step_x, image_.step_x, image_.step_c,
                           columns_.inside, image_.channels, out + columns_.before * image_.channels);
         edge(from, end, count, out);
+        if (row + kRowsAhead < image_.height) fetch(from + kRowsAhead * image_.step_y);
     }
 
   private:
+    // A row of the window is a few lines of a frame that lies in memory: too short for the processor to see a stream.
+    void fetch(const char *from) const {
+        const std::ptrdiff_t run = columns_.inside * image_.step_x;
+        if (run <= 0 || run > columns_.inside * 16) return;
+        for (std::ptrdiff_t k = 0; k < run; k += 64) __builtin_prefetch(from + columns_.first * image_.step_x + k);
+    }
+
     // Columns [begin, end) one by one: fills, repeats, or the scattered pixels of a compacted axis.
     void edge(const char *from, int begin, int end, Number *out) const {
         for (int k = begin; k < end;) {
@@ -217,7 +225,7 @@ void crop_and_resize(const Image &image, const std::vector<Window> &windows, con
     const bool together = interleaved(image);
     const int planes = together ? 1 : image.channels;
     const int count = static_cast<int>(windows.size());
-    // Chunks of rows, so that one window alone also uses all threads; too little work is not worth waking them.
+    // Chunks of rows, so that one window alone also uses all threads.
     const std::int64_t cells = static_cast<std::int64_t>(count) * output.height * output.width;
     const int threads = cells < kWorthThreads ? 1 : std::max(1, options.threads);
     const int chunks = std::min(output.height, std::max(1, (2 * threads + count - 1) / count));

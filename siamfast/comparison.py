@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -46,21 +47,24 @@ class Row:
 
 
 def interleaved(runs: dict[str, Callable[[], Any]], seconds: float, turns: int = 1000) -> dict[str, list[float]]:
-    """Seconds of every call, in turn (A B A B ...), until each has had `seconds` or `turns` turns; 3 turns at least.
+    """Seconds of every call, in turn, until each has had `seconds` or `turns` turns; 3 turns at least.
 
-    A load that comes and goes meets all contenders alike. CUDA work is waited for.
+    A load that comes and goes meets all contenders alike; and so does the cache that one leaves to the next, for each
+    turn has an order of its own. CUDA work is waited for.
     """
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     times: dict[str, list[float]] = {name: [] for name in runs}
+    order, orders = list(runs), random.Random(0)
     for run in runs.values():
         run()
     while min(map(len, times.values())) < 3 or (
         min(map(sum, times.values())) < seconds and max(map(len, times.values())) < turns
     ):
-        for name, run in runs.items():
+        orders.shuffle(order)
+        for name in order:
             wait()
             start = time.perf_counter()
-            run()
+            runs[name]()
             wait()
             times[name].append(time.perf_counter() - start)
     return times
