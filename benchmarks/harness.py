@@ -88,9 +88,8 @@ def steady_heap() -> None:
 def peak_bytes(run: Run, device: str) -> int | None:
     """Memory that a call needs beyond what is there before: of the allocator on a GPU, of the process on a CPU.
 
-    None where the system does not tell (other than Linux).
+    None where the system does not tell (other than Linux). The call has been made before: what it keeps is there.
     """
-    run()
     gc.collect()
     if device == "cuda":
         torch.cuda.synchronize()
