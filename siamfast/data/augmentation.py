@@ -36,17 +36,17 @@ def augment_pair(
     [127, 255]
     """
     both_gray = torch.rand(template.shape[0], generator=generator) < gray
-    return (
-        _augment(template, both_gray, generator, color_jitter, blur),
-        _augment(search, both_gray, generator, color_jitter, blur),
-    )
+    first = augment_images(template, both_gray, generator, color_jitter=color_jitter, blur=blur)
+    return first, augment_images(search, both_gray, generator, color_jitter=color_jitter, blur=blur)
 
 
-def _augment(
-    images: torch.Tensor, gray: torch.Tensor, generator: torch.Generator, jitter: float, blur: float
+def augment_images(
+    images: torch.Tensor, gray: torch.Tensor, generator: torch.Generator, *, color_jitter: float, blur: float
 ) -> torch.Tensor:
+    """images: (N, 3, H, W) uint8 or float RGB, 0..255; gray: (N,) bool, which lose their colour -> float32, as
+    `augment_pair` treats each half of its pairs."""
     count, device = images.shape[0], images.device
-    factors = 1 + jitter * (2 * torch.rand(3, count, 1, 1, 1, generator=generator) - 1)
+    factors = 1 + color_jitter * (2 * torch.rand(3, count, 1, 1, 1, generator=generator) - 1)
     sigmas = 0.5 + 1.5 * torch.rand(count, generator=generator)
     blurred = torch.rand(count, generator=generator) < blur
     brightness, contrast, saturation = factors.to(device)

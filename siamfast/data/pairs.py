@@ -91,7 +91,7 @@ class SequencePairs(Dataset[dict[str, torch.Tensor]]):
                 (chosen + int(rng.integers(1, len(self._sequences)))) % len(self._sequences)
             ]
             second = int(rng.choice(candidates))
-        images = _read(sequence.frames[first]), _read(other.frames[second])
+        images = read_rgb(sequence.frames[first]), read_rgb(other.frames[second])
         if images[0] is None or images[1] is None:
             return None
         windows = draw_windows(
@@ -128,7 +128,7 @@ def _shown(sequence: Sequence) -> np.ndarray:
     return np.flatnonzero(np.isfinite(boxes).all(1) & (boxes[:, 2:] >= 1).all(1))
 
 
-def _read(path: Path) -> np.ndarray | None:
+def read_rgb(path: Path) -> np.ndarray | None:
     """(H, W, 3) uint8 RGB, or None where the file cannot be decoded."""
     import cv2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from siamfast.training import config
 
@@ -12,11 +13,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from siamfast.training.correspondence import CorrespondenceTrainer
     from siamfast.training.trainer import Trainer
 
-    trainer = Trainer(config.from_arguments(arguments))
+    chosen: Any = config.from_arguments(arguments)
+    trainer: Trainer | CorrespondenceTrainer
+    trainer = CorrespondenceTrainer(chosen) if isinstance(chosen, config.CorrespondenceConfig) else Trainer(chosen)
     figures = trainer.run()
-    print(
-        f"{trainer.out / 'siamfc.safetensors'}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-    )
+    print(f"{trainer.out / trainer.file}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     return 0

@@ -1,4 +1,4 @@
-"""The training configuration: one dataclass whose every field is a flag of `siamfast train`."""
+"""The training configurations: dataclasses whose every field is a flag of `siamfast train`."""
 
 from __future__ import annotations
 
@@ -14,64 +14,46 @@ def _option(default: Any, text: str) -> Any:
 
 
 @dataclass
-class TrainConfig:
-    """What `siamfast train` does. Defaults: the paper's recipe (Bertinetto et al. 2016, section 4), synthetic video."""
+class RunConfig:
+    """What every training has: data, steps, optimizer, record."""
 
-    data: str = _option("synthetic", "'synthetic', or a folder of annotated sequences (frames + groundtruth.txt)")
+    data: str = _option("synthetic", "'synthetic', or a folder of videos: see docs/training.md")
     val_data: str = _option("", "validation data, as --data; empty: held-out synthetic scenes, or --data itself")
-    out: str = _option("runs/siamfc", "folder for checkpoints, logs and weights; a run found there is resumed")
+    out: str = _option("runs/run", "folder for checkpoints, logs and weights; a run found there is resumed")
     init: str = _option("", "weights to start from (safetensors or a checkpoint of another project); empty: random")
     steps: int = _option(20_000, "optimizer steps")
-    batch_size: int = _option(32, "pairs in a step")
+    batch_size: int = _option(32, "pairs (siamfc) or clips (correspondence) in a step")
     seed: int = _option(0, "seed of the initial weights, of the data and of the augmentation")
     device: str = _option("auto", "'auto' (CUDA where there is one), 'cpu', 'cuda', 'cuda:1', ...")
     amp: Literal["auto", "bf16", "off"] = _option("auto", "bfloat16 autocast; auto: where the device has fast bfloat16")
-    workers: int = _option(-1, "processes that draw pairs; -1: one per spare core, at most 8; 0: in the main process")
-    # pairs
-    exemplar: int = _option(127, "side of the template crop, pixels")
-    instance: int = _option(255, "side of the search crop, pixels")
-    max_gap: int = _option(100, "largest distance of the two frames of a pair, frames")
-    max_shift: float = _option(32.0, "largest shift of the target from the centre of the search crop, pixels")
-    max_stretch: float = _option(0.08, "largest relative change of the search crop's size")
-    negatives: float = _option(0.0, "share of pairs whose search crop shows no target")
-    gray: float = _option(0.15, "share of pairs turned gray")
-    color_jitter: float = _option(0.2, "brightness, contrast, saturation factors drawn from 1 +- this, for each crop")
-    blur: float = _option(0.1, "share of crops blurred")
-    # loss
-    r_pos: float = _option(16.0, "radius of the positive labels, search-crop pixels")
-    r_neg: float = _option(0.0, "radius beyond which labels are negative, where larger than r_pos")
-    metric: Literal["l1", "l2"] = _option("l2", "distance of the labels: l1 (the seed) or l2 (the paper)")
-    balance: Literal["sample", "batch"] = _option("sample", "positives and negatives share each sample, or the batch")
+    workers: int = _option(
+        -1, "processes that draw the data; -1: one per spare core, at most 8; 0: in the main process"
+    )
+    max_gap: int = _option(100, "largest distance of the two frames of a pair, or of neighbouring frames of a clip")
+    color_jitter: float = _option(0.2, "brightness, contrast, saturation factors drawn from 1 +- this, for each image")
+    blur: float = _option(0.1, "share of images blurred")
     # optimizer
     optimizer: Literal["sgd", "adamw"] = _option("sgd", "sgd: momentum 0.9, exponential decay; adamw: cosine decay")
     lr: float = _option(1e-2, "first learning rate")
     lr_end: float = _option(1e-5, "last learning rate")
     warmup: int = _option(200, "steps over which the learning rate rises from 0")
     weight_decay: float = _option(5e-4, "weight decay")
-    scale: float = _option(1e-3, "factor of the response at the start")
-    learn_scale: bool = _option(True, "train the response's factor")
-    learn_bias: bool = _option(True, "train the response's bias")
     # record
     log_every: int = _option(20, "steps between TensorBoard scalars")
     val_every: int = _option(1000, "steps between validations; also after the last")
-    val_pairs: int = _option(512, "pairs of a validation")
+    val_pairs: int = _option(512, "pairs or clips of a validation")
     save_every: int = _option(200, "steps between checkpoints; also after the last")
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "exemplar", "instance", "max_gap", "log_every", "val_every", "val_pairs"):
+        for name in ("steps", "batch_size", "max_gap", "log_every", "val_every", "val_pairs", "save_every"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
-        self._check("save_every", self.save_every >= 1, "1 or more")
-        self._check("instance", self.instance >= self.exemplar, f"at least exemplar ({self.exemplar})")
-        self._check("exemplar", self.exemplar >= 87, "at least 87, the network's receptive field")
-        for name in ("negatives", "gray", "blur"):
-            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
-        for name in ("max_shift", "r_neg", "weight_decay", "color_jitter", "warmup"):
+        self._check("blur", 0.0 <= self.blur <= 1.0, "a share between 0 and 1")
+        for name in ("weight_decay", "color_jitter", "warmup"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
-        for name in ("lr", "lr_end", "r_pos", "scale"):
+        for name in ("lr", "lr_end"):
             self._check(name, getattr(self, name) > 0, "more than 0")
-        self._check("max_stretch", 0.0 <= self.max_stretch < 0.5, "in [0, 0.5)")
         self._check("workers", self.workers >= -1, "-1 or more")
-        for name, hint in typing.get_type_hints(TrainConfig).items():
+        for name, hint in typing.get_type_hints(type(self)).items():
             if typing.get_origin(hint) is Literal:
                 choices = typing.get_args(hint)
                 self._check(name, getattr(self, name) in choices, f"one of {', '.join(choices)}")
@@ -81,20 +63,107 @@ class TrainConfig:
             raise ValueError(f"{name}: got {getattr(self, name)!r}, expected {expected}")
 
 
+@dataclass
+class TrainConfig(RunConfig):
+    """`siamfast train`: SiamFC by the paper's recipe (Bertinetto et al. 2016, section 4)."""
+
+    out: str = _option("runs/siamfc", "folder for checkpoints, logs and weights; a run found there is resumed")
+    # pairs
+    exemplar: int = _option(127, "side of the template crop, pixels")
+    instance: int = _option(255, "side of the search crop, pixels")
+    max_shift: float = _option(32.0, "largest shift of the target from the centre of the search crop, pixels")
+    max_stretch: float = _option(0.08, "largest relative change of the search crop's size")
+    negatives: float = _option(0.0, "share of pairs whose search crop shows no target")
+    gray: float = _option(0.15, "share of pairs turned gray")
+    # loss
+    r_pos: float = _option(16.0, "radius of the positive labels, search-crop pixels")
+    r_neg: float = _option(0.0, "radius beyond which labels are negative, where larger than r_pos")
+    metric: Literal["l1", "l2"] = _option("l2", "distance of the labels: l1 (the seed) or l2 (the paper)")
+    balance: Literal["sample", "batch"] = _option("sample", "positives and negatives share each sample, or the batch")
+    scale: float = _option(1e-3, "factor of the response at the start")
+    learn_scale: bool = _option(True, "train the response's factor")
+    learn_bias: bool = _option(True, "train the response's bias")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("instance", self.instance >= self.exemplar, f"at least exemplar ({self.exemplar})")
+        self._check("exemplar", self.exemplar >= 87, "at least 87, the network's receptive field")
+        for name in ("negatives", "gray"):
+            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
+        for name in ("max_shift", "r_neg"):
+            self._check(name, getattr(self, name) >= 0, "0 or more")
+        for name in ("r_pos", "scale"):
+            self._check(name, getattr(self, name) > 0, "more than 0")
+        self._check("max_stretch", 0.0 <= self.max_stretch < 0.5, "in [0, 0.5)")
+
+
+@dataclass
+class CorrespondenceConfig(RunConfig):
+    """`siamfast train --task correspondence`: the encoder, on unlabelled video."""
+
+    out: str = _option("runs/correspondence", "folder for checkpoints, logs and weights; a run found there is resumed")
+    steps: int = _option(5_000, "optimizer steps")
+    batch_size: int = _option(8, "clips in a step")
+    max_gap: int = _option(4, "largest distance of neighbouring frames of a clip, frames")
+    optimizer: Literal["sgd", "adamw"] = _option("adamw", "sgd: momentum 0.9, exponential decay; adamw: cosine decay")
+    lr: float = _option(1e-3, "first learning rate")
+    weight_decay: float = _option(1e-4, "weight decay")
+    val_pairs: int = _option(64, "clips of a validation")
+    signal: Literal["cycle", "colour", "both"] = _option(
+        "both", "cycle: coordinates carried away in time and back; colour: of a gray frame, from three others"
+    )
+    width: int = _option(32, "channels of the encoder's first stage, an eighth of the last's (ResNet-18: 64)")
+    side: int = _option(161, "side of the views of a frame, pixels, a multiple of 8 and 1 more")
+    cycle: int = _option(4, "longest cycle, frames away")
+    cycle_temperature: float = _option(0.07, "temperature of the cycles' affinity")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("width", 1 <= self.width <= 1024, "1 to 1024")
+        self._check("side", self.side >= 33 and self.side % 8 == 1, "a multiple of 8 and 1 more, 33 or more")
+        self._check("cycle", 1 <= self.cycle <= 16, "1 to 16")
+        self._check("cycle_temperature", self.cycle_temperature > 0, "more than 0")
+
+
+TASKS: dict[str, type[RunConfig]] = {"siamfc": TrainConfig, "correspondence": CorrespondenceConfig}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One flag a field, named, typed, defaulted and explained by the dataclass."""
-    hints = typing.get_type_hints(TrainConfig)
-    for entry in dataclasses.fields(TrainConfig):
-        flag, hint = f"--{entry.name.replace('_', '-')}", hints[entry.name]
-        text = f"{entry.metadata['help']} (default: {entry.default!r})".replace("%", "%%")
+    """One flag a field of any task's configuration, named, typed and explained by the dataclasses."""
+    parser.add_argument("--task", choices=tuple(TASKS), default="siamfc", help="what to train (default: siamfc)")
+    entries: dict[str, list[tuple[str, dataclasses.Field[Any], Any]]] = {}
+    for task, kind in TASKS.items():
+        hints = typing.get_type_hints(kind)
+        for entry in dataclasses.fields(kind):
+            entries.setdefault(entry.name, []).append((task, entry, hints[entry.name]))
+    for name, owners in entries.items():
+        _, entry, hint = owners[0]
+        defaults = {repr(owner.default) for _, owner, _ in owners}
+        shown = owners[:1] if len(defaults) == 1 else owners
+        said = "; ".join((f"{task} " if len(shown) > 1 else "") + repr(owner.default) for task, owner, _ in shown)
+        only = f"{owners[0][0]} only; " if len(owners) == 1 else ""
+        text = f"{entry.metadata['help']} ({only}default: {said})".replace("%", "%%")
+        flag = f"--{name.replace('_', '-')}"
+        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
         if hint is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=entry.default, help=text)
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
         elif typing.get_origin(hint) is Literal:
-            parser.add_argument(flag, choices=typing.get_args(hint), default=entry.default, help=text)
+            parser.add_argument(flag, choices=typing.get_args(hint), **options)
         else:
-            parser.add_argument(flag, type=hint, default=entry.default, help=text)
+            parser.add_argument(flag, type=hint, **options)
 
 
-def from_arguments(arguments: argparse.Namespace) -> TrainConfig:
-    """The configuration that parsed flags describe."""
-    return TrainConfig(**{entry.name: getattr(arguments, entry.name) for entry in dataclasses.fields(TrainConfig)})
+def from_arguments(arguments: argparse.Namespace) -> RunConfig:
+    """The configuration that parsed flags describe.
+
+    Raises:
+        ValueError: a flag of another task; a value that does not fit.
+    """
+    kind = TASKS[arguments.task]
+    every = {entry.name for task in TASKS.values() for entry in dataclasses.fields(task)}
+    given = {name: value for name, value in vars(arguments).items() if name in every}
+    foreign = given.keys() - {entry.name for entry in dataclasses.fields(kind)}
+    if foreign:
+        flags = ", ".join("--" + name.replace("_", "-") for name in sorted(foreign))
+        raise ValueError(f"{flags}: not an option of --task {arguments.task}")
+    return kind(**given)

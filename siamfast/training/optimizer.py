@@ -1,4 +1,4 @@
-"""The optimizer of SiamFC's training and its learning rate over the steps."""
+"""The optimizer of a training and its learning rate over the steps."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from siamfast.models.siamfc import SiamFC
-from siamfast.training.config import TrainConfig
+from siamfast.training.config import RunConfig, TrainConfig
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
+def learning_rate(config: RunConfig, step: int) -> float:
     """Of the step: a linear warm-up, then exponential decay for SGD (the paper's), a cosine for AdamW."""
     progress = min(1.0, step / max(1, config.steps - 1))
     if config.optimizer == "sgd":
@@ -21,15 +20,15 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return rate * min(1.0, (step + 1) / max(1, config.warmup))
 
 
-def make_optimizer(model: SiamFC, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW; no decay of biases and norms, and a rate of its own for the response's factor."""
+def make_optimizer(model: torch.nn.Module, config: RunConfig) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW; no decay of biases and norms; SiamFC's factor has a rate of its own."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    factor = [p for name, p in named if name == "scale"]
     groups: list[dict[str, Any]] = [
         {"params": [p for _, p in named if p.dim() > 1], "weight_decay": config.weight_decay, "rate": 1.0},
         {"params": [p for n, p in named if p.dim() <= 1 and n != "scale"], "weight_decay": 0.0, "rate": 1.0},
     ]
-    if factor:
+    factor = [p for name, p in named if name == "scale"]
+    if factor and isinstance(config, TrainConfig):
         # The factor is about 0.001 and its gradient about 1000 times that of a weight: these rates make its steps
         # those of its logarithm.
         rate = config.scale**2 if config.optimizer == "sgd" else config.scale

@@ -1,0 +1,110 @@
+"""Masks carried through a video: features of every frame, and the labels of the first one warped onto them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from siamfast.models.correspondence import STRIDE, grid_side
+from siamfast.models.inference import choose_device
+from siamfast.models.weights import load_encoder
+from siamfast.ops.propagate_labels import propagate_labels
+from siamfast.tracking.images import as_rgb
+
+
+class MaskPropagator:
+    """Video object segmentation from the first frame's mask: no training on the object, no box.
+
+    Each frame's features (CorrespondenceEncoder) look up those of the first and of the last few frames, and take their
+    labels over (`siamfast.propagate_labels`, Jabri, Owens, Efros 2020, section 4.1).
+
+    Args:
+        weights: of a CorrespondenceEncoder: a path, a module that maps (1, 3, H, W) RGB 0..255 to features of stride 8
+            whose cell i lies at pixel 8i, or None for the packaged ones.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", ...
+        size: the frame's shorter side, in pixels, as the encoder sees it.
+        preset, options: as for `propagate_labels`.
+
+    Raises:
+        TypeError, ValueError, OSError: for what does not fit, naming the argument.
+
+    >>> import numpy as np
+    >>> frames, mask = np.zeros((2, 64, 80, 3), np.uint8), np.eye(64, 80, dtype=np.uint8)
+    >>> [found.shape for found in MaskPropagator(size=64).propagate(frames, mask)]
+    [(64, 80), (64, 80)]
+    """
+
+    def __init__(
+        self, weights: Any = None, *, device: str = "auto", size: int = 480, preset: str = "crw", **options: Any
+    ) -> None:
+        if isinstance(size, bool) or not isinstance(size, int) or not 16 <= size <= 10_000:
+            raise ValueError(f"size: got {size!r}, expected a whole number of pixels, 16 to 10000")
+        self.device = choose_device(device)
+        self.encoder = weights.eval() if isinstance(weights, torch.nn.Module) else load_encoder(weights)
+        self.encoder = self.encoder.to(self.device)
+        self.size, self.preset, self.options = size, preset, options
+
+    def propagate(self, frames: Iterable[Any], mask: NDArray[np.integer[Any]]) -> Iterator[NDArray[np.uint8]]:
+        """Carry `mask` from the first frame through all.
+
+        Args:
+            frames: (H, W, 3) uint8 RGB each (or what `Tracker.update` takes), all of one size; read as needed.
+            mask: (H, W) of the first frame, whole numbers: 0 is background, every other number an object.
+
+        Yields:
+            (H, W) uint8 for every frame, the numbers of `mask`; the first is `mask` itself.
+
+        Raises:
+            ValueError: a mask of another size or without an object; a frame of another size than the first.
+        """
+        mask = np.asarray(mask)
+        if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer) or mask.size == 0:
+            raise ValueError(f"mask: got {mask.dtype} of shape {mask.shape}, expected whole numbers (H, W)")
+        numbers = np.unique(mask)
+        if numbers[0] < 0 or numbers[-1] > 255 or not numbers.any():
+            raise ValueError(f"mask: got the numbers {numbers[:5].tolist()}, expected 0 to 255, not all of them 0")
+        numbers = np.union1d(numbers, [0])
+        return self._propagate(iter(frames), mask, numbers.astype(np.uint8))
+
+    @torch.inference_mode()
+    def _propagate(
+        self, frames: Iterator[Any], mask: NDArray[Any], numbers: NDArray[np.uint8]
+    ) -> Iterator[NDArray[np.uint8]]:
+        height, width = mask.shape
+        labels = torch.from_numpy(np.stack([mask == number for number in numbers])).to(self.device, torch.float32)
+        sides = self.sides(height, width)
+        shown = F.interpolate(labels[None], sides, mode="area" if sides[0] < height else "nearest-exact")
+        cells = F.avg_pool2d(shown, STRIDE + 1, STRIDE, STRIDE // 2, count_include_pad=False)[0]
+        features = (self._embed(frame, number, (height, width)) for number, frame in enumerate(frames))
+        for number, found in enumerate(propagate_labels(features, cells, preset=self.preset, **self.options)):
+            if number == 0:
+                yield mask.astype(np.uint8)
+                continue
+            fine = F.interpolate(found[None], sides, mode="bilinear", align_corners=True)
+            fine = F.interpolate(fine, (height, width), mode="bilinear", align_corners=False)[0]
+            yield numbers[fine.argmax(0).cpu().numpy()]
+
+    def sides(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width, in pixels, at which the encoder sees a frame: the shorter one about `size`."""
+        scale = self.size / min(height, width)
+        return grid_side(height * scale), grid_side(width * scale)
+
+    def _embed(self, frame: Any, number: int, shape: tuple[int, int]) -> torch.Tensor:
+        image = as_rgb(frame)
+        if image.shape[:2] != shape:
+            raise ValueError(f"frames: frame {number} is {image.shape[:2]}, expected the mask's {shape}")
+        return self.embed(image)
+
+    def embed(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        """image: (H, W, 3) uint8 RGB -> features (1, C, h, w), unit length, of the frame resized to `sides`."""
+        height, width = self.sides(*image.shape[:2])
+        filter_ = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
+        resized = torch.from_numpy(np.asarray(cv2.resize(image, (width, height), interpolation=filter_)))
+        batch = resized.to(self.device).permute(2, 0, 1)[None]  # channels_last as it lies
+        return F.normalize(self.encoder(batch).float(), dim=1)

@@ -1,0 +1,119 @@
+"""The correspondence encoder's training: unlabelled clips; cycles through time, colour, or both in turn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from siamfast.data.augmentation import augment_images
+from siamfast.models.correspondence import CorrespondenceEncoder
+from siamfast.models.weights import load_encoder
+from siamfast.training import signals
+from siamfast.training.config import CorrespondenceConfig
+from siamfast.training.loop import Loop
+from siamfast.training.record import Record
+
+_CLUSTER_CLIPS = 64  # clips whose colours make the clusters
+
+
+class CorrespondenceTrainer(Loop):
+    """Train CorrespondenceEncoder as `config` says, with exact resume: see `Loop`.
+
+    With signal "both" odd steps learn from cycles, in colour, and even ones from the colours of gray frames: in a batch
+    of both the colour to be predicted would be there to be seen.
+
+    >>> from siamfast.training.config import CorrespondenceConfig
+    >>> CorrespondenceTrainer(CorrespondenceConfig(steps=2, out="/tmp/run")).run()  # doctest: +SKIP
+    """
+
+    file = "correspondence.safetensors"
+    unit = "clips"
+    config: CorrespondenceConfig
+    model: CorrespondenceEncoder
+
+    def __init__(self, config: CorrespondenceConfig) -> None:
+        super().__init__(config)
+        self._clusters: torch.Tensor | None = None  # (16, 2) a, b
+
+    def make_model(self) -> CorrespondenceEncoder:
+        if not self.config.init:
+            return CorrespondenceEncoder(width=self.config.width)
+        model = load_encoder(self.config.init)
+        if model.width != self.config.width:
+            raise ValueError(f"width: got {self.config.width}, but the weights of --init have {model.width}")
+        return model
+
+    def make_data(self, source: str, length: int, seed: int) -> Dataset[Any]:
+        from siamfast.data.clips import FolderClips, SyntheticClips
+
+        config = self.config
+        frames = config.cycle + 1 if config.signal == "cycle" else max(4, config.cycle + 1)
+        options = {"seed": seed, "frames": frames, "side": config.side, "max_gap": config.max_gap}
+        if source == "synthetic":
+            return SyntheticClips(length, **options)
+        if not Path(source).is_dir():
+            raise ValueError(f"data: {source!r} is neither 'synthetic' nor a folder")
+        return FolderClips(source, length, **options)
+
+    def loss(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+        signal = self.config.signal
+        if signal == "both":
+            signal = ("cycle", "colour")[self.step % 2]
+        return self._color(batch, generator) if signal == "colour" else self._cycle(batch, generator)[0]
+
+    def _cycle(
+        self, batch: dict[str, torch.Tensor], generator: torch.Generator | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self._embed(batch["frames"], generator, gray=False)
+        places = batch["places"].to(self.device)
+        longest, temperature = self.config.cycle, self.config.cycle_temperature
+        return signals.cycle_loss(features, places, longest=longest, temperature=temperature)
+
+    def _color(self, batch: dict[str, torch.Tensor], generator: torch.Generator | None) -> torch.Tensor:
+        frames = batch["frames"][:, :4].to(self.device)
+        labels = signals.color_labels(_colors(frames), self.clusters())
+        return signals.color_loss(self._embed(frames, generator, gray=True), labels)
+
+    def _embed(self, frames: torch.Tensor, generator: torch.Generator | None, *, gray: bool) -> torch.Tensor:
+        """frames: (N, F, 3, S, S) uint8 -> features (N, F, C, n, n) float32; no generator: no augmentation."""
+        count = frames.shape[1]
+        images = frames.to(self.device, non_blocking=True).flatten(0, 1)
+        jitter, blur = (0.0, 0.0) if generator is None else (self.config.color_jitter, self.config.blur)
+        drawn = generator or torch.Generator()
+        images = augment_images(images, torch.full(images.shape[:1], gray), drawn, color_jitter=jitter, blur=blur)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            features = self.model(images.contiguous(memory_format=torch.channels_last))
+        return features.float().unflatten(0, (-1, count))
+
+    def clusters(self) -> torch.Tensor:
+        """(16, 2): colour clusters of the first clips; the data decides them, so a resumed run finds the same."""
+        if self._clusters is None:
+            count = min(_CLUSTER_CLIPS, self.config.steps * self.config.batch_size)
+            colors = [_colors(b["frames"][:, :4]) for b in self._loader(self._data, range(count), self._workers())]
+            points = torch.cat(colors).movedim(2, -1).reshape(-1, 2)
+            self._clusters = signals.color_clusters(points, self.config.seed).to(self.device)
+        return self._clusters
+
+    @torch.no_grad()
+    def validate(self, record: Record) -> dict[str, float]:
+        """Both signals, whichever is trained on: the colours' likelihood, and how far cycles end from their start."""
+        self.model.eval()
+        colors, cycles = [], []
+        for batch in self.validation_batches():
+            cycles.append(self._cycle(batch, None)[1])
+            if batch["frames"].shape[1] > 4:
+                colors.append(float(self._color(batch, None)) * len(batch["frames"]))
+        distance = torch.cat(cycles, 1)
+        figures = {"cycle_cells": float(distance.mean()), "one_frame_cycle_cells": float(distance[0].mean())}
+        if colors:
+            figures["colour_loss"] = sum(colors) / self.config.val_pairs
+        record.scalars(self.step, {f"validation/{name}": value for name, value in figures.items()})
+        return figures
+
+
+def _colors(frames: torch.Tensor) -> torch.Tensor:
+    """frames: (N, F, 3, S, S) uint8 -> (N, F, 2, n, n): a, b of each cell."""
+    return signals.cell_colors(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])

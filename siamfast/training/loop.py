@@ -1,0 +1,241 @@
+"""The training loop: batches in, weights out, exact resume after a kill. What is trained, subclasses say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from siamfast.models.correspondence import CorrespondenceEncoder
+from siamfast.models.inference import choose_device
+from siamfast.models.siamfc import SiamFC
+from siamfast.models.weights import save_weights
+from siamfast.training.config import RunConfig
+from siamfast.training.optimizer import learning_rate, make_optimizer
+from siamfast.training.record import Record
+
+_HELD_OUT = 1_000_000_007  # added to the seed of the data that training never sees
+
+
+class Loop:
+    """Train as `config` says; a checkpoint in `config.out` is taken up where it stopped.
+
+    The items of step s are s*batch_size ... of an endless data set and their augmentation is drawn from (seed, s), so a
+    resumed run does, step for step, what an uninterrupted one does. Subclasses have `file` (the name of the weights),
+    `unit` (what an item is), `make_model`, `make_data`, `loss` and `validate`.
+    """
+
+    file: ClassVar[str]
+    unit: ClassVar[str]
+    config: RunConfig
+    model: SiamFC | CorrespondenceEncoder
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.out = Path(config.out)
+        self.device = choose_device(config.device)
+        self.amp = config.amp == "bf16" or (config.amp == "auto" and _fast_bfloat16(self.device))
+        torch.manual_seed(config.seed)
+        self.model = self.make_model()
+        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = make_optimizer(self.model, config)
+        self.step = 0
+        self.seconds = 0.0  # of training, over all runs that led here
+        # Both made now: a wrong path is told before anything is written, not at the first validation.
+        self._data = self.make_data(config.data, config.steps * config.batch_size, config.seed)
+        self._val_data = self.make_data(config.val_data or config.data, config.val_pairs, config.seed + _HELD_OUT)
+        self._validation: list[dict[str, torch.Tensor]] | None = None
+
+    def make_model(self) -> SiamFC | CorrespondenceEncoder:
+        """The model as training begins, on the CPU."""
+        raise NotImplementedError
+
+    def make_data(self, source: str, length: int, seed: int) -> Dataset[Any]:
+        """`length` items of `source`: "synthetic" or a folder's path."""
+        raise NotImplementedError
+
+    def loss(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+        """Of a batch as the data set gives it; `generator` alone draws the augmentation."""
+        raise NotImplementedError
+
+    def validate(self, record: Record) -> dict[str, float]:
+        """Figures on `validation_batches`, recorded."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------------- checkpoint
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / "checkpoint.pt"
+
+    def save(self) -> None:
+        """Write the checkpoint under a temporary name, then rename: a kill leaves the old one or the new one."""
+        state = {
+            "config": dataclasses.asdict(self.config),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        temporary = self.checkpoint.with_suffix(".tmp")
+        torch.save(state, temporary)
+        temporary.replace(self.checkpoint)
+
+    def resume(self) -> bool:
+        """Take up the checkpoint in `out`, if there is one."""
+        if not self.checkpoint.exists():
+            return False
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        mine = dataclasses.asdict(self.config)
+        free = {"out", "device", "workers", "log_every", "val_every", "val_pairs", "val_data", "save_every"}
+        other = [f"{k}: {v!r} there, {mine.get(k)!r} here" for k, v in state["config"].items() if mine.get(k) != v]
+        other = [text for text in other if text.partition(":")[0] not in free]
+        if other:
+            raise ValueError(
+                f"out: {self.checkpoint} is of a run with another configuration ({'; '.join(other)}); "
+                "give the same flags to resume it, or another --out"
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        return True
+
+    # ------------------------------------------------------------------------------------------------------------- loop
+    def run(self) -> dict[str, float]:
+        """Train to the last step; returns the last validation's figures."""
+        from tqdm import tqdm
+
+        config = self.config
+        self.out.mkdir(parents=True, exist_ok=True)
+        resumed = self.resume()
+        (self.out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        record = Record(self.out, self.step)
+        figures: dict[str, float] = {}
+        total = config.steps * config.batch_size
+        bar = tqdm(
+            total=total, initial=self.step * config.batch_size, unit=f" {self.unit}", smoothing=0.05, dynamic_ncols=True
+        )
+        if resumed:
+            bar.write(f"resumed {self.checkpoint} at step {self.step} of {config.steps}")
+        try:
+            figures = self._steps(bar, record) or self.validate(record)  # a finished run has no steps left
+        finally:
+            bar.close()
+            record.close()
+        self.save()
+        self.export(self.out / self.file, figures)
+        return figures
+
+    def _steps(self, bar: Any, record: Record) -> dict[str, float]:
+        config = self.config
+        figures: dict[str, float] = {}
+        batches = self._batches()
+        waited, losses, began = 0.0, 0.0, time.perf_counter()
+        logged_at, logged_step = began, self.step
+        while self.step < config.steps:
+            asked = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - asked
+            loss = self._train_step(batch)
+            self.step += 1
+            losses += loss
+            bar.update(config.batch_size)
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"the loss is {loss} at step {self.step}: lower --lr or raise --warmup; "
+                    f"{self.checkpoint} holds the last good state"
+                )
+            if self.step % config.log_every == 0:
+                now, steps = time.perf_counter(), self.step - logged_step
+                scalars = {
+                    "train/loss": losses / steps,
+                    "train/learning_rate": learning_rate(config, self.step),
+                    f"train/{self.unit}_per_second": steps * config.batch_size / (now - logged_at),
+                    "train/data_wait_share": waited / (now - logged_at),
+                }
+                record.scalars(self.step, scalars)
+                bar.set_postfix(loss=f"{losses / steps:.3f}", wait=f"{scalars['train/data_wait_share']:.0%}")
+                logged_at, logged_step, waited, losses = now, self.step, 0.0, 0.0
+            last = self.step == config.steps
+            if self.step % config.val_every == 0 or last:
+                figures = self.validate(record)
+                bar.write(f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+                logged_at = logged_at + (time.perf_counter() - asked)  # validation is not training time
+            if self.step % config.save_every == 0 or last:
+                now = time.perf_counter()
+                self.seconds, began = self.seconds + now - began, now
+                self.save()
+        return figures
+
+    def _train_step(self, batch: dict[str, torch.Tensor]) -> float:
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.step) * group["rate"]
+        # Seeded by the step, not by what ran before: a resumed run augments as an uninterrupted one.
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(batch, generator)
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.detach())
+
+    # ------------------------------------------------------------------------------------------------------------- data
+    def _batches(self) -> Iterator[dict[str, torch.Tensor]]:
+        config = self.config
+        todo = range(self.step * config.batch_size, config.steps * config.batch_size)
+        return iter(self._loader(self._data, todo, self._workers()))
+
+    def _loader(self, data: Dataset[Any], indices: range, workers: int) -> DataLoader[Any]:
+        return DataLoader(
+            data,
+            batch_size=self.config.batch_size,
+            sampler=indices,  # type: ignore[arg-type]
+            num_workers=workers,
+            worker_init_fn=_quiet_worker,
+            pin_memory=self.device.type == "cuda",
+            prefetch_factor=4 if workers else None,
+        )
+
+    def _workers(self) -> int:
+        if self.config.workers >= 0:
+            return self.config.workers
+        return max(1, min(8, len(os.sched_getaffinity(0)) - 1))
+
+    def validation_batches(self) -> list[dict[str, torch.Tensor]]:
+        """Drawn once, kept as uint8."""
+        if self._validation is None:
+            self._validation = list(self._loader(self._val_data, range(self.config.val_pairs), self._workers()))
+        return self._validation
+
+    def export(self, path: Path, figures: dict[str, float]) -> None:
+        """Write the weights alone, with how they came about, as safetensors."""
+        recipe = dataclasses.asdict(self.config)
+        del recipe["out"]
+        # Weights travel: the names of what went in, not where it lay on this machine.
+        recipe |= {name: Path(recipe[name]).name for name in ("data", "val_data", "init")}
+        recipe |= {"step": self.step, "seconds": round(self.seconds)}
+        save_weights(self.model, path, recipe=recipe, figures=figures)
+
+
+def _fast_bfloat16(device: torch.device) -> bool:
+    """Whether convolutions gain from bfloat16: twice as fast on AVX512-BF16 and AMX, slower where it is emulated."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    fast = (getattr(torch.cpu, name, lambda: False) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return device.type == "cpu" and any(supported() for supported in fast)
+
+
+def _quiet_worker(_: int) -> None:
+    """One thread a worker: the workers are the parallelism."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
