@@ -62,6 +62,7 @@ def values(device: str, tiny: bool) -> Iterator[Row]:
     yield from gpu_values.correlations([*smallest.values()] if tiny else xcorr.SHAPES, device, tiny)
     yield from gpu_values.losses(device, tiny)
     yield from gpu_values.crops(device)
+    yield from gpu_values.warps(device, tiny)
 
 
 def sanitizer(device: str, tiny: bool) -> Iterator[Row]:

@@ -125,3 +125,45 @@ def crops(device: str) -> Iterator[Row]:
                 "op": "crop_and_resize", "case": f"rule {rule}, border {border}", "dtype": str(dtype),
                 "value": difference, "ok": difference <= allowed,
             }  # fmt: skip
+
+
+def warps(device: str, tiny: bool) -> Iterator[Row]:
+    """The warp with and without a window and a top k, in every kind of product; the same bits twice."""
+    from siamfast.ops import _correspondence_warp_raw as raw
+    from siamfast.ops import _correspondence_warp_triton as ours
+
+    side, channels = (9, 5) if tiny else (40, 256)
+    modes = {"plain": (-1.0, False, 0), "square": (4.0, False, 0), "circle, top 10": (5.0, True, 10)}
+    kinds = ((torch.float32, False), (torch.float16, True), (torch.bfloat16, True), (torch.float32, True))
+    for dtype, tf32 in kinds[:2] if tiny else kinds:
+        torch.backends.cudnn.allow_tf32 = tf32
+        tensors = [torch.randn(2, channels, side, side), torch.randn(2, 2, channels, side, side)]
+        tensors = [t.to(dtype) for t in tensors] + [torch.randn(2, 2, 5, side, side), torch.randn(2, 2, side, side)]
+        for name, (radius, circle, topk) in modes.items():
+            options = (0.2, True, radius, circle, [0] if radius > 0 else [], topk, False, True)
+            near = [t.to(device) for t in tensors]
+            runs = [ours.forward(*near, *options) for _ in range(2)]
+            grads = [torch.randn(2, 5, side, side), *(torch.randn(2, side, side) * (n < 2) for n in range(3))]
+            there = tuple(g.to(device) for g in grads)
+            backs = [ours.backward(there, runs[0], *near, *options, needs=[True] * 4) for _ in range(2)]
+            leaves = [t.double().requires_grad_() for t in tensors]
+            exact = raw._reference(*leaves, *options)
+            total = sum((o * g.double()).sum() for o, g in zip(exact[:4], grads, strict=True))
+            slopes = torch.autograd.grad(total, leaves)
+            row: Row = {"op": "correspondence_warp", "case": name, "dtype": str(dtype), "exact": not tf32}
+            row["same_bits"] = all(
+                torch.equal(a, b) for a, b in zip((*runs[0], *backs[0]), (*runs[1], *backs[1]), strict=True)
+            )
+            names = ("values", "confidence", "entropy", "lse", "dquery", "dkeys", "dvalues", "dbias")
+            pairs = zip(names, (*runs[0][:4], *backs[0]), (*exact[:4], *slopes), strict=True)
+            for what, found, true in pairs:
+                row[what] = float((found.cpu().double() - true.detach()).abs().max() / true.detach().abs().max())
+            # Rows in float16 move a logit by 2^-11 of 1 / temperature, and may choose another k-th key: then the share
+            # of queries with other values is what counts.
+            changed = (runs[0][0].cpu().double() - exact[0]).abs().amax(1) > 0.02
+            row["changed"] = float(changed.double().mean())
+            worst = max(row[what] for what in names)
+            good = worst < (2e-4 if not tf32 else 3e-2) or (tf32 and topk > 0 and row["changed"] < 0.02)
+            row["ok"] = row["same_bits"] and good
+            yield row
+    torch.backends.cudnn.allow_tf32 = True

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from siamfast.kernels import (
     balanced_logistic_loss,
     crop_and_resize,
+    shipped_warp,
     xcorr,
     xcorr_backward,
     xcorr_balanced_loss,
@@ -71,6 +72,7 @@ def shipped(chip: int) -> Iterator[Build]:
             yield from _fused(dtype, case, chip)
     for dtype in ("u8", "fp32", "bf16"):
         yield from _crop(dtype)
+    yield from shipped_warp.builds(chip)
 
 
 def _options(config: dict[str, int]) -> dict[str, int]:

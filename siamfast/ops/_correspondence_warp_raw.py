@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from siamfast.ops import _backend, _correspondence_warp_cpp, _library
+from siamfast.ops import _backend, _correspondence_warp_cpp, _correspondence_warp_triton, _library
 from siamfast.ops import _correspondence_warp_torch as blocked
 from siamfast.reference import correspondence_warp as reference
 
@@ -15,6 +15,8 @@ def reason(name: str, device_type: str, dtype: torch.dtype) -> str | None:
     """Why backend `name` cannot serve, or None."""
     if name == "cpp":
         return _correspondence_warp_cpp.reason(device_type, dtype)
+    if name == "triton":
+        return _correspondence_warp_triton.reason(device_type, dtype)
     return _backend.plain_reason(name, device_type, dtype)
 
 
@@ -56,7 +58,8 @@ def _kernel(*args: Any) -> tuple[torch.Tensor, ...]:
     chosen = _backend.pick(reason, query.device.type, query.dtype)
     if chosen == "reference":
         return _reference(*args)
-    return _correspondence_warp_cpp.forward(*args) if chosen == "cpp" else blocked.forward(*args)
+    forward = {"cpp": _correspondence_warp_cpp, "triton": _correspondence_warp_triton}.get(chosen, blocked).forward
+    return forward(*args)
 
 
 def _fake(query: Any, keys: Any, values: Any, bias: Any, *options: Any) -> tuple[Any, ...]:
@@ -76,9 +79,13 @@ def _backward_kernel(*args: Any) -> tuple[torch.Tensor, ...]:
     topk, post, details = options[5:8]
     # Weights of all keys cut to the top k, and the log-sum-exp, have slopes at all keys beside those at the chosen.
     dense_too = topk and (post or (details and bool(grads[3].any())))
-    if chosen == "cpp" and not dense_too:
-        zero = torch.zeros_like(given[1])  # nobody has seen what was not wanted
-        slopes = grads if details else (grads[0], zero, zero, zero)
+    zero = torch.zeros_like(given[1])  # nobody has seen what was not wanted
+    slopes = grads if details else (grads[0], zero, zero, zero)
+    if chosen == "triton" and not dense_too:
+        found = _correspondence_warp_triton.backward(
+            slopes, given, query, keys, values, bias, *options, needs=list(needs)
+        )
+    elif chosen == "cpp" and not dense_too:
         every = _correspondence_warp_cpp.backward(slopes, given, query, keys, values, bias, *options)
         found = tuple(g if need else query.new_empty(0) for g, need in zip(every, needs, strict=True))
     else:
@@ -129,8 +136,8 @@ class _Warp(torch.autograd.Function):
         ctx: Any, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: Any, *options: Any
     ) -> Any:
         ctx.options = options
-        # Backward begins with what forward found: the C++ kernel's details cost it next to nothing.
-        full = options[-1] or (query.device.type == "cpu" and query.dtype != torch.float64)
+        # Backward begins with what forward found: the kernels' details cost them next to nothing.
+        full = options[-1] or (query.device.type in ("cpu", "cuda") and query.dtype != torch.float64)
         # In full precision: slopes are differences from what came out.
         exact = values.to(blocked.compute_dtype(query))
         outputs = _forward(query, keys, exact, bias, *options[:-1], full)

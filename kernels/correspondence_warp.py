@@ -1,0 +1,211 @@
+"""Triton kernels of the warp, forward: products of features with the running softmax as their end.
+
+For every query i and key j: s_ij = <q_i, k_j> + bias_j; out_i = sum_j softmax_j(s_ij) v_j. A program owns a tile of
+queries and goes over its keys; the largest logit so far, the sum of exp(s - largest) and the weighted values are all
+it keeps. Few tiles: the keys are dealt out to several programs (SPLIT), whose parts a second kernel joins.
+Features come as rows (warp_features.py). Top k: correspondence_warp_top.py. Gradients: correspondence_warp_backward.py.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from siamfast.kernels.warp_windows import near, tile_bounds, tile_cells
+from siamfast.kernels.xcorr import product
+
+
+@triton.jit
+def logits(
+    query_rows, key_rows, query, bias, used, allowed, CP: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_Q: tl.constexpr,
+    BLOCK_J: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+):  # fmt: skip
+    """(BLOCK_Q, BLOCK_J) logits, -inf where not allowed. query_rows (BLOCK_Q,), key_rows (BLOCK_J,): addresses of rows;
+    query: (BLOCK_Q, CP), the tile's features where a row is one block, else anything; used: (BLOCK_J,)."""
+    c = tl.arange(0, BLOCK_C)
+    s = tl.zeros((BLOCK_Q, BLOCK_J), tl.float32)
+    if CP == BLOCK_C:
+        k = tl.load(key_rows[None, :] + c[:, None], mask=used[None, :], other=0.0)
+        s = product(query, k, s, PRECISION, UPCAST)
+    else:
+        for start in range(0, CP, BLOCK_C):
+            q = tl.load(query_rows[:, None] + (start + c)[None, :])
+            k = tl.load(key_rows[None, :] + (start + c)[:, None], mask=used[None, :], other=0.0)
+            s = product(q, k, s, PRECISION, UPCAST)
+    s += bias[None, :]
+    return tl.where(allowed, s, float("-inf"))
+
+
+@triton.jit
+def add_values(
+    weights, pointers, step, used, first, total, K, KP: tl.constexpr, SMALL: tl.constexpr, UPCAST: tl.constexpr
+):
+    """total (BLOCK_Q, KP) + weights (BLOCK_Q, BLOCK_J) @ values: pointers (BLOCK_J,) to channel 0, step to the next.
+
+    Values of up to four channels are summed up one by one: a product on tensor cores would pad them to 16.
+    """
+    k = first + tl.arange(0, KP)
+    if SMALL:
+        for n in tl.static_range(KP):
+            v = tl.load(pointers + n * step, mask=tl.where(used, first + n, K) < K, other=0.0)
+            total += tl.where((k == first + n)[None, :], tl.sum(weights * v[None, :], 1)[:, None], 0.0)
+    else:
+        v = tl.load(
+            pointers[:, None] + k[None, :].to(tl.int64) * step, mask=used[:, None] & (k < K)[None, :], other=0.0
+        )
+        total = product(weights, v, total, "tf32x3", UPCAST)
+    return total
+
+
+@triton.jit
+def warp_forward_kernel(
+    query_ptr,  # (N, Q, CP) rows
+    keys_ptr,  # (N, T*H*W, CP) rows
+    values_ptr,  # (N, K, T*H*W) float32 contiguous
+    bias_ptr,  # (N, T*H*W) float32 contiguous
+    exempt_ptr,  # (T,) int32: frames that the window does not bound
+    bounds_ptr,
+    places_ptr,
+    sums_ptr,  # (SPLIT, N, K, Q) float32: the warped values; with SPLIT > 1 not divided by their weights' sum yet
+    state_ptr,  # (SPLIT, N, 3, Q) float32: lse, confidence, entropy; with SPLIT > 1 largest, sum of weights, of w * s
+    index_ptr,  # (SPLIT, N, Q) int64, the key of the largest logit
+    limit,
+    N,
+    K,
+    HQ,
+    WQ,
+    H,
+    W,
+    FRAMES,
+    WINDOW: tl.constexpr,
+    BIAS: tl.constexpr,
+    SPLIT: tl.constexpr,
+    CP: tl.constexpr,
+    KP: tl.constexpr,
+    SMALL: tl.constexpr,
+    SIDE: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    BLOCK_J: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    PRECISION: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    """One program: a tile of queries, KP channels of values, a part of the keys.
+
+    On chip: logits (BLOCK_Q, BLOCK_J), sums (BLOCK_Q, KP), and the queries' rows where CP is one block. Bytes: every
+    key row once a tile of queries, from L2.
+    """
+    tile, n, part = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2) % SPLIT
+    first = (tl.program_id(2) // SPLIT) * KP
+    cells, keys = HQ * WQ, FRAMES * H * W
+    cell, y, x, inside = tile_cells(tile, HQ, WQ, WINDOW, BLOCK_Q, SIDE)
+    query_rows = query_ptr + (n * cells + tl.where(inside, cell, 0)) * CP
+    query = tl.load(query_rows[:, None] + tl.arange(0, BLOCK_C)[None, :])  # all of it, where CP is one block
+    largest = tl.full((BLOCK_Q,), float("-inf"), tl.float32)
+    total = tl.zeros((BLOCK_Q,), tl.float32)
+    weighted = tl.zeros((BLOCK_Q,), tl.float32)
+    index = tl.zeros((BLOCK_Q,), tl.int32)
+    sums = tl.zeros((BLOCK_Q, KP), tl.float32)
+    # Without a window all frames are one map, as high as they are together.
+    rounds = FRAMES if WINDOW > 0 else 1
+    for frame in range(rounds):
+        exempt = tl.load(exempt_ptr + frame) != 0
+        tall = H if WINDOW > 0 else FRAMES * H
+        top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, HQ, WQ, tall, W, WINDOW, SIDE)
+        for start in range(part * BLOCK_J, rows * columns, SPLIT * BLOCK_J):
+            e = start + tl.arange(0, BLOCK_J)
+            used = e < rows * columns
+            key_y, key_x = top + e // columns, left + e % columns
+            key = tl.where(used, frame * H * W + key_y * W + key_x, 0)
+            allowed = used[None, :] & near(
+                bounds_ptr, places_ptr, limit, exempt, y, x, inside, tl.where(used, key_y, 0),
+                tl.where(used, key_x, 0), HQ, WQ, HQ, WINDOW, SIDE, False,
+            )  # fmt: skip
+            if BIAS:
+                bias = tl.load(bias_ptr + n * keys + key, mask=used, other=0.0)
+            else:
+                bias = tl.zeros((BLOCK_J,), tl.float32)
+            key_rows = keys_ptr + (n * keys + key) * CP
+            s = logits(
+                query_rows, key_rows, query, bias, used, allowed, CP, BLOCK_C, BLOCK_Q, BLOCK_J, PRECISION, UPCAST
+            )
+            highest = tl.max(s, 1)
+            index = tl.where(highest > largest, tl.min(tl.where(s == highest[:, None], key[None, :], 2147483647), 1),
+                             index)  # fmt: skip
+            highest = tl.maximum(largest, highest)
+            base = tl.where(highest == float("-inf"), 0.0, highest)
+            shrink = tl.exp(largest - base)
+            weights = tl.exp(s - base[:, None])
+            total = total * shrink + tl.sum(weights, 1)
+            weighted = weighted * shrink + tl.sum(tl.where(allowed, weights * s, 0.0), 1)
+            sums = add_values(
+                weights, values_ptr + n * K * keys + key, n * 0 + keys, used, first, sums * shrink[:, None], K, KP,
+                SMALL, UPCAST,
+            )  # fmt: skip
+            largest = highest
+    k = first + tl.arange(0, KP)
+    slab = part.to(tl.int64) * N + n
+    state = state_ptr + slab * 3 * cells + cell
+    mine = inside & (first + 0 * cell == 0)  # one of the programs that share the logits
+    if SPLIT == 1:
+        sums = sums / total[:, None]
+        lse = tl.log(total) + largest
+        tl.store(state, lse, mask=mine)
+        tl.store(state + cells, 1.0 / total, mask=mine)  # the largest weight is exp(0) / total
+        tl.store(state + 2 * cells, lse - weighted / total, mask=mine)
+    else:
+        tl.store(state, largest, mask=mine)
+        tl.store(state + cells, total, mask=mine)
+        tl.store(state + 2 * cells, weighted, mask=mine)
+    tl.store(index_ptr + slab * cells + cell, index.to(tl.int64), mask=mine)
+    at = sums_ptr + (slab * K + k[None, :]) * cells + cell[:, None]
+    tl.store(at, sums, mask=inside[:, None] & (k < K)[None, :])
+
+
+@triton.jit
+def warp_join_kernel(
+    sums_ptr,  # (SPLIT, N, K, Q) float32
+    state_ptr,  # (SPLIT, N, 3, Q): largest, sum of weights, of w * s
+    index_ptr,  # (SPLIT, N, Q)
+    out_ptr,  # (N, K, Q) float32
+    ends_ptr,  # (N, 3, Q) float32: lse, confidence, entropy
+    best_ptr,  # (N, Q) int64
+    N,
+    K,
+    Q,
+    SPLIT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """The parts of the keys, joined in their order, so that two runs give the same bits. One program: BLOCK queries."""
+    q = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    n = tl.program_id(1).to(tl.int64)
+    mask = q < Q
+    largest = tl.full((BLOCK,), float("-inf"), tl.float32)
+    index = tl.zeros((BLOCK,), tl.int64)
+    for part in range(SPLIT):
+        slab = (n * 0 + part) * N + n
+        found = tl.load(state_ptr + slab * 3 * Q + q, mask=mask, other=0.0)
+        key = tl.load(index_ptr + slab * Q + q, mask=mask, other=0)
+        better = (found > largest) | ((found == largest) & (key < index))
+        index = tl.where(better, key, index)
+        largest = tl.maximum(largest, found)
+    base = tl.where(largest == float("-inf"), 0.0, largest)
+    total = tl.zeros((BLOCK,), tl.float32)
+    weighted = tl.zeros((BLOCK,), tl.float32)
+    for part in range(SPLIT):
+        state = state_ptr + ((n * 0 + part) * N + n) * 3 * Q + q
+        shrink = tl.exp(tl.load(state, mask=mask, other=0.0) - base)
+        total += shrink * tl.load(state + Q, mask=mask, other=0.0)
+        weighted += shrink * tl.load(state + 2 * Q, mask=mask, other=0.0)
+    lse = tl.log(total) + largest
+    ends = ends_ptr + n * 3 * Q + q
+    tl.store(ends, lse, mask=mask)
+    tl.store(ends + Q, 1.0 / total, mask=mask)
+    tl.store(ends + 2 * Q, lse - weighted / total, mask=mask)
+    tl.store(best_ptr + n * Q + q, index, mask=mask)
+    for k in range(K):
+        warped = tl.zeros((BLOCK,), tl.float32)
+        for part in range(SPLIT):
+            slab = (n * 0 + part) * N + n
+            shrink = tl.exp(tl.load(state_ptr + slab * 3 * Q + q, mask=mask, other=0.0) - base)
+            warped += shrink * tl.load(sums_ptr + (slab * K + k) * Q + q, mask=mask, other=0.0)
+        tl.store(out_ptr + (n * K + k) * Q + q, warped / total, mask=mask)

@@ -1,0 +1,228 @@
+"""Triton kernels of the warp's gradients over all keys; weights are computed again from the saved log-sum-exp.
+
+p_ij = exp(s_ij - lse_i); what a weight is worth: a_ij = <g_i, v_j> - e_i (s_ij - lse_i) for slopes g of the values and
+e of the entropy; ds_ij = p_ij (a_ij + r_i) + [j is i's best] c_i, where r_i holds all that a query's keys share (the
+means of the a_ij, the slope of lse). Then dq_i = sum_j ds_ij k_j, dk_j = sum_i ds_ij q_i, dbias_j = sum_i ds_ij,
+dv_j = sum_i p_ij g_i. No sum crosses programs: two runs give the same bits.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from siamfast.kernels.correspondence_warp import logits
+from siamfast.kernels.warp_windows import near, tile_bounds, tile_cells
+from siamfast.kernels.xcorr import product
+
+
+@triton.jit
+def value_products(g_rows, v_columns, g_used, v_used, g_step, v_step, K, G: tl.constexpr, V: tl.constexpr,
+                   KP: tl.constexpr, SMALL: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
+    """(G, V) products <g_i, v_j> over K channels: pointers of channel 0 (G,), (V,), a step of each to the next."""
+    found = tl.zeros((G, V), tl.float32)
+    if SMALL:
+        for k in range(K):
+            g = tl.load(g_rows + k * g_step, mask=g_used, other=0.0)
+            v = tl.load(v_columns + k * v_step, mask=v_used, other=0.0)
+            found += g[:, None] * v[None, :]
+    else:
+        for first in range(0, K, KP):
+            k = (first + tl.arange(0, KP)).to(tl.int64)
+            mask = k < K
+            g = tl.load(g_rows[:, None] + k[None, :] * g_step, mask=g_used[:, None] & mask[None, :], other=0.0)
+            v = tl.load(v_columns[None, :] + k[:, None] * v_step, mask=v_used[None, :] & mask[:, None], other=0.0)
+            found = product(g, v, found, "tf32x3", UPCAST)
+    return found
+
+
+@triton.jit
+def warp_query_slopes_kernel(
+    query_ptr,  # (N, Q, CP) rows
+    keys_ptr,  # (N, J, CP) rows
+    values_ptr,  # (N, K, J) float32 contiguous
+    bias_ptr,  # (N, J) float32 contiguous
+    exempt_ptr,  # (T,) int32
+    bounds_ptr,
+    places_ptr,
+    grad_ptr,  # (N, K, Q) float32: g
+    ends_ptr,  # (N, 4, Q) float32: lse, r, e, c
+    index_ptr,  # (N, Q) int64: the best key
+    d_query_ptr,  # (N, Q, CP) float32
+    limit,
+    K,
+    HQ,
+    WQ,
+    H,
+    W,
+    FRAMES,
+    WINDOW: tl.constexpr,
+    BIAS: tl.constexpr,
+    DETAILS: tl.constexpr,  # whether e or c is there
+    CP: tl.constexpr,
+    KP: tl.constexpr,
+    SMALL: tl.constexpr,
+    SIDE: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    BLOCK_J: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_D: tl.constexpr,  # channels of the slopes of one program
+    PRECISION: tl.constexpr,
+    SLOPES: tl.constexpr,  # precision of the product with slopes
+    UPCAST: tl.constexpr,
+):
+    """One program: BLOCK_D channels of the slopes of a tile of queries, over all its keys."""
+    tile, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    d = tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D)
+    cells, keys = HQ * WQ, FRAMES * H * W
+    cell, y, x, inside = tile_cells(tile, HQ, WQ, WINDOW, BLOCK_Q, SIDE)
+    query_rows = query_ptr + (n * cells + tl.where(inside, cell, 0)) * CP
+    query = tl.load(query_rows[:, None] + tl.arange(0, BLOCK_C)[None, :])
+    ends = ends_ptr + n * 4 * cells + cell
+    lse = tl.load(ends, mask=inside, other=0.0)
+    shared = tl.load(ends + cells, mask=inside, other=0.0)
+    found = tl.zeros((BLOCK_Q, BLOCK_D), tl.float32)
+    rounds = FRAMES if WINDOW > 0 else 1
+    for frame in range(rounds):
+        exempt = tl.load(exempt_ptr + frame) != 0
+        tall = H if WINDOW > 0 else FRAMES * H
+        top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, HQ, WQ, tall, W, WINDOW, SIDE)
+        for start in range(0, rows * columns, BLOCK_J):
+            e = start + tl.arange(0, BLOCK_J)
+            used = e < rows * columns
+            key_y, key_x = top + e // columns, left + e % columns
+            key = tl.where(used, frame * H * W + key_y * W + key_x, 0)
+            allowed = used[None, :] & near(
+                bounds_ptr, places_ptr, limit, exempt, y, x, inside, tl.where(used, key_y, 0),
+                tl.where(used, key_x, 0), HQ, WQ, HQ, WINDOW, SIDE, False,
+            )  # fmt: skip
+            if BIAS:
+                bias = tl.load(bias_ptr + n * keys + key, mask=used, other=0.0)
+            else:
+                bias = tl.zeros((BLOCK_J,), tl.float32)
+            key_rows = keys_ptr + (n * keys + key) * CP
+            s = logits(
+                query_rows, key_rows, query, bias, used, allowed, CP, BLOCK_C, BLOCK_Q, BLOCK_J, PRECISION, UPCAST
+            )
+            worth = value_products(
+                grad_ptr + n * K * cells + cell, values_ptr + n * K * keys + key, inside, used, cells, keys, K, BLOCK_Q,
+                BLOCK_J, KP, SMALL, UPCAST,
+            )  # fmt: skip
+            worth += shared[:, None]
+            if DETAILS:
+                spread = tl.load(ends + 2 * cells, mask=inside, other=0.0)
+                worth -= spread[:, None] * tl.where(allowed, s - lse[:, None], 0.0)
+            slope = tl.exp(s - lse[:, None]) * worth
+            if DETAILS:
+                best = tl.load(index_ptr + n * cells + cell, mask=inside, other=-1)
+                certain = tl.load(ends + 3 * cells, mask=inside, other=0.0)
+                slope += tl.where((best[:, None] == key[None, :]) & used[None, :], certain[:, None], 0.0)
+            slope = tl.where(allowed, slope, 0.0)
+            k = tl.load(key_rows[:, None] + d[None, :], mask=used[:, None] & (d < CP)[None, :], other=0.0)
+            found = product(slope, k.to(tl.float32), found, SLOPES, UPCAST)
+    at = d_query_ptr + (n * cells + cell)[:, None] * CP + d[None, :]
+    tl.store(at, found, mask=inside[:, None] & (d < CP)[None, :])
+
+
+@triton.jit
+def warp_key_slopes_kernel(
+    query_ptr,  # (N, Q, CP) rows
+    keys_ptr,  # (N, T*H*W, CP) rows
+    values_ptr,  # (N, K, T*H*W) float32 contiguous
+    bias_ptr,  # (N, T*H*W) float32 contiguous
+    exempt_ptr,  # (T,) int32
+    bounds_ptr,  # by key
+    places_ptr,
+    grad_ptr,  # (N, K, Q) float32: g
+    ends_ptr,  # (N, 4, Q) float32: lse, r, e, c
+    index_ptr,  # (N, Q) int64
+    d_keys_ptr,  # (N, T*H*W, CP) float32
+    d_values_ptr,  # (N, K, T*H*W) float32
+    d_bias_ptr,  # (N, T*H*W) float32
+    limit,
+    K,
+    HQ,
+    WQ,
+    H,
+    W,
+    FRAMES,
+    WINDOW: tl.constexpr,
+    BIAS: tl.constexpr,
+    DETAILS: tl.constexpr,
+    OF_VALUES: tl.constexpr,  # slopes of the values; else of keys and bias
+    CP: tl.constexpr,
+    KP: tl.constexpr,
+    SMALL: tl.constexpr,
+    SIDE: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+    BLOCK_J: tl.constexpr,  # keys of one program
+    BLOCK_C: tl.constexpr,
+    BLOCK_D: tl.constexpr,  # channels of one program: of features, or of values
+    PRECISION: tl.constexpr,
+    SLOPES: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    """One program: BLOCK_D channels of the slopes of a tile of keys, over all queries that see it."""
+    n = tl.program_id(1).to(tl.int64)
+    d = tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D)
+    cells, keys = HQ * WQ, FRAMES * H * W
+    if WINDOW > 0:
+        tiles = ((H + SIDE - 1) // SIDE) * ((W + SIDE - 1) // SIDE)
+        tile, frame, tall = tl.program_id(0) % tiles, tl.program_id(0) // tiles, H
+    else:
+        tile, frame, tall = tl.program_id(0), 0, FRAMES * H
+    exempt = tl.load(exempt_ptr + frame) != 0
+    place, y, x, inside = tile_cells(tile, tall, W, WINDOW, BLOCK_J, SIDE)
+    key = tl.where(inside, frame * H * W + place, 0)
+    key_rows = keys_ptr + (n * keys + key) * CP
+    row = tl.load(key_rows[:, None] + tl.arange(0, BLOCK_C)[None, :])
+    bias = tl.zeros((BLOCK_J,), tl.float32)
+    if BIAS:
+        bias = tl.load(bias_ptr + n * keys + key, mask=inside, other=0.0)
+    found = tl.zeros((BLOCK_J, BLOCK_D), tl.float32)
+    along = tl.zeros((BLOCK_J,), tl.float32)
+    zero = tl.zeros((BLOCK_Q,), tl.float32)
+    top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, tall, W, HQ, WQ, WINDOW, SIDE)
+    for start in range(0, rows * columns, BLOCK_Q):
+        e = start + tl.arange(0, BLOCK_Q)
+        used = e < rows * columns
+        query_y, query_x = tl.where(used, top + e // columns, 0), tl.where(used, left + e % columns, 0)
+        cell = query_y * WQ + query_x
+        allowed = used[None, :] & near(
+            bounds_ptr, places_ptr, limit, exempt, y, x, inside, query_y, query_x, tall, W, HQ, WINDOW, SIDE, True,
+        )  # fmt: skip
+        query_rows = query_ptr + (n * cells + cell) * CP
+        s = logits(key_rows, query_rows, row, zero, used, allowed, CP, BLOCK_C, BLOCK_J, BLOCK_Q, PRECISION, UPCAST)
+        ends = ends_ptr + n * 4 * cells + cell
+        s = s + bias[:, None] - tl.load(ends, mask=used, other=0.0)[None, :]
+        weights = tl.where(allowed, tl.exp(s), 0.0)
+        grads = grad_ptr + n * K * cells + cell
+        if OF_VALUES:
+            g = tl.load(
+                grads[:, None] + d[None, :].to(tl.int64) * cells, mask=used[:, None] & (d < K)[None, :], other=0.0
+            )
+            found = product(weights, g, found, "tf32x3", UPCAST)
+        else:
+            worth = value_products(
+                values_ptr + n * K * keys + key, grads, inside, used, keys, cells, K, BLOCK_J, BLOCK_Q, KP, SMALL,
+                UPCAST,
+            )  # fmt: skip
+            worth += tl.load(ends + cells, mask=used, other=0.0)[None, :]
+            if DETAILS:
+                spread = tl.load(ends + 2 * cells, mask=used, other=0.0)
+                worth -= spread[None, :] * tl.where(allowed, s, 0.0)
+            slope = weights * worth
+            if DETAILS:
+                best = tl.load(index_ptr + n * cells + cell, mask=used, other=-1)
+                certain = tl.load(ends + 3 * cells, mask=used, other=0.0)
+                slope += tl.where((best[None, :] == key[:, None]) & inside[:, None], certain[None, :], 0.0)
+            slope = tl.where(allowed, slope, 0.0)
+            along += tl.sum(slope, 1)
+            q = tl.load(query_rows[:, None] + d[None, :], mask=used[:, None] & (d < CP)[None, :], other=0.0)
+            found = product(slope, q.to(tl.float32), found, SLOPES, UPCAST)
+    if OF_VALUES:
+        at = d_values_ptr + (n * K + d[None, :]) * keys + key[:, None]
+        tl.store(at, found, mask=inside[:, None] & (d < K)[None, :])
+    else:
+        at = d_keys_ptr + (n * keys + key)[:, None] * CP + d[None, :]
+        tl.store(at, found, mask=inside[:, None] & (d < CP)[None, :])
+        tl.store(d_bias_ptr + n * keys + key, along, mask=inside & (key * 0 + tl.program_id(2) == 0))

@@ -1,0 +1,146 @@
+"""Triton kernels that lay features out for the warp: one row a cell, of length 1, in the products' type; and back.
+
+A row's channels lie side by side, padded with zeros, so that every tile of a product is loaded 16 bytes at a time.
+Bytes: features read twice (the second time from L2), rows written once.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+EPS = 1e-12  # F.normalize's least norm
+BLOCK_CELLS, BLOCK_CHANNELS, NUM_WARPS = 64, 32, 4
+
+
+@triton.jit
+def unit_rows_kernel(
+    features_ptr,  # (N, T, C, H, W), any strides
+    rows_ptr,  # (N, T, H*W, CP) contiguous
+    inverse_ptr,  # (N, T, H*W) float32: 1 / norm
+    factor,
+    T,
+    C,
+    W,
+    cells,
+    f_n,
+    f_t,
+    f_c,
+    f_y,
+    f_x,
+    CP: tl.constexpr,
+    NORMALIZE: tl.constexpr,
+    LEAST: tl.constexpr,
+    BLOCK_CELLS: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
+):
+    """rows = factor * features / max(|features|, LEAST). One program: BLOCK_CELLS cells of one frame."""
+    frame = tl.program_id(1).to(tl.int64)
+    cell = tl.program_id(0) * BLOCK_CELLS + tl.arange(0, BLOCK_CELLS)
+    inside = cell < cells
+    at = (frame // T) * f_n + (frame % T) * f_t + (cell // W).to(tl.int64) * f_y + (cell % W).to(tl.int64) * f_x
+    inverse = tl.full((BLOCK_CELLS,), 1.0, tl.float32)
+    if NORMALIZE:
+        total = tl.zeros((BLOCK_CELLS,), tl.float32)
+        for start in range(0, CP, BLOCK_CHANNELS):
+            c = start + tl.arange(0, BLOCK_CHANNELS)
+            mask = (c < C)[:, None] & inside[None, :]
+            x = tl.load(features_ptr + at[None, :] + c.to(tl.int64)[:, None] * f_c, mask=mask, other=0.0)
+            x = x.to(tl.float32)
+            total += tl.sum(x * x, 0)
+        inverse = 1.0 / tl.maximum(tl.sqrt(total), LEAST)
+        inverse = tl.where(total != total, total, inverse)  # maximum drops a NaN
+        tl.store(inverse_ptr + frame * cells + cell, inverse, mask=inside)
+    for start in range(0, CP, BLOCK_CHANNELS):
+        c = start + tl.arange(0, BLOCK_CHANNELS)
+        mask = (c < C)[:, None] & inside[None, :]
+        x = tl.load(features_ptr + at[None, :] + c.to(tl.int64)[:, None] * f_c, mask=mask, other=0.0)
+        row = tl.trans(x.to(tl.float32) * (inverse * factor)[None, :])
+        to = (frame * cells + cell)[:, None] * CP + c[None, :]
+        tl.store(rows_ptr + to, row.to(rows_ptr.dtype.element_ty), mask=inside[:, None] & (c < CP)[None, :])
+
+
+@triton.jit
+def through_unit_rows_kernel(
+    slopes_ptr,  # (N, T, H*W, CP) float32 contiguous: of the rows
+    features_ptr,  # (N, T, C, H, W), any strides
+    inverse_ptr,  # (N, T, H*W) float32
+    out_ptr,  # (N, T, C, H*W) contiguous
+    factor,
+    T,
+    C,
+    W,
+    cells,
+    f_n,
+    f_t,
+    f_c,
+    f_y,
+    f_x,
+    CP: tl.constexpr,
+    NORMALIZE: tl.constexpr,
+    LEAST: tl.constexpr,
+    BLOCK_CELLS: tl.constexpr,
+    BLOCK_CHANNELS: tl.constexpr,
+):
+    """Slopes of the rows to slopes of the features: factor / |x| * (g - u <u, g>), u = x / |x|; without the second term
+    where the norm was raised to LEAST, for there it does not depend on x."""
+    frame = tl.program_id(1).to(tl.int64)
+    cell = tl.program_id(0) * BLOCK_CELLS + tl.arange(0, BLOCK_CELLS)
+    inside = cell < cells
+    at = (frame // T) * f_n + (frame % T) * f_t + (cell // W).to(tl.int64) * f_y + (cell % W).to(tl.int64) * f_x
+    inverse = tl.full((BLOCK_CELLS,), 1.0, tl.float32)
+    along = tl.zeros((BLOCK_CELLS,), tl.float32)
+    if NORMALIZE:
+        inverse = tl.load(inverse_ptr + frame * cells + cell, mask=inside, other=1.0)
+        for start in range(0, C, BLOCK_CHANNELS):
+            c = start + tl.arange(0, BLOCK_CHANNELS)
+            mask = (c < C)[:, None] & inside[None, :]
+            x = tl.load(features_ptr + at[None, :] + c.to(tl.int64)[:, None] * f_c, mask=mask, other=0.0)
+            g = tl.load(slopes_ptr + (frame * cells + cell)[None, :] * CP + c[:, None], mask=mask, other=0.0)
+            along += tl.sum(g * x.to(tl.float32), 0)
+        along = tl.where(inverse >= 1.0 / LEAST, 0.0, along * inverse * inverse)
+    for start in range(0, C, BLOCK_CHANNELS):
+        c = start + tl.arange(0, BLOCK_CHANNELS)
+        mask = (c < C)[:, None] & inside[None, :]
+        g = tl.load(slopes_ptr + (frame * cells + cell)[None, :] * CP + c[:, None], mask=mask, other=0.0)
+        if NORMALIZE:
+            x = tl.load(features_ptr + at[None, :] + c.to(tl.int64)[:, None] * f_c, mask=mask, other=0.0)
+            g = (g - x.to(tl.float32) * along[None, :]) * inverse[None, :]
+        to = (frame * C + c[:, None]) * cells + cell[None, :]
+        tl.store(out_ptr + to, (g * factor).to(out_ptr.dtype.element_ty), mask=mask)
+
+
+def unit_rows(
+    features: torch.Tensor,  # (N, T, C, H, W), any strides
+    dtype: torch.dtype,  # of the products
+    padded: int,  # channels of a row
+    factor: float,
+    normalize: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:  # (N, T, H*W, padded), (N, T, H*W) float32
+    n, t, channels, height, width = features.shape
+    cells = height * width
+    rows = torch.empty((n, t, cells, padded), dtype=dtype, device=features.device)
+    inverse = torch.empty((n, t, cells if normalize else 0), dtype=torch.float32, device=features.device)
+    unit_rows_kernel[(triton.cdiv(cells, BLOCK_CELLS), n * t)](
+        features, rows, inverse, factor, t, channels, width, cells, *features.stride(), CP=padded,
+        NORMALIZE=normalize, LEAST=EPS, BLOCK_CELLS=BLOCK_CELLS, BLOCK_CHANNELS=BLOCK_CHANNELS, num_warps=NUM_WARPS,
+    )  # fmt: skip
+    return rows, inverse
+
+
+def through_unit_rows(
+    slopes: torch.Tensor,  # (N, T, H*W, padded) float32 contiguous
+    features: torch.Tensor,  # (N, T, C, H, W)
+    inverse: torch.Tensor,  # (N, T, H*W)
+    factor: float,
+    normalize: bool,
+) -> torch.Tensor:  # like features, contiguous
+    n, t, channels, height, width = features.shape
+    out = torch.empty(features.shape, dtype=features.dtype, device=features.device)
+    through_unit_rows_kernel[(triton.cdiv(height * width, BLOCK_CELLS), n * t)](
+        slopes, features, inverse, out, factor, t, channels, width, height * width, *features.stride(),
+        CP=slopes.shape[-1], NORMALIZE=normalize, LEAST=EPS, BLOCK_CELLS=BLOCK_CELLS, BLOCK_CHANNELS=BLOCK_CHANNELS,
+        num_warps=NUM_WARPS,
+    )  # fmt: skip
+    return out

@@ -1,0 +1,161 @@
+"""Which keys the queries of a tile may see: tables made once on the host, and the test in the kernels.
+
+Queries are taken in tiles of SIDE x SIDE cells (without a window: of as many in a row), keys in the rectangle that
+holds the windows of a tile. Bounds are found in float64 as the reference does, so that no rounding moves a border.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+SIDE = 8
+
+
+class Windows(NamedTuple):
+    """What tiles may see.
+
+    kind: 0 no window; 1 a square, which its rectangle is all of; 2 a circle, by squares of whole distances (both grids
+    alike); 3 a circle by distances in float64 (grids that differ).
+    bounds: int32, first and last row or column of the other side that may be seen by each row of tiles, column of
+    tiles, row of cells and column of cells, one after another.
+    places: float64 (1 + H + W,), the radius, queries' y and x on the keys' grid.
+    limit: squared distances below it are near (kind 2).
+    tiles: how many down and across.
+    """
+
+    kind: int
+    bounds: torch.Tensor
+    places: torch.Tensor
+    limit: int
+    tiles: tuple[int, int]
+
+
+def _reach(near: np.ndarray) -> list[np.ndarray]:
+    """near: (cells, others) bool -> first and last near other of each tile and of each cell; 0, -1 where none is."""
+    found = []
+    for block in (SIDE, 1):
+        count = -(-near.shape[0] // block)
+        padded = np.zeros((count * block, near.shape[1]), bool)
+        padded[: near.shape[0]] = near
+        seen = padded.reshape(count, block, -1).any(1)
+        first, last = seen.argmax(1), near.shape[1] - 1 - seen[:, ::-1].argmax(1)
+        found.append(np.where(seen.any(1)[:, None], np.stack([first, last], 1), [0, -1]))
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def windows(
+    queries: tuple[int, int], keys: tuple[int, int], radius: float, circle: bool, device: torch.device, by_key: bool
+) -> Windows:
+    """For tiles of queries that look at keys, or (by_key) for tiles of keys that are looked at by queries."""
+    if radius < 0:
+        nothing = torch.zeros(0, dtype=torch.int32, device=device)
+        return Windows(0, nothing, nothing.double(), 0, (0, 0))
+    tables, places = [], []
+    for q, k in zip(queries, keys, strict=True):
+        at = (np.arange(q) + 0.5) * k / q - 0.5
+        near = np.abs(np.arange(k) - at[:, None]) <= radius
+        tables.append(_reach(near.T if by_key else near))
+        places.append(at)
+    bounds = np.concatenate([tables[0][0], tables[1][0], tables[0][1], tables[1][1]]).astype(np.int32)
+    kind = (2 if queries == keys else 3) if circle else 1
+    limit = math.ceil(min(radius, 1e4) ** 2) + 1
+    while limit > 0 and math.sqrt(limit - 1) >= radius:
+        limit -= 1
+    tiles = len(tables[0][0]), len(tables[1][0])
+    there = (
+        torch.from_numpy(bounds).flatten().to(device),
+        torch.from_numpy(np.concatenate([[radius], *places])).to(device),
+    )
+    return Windows(kind, *there, limit, tiles)
+
+
+@functools.lru_cache(maxsize=64)
+def least_keys(
+    queries: tuple[int, int], keys: tuple[int, int], frames: int, radius: float, circle: bool, exempt: int
+) -> int:
+    """No query sees fewer keys than this (for circles on grids that differ a low guess)."""
+    whole = keys[0] * keys[1]
+    if radius < 0:
+        return frames * whole
+    counts = []
+    for q, k in zip(queries, keys, strict=True):
+        at = (np.arange(q) + 0.5) * k / q - 0.5
+        counts.append(int((np.abs(np.arange(k) - at[:, None]) <= radius).sum(1).min()))
+    alone = counts[0] * counts[1]
+    if circle and queries == keys:  # a corner sees a quarter of the disc
+        y, x = np.ogrid[: keys[0], : keys[1]]
+        alone = int((np.sqrt(y * y + x * x) < radius).sum())
+    elif circle:
+        alone = 0
+    return (frames - exempt) * alone + exempt * whole
+
+
+@triton.jit
+def tile_cells(tile, HEIGHT, WIDTH, WINDOW: tl.constexpr, BLOCK: tl.constexpr, SIDE: tl.constexpr):
+    """Cells of a tile: their index, y, x, and whether they are in the map."""
+    i = tl.arange(0, BLOCK)
+    if WINDOW == 0:
+        cell = tile * BLOCK + i
+        y, x = cell // WIDTH, cell % WIDTH
+        inside = cell < HEIGHT * WIDTH
+    else:
+        across = (WIDTH + SIDE - 1) // SIDE
+        y, x = (tile // across) * SIDE + i // SIDE, (tile % across) * SIDE + i % SIDE
+        inside = (y < HEIGHT) & (x < WIDTH)
+        cell = y * WIDTH + x
+    return cell, y, x, inside
+
+
+@triton.jit
+def tile_bounds(bounds_ptr, tile, exempt, HEIGHT, WIDTH, OTHER_H, OTHER_W, WINDOW: tl.constexpr, SIDE: tl.constexpr):
+    """The rectangle of the other side's cells that a tile meets: top, left, rows, columns."""
+    if WINDOW == 0:
+        top, left, rows, columns = 0, 0, OTHER_H, OTHER_W
+    else:
+        down, across = (HEIGHT + SIDE - 1) // SIDE, (WIDTH + SIDE - 1) // SIDE
+        row_at, column_at = 2 * (tile // across), 2 * (down + tile % across)
+        top = tl.where(exempt, 0, tl.load(bounds_ptr + row_at))
+        left = tl.where(exempt, 0, tl.load(bounds_ptr + column_at))
+        rows = tl.where(exempt, OTHER_H, tl.load(bounds_ptr + row_at + 1) - top + 1)
+        columns = tl.where(exempt, OTHER_W, tl.load(bounds_ptr + column_at + 1) - left + 1)
+    return top, left, rows, columns
+
+
+@triton.jit
+def near(
+    bounds_ptr, places_ptr, limit, exempt, y, x, inside, other_y, other_x, HEIGHT, WIDTH, QUERY_H,
+    WINDOW: tl.constexpr, SIDE: tl.constexpr, BY_KEY: tl.constexpr,
+):  # fmt: skip
+    """(cells, others) bool: y, x of the tile's cells, other_y, other_x of the others; BY_KEY: the tile is of keys."""
+    if WINDOW == 0:
+        allowed = inside[:, None] & (other_y == other_y)[None, :]
+    else:
+        down, across = (HEIGHT + SIDE - 1) // SIDE, (WIDTH + SIDE - 1) // SIDE
+        row_at, column_at = bounds_ptr + 2 * (down + across) + 2 * y, bounds_ptr + 2 * (down + across + HEIGHT) + 2 * x
+        top = tl.load(row_at, mask=inside, other=0)[:, None]
+        bottom = tl.load(row_at + 1, mask=inside, other=-1)[:, None]
+        left = tl.load(column_at, mask=inside, other=0)[:, None]
+        right = tl.load(column_at + 1, mask=inside, other=-1)[:, None]
+        oy, ox = other_y[None, :], other_x[None, :]
+        allowed = (oy >= top) & (oy <= bottom) & (ox >= left) & (ox <= right)
+        if WINDOW == 2:
+            dy, dx = oy - y[:, None], ox - x[:, None]
+            allowed = allowed & (dy * dy + dx * dx < limit)
+        if WINDOW == 3:
+            if BY_KEY:
+                dy = tl.load(places_ptr + 1 + oy) - y[:, None].to(tl.float64)
+                dx = tl.load(places_ptr + 1 + QUERY_H + ox) - x[:, None].to(tl.float64)
+            else:
+                dy = oy.to(tl.float64) - tl.load(places_ptr + 1 + y, mask=inside, other=0.0)[:, None]
+                dx = ox.to(tl.float64) - tl.load(places_ptr + 1 + QUERY_H + x, mask=inside, other=0.0)[:, None]
+            allowed = allowed & (tl.sqrt(dy * dy + dx * dx) < tl.load(places_ptr))
+        allowed = tl.where(exempt, oy >= 0, allowed) & inside[:, None]
+    return allowed

@@ -1,0 +1,165 @@
+"""Run by test_correspondence_warp.py in the interpreter: the warp's kernels on CPU tensors against the reference."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from siamfast.kernels import warp_launch, warp_windows
+
+from siamfast.ops import _correspondence_warp_raw as raw
+from siamfast.ops import _correspondence_warp_triton as ours
+from tests.kernels.interpreted_xcorr import laid_out
+
+NAMES = ("values", "confidence", "entropy", "lse", "indices")
+GRADS = ("query", "keys", "values", "bias")
+
+
+def draw(rng: np.random.Generator, number: int) -> tuple[list[torch.Tensor], tuple[Any, ...]]:
+    n, channels, k = int(rng.integers(1, 3)), int(rng.choice([1, 3, 20])), int(rng.choice([0, 1, 3, 4, 5, 20]))
+    frames, hq, wq = (int(v) for v in rng.integers(1, [4, 12, 12]))
+    h, w = (hq, wq) if rng.random() < 0.6 else tuple(int(v) for v in rng.integers(1, 12, 2))
+    if number == 0:  # more channels than one block of a row, more values than one of theirs
+        channels, k = 300, 70
+    dtype = (torch.float32, torch.bfloat16, torch.float16)[number % 3]
+    # The interpreter's products are exact; rows in float16 (TF32 allowed) are not, so most cases store them whole.
+    torch.backends.cudnn.allow_tf32 = bool(number % 4 == 3)
+    shapes = (n, channels, hq, wq), (n, frames, channels, h, w), (n, frames, k, h, w), (n, frames, h, w)
+    tensors = [torch.randn(shape) for shape in shapes]
+    for t in tensors[:2]:
+        t.copy_(t.to(dtype))
+    tensors = [
+        laid_out(t.to(dtype), int(rng.choice([0, 2]))) if t.dim() == 4 else t.to(dtype) for t in tensors[:2]
+    ] + tensors[2:]
+    far = max(np.ceil([h / hq, w / wq]))
+    radius = -1.0 if rng.random() < 0.4 else float(rng.choice([0.0, 1.0, 2.5, 4.0]) + far)
+    exempt = [int(rng.integers(frames))] if rng.random() < 0.3 else []
+    topk = int(rng.choice([0, 0, 1, 3, 7]))
+    topk = min(topk, frames * h * w)
+    post = bool(topk and rng.random() < 0.3)
+    # The interpreter knows bfloat16 poorly; the launcher reads it in float32 after one load.
+    return tensors, (
+        float(rng.choice([0.1, 1.0])),
+        bool(rng.random() < 0.7),
+        radius,
+        bool(rng.random() < 0.5),
+        exempt,
+        topk,
+        post,
+        True,
+    )
+
+
+def truth(tensors: list[torch.Tensor], options: tuple[Any, ...], slopes: list[torch.Tensor]) -> tuple[Any, Any]:
+    leaves = [t.double().detach().requires_grad_() for t in tensors]
+    found = raw._reference(*leaves, *options)
+    total = sum((f * s.double()).sum() for f, s in zip(found[:4], slopes, strict=True))
+    return found, torch.autograd.grad(total, leaves, allow_unused=True)
+
+
+def close(case: Any, name: str, found: torch.Tensor, exact: torch.Tensor, allowed: float) -> None:
+    assert found.shape == exact.shape, (case, name, found.shape, exact.shape)
+    if found.numel():
+        worst = float((found.double() - exact).abs().max() / (1 + exact.abs().max()))
+        assert worst <= allowed, (case, name, worst, allowed)
+
+
+def one(rng: np.random.Generator, number: int) -> None:
+    tensors, options = draw(rng, number)
+    topk, post = options[5], options[6]
+    n, _, hq, wq = tensors[0].shape
+    case = [tuple(t.shape) for t in tensors], tensors[0].dtype, options, torch.backends.cudnn.allow_tf32
+    found = ours.forward(*tensors, *options)
+    slopes = [torch.randn(found[0].shape), *(torch.randn(n, hq, wq) for _ in range(3))]
+    if topk:
+        slopes[3].zero_()
+    exact, gradients = truth(tensors, options, slopes)
+    # Rows in float16 round each logit by 2^-11 of its size, up to 1 / T or |q| |r| / T; exact rows by float32's.
+    stored = warp_launch.product_of(tensors[0], options[1])[0]
+    scale = (
+        1.0 if options[1] else float(tensors[0].float().norm(dim=1).max() * tensors[1].float().norm(dim=2).max())
+    ) / options[0]
+    exactly = stored == torch.float32
+    error = (2e-6 if exactly else 1e-3) * (1 + scale) * 4
+    if topk and not exactly:
+        return  # another logit may be the k-th: not an error, and not comparable
+    for name, f, t in zip(NAMES, found, exact, strict=True):
+        if name == "indices":
+            if exactly:
+                assert torch.equal(f, t), (case, name)
+        else:
+            close(case, name, f, t, error + (torch.finfo(f.dtype).eps if name == "values" else 0))
+    if post:
+        return  # weights of all keys: the raw op goes through the torch backend
+    needs = [True] * 4
+    given = (exact[0].float(), *(e.float() for e in exact[1:4]), exact[4])
+    back = ours.backward(tuple(slopes), given, *tensors, *options, needs=needs)
+    for name, f, t, like in zip(GRADS, back, gradients, tensors, strict=True):
+        t = torch.zeros_like(like).double() if t is None else t
+        close(case, "gradient of " + name, f, t, 40 * error + 2 * torch.finfo(like.dtype).eps)
+
+
+def split() -> None:
+    """Few queries, many keys: parts of the keys are joined, the same bits twice."""
+    torch.backends.cudnn.allow_tf32 = False
+    tensors = [
+        torch.randn(1, 8, 4, 4),
+        torch.randn(1, 2, 8, 20, 40),
+        torch.randn(1, 2, 3, 20, 40),
+        torch.randn(1, 2, 20, 40),
+    ]
+    for topk in (0, 5):
+        options = (0.2, True, -1.0, False, [], topk, False, True)
+        found = ours.forward(*tensors, *options)
+        exact, _ = truth(tensors, options, [torch.ones(1, 3, 4, 4), *[torch.zeros(1, 4, 4)] * 3])
+        for name, f, t in zip(NAMES, found, exact, strict=True):
+            close("split", name, f, t, 1e-5)
+        assert all(torch.equal(a, b) for a, b in zip(found, ours.forward(*tensors, *options), strict=True))
+
+
+def ties_and_nan() -> None:
+    torch.backends.cudnn.allow_tf32 = False
+    zero, values = torch.zeros(1, 4, 5, 5), torch.arange(25.0).view(1, 1, 1, 5, 5)
+    out, *_, indices = ours.forward(zero, zero.unsqueeze(1), values, None, 1.0, True, -1.0, False, [], 3, False, True)
+    assert indices[0, :, 2, 2].tolist() == [0, 1, 2]
+    assert torch.allclose(out, torch.ones_like(out))
+    query, keys = torch.randn(1, 4, 5, 5), torch.randn(1, 1, 4, 5, 5)
+    query[0, 1, 2, 3] = float("nan")
+    for topk in (0, 3):
+        out = ours.forward(query, keys, values, None, 1.0, True, -1.0, False, [], topk, False, False)[0]
+        assert out.isnan().nonzero().tolist() == [[0, 0, 2, 3]], topk
+
+
+def least_keys() -> None:
+    """No window has fewer keys than is said."""
+    from siamfast.reference.correspondence_warp import allowed_keys
+
+    for queries, keys in (((9, 7), (9, 7)), ((5, 9), (10, 6))):
+        for radius in (1.5, 2.0, 3.7, 20.0):
+            for circle in (False, True):
+                seen = allowed_keys(queries, (2, *keys), radius, "circle" if circle else "square", (1,)).sum(1).min()
+                said = warp_windows.least_keys(queries, keys, 2, radius, circle, 1)
+                assert said <= int(seen), (queries, keys, radius, circle)
+                assert said == int(seen) or (circle and queries != keys)
+
+
+def main() -> None:
+    seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(np.random.default_rng().integers(2**31))
+    rng = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    try:
+        for number in range(int(sys.argv[2]) if len(sys.argv) > 2 else 24):
+            one(rng, number)
+        split()
+        ties_and_nan()
+        least_keys()
+    except BaseException:
+        print(f"seed {seed}", file=sys.stderr)
+        raise
+    print("27 cases")
+
+
+if __name__ == "__main__":
+    main()
