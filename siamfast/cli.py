@@ -1,4 +1,4 @@
-"""The command line: `siamfast track | train | demo | bench | info`. Each command lives beside what it commands."""
+"""The command line: `siamfast track | propagate | train | ...`. Each command lives beside what it commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from siamfast.version import __version__
 # name -> (module with add_arguments and run, one line of help). Modules are imported when their command is asked for.
 _COMMANDS = {
     "track": ("siamfast.tracking.command", "track one target through a video, a folder of images or a camera"),
-    "train": ("siamfast.training.command", "train SiamFC on synthetic video or on annotated sequences"),
+    "propagate": ("siamfast.tracking.propagate_command", "carry the masks of the first frame through a video"),
+    "show-correspondence": (
+        "siamfast.tracking.show_correspondence",
+        "draw where the cells of one image lie in another",
+    ),
+    "train": ("siamfast.training.command", "train SiamFC or a correspondence encoder, on synthetic video or on yours"),
     "demo": ("siamfast.demo", "render a synthetic clip, track it, show what came out"),
     "bench": ("siamfast.bench", "our ops beside plain PyTorch on this machine; what the GPU kernels compile to"),
     "info": ("siamfast.info", "versions, devices, which backend serves which op, and what is missing"),

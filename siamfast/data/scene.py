@@ -191,6 +191,13 @@ class Scene:
         self._fill_outside(canvas, corner, np.full(2, scale), np.zeros(1))
         return float(canvas.sum()) / whole if whole else 0.0
 
+    def mask(self, t: int) -> NDArray[np.uint8]:
+        """(height, width): 1 where the target is seen, 0 elsewhere, also where something passes in front of it."""
+        canvas = np.zeros((self.height, self.width, 1), np.float32)
+        for thing in (self.target, *self.front):
+            self._draw(canvas, thing, t, np.zeros(2), np.ones(2), paint=float(thing is self.target))
+        return (canvas[..., 0] > 0.5).astype(np.uint8)
+
     def render(self, t: int, window: tuple[float, float, float, float], out: tuple[int, int]) -> NDArray[np.uint8]:
         """The window of frame t as (out_height, out_width, 3) uint8 RGB; outside the frame its mean colour.
 

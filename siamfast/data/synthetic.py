@@ -67,6 +67,10 @@ class SyntheticVideo:
         """The share of the silhouette that lies in the frame and is not covered, 0 to 1."""
         return self._scene.visible(self._time(t))
 
+    def mask(self, t: int) -> NDArray[np.uint8]:
+        """(height, width) uint8: 1 where the target is seen, not covered; 0 elsewhere."""
+        return self._scene.mask(self._time(t))
+
     def window(self, t: int, center: tuple[float, float], size: float, out_size: int) -> NDArray[np.uint8]:
         """The square of side `size` around `center` (x, y), drawn straight at (out_size, out_size, 3) uint8 RGB.
 

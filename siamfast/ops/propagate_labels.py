@@ -13,14 +13,19 @@ from siamfast.ops.correspondence_warp import correspondence_warp
 # Each project's test-time settings. "context": the first frame and this many before the current one.
 PRESETS: dict[str, dict[str, Any]] = {
     # Wang, Jabri, Efros 2019: cosine times sqrt(512), the five largest weights after the softmax, frames averaged.
-    "timecycle": {"temperature": 512**-0.5, "topk": 5, "topk_norm": "post", "frames": "mean", "context": 7},
+    "timecycle": {
+        "temperature": 512**-0.5, "topk": 5, "topk_norm": "post", "frames": "mean", "context": 7, "pad_start": True,
+    },
     # Jabri, Owens, Efros 2020: radius 12 (strict), which the first frame is exempt from.
-    "crw": {"temperature": 0.05, "topk": 10, "radius": 12, "window": "circle", "first_global": True, "context": 20},
+    "crw": {
+        "temperature": 0.05, "topk": 10, "radius": 12, "window": "circle", "first_global": True, "context": 20,
+        "pad_start": True,
+    },
     # Caron et al. 2021.
     "dino": {"temperature": 0.1, "topk": 5, "radius": 12, "window": "square", "context": 7},
     # Li et al. 2019: plain products, temperature 1.
     "uvc": {"temperature": 1.0, "normalize": False, "topk": 5, "topk_norm": "post", "frames": "mean", "context": 7},
-}
+}  # fmt: skip
 
 
 def propagate_labels(
@@ -32,8 +37,9 @@ def propagate_labels(
         features: (C, H, W) or (1, C, H, W) of each frame, the first one's first; any iterable, read as it is needed.
         labels: (K, H, W) of the first frame, floating: a mask or a distribution over K classes.
         preset: "timecycle", "crw", "dino" or "uvc".
-        overrides: any option of `correspondence_warp` but returns and global_frames, `context` (how many frames before
-            the current one), or `first_global` (whether the radius does not bound the first frame).
+        overrides: any option of `correspondence_warp` but returns and global_frames; `context` (how many frames before
+            the current one), `first_global` (whether the radius does not bound the first frame), `pad_start` (whether
+            copies of the first frame stand for those before the video's start, as they do in CRW and TimeCycle).
 
     Yields:
         (K, H, W) for every frame; the first is `labels`.
@@ -53,21 +59,23 @@ def propagate_labels(
         raise ValueError(f"labels: got {what}, expected a floating tensor (K, H, W)")
     options = PRESETS[preset] | overrides
     context, first_global = options.pop("context"), options.pop("first_global", False)
+    pad_start = options.pop("pad_start", False)
     if isinstance(context, bool) or not isinstance(context, int) or context < 1:
         raise ValueError(f"context: got {context!r}, expected a whole number above 0")
     for name in ("returns", "global_frames", "key_bias"):
         if name in options:
             raise TypeError(f"{name}: got {options[name]!r}, expected none: the loop over frames sets it")
     known = inspect.signature(correspondence_warp).parameters
-    unknown = [name for name in overrides if name not in (*known, "context", "first_global")]
+    unknown = [name for name in overrides if name not in (*known, "context", "first_global", "pad_start")]
     if unknown:
         raise TypeError(f"overrides: got {', '.join(unknown)}, expected options of correspondence_warp")
-    return _propagate(features, labels, context, first_global, options)
+    return _propagate(features, labels, context, first_global, pad_start, options)
 
 
 def _propagate(
-    features: Iterable[torch.Tensor], labels: torch.Tensor, context: int, first_global: bool, options: dict[str, Any]
-) -> Iterator[torch.Tensor]:
+    features: Iterable[torch.Tensor], labels: torch.Tensor, context: int, first_global: bool, pad_start: bool,
+    options: dict[str, Any],
+) -> Iterator[torch.Tensor]:  # fmt: skip
     keys: list[torch.Tensor] = []  # the first frame, then the last `context`
     values: list[torch.Tensor] = []
     for number, frame in enumerate(features):
@@ -92,7 +100,8 @@ def _propagate(
                 **options,
             )[0]
         yield found
-        keys.append(current)
-        values.append(found.unsqueeze(0))
+        copies = context + 1 if number == 0 and pad_start else 1
+        keys += [current] * copies
+        values += [found.unsqueeze(0)] * copies
         if len(keys) > context + 1:
             del keys[1], values[1]

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from siamfast.tracking.video import open_frames
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_clean_termination())
+        stack.enter_context(clean_termination())
         frames = stack.enter_context(open_frames(arguments.input))
         video = stack.enter_context(VideoOutput(arguments.out, frames.fps)) if arguments.out else None
         rows = stack.enter_context(TextOutput(arguments.csv)) if arguments.csv else None
@@ -82,7 +82,7 @@ def _check_outputs(source: str, out: str | None, csv: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _clean_termination() -> Iterator[None]:
+def clean_termination() -> Iterator[None]:
     """SIGTERM unwinds as an exit does, so that no temporary file is left; by default it would end the process there."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -102,9 +102,10 @@ class MaskPropagator:
         return self.embed(image)
 
     def embed(self, image: NDArray[np.uint8]) -> torch.Tensor:
-        """image: (H, W, 3) uint8 RGB -> features (1, C, h, w), unit length, of the frame resized to `sides`."""
+        """image: (H, W, 3) uint8 RGB -> features (1, C, h, w) of the frame resized to `sides`."""
         height, width = self.sides(*image.shape[:2])
         filter_ = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
         resized = torch.from_numpy(np.asarray(cv2.resize(image, (width, height), interpolation=filter_)))
         batch = resized.to(self.device).permute(2, 0, 1)[None]  # channels_last as it lies
-        return F.normalize(self.encoder(batch).float(), dim=1)
+        features: torch.Tensor = self.encoder(batch)
+        return features.float()

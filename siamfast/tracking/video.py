@@ -76,6 +76,10 @@ class Frames:
     def __iter__(self) -> Iterator[tuple[int, Image]]:
         raise NotImplementedError
 
+    def stems(self) -> list[str]:
+        """Names of the frames' files, without their endings, by index; empty for videos and cameras."""
+        return []
+
     def close(self) -> None:
         """Let go of the source."""
 
@@ -99,6 +103,10 @@ class ImageFrames(Frames):
         self.name = name
         self.count = len(paths)
         self._paths = paths
+
+    def stems(self) -> list[str]:
+        names = [path.stem for path in self._paths]
+        return names if len(set(names)) == len(names) else []
 
     def __iter__(self) -> Iterator[tuple[int, Image]]:
         for index, path in enumerate(self._paths):
