@@ -13,6 +13,8 @@ from siamfast.ops.xcorr_balanced_loss import xcorr_balanced_loss
 from siamfast.version import __version__
 
 __all__ = [
+    "CorrespondenceEncoder",
+    "MaskPropagator",
     "SiamFC",
     "SiamFCCrops",
     "Track",
@@ -36,6 +38,8 @@ __all__ = [
 
 # Imported when first asked for: the ops alone import as quickly as torch.
 _LAZY = {
+    "CorrespondenceEncoder": "siamfast.models.correspondence",
+    "MaskPropagator": "siamfast.tracking.propagation",
     "SiamFC": "siamfast.models.siamfc",
     "Track": "siamfast.tracking.tracker",
     "Tracker": "siamfast.tracking.tracker",

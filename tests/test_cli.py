@@ -19,7 +19,7 @@ from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import save_weights
 
 
-@pytest.mark.parametrize("command", ["track", "train", "demo", "bench", "info"])
+@pytest.mark.parametrize("command", ["track", "propagate", "show-correspondence", "train", "demo", "bench", "info"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -43,13 +43,15 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["track", "FRAMES", "--box", "nan,2,5,5"],
         ["track", "FRAMES", "--box", "900,900,10,10"],
         ["track", "FRAMES"],
+        ["propagate", "FRAMES", "--mask", "nowhere.png", "--out", "OUT/masks"],
+        ["show-correspondence", "nowhere.png", "nowhere.png", "--out", "OUT/figure.png"],
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
     words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     cv2.imwrite(str(tmp_path / "1.png"), np.zeros((40, 60, 3), np.uint8))
-    assert main([str(tmp_path) if w in ("OUT", "FRAMES") else w for w in words]) == 2
+    assert main([w.replace("OUT", str(tmp_path)).replace("FRAMES", str(tmp_path)) for w in words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"siamfast {words[0]}: error: ")
 
