@@ -25,6 +25,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dino": {"temperature": 0.1, "topk": 5, "radius": 12, "window": "square", "context": 7},
     # Li et al. 2019: plain products, temperature 1.
     "uvc": {"temperature": 1.0, "normalize": False, "topk": 5, "topk_norm": "post", "frames": "mean", "context": 7},
+    # Vondrick et al. 2018: products as they are, twice as sharp as in training, the three frames before.
+    "colour": {"temperature": 0.5, "normalize": False, "context": 3},
 }  # fmt: skip
 
 
@@ -36,7 +38,7 @@ def propagate_labels(
     Args:
         features: (C, H, W) or (1, C, H, W) of each frame, the first one's first; any iterable, read as it is needed.
         labels: (K, H, W) of the first frame, floating: a mask or a distribution over K classes.
-        preset: "timecycle", "crw", "dino" or "uvc".
+        preset: "timecycle", "crw", "dino", "uvc", or "colour" for features trained by colour alone.
         overrides: any option of `correspondence_warp` but returns and global_frames; `context` (how many frames before
             the current one), `first_global` (whether the radius does not bound the first frame), `pad_start` (whether
             copies of the first frame stand for those before the video's start, as they do in CRW and TimeCycle).

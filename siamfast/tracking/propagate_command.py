@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score", metavar="DIR", help="true masks: print region J and boundary F as DAVIS defines them"
     )
     parser.add_argument("--weights", metavar="FILE", help="of a correspondence encoder; left out: the packaged ones")
-    parser.add_argument("--preset", default="crw", help="timecycle, crw, dino or uvc (default: crw)")
+    parser.add_argument("--preset", default="crw", help="timecycle, crw, dino, uvc or colour (default: crw)")
     parser.add_argument(
         "--size", type=int, default=480, help="the frame's shorter side as the encoder sees it (default: 480)"
     )

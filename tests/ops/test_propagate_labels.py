@@ -99,7 +99,18 @@ def uvc(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
     return _by_frame(features, labels, 1.0, unit=False, padded=False)
 
 
-@pytest.mark.parametrize("oracle", [timecycle, crw, dino, uvc])
+def colour(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
+    """Frame 0 and the 3 before; one softmax of the products over 0.5, over all cells of all of them."""
+    found = [labels]
+    for t in range(1, FRAMES):
+        context = [0, *range(max(1, t - 3), t)]
+        scores = torch.cat([_cells(features[t]) @ _cells(features[s]).T / 0.5 for s in context], 1)
+        values = torch.cat([_cells(found[s]) for s in context])
+        found.append((scores.softmax(1) @ values).T.unflatten(1, (HEIGHT, WIDTH)))
+    return found
+
+
+@pytest.mark.parametrize("oracle", [timecycle, crw, dino, uvc, colour])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_each_preset_is_its_project_s_propagation(oracle: Oracle, seed: int) -> None:
     features, labels = _video(seed)
@@ -107,7 +118,7 @@ def test_each_preset_is_its_project_s_propagation(oracle: Oracle, seed: int) -> 
     torch.testing.assert_close(found, oracle(features, labels))
 
 
-@pytest.mark.parametrize("oracle", [timecycle, crw, dino, uvc])
+@pytest.mark.parametrize("oracle", [timecycle, crw, dino, uvc, colour])
 def test_float32_takes_the_same_way(oracle: Oracle) -> None:
     """The C++ kernel; over 11 frames, each of which builds on those before."""
     features, labels = _video(2)
