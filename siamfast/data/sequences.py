@@ -19,12 +19,14 @@ class Sequence:
     """Frames and their boxes.
 
     name: the folder's. frames: paths in order. boxes: (T, 4) float64 x, y, w, h in 0-based pixels; a row of nan where
-    the target is absent.
+    the target is absent. visibility: (T,) float64, the share of the target that is seen, 0 to 1, as far as the data set
+    says; None where it says nothing.
     """
 
     name: str
     frames: tuple[Path, ...]
     boxes: NDArray[np.float64]
+    visibility: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -33,7 +35,8 @@ class Sequence:
         """The first `count` frames."""
         if count < 1:
             raise ValueError(f"count: got {count}, expected at least 1")
-        return Sequence(self.name, self.frames[:count], self.boxes[:count])
+        seen = None if self.visibility is None else self.visibility[:count]
+        return Sequence(self.name, self.frames[:count], self.boxes[:count], seen)
 
 
 def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:

@@ -1,4 +1,4 @@
-"""Drawing a track on a frame: box, confidence, response map; and a window to show it, where there is one."""
+"""Drawing on a frame: box, confidence, response map, masks; and a window to show it, where there is one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siamfast.data.masks import default_palette
 from siamfast.tracking.video import Image
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
@@ -84,6 +85,20 @@ def draw_track(image: Image, box: ArrayLike, confidence: float, response: NDArra
     if response is not None:
         draw_response(drawn, response)
     return draw_box(drawn, box, confidence_color(confidence), f"{confidence:.2f}")
+
+
+def draw_mask(image: NDArray[np.uint8], numbers: NDArray[np.uint8], share: float = 0.5) -> NDArray[np.uint8]:
+    """A copy of image (H, W, 3) RGB with the objects of numbers (H, W) tinted, each in a colour of its own."""
+    order = np.zeros(256, np.uint8)  # colours by rank: an only object of number 255 is the first colour, not the last
+    present = np.unique(numbers[numbers > 0])
+    order[present] = present if len(present) and present[-1] < 16 else np.arange(1, len(present) + 1)
+    color = default_palette()[order[numbers]].astype(np.float32)
+    tinted = np.where((numbers > 0)[..., None], image * (1 - share) + color * share, image)
+    edge = np.zeros(numbers.shape, bool)
+    edge[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
+    edge[1:] |= numbers[1:] != numbers[:-1]
+    tinted[edge] = 255
+    return tinted.astype(np.uint8)
 
 
 def window_missing() -> str | None:

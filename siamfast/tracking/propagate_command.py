@@ -15,8 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from siamfast.data.masks import MaskImage
     from siamfast.evaluation.masks import MaskScores
-    from siamfast.tracking.masks import MaskImage
     from siamfast.tracking.propagation import MaskPropagator
     from siamfast.tracking.video import Frames
 
@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, in one line.
     """
+    from siamfast.data.masks import read_mask
     from siamfast.tracking.command import clean_termination
-    from siamfast.tracking.masks import read_mask
     from siamfast.tracking.output import VideoOutput
     from siamfast.tracking.propagation import MaskPropagator
     from siamfast.tracking.video import open_frames
@@ -89,7 +89,8 @@ def _propagate(
     """The masks written, and whether Ctrl-C ended it."""
     from tqdm import tqdm
 
-    from siamfast.tracking.masks import draw_mask, write_mask
+    from siamfast.data.masks import write_mask
+    from siamfast.tracking.drawing import draw_mask
 
     shown: list[
         tuple[int, NDArray[np.uint8]]
@@ -157,8 +158,8 @@ def score(written: list[Path], truth: list[Path]) -> dict[int, tuple[MaskScores,
     Raises:
         ValueError: neither names nor counts agree, or masks of different sizes.
     """
+    from siamfast.data.masks import read_mask
     from siamfast.evaluation.masks import boundary_accuracy, region_similarity, statistics
-    from siamfast.tracking.masks import read_mask
 
     by_stem = {path.stem: path for path in written}
     pairs = [(by_stem[path.stem], path) for path in truth if path.stem in by_stem]

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 from siamfast.cli import main
+from siamfast.data.masks import default_palette, read_mask, write_mask
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.evaluation.masks import region_similarity
 from siamfast.models.correspondence import CorrespondenceEncoder
-from siamfast.tracking.masks import default_palette, draw_mask, read_mask, write_mask
+from siamfast.tracking.drawing import draw_mask
 from siamfast.tracking.propagate_command import score
 from siamfast.tracking.propagation import MaskPropagator
 from siamfast.tracking.show_correspondence import confident_cells, flow_color, match

@@ -79,17 +79,3 @@ def write_mask(path: Path, numbers: NDArray[np.uint8], palette: NDArray[np.uint8
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def draw_mask(image: NDArray[np.uint8], numbers: NDArray[np.uint8], share: float = 0.5) -> NDArray[np.uint8]:
-    """A copy of image (H, W, 3) RGB with the objects of numbers (H, W) tinted, each in a colour of its own."""
-    order = np.zeros(256, np.uint8)  # colours by rank: an only object of number 255 is the first colour, not the last
-    present = np.unique(numbers[numbers > 0])
-    order[present] = present if len(present) and present[-1] < 16 else np.arange(1, len(present) + 1)
-    color = default_palette()[order[numbers]].astype(np.float32)
-    tinted = np.where((numbers > 0)[..., None], image * (1 - share) + color * share, image)
-    edge = np.zeros(numbers.shape, bool)
-    edge[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
-    edge[1:] |= numbers[1:] != numbers[:-1]
-    tinted[edge] = 255
-    return tinted.astype(np.uint8)

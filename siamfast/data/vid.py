@@ -1,0 +1,115 @@
+"""ILSVRC2015-VID: XML annotations of every frame, several targets a video, told apart by their track."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamfast.data.sequences import Sequence, image_files, natural_key
+
+
+class VidObject(NamedTuple):
+    """One target in one frame: box x, y, w, h in 0-based pixels, w = xmax - xmin + 1."""
+
+    track: str
+    name: str
+    box: tuple[float, float, float, float]
+    occluded: bool
+    generated: bool  # made by interpolation, not by a person
+
+
+def read_vid_xml(path: Path) -> list[VidObject]:
+    """The objects of a frame; none where the annotation is empty.
+
+    Parsed by defusedxml, for annotations come from the network: entities and external references are errors. Of what is
+    in the file only numbers and the class are used; which frame it belongs to is the file's own name.
+
+    Raises:
+        ValueError: not an annotation of VID; what is wrong is said. OSError: it cannot be read.
+    """
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import ParseError, fromstring
+
+    try:
+        root = fromstring(path.read_bytes())
+    except (ParseError, DefusedXmlException, ValueError) as error:
+        raise ValueError(f"not XML that is read here ({type(error).__name__}: {error})") from error
+    found = []
+    for number, entry in enumerate(root.iter("object")):
+        box = entry.find("bndbox")
+        try:
+            xmin, ymin, xmax, ymax = (float(box.find(tag).text) for tag in ("xmin", "ymin", "xmax", "ymax"))
+            track = entry.findtext("trackid").strip()
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"object {number} has no trackid or no bndbox of four numbers") from None
+        if not re.fullmatch(r"\w{1,32}", track):  # it becomes part of a file's name
+            raise ValueError(f"object {number}: got trackid {track[:40]!r}, expected letters and digits")
+        if not np.isfinite([xmin, ymin, xmax, ymax]).all():
+            raise ValueError(f"object {number}: got a bndbox that is not finite")
+        flags = (entry.findtext(tag, "0").strip() == "1" for tag in ("occluded", "generated"))
+        size = xmax - xmin + 1, ymax - ymin + 1
+        found.append(VidObject(track, entry.findtext("name", "").strip(), (xmin, ymin, *size), *flags))
+    return found
+
+
+def vid_folders(root: Path) -> list[tuple[Path, Path]]:
+    """(annotations, frames) of every video of ROOT/{Annotations,Data}/VID/{train/ILSVRC2015_VID_train_*,val}/<video>,
+    by name; what a folder of annotations lacks in frames is found out when it is read."""
+    found = []
+    for split in ("train", "val"):
+        top = root / "Annotations" / "VID" / split
+        if not top.is_dir():
+            continue
+        groups = sorted(p for p in top.iterdir() if p.is_dir()) if split == "train" else [top]
+        for group in groups:
+            for video in sorted(p for p in group.iterdir() if p.is_dir()):
+                found.append((video, root / "Data" / video.relative_to(root / "Annotations")))
+    return found
+
+
+def read_vid(root: Path, report: Callable[[Path, str], None]) -> Iterator[tuple[Sequence, ...]]:
+    """A tuple of sequences a video, one a track, named <split>/<video>.<track>."""
+    folders = vid_folders(root)
+    if not folders:
+        raise ValueError(f"root: no Annotations/VID/train or Annotations/VID/val in {root}")
+    for video, data in folders:
+        found = read_vid_video(video, data, root, report)
+        if found:
+            yield found
+
+
+def read_vid_video(video: Path, data: Path, root: Path, report: Callable[[Path, str], None]) -> tuple[Sequence, ...]:
+    """The sequences of one video: frames that are there, boxes where a frame has an annotation of the track."""
+    frames = image_files(data) if data.is_dir() else []
+    if not frames:
+        report(data, "no frames of this video")
+        return ()
+    places = {frame.stem: n for n, frame in enumerate(frames)}
+    boxes: dict[str, NDArray[np.float64]] = {}
+    visibility: dict[str, NDArray[np.float64]] = {}
+    for path in sorted(video.glob("*.xml"), key=natural_key):
+        if path.stem not in places:
+            report(path, "its frame is missing")
+            continue
+        try:
+            objects = read_vid_xml(path)
+        except (ValueError, OSError) as error:
+            report(path, str(error))
+            continue
+        for item in objects:
+            if item.box[2] <= 0 or item.box[3] <= 0:
+                report(path, f"track {item.track} has no area")
+                continue
+            track = boxes.setdefault(item.track, np.full((len(frames), 4), np.nan))
+            seen = visibility.setdefault(item.track, np.zeros(len(frames)))
+            track[places[path.stem]], seen[places[path.stem]] = item.box, 0.5 if item.occluded else 1.0
+    name = str(video.relative_to(root / "Annotations" / "VID"))
+    return tuple(
+        Sequence(f"{name}.{track}", tuple(frames), boxes[track], visibility[track])
+        for track in sorted(boxes, key=lambda track: natural_key(Path(track)))
+    )
