@@ -18,6 +18,7 @@ _COMMANDS = {
         "draw where the cells of one image lie in another",
     ),
     "train": ("siamfast.training.command", "train SiamFC or a correspondence encoder, on synthetic video or on yours"),
+    "curate": ("siamfast.data.curate_command", "crop the targets of a data set into a store for training"),
     "demo": ("siamfast.demo", "render a synthetic clip, track it, show what came out"),
     "bench": ("siamfast.bench", "our ops beside plain PyTorch on this machine; what the GPU kernels compile to"),
     "info": ("siamfast.info", "versions, devices, which backend serves which op, and what is missing"),

@@ -1,25 +1,27 @@
 """Readers of the data sets that trackers train and are measured on: each video as the sequences of its targets.
 
-A reader yields one tuple of `Sequence` a video, whose sequences share their frames, so that a frame is decoded once for
-all its targets. Videos are found as they are asked for. What cannot be read is told to `report` and left out.
+A layout lists its videos, quickly, and reads one of them, anywhere, as a tuple of `Sequence` that share their frames,
+so that a frame is decoded once for all its targets. What cannot be read is told to `report` and left out.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.data.sequences import Sequence, image_files, natural_key, read_boxes, read_sequences
-from siamfast.data.vid import read_vid
+from siamfast.data.sequences import Sequence, image_files, natural_key, read_boxes, read_sequence
+from siamfast.data.vid import list_vid, read_vid
 
 Report = Callable[[Path, str], None]  # what could not be read, and why
-Videos = Iterator[tuple[Sequence, ...]]
+Video = tuple[Sequence, ...]
 
 # Sequences of OTB whose annotation covers a part of the frames: first and last, counted from 1 (the benchmark's list).
 _OTB_PARTS = {
@@ -54,102 +56,86 @@ def _flags(path: Path, count: int) -> NDArray[np.float64] | None:
     return values
 
 
-def _each(folders: list[Path], read: Callable[[Path], tuple[Sequence, ...]], report: Report) -> Videos:
-    for folder in folders:
-        try:
-            found = read(folder)
-        except (ValueError, OSError) as error:
-            report(folder, str(error))
-            continue
-        if found:
-            yield found
-
-
-def read_folder(root: Path, report: Report) -> Videos:
-    """Folders of frames with a groundtruth.txt: `siamfast.data.sequences.read_sequence`."""
+def list_folder(root: Path) -> list[Path]:
     if (root / "groundtruth.txt").is_file():
-        yield (read_sequences(root)[0],)
-        return
-    folders = [p for p in sorted(_given(root, "sequences are").iterdir()) if (p / "groundtruth.txt").is_file()]
-    if not folders:
-        raise ValueError(f"root: no folder with a groundtruth.txt in {root}")
-    yield from _each(folders, lambda folder: tuple(read_sequences(folder)), report)
+        return [root]
+    return [p for p in sorted(root.iterdir()) if (p / "groundtruth.txt").is_file()]
 
 
-def read_got10k(root: Path, report: Report) -> Videos:
+def read_folder(root: Path, video: Path, report: Report) -> Video:
+    """Folders of frames with a groundtruth.txt: `siamfast.data.sequences.read_sequence`."""
+    return (read_sequence(video),)
+
+
+def list_got10k(root: Path) -> list[Path]:
+    splits = [p for name in ("train", "val", "test") if (p := root / name).is_dir()] or [root]
+    return [p for split in splits for p in sorted(split.iterdir()) if (p / "groundtruth.txt").is_file()]
+
+
+def read_got10k(root: Path, video: Path, report: Report) -> Video:
     """ROOT/{train,val,test}/<name>/ or ROOT/<name>/: frames, groundtruth.txt, absence.label, cover.label (0 to 8)."""
-
-    def read(folder: Path) -> tuple[Sequence, ...]:
-        frames, boxes = _aligned(image_files(folder), read_boxes(folder / "groundtruth.txt"), folder)
-        cover, absent = (_flags(folder / f"{name}.label", len(frames)) for name in ("cover", "absence"))
-        visibility = np.ones(len(frames)) if cover is None else cover / 8
-        if absent is not None:
-            boxes[absent > 0], visibility[absent > 0] = np.nan, 0
-        return (Sequence(folder.name, tuple(frames), boxes, visibility),)
-
-    splits = [p for name in ("train", "val", "test") if (p := root / name).is_dir()] or [_given(root, "GOT-10k is")]
-    folders = [p for split in splits for p in sorted(split.iterdir()) if (p / "groundtruth.txt").is_file()]
-    yield from _each(folders, read, report)
+    frames, boxes = _aligned(image_files(video), read_boxes(video / "groundtruth.txt"), video)
+    cover, absent = (_flags(video / f"{name}.label", len(frames)) for name in ("cover", "absence"))
+    visibility = np.ones(len(frames)) if cover is None else cover / 8
+    if absent is not None:
+        boxes[absent > 0], visibility[absent > 0] = np.nan, 0
+    return (Sequence(video.name, tuple(frames), boxes, visibility),)
 
 
-def read_otb(root: Path, report: Report) -> Videos:
+def list_otb(root: Path) -> list[Path]:
+    return [p for p in sorted(root.iterdir()) if (p / "img").is_dir()]
+
+
+def read_otb(root: Path, video: Path, report: Report) -> Video:
     """ROOT/<name>/img/ and groundtruth_rect.txt, or groundtruth_rect.1.txt and .2.txt of several targets; places are
     counted from 1."""
-
-    def read(folder: Path) -> tuple[Sequence, ...]:
-        every, sequences = image_files(folder / "img"), []
-        for path in sorted(folder.glob("groundtruth_rect*.txt")):
-            boxes = read_boxes(path)
-            boxes[:, :2] -= 1
-            first, last = _OTB_PARTS.get(folder.name, (1, len(every)))
-            part = every if len(every) == len(boxes) else every[first - 1 : last]
-            frames, boxes = _aligned(part, boxes, folder)
-            target = path.name.removeprefix("groundtruth_rect").removesuffix(".txt")
-            sequences.append(Sequence(folder.name + target, tuple(frames), boxes))
-        return tuple(sequences)
-
-    folders = [p for p in sorted(_given(root, "OTB is").iterdir()) if (p / "img").is_dir()]
-    yield from _each(folders, read, report)
+    every, sequences = image_files(video / "img"), []
+    for path in sorted(video.glob("groundtruth_rect*.txt")):
+        boxes = read_boxes(path)
+        boxes[:, :2] -= 1
+        first, last = _OTB_PARTS.get(video.name, (1, len(every)))
+        part = every if len(every) == len(boxes) else every[first - 1 : last]
+        frames, boxes = _aligned(part, boxes, video)
+        target = path.name.removeprefix("groundtruth_rect").removesuffix(".txt")
+        sequences.append(Sequence(video.name + target, tuple(frames), boxes))
+    return tuple(sequences)
 
 
-def read_lasot(root: Path, report: Report) -> Videos:
+def list_lasot(root: Path) -> list[Path]:
+    found = sorted(root.glob("*/groundtruth.txt")) + sorted(root.glob("*/*/groundtruth.txt"))
+    return sorted((path.parent for path in found), key=natural_key)
+
+
+def read_lasot(root: Path, video: Path, report: Report) -> Video:
     """ROOT/<class>/<class>-<number>/ or ROOT/<class>-<number>/: img/, groundtruth.txt, full_occlusion.txt,
     out_of_view.txt."""
-
-    def read(folder: Path) -> tuple[Sequence, ...]:
-        frames, boxes = _aligned(image_files(folder / "img"), read_boxes(folder / "groundtruth.txt"), folder)
-        visibility = np.ones(len(frames))
-        for name in ("full_occlusion.txt", "out_of_view.txt"):
-            flags = _flags(folder / name, len(frames))
-            if flags is not None:
-                visibility[flags > 0] = 0
-        return (Sequence(folder.name, tuple(frames), boxes, visibility),)
-
-    found = sorted(_given(root, "LaSOT is").glob("*/groundtruth.txt")) + sorted(root.glob("*/*/groundtruth.txt"))
-    yield from _each(sorted((path.parent for path in found), key=natural_key), read, report)
+    frames, boxes = _aligned(image_files(video / "img"), read_boxes(video / "groundtruth.txt"), video)
+    visibility = np.ones(len(frames))
+    for name in ("full_occlusion.txt", "out_of_view.txt"):
+        flags = _flags(video / name, len(frames))
+        if flags is not None:
+            visibility[flags > 0] = 0
+    return (Sequence(video.name, tuple(frames), boxes, visibility),)
 
 
-def read_trackingnet(root: Path, report: Report) -> Videos:
+def list_trackingnet(root: Path) -> list[Path]:
+    splits = [p for p in sorted(root.iterdir(), key=natural_key) if (p / "anno").is_dir()]
+    return [path for split in splits or [root] for path in sorted((split / "anno").glob("*.txt"))]
+
+
+def read_trackingnet(root: Path, video: Path, report: Report) -> Video:
     """ROOT/{TRAIN_0 .. TRAIN_11, TEST}/: frames/<name>/0.jpg ... and anno/<name>.txt."""
-
-    def read(path: Path) -> tuple[Sequence, ...]:
-        folder = path.parent.parent / "frames" / path.stem
-        frames, boxes = _aligned(image_files(_given(folder, "frames are")), read_boxes(path), folder)
-        return (Sequence(path.stem, tuple(frames), boxes),)
-
-    splits = [p for p in sorted(_given(root, "TrackingNet is").iterdir(), key=natural_key) if (p / "anno").is_dir()]
-    files = [path for split in splits or [root] for path in sorted((split / "anno").glob("*.txt"))]
-    yield from _each(files, read, report)
+    folder = video.parent.parent / "frames" / video.stem
+    frames, boxes = _aligned(image_files(_given(folder, "frames are")), read_boxes(video), folder)
+    return (Sequence(video.stem, tuple(frames), boxes),)
 
 
-def read_youtubebb(root: Path, report: Report) -> Videos:
-    """ROOT/*.csv with rows of video, time in ms, class, class name, object, present or absent, xmin, xmax, ymin, ymax
-    as shares of the frame; frames in ROOT/frames/<video>/<time>.jpg (or ROOT/<video>/<time>.jpg)."""
-    from PIL import Image
-
-    def tracks(path: Path) -> dict[str, dict[str, dict[int, list[float]]]]:
-        """video -> object of a class -> time -> box in shares; an absent one is nan."""
-        found: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
+@functools.lru_cache(maxsize=2)
+def _youtubebb_rows(root: Path) -> tuple[dict[str, dict[str, dict[int, list[float]]]], list[tuple[Path, str]]]:
+    """video -> object of a class -> time -> box in shares, an absent one nan; and lines that cannot be read."""
+    found: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
+    problems = []
+    for path in sorted(root.glob("*.csv")):
         with path.open(newline="", encoding="utf-8-sig") as file:
             for number, row in enumerate(csv.reader(file), start=1):
                 try:
@@ -160,85 +146,98 @@ def read_youtubebb(root: Path, report: Report) -> Videos:
                     found[video][f"{kind}-{target}"][int(time)] = box
                 except ValueError:
                     if number > 1:  # the first may be a head
-                        report(path, f"line {number}: got {','.join(row)[:80]!r}, expected ten columns")
-        return found
-
-    for path in sorted(_given(root, "the CSV is").glob("*.csv")):
-        for video, targets in tracks(path).items():
-            folder = root / "frames" / video if (root / "frames" / video).is_dir() else root / video
-            frames = image_files(folder) if folder.is_dir() else []
-            if not frames:
-                report(folder, "no frames of this video")
-                continue
-            with Image.open(frames[0]) as image:
-                width, height = image.size
-            sequences = []
-            for target, rows in targets.items():
-                boxes = np.full((len(frames), 4), np.nan)
-                for number, frame in enumerate(frames):
-                    xmin, xmax, ymin, ymax = rows.get(int(frame.stem) if frame.stem.isdecimal() else -1, [np.nan] * 4)
-                    boxes[number] = xmin * width, ymin * height, (xmax - xmin) * width, (ymax - ymin) * height
-                sequences.append(Sequence(f"{video}.{target}", tuple(frames), _proper(boxes)))
-            yield tuple(sequences)
+                        problems.append((path, f"line {number}: got {','.join(row)[:80]!r}, expected ten columns"))
+    return found, problems
 
 
-def read_davis(root: Path, report: Report) -> Videos:
+def list_youtubebb(root: Path) -> list[Path]:
+    folder = root / "frames" if (root / "frames").is_dir() else root
+    return [folder / name for name in _youtubebb_rows(root)[0]]
+
+
+def read_youtubebb(root: Path, video: Path, report: Report) -> Video:
+    """ROOT/*.csv with rows of video, time in ms, class, class name, object, present or absent, xmin, xmax, ymin, ymax
+    as shares of the frame; frames in ROOT/frames/<video>/<time>.jpg (or ROOT/<video>/<time>.jpg)."""
+    from PIL import Image
+
+    rows, problems = _youtubebb_rows(root)
+    if video == list_youtubebb(root)[0]:  # told once
+        for problem in problems:
+            report(*problem)
+    frames = image_files(video) if video.is_dir() else []
+    if not frames:
+        raise ValueError("no frames of this video")
+    with Image.open(frames[0]) as image:
+        width, height = image.size
+    sequences = []
+    for target, places in rows[video.name].items():
+        boxes = np.full((len(frames), 4), np.nan)
+        for number, frame in enumerate(frames):
+            time = int(frame.stem) if frame.stem.isdecimal() else -1
+            xmin, xmax, ymin, ymax = places.get(time, [np.nan] * 4)
+            boxes[number] = xmin * width, ymin * height, (xmax - xmin) * width, (ymax - ymin) * height
+        sequences.append(Sequence(f"{video.name}.{target}", tuple(frames), _proper(boxes)))
+    return tuple(sequences)
+
+
+def list_davis(root: Path) -> list[Path]:
+    top = root / "JPEGImages"
+    sizes = sorted(p for p in top.iterdir() if p.is_dir()) if top.is_dir() else []
+    return [p for p in sorted(sizes[0].iterdir()) if p.is_dir()] if sizes else []
+
+
+def read_davis(root: Path, video: Path, report: Report) -> Video:
     """ROOT/JPEGImages/480p/<name>/ and ROOT/Annotations/480p/<name>/: the tight box of every object of the masks."""
     from siamfast.data.masks import read_mask
 
-    def read(folder: Path) -> tuple[Sequence, ...]:
-        masks = {path.stem: path for path in image_files(Path(str(folder).replace("JPEGImages", "Annotations")))}
-        frames = image_files(folder)
-        boxes: dict[int, NDArray[np.float64]] = {}
-        for number, frame in enumerate(frames):
-            if frame.stem not in masks:
-                continue
-            numbers = read_mask(masks[frame.stem]).numbers
-            for v in (int(v) for v in np.unique(numbers) if v):
-                y, x = np.nonzero(numbers == v)
-                track = boxes.setdefault(v, np.full((len(frames), 4), np.nan))
-                track[number] = x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1
-        if not boxes:
-            raise ValueError("no masks with an object")
-        return tuple(Sequence(f"{folder.name}.{v}", tuple(frames), boxes[v]) for v in sorted(boxes))
-
-    sizes = sorted(_given(root / "JPEGImages", "DAVIS has its frames").iterdir())
-    folders = [p for p in sorted((sizes[0] if sizes else root).iterdir()) if p.is_dir()]
-    yield from _each(folders, read, report)
+    folder = root / "Annotations" / video.relative_to(root / "JPEGImages")
+    masks = {path.stem: path for path in image_files(_given(folder, "masks are"))}
+    frames = image_files(video)
+    boxes: dict[int, NDArray[np.float64]] = {}
+    for number, frame in enumerate(frames):
+        if frame.stem not in masks:
+            continue
+        numbers = read_mask(masks[frame.stem]).numbers
+        for v in (int(v) for v in np.unique(numbers) if v):
+            y, x = np.nonzero(numbers == v)
+            track = boxes.setdefault(v, np.full((len(frames), 4), np.nan))
+            track[number] = x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1
+    if not boxes:
+        raise ValueError("no masks with an object")
+    return tuple(Sequence(f"{video.name}.{v}", tuple(frames), boxes[v]) for v in sorted(boxes))
 
 
-def read_mot(root: Path, report: Report) -> Videos:
+def list_mot(root: Path) -> list[Path]:
+    return [p for p in sorted(root.iterdir()) if (p / "gt" / "gt.txt").is_file()]
+
+
+def read_mot(root: Path, video: Path, report: Report) -> Video:
     """ROOT/<name>/img1/ and gt/gt.txt of frame, id, x, y, w, h, counted, class, visibility; places and frames from 1.
 
     Rows whose seventh number is 0 are not to be counted and left out.
     """
-
-    def read(folder: Path) -> tuple[Sequence, ...]:
-        frames = image_files(folder / "img1")
-        places = {int(frame.stem): n for n, frame in enumerate(frames) if frame.stem.isdecimal()}
-        tracks: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
-        for line, text in enumerate((folder / "gt" / "gt.txt").read_text().splitlines(), start=1):
-            words = [word for word in re.split(r"[,\s]+", text.strip()) if word]
-            if not words:
-                continue
-            try:
-                values = [float(word) for word in words]
-                number, target = int(values[0]), int(values[1])
-                box = values[2] - 1, values[3] - 1, values[4], values[5]
-            except (ValueError, IndexError):
-                report(folder / "gt" / "gt.txt", f"line {line}: got {text[:80]!r}, expected frame,id,x,y,w,h,...")
-                continue
-            if (len(values) > 6 and values[6] == 0) or number not in places:
-                continue
-            if target not in tracks:
-                tracks[target] = np.full((len(frames), 4), np.nan), np.zeros(len(frames))
-            tracks[target][0][places[number]] = box
-            tracks[target][1][places[number]] = values[8] if len(values) > 8 else 1
-        names = f"{folder.name}."
-        return tuple(Sequence(f"{names}{t}", tuple(frames), _proper(b), v) for t, (b, v) in sorted(tracks.items()))
-
-    folders = [p for p in sorted(_given(root, "sequences are").iterdir()) if (p / "gt" / "gt.txt").is_file()]
-    yield from _each(folders, read, report)
+    frames = image_files(_given(video / "img1", "frames are"))
+    places = {int(frame.stem): n for n, frame in enumerate(frames) if frame.stem.isdecimal()}
+    tracks: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    path = video / "gt" / "gt.txt"
+    for line, text in enumerate(path.read_text().splitlines(), start=1):
+        words = [word for word in re.split(r"[,\s]+", text.strip()) if word]
+        if not words:
+            continue
+        try:
+            values = [float(word) for word in words]
+            number, target = int(values[0]), int(values[1])
+            box = values[2] - 1, values[3] - 1, values[4], values[5]
+        except (ValueError, IndexError):
+            report(path, f"line {line}: got {text[:80]!r}, expected frame,id,x,y,w,h,...")
+            continue
+        if (len(values) > 6 and values[6] == 0) or number not in places:
+            continue
+        if target not in tracks:
+            tracks[target] = np.full((len(frames), 4), np.nan), np.zeros(len(frames))
+        tracks[target][0][places[number]] = box
+        tracks[target][1][places[number]] = values[8] if len(values) > 8 else 1
+    return tuple(Sequence(f"{video.name}.{t}", tuple(frames), _proper(b), v) for t, (b, v) in sorted(tracks.items()))
 
 
 def _proper(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -247,51 +246,79 @@ def _proper(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(good[:, None], boxes, np.nan)
 
 
-READERS: dict[str, Callable[[Path, Report], Videos]] = {
-    "vid": read_vid,
-    "got10k": read_got10k,
-    "otb": read_otb,
-    "lasot": read_lasot,
-    "trackingnet": read_trackingnet,
-    "youtubebb": read_youtubebb,
-    "davis": read_davis,
-    "mot": read_mot,
-    "folder": read_folder,
+class Layout(NamedTuple):
+    """How a data set lies on disk: root -> a path for each video; root, such a path, report -> its sequences."""
+
+    videos: Callable[[Path], list[Path]]
+    read: Callable[[Path, Path, Report], Video]
+
+
+LAYOUTS = {
+    "vid": Layout(list_vid, read_vid),
+    "got10k": Layout(list_got10k, read_got10k),
+    "otb": Layout(list_otb, read_otb),
+    "lasot": Layout(list_lasot, read_lasot),
+    "trackingnet": Layout(list_trackingnet, read_trackingnet),
+    "youtubebb": Layout(list_youtubebb, read_youtubebb),
+    "davis": Layout(list_davis, read_davis),
+    "mot": Layout(list_mot, read_mot),
+    "folder": Layout(list_folder, read_folder),
 }
 
 
-def read_videos(kind: str, root: str | Path, report: Report | None = None) -> Videos:
-    """The videos of a data set.
+def list_videos(kind: str, root: str | Path) -> list[Path]:
+    """A path for each video of a data set, in order; nothing of them is read yet.
 
     Args:
-        kind: one of READERS: vid, got10k, otb, lasot, trackingnet, youtubebb, davis, mot, folder.
+        kind: one of LAYOUTS: vid, got10k, otb, lasot, trackingnet, youtubebb, davis, mot, folder.
         root: where it lies.
-        report: told what could not be read, and why; None: that is an error.
-
-    Yields:
-        one tuple of `Sequence` a video, a sequence a target; boxes in 0-based pixels, nan where there is none.
 
     Raises:
         ValueError: another kind; a folder that is not there or holds no such data set.
+    """
+    if kind not in LAYOUTS:
+        raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(LAYOUTS)}")
+    found = LAYOUTS[kind].videos(_given(Path(root), f"the {kind} data set is expected"))
+    if not found:
+        raise ValueError(f"root: no videos of the layout {kind!r} in {root}")
+    return found
+
+
+def read_video(kind: str, root: str | Path, video: Path, report: Report) -> Video:
+    """The sequences of one of `list_videos`, a target each; none, and a report, where they cannot be read.
+
+    Boxes are in 0-based pixels, nan where there is none.
+    """
+    try:
+        return LAYOUTS[kind].read(Path(root), video, report)
+    except (ValueError, OSError) as error:
+        report(video, str(error))
+        return ()
+
+
+def read_videos(kind: str, root: str | Path, report: Report | None = None) -> Iterator[Video]:
+    """Every video of a data set, read as it is asked for.
+
+    Args:
+        kind, root: as for `list_videos`.
+        report: told what could not be read, and why; None: that is an error.
+
+    Raises:
+        ValueError: as `list_videos`.
 
     >>> read_videos("vid", "ILSVRC2015")  # doctest: +SKIP
     """
-    if kind not in READERS:
-        raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(READERS)}")
-    root = Path(root)
-    _given(root, f"the {kind} data set is expected")
 
     def strict(path: Path, reason: str) -> None:
         raise ValueError(f"{path}: {reason}")
 
-    found = READERS[kind](root, report or strict)
-    first = next(found, None)
-    if first is None and report is None:
-        raise ValueError(f"root: no videos of the layout {kind!r} in {root}")
+    videos = list_videos(kind, root)
 
-    def every() -> Videos:
-        if first is not None:
-            yield first
-            yield from found
+    def every() -> Iterator[Video]:
+        for video in videos:
+            if report is None:
+                yield LAYOUTS[kind].read(Path(root), video, strict)
+            elif found := read_video(kind, root, video, report):
+                yield found
 
     return every()

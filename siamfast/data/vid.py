@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,38 +57,27 @@ def read_vid_xml(path: Path) -> list[VidObject]:
     return found
 
 
-def vid_folders(root: Path) -> list[tuple[Path, Path]]:
-    """(annotations, frames) of every video of ROOT/{Annotations,Data}/VID/{train/ILSVRC2015_VID_train_*,val}/<video>,
-    by name; what a folder of annotations lacks in frames is found out when it is read."""
-    found = []
+def list_vid(root: Path) -> list[Path]:
+    """The annotations' folder of every video: ROOT/Annotations/VID/{train/ILSVRC2015_VID_train_*,val}/<video>."""
+    found: list[Path] = []
     for split in ("train", "val"):
         top = root / "Annotations" / "VID" / split
         if not top.is_dir():
             continue
         groups = sorted(p for p in top.iterdir() if p.is_dir()) if split == "train" else [top]
         for group in groups:
-            for video in sorted(p for p in group.iterdir() if p.is_dir()):
-                found.append((video, root / "Data" / video.relative_to(root / "Annotations")))
+            found += sorted(p for p in group.iterdir() if p.is_dir())
     return found
 
 
-def read_vid(root: Path, report: Callable[[Path, str], None]) -> Iterator[tuple[Sequence, ...]]:
-    """A tuple of sequences a video, one a track, named <split>/<video>.<track>."""
-    folders = vid_folders(root)
-    if not folders:
-        raise ValueError(f"root: no Annotations/VID/train or Annotations/VID/val in {root}")
-    for video, data in folders:
-        found = read_vid_video(video, data, root, report)
-        if found:
-            yield found
-
-
-def read_vid_video(video: Path, data: Path, root: Path, report: Callable[[Path, str], None]) -> tuple[Sequence, ...]:
-    """The sequences of one video: frames that are there, boxes where a frame has an annotation of the track."""
+def read_vid(root: Path, video: Path, report: Callable[[Path, str], None]) -> tuple[Sequence, ...]:
+    """The sequences of one video, one a track, named <split>/.../<video>.<track>: its frames in ROOT/Data that are
+    there, boxes where a frame has an annotation of the track."""
+    name = video.relative_to(root / "Annotations")
+    data = root / "Data" / name
     frames = image_files(data) if data.is_dir() else []
     if not frames:
-        report(data, "no frames of this video")
-        return ()
+        raise ValueError("no frames of this video")
     places = {frame.stem: n for n, frame in enumerate(frames)}
     boxes: dict[str, NDArray[np.float64]] = {}
     visibility: dict[str, NDArray[np.float64]] = {}
@@ -108,8 +97,7 @@ def read_vid_video(video: Path, data: Path, root: Path, report: Callable[[Path, 
             track = boxes.setdefault(item.track, np.full((len(frames), 4), np.nan))
             seen = visibility.setdefault(item.track, np.zeros(len(frames)))
             track[places[path.stem]], seen[places[path.stem]] = item.box, 0.5 if item.occluded else 1.0
-    name = str(video.relative_to(root / "Annotations" / "VID"))
     return tuple(
-        Sequence(f"{name}.{track}", tuple(frames), boxes[track], visibility[track])
+        Sequence(f"{name.relative_to('VID')}.{track}", tuple(frames), boxes[track], visibility[track])
         for track in sorted(boxes, key=lambda track: natural_key(Path(track)))
     )

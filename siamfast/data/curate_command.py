@@ -1,0 +1,129 @@
+"""`siamfast curate`: from a data set as it was downloaded to crops for training; stopped and run again, it goes on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KINDS = ("vid", "got10k", "otb", "lasot", "trackingnet", "youtubebb", "davis", "mot", "folder")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `siamfast curate`."""
+    parser.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("root", metavar="ROOT", help="where the data set lies (--verify: left out)", nargs="?")
+    parser.add_argument("out", metavar="OUT", help="folder of the store; what is there already is not done again")
+    parser.add_argument("--layout", choices=("lmdb", "tree"), default="lmdb", help="lmdb (default), or the seed's tree")
+    parser.add_argument("--exemplar", type=int, default=127, help="side of the template crops, pixels (default: 127)")
+    parser.add_argument("--instance", type=int, default=255, help="side of the search crops, pixels (default: 255)")
+    parser.add_argument(
+        "--context-amount", type=float, default=0.5, help="context around the box, of w + h (default: 0.5)"
+    )
+    parser.add_argument("--quality", type=int, default=90, help="of the JPEGs, 1 to 100 (default: 90)")
+    parser.add_argument("--workers", type=int, default=-1, help="processes; -1: one a core (default), 0: in this one")
+    parser.add_argument(
+        "--shard", default="1/1", metavar="I/N", help="every N-th video from the I-th: a job of an array"
+    )
+    parser.add_argument("--verify", action="store_true", help="check every crop of the store OUT instead")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Curate; 0 when all could be read, 1 when something could not (OUT/errors.jsonl says what), 130 after Ctrl-C.
+
+    Raises:
+        ValueError, OSError: bad input, in one line.
+    """
+    from tqdm import tqdm
+
+    from siamfast.data.curation import Recipe, curate
+    from siamfast.data.tree import make_writer
+
+    if arguments.verify:
+        return _verify(arguments)
+    if arguments.root is None:
+        raise ValueError("ROOT: left out; it is the data set's folder, before OUT")
+    if arguments.workers < -1:
+        raise ValueError(f"--workers: got {arguments.workers}, expected -1 or more")
+    recipe = Recipe(arguments.kind, arguments.exemplar, arguments.instance, arguments.context_amount, arguments.quality)
+    shard = _shard(arguments.shard)
+    root, out = Path(arguments.root).resolve(), Path(arguments.out)
+    if not root.is_dir():
+        raise ValueError(f"ROOT: {arguments.root} is not a folder")
+    if out.resolve().is_relative_to(root):
+        raise ValueError(f"OUT: {out} lies in ROOT; the data set is not written to")
+    workers = arguments.workers if arguments.workers >= 0 else len(os.sched_getaffinity(0))
+    from siamfast.data.readers import list_videos
+
+    list_videos(recipe.kind, root)  # told before anything is written
+    writer = make_writer(arguments.layout, out, recipe, shard)
+    began, stopped = time.perf_counter(), False
+    bar = tqdm(unit="video", desc="curate", file=sys.stderr, dynamic_ncols=True)
+    try:
+        curate(recipe, root, writer, workers=workers, shard=shard, progress=bar)
+    except KeyboardInterrupt:
+        stopped = True
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    finally:
+        bar.close()
+        errors = _write_errors(out, arguments.shard, writer.errors())
+        writer.close()
+    print(
+        f"{out}: {time.perf_counter() - began:.0f} s"
+        + (f"; {errors} could not be read, see {out / _errors_name(arguments.shard)}" if errors else "")
+        + ("; stopped, the same command goes on" if stopped else ""),
+        file=sys.stderr,
+    )
+    return 130 if stopped else int(errors > 0)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """ "2/8" -> (2, 8)."""
+    first, _, last = text.partition("/")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise ValueError(f"--shard: got {text!r}, expected I/N with 1 <= I <= N")
+    return int(first), int(last)
+
+
+def _errors_name(shard: str) -> str:
+    first, last = _shard(shard)
+    return "errors.jsonl" if last == 1 else f"errors-{first}-of-{last}.jsonl"
+
+
+def _write_errors(out: Path, shard: str, errors: Iterator[tuple[str, str]]) -> int:
+    """A line {path, reason} for each; the file is made anew, whole, and removed where there are none."""
+    path, count = out / _errors_name(shard), 0
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with temporary.open("w", encoding="utf-8") as file:
+        for name, reason in errors:
+            file.write(json.dumps({"path": name, "reason": reason}) + "\n")
+            count += 1
+    if count:
+        os.replace(temporary, path)
+    else:
+        temporary.unlink()
+        path.unlink(missing_ok=True)
+    return count
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    """Every crop decoded; what is wrong is listed. 0 when nothing is."""
+    from siamfast.data.store import CropStore
+
+    store = CropStore(arguments.out)
+    wrong = 0
+    for line in store.verify():
+        print(line)
+        wrong += 1
+    print(
+        f"{arguments.out}: {len(store)} targets in frames, {len(store.tracks)} tracks, {wrong} wrong", file=sys.stderr
+    )
+    return int(wrong > 0)

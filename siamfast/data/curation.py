@@ -1,0 +1,231 @@
+"""Curation: every frame of a data set decoded once, its targets cropped, the crops encoded and stored, part by part."""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siamfast.data.readers import list_videos, read_video
+from siamfast.data.sequences import Sequence
+from siamfast.data.store import Crop, Part
+from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
+from siamfast.ops.siamfc_crops import context_size
+
+PART = 64  # frames of one part: what is done again after a kill, and what a worker holds in memory
+MAX_PIXELS = 1 << 27  # of a frame; what claims to be larger is not decoded
+_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How crops are made. Sides in pixels; context_amount as a share of w + h; quality of the JPEGs, 1 to 100."""
+
+    kind: str
+    exemplar: int = 127
+    instance: int = 255
+    context_amount: float = 0.5
+    quality: int = 90
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("exemplar", 16, 4096), ("instance", self.exemplar, 4096), ("quality", 1, 100)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected {low} to {high}")
+        if not 0 <= self.context_amount <= 10:
+            raise ValueError(f"context_amount: got {self.context_amount}, expected 0 to 10")
+
+
+class Writer(Protocol):
+    """Where parts go: a StoreWriter, or a TreeWriter."""
+
+    def done(self) -> dict[str, dict[int, int]]: ...
+    def add(self, part: Part) -> None: ...
+    def errors(self) -> Iterator[tuple[str, str]]: ...
+    def close(self) -> None: ...
+
+
+@functools.lru_cache(maxsize=4)
+def _video(kind: str, root: Path, video: Path) -> tuple[tuple[Sequence, ...], list[tuple[str, str]]]:
+    """The sequences of a video, kept for its next part, and what could not be read of it."""
+    problems: list[tuple[str, str]] = []
+    found = read_video(kind, root, video, lambda path, reason: problems.append((_relative(path, root), reason)))
+    return found, problems
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+
+
+def decode_frame(path: Path, shrink: int = 1) -> tuple[NDArray[np.uint8], int]:
+    """A frame as (H, W, 3) uint8 BGR, and what it was shrunk by: with `shrink` 2 or 4 a JPEG is decoded at that part of
+    its size, which is faster; other formats are not.
+
+    Raises:
+        ValueError: it does not decode, is cut short, or claims more than MAX_PIXELS.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    content = path.read_bytes()
+    try:
+        with Image.open(io.BytesIO(content)) as image:  # the head alone
+            width, height = image.size
+            kind = image.format
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot be decoded ({type(error).__name__})") from None
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"claims {width} x {height} pixels, more than {MAX_PIXELS}")
+    if kind == "JPEG" and b"\xff\xd9" not in content[-64:]:
+        raise ValueError("is cut short")  # OpenCV would fill up with gray
+    shrink = shrink if kind == "JPEG" else 1
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), _REDUCED[shrink])
+    if pixels is None:
+        raise ValueError("cannot be decoded")
+    return np.asarray(pixels, np.uint8), shrink
+
+
+def curate_part(recipe: Recipe, root: Path, video: Path, first: int) -> Part:
+    """The crops of all targets in frames first .. first + PART - 1 of a video."""
+    sequences, problems = _video(recipe.kind, root, video)
+    name = _relative(video, root)
+    errors = list(problems) if first == 0 else []
+    total = len(sequences[0].frames) if sequences else 0
+    crops: list[Crop] = []
+    numbers = _numbers(sequences[0].frames) if sequences else []
+    for index in range(first, min(first + PART, total)):
+        seen = [n for n, s in enumerate(sequences) if np.isfinite(s.boxes[index]).all()]
+        if not seen:
+            continue
+        path = sequences[0].frames[index]
+        try:
+            crops += _crops(recipe, path, index, numbers[index], {_track(sequences, n): sequences[n] for n in seen})
+        except (ValueError, OSError) as error:
+            errors.append((_relative(path, root), str(error)))
+    return Part(name, first, total, crops, errors)
+
+
+def _track(sequences: tuple[Sequence, ...], number: int) -> str:
+    """What tells a target from the others of its video: the end of its name, or its number."""
+    ends = [re.sub(r"\W", "_", s.name.rpartition(".")[2]) for s in sequences]
+    return ends[number] if len(sequences) > 1 and len(set(ends)) == len(ends) else str(number)
+
+
+def _numbers(frames: tuple[Path, ...]) -> list[int]:
+    """Frames' numbers: those of their names where they have such, for some may be missing; else as they come."""
+    if not all(frame.stem.isdecimal() and frame.stem.isascii() for frame in frames):
+        return list(range(len(frames)))
+    found = [int(frame.stem) for frame in frames]
+    return found if len(set(found)) == len(found) else list(range(len(frames)))
+
+
+def _crops(recipe: Recipe, path: Path, index: int, number: int, targets: dict[str, Sequence]) -> list[Crop]:
+    """Of all targets in one frame; index: its place in the sequences, number: what it is stored under."""
+    boxes = np.stack([sequence.boxes[index] for sequence in targets.values()])
+    sizes = np.asarray(context_size(boxes, context_amount=recipe.context_amount), float)
+    smallest = float(sizes.min()) / recipe.exemplar
+    image, shrink = decode_frame(path, 4 if smallest >= 4 else 2 if smallest >= 2 else 1)
+    # Pixel centres are whole numbers: pixel j of the smaller image lies over pixels shrink * j ... of the frame.
+    centers = (boxes[:, :2] + (boxes[:, 2:] - 1) / 2 + 0.5) / shrink - 0.5
+    ratio = recipe.instance / recipe.exemplar
+    fill = np.floor(mean_color(image))  # truncated, as the seed does
+    sides = {"exemplar": (sizes / shrink, recipe.exemplar), "instance": (sizes * ratio / shrink, recipe.instance)}
+    images = {
+        kind: crop_and_resize(image, centers, np.maximum(size, 1), side, fill=fill)
+        for kind, (size, side) in sides.items()
+    }
+    option = [cv2.IMWRITE_JPEG_QUALITY, recipe.quality]
+    found = []
+    for n, (track, sequence) in enumerate(targets.items()):
+        jpegs = [cv2.imencode(".jpg", images[kind][n], option)[1].tobytes() for kind in ("exemplar", "instance")]
+        scale = recipe.exemplar / sizes[n]
+        w, h = boxes[n, 2:] * scale
+        box = ((recipe.instance - w) / 2, (recipe.instance - h) / 2, w, h)
+        seen = 1.0 if sequence.visibility is None else float(sequence.visibility[index])
+        found.append(Crop(track, number, jpegs[0], jpegs[1], tuple(float(v) for v in box), seen))  # type: ignore[arg-type]
+    return found
+
+
+def curate(
+    recipe: Recipe, root: Path, writer: Writer, *, workers: int, shard: tuple[int, int] = (1, 1), progress: Any = None
+) -> None:
+    """Curate what `writer` does not have yet; in `workers` processes, or in this one where that is 0.
+
+    Args:
+        shard: (i, n): every n-th video, from the i-th on.
+        progress: a tqdm bar of videos; None: none.
+
+    Raises:
+        ValueError: no such data set. RuntimeError: a worker died; what was committed stays.
+    """
+    there = writer.done()
+    videos = list_videos(recipe.kind, root)[shard[0] - 1 :: shard[1]]
+    if progress is not None:
+        progress.reset(total=len(videos))
+    crops = 0
+
+    def missing(video: Path, total: int) -> list[tuple[Path, int]]:
+        known = there.get(_relative(video, root), {})
+        return [(video, first) for first in range(PART, total, PART) if first not in known]
+
+    def store(video: Path, part: Part) -> list[tuple[Path, int]]:
+        """The parts that are to follow: the first one says how many frames there are."""
+        nonlocal crops
+        writer.add(part)
+        crops += len(part.crops)
+        if progress is not None:
+            progress.set_postfix_str(f"{crops} crops", refresh=False)
+        return missing(video, part.total) if part.first == 0 else []
+
+    def todo() -> Iterator[tuple[Path, int]]:
+        for video in videos:
+            known = there.get(_relative(video, root), {})
+            yield from missing(video, known[0]) if 0 in known else [(video, 0)]
+            if progress is not None:
+                progress.update(1)
+
+    if workers == 0:
+        for task in todo():
+            for more in store(task[0], curate_part(recipe, root, *task)):
+                store(more[0], curate_part(recipe, root, *more))
+        return
+    waiting = todo()
+    running: dict[Future[Part], Path] = {}
+    queue: list[tuple[Path, int]] = []
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        try:
+            while True:
+                while len(running) < 2 * workers:
+                    upcoming = queue.pop() if queue else next(waiting, None)
+                    if upcoming is None:
+                        break
+                    running[pool.submit(curate_part, recipe, root, *upcoming)] = upcoming[0]
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    video = running.pop(future)
+                    queue += reversed(store(video, future.result()))
+        except BrokenProcessPool:
+            raise RuntimeError("a worker process died (out of memory?); run the command again to go on") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> None:
+    """The processes are the parallelism; and Ctrl-C is the parent's to handle."""
+    import signal
+
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

@@ -1,0 +1,97 @@
+"""Writers of crops: the seed's tree of JPEG files, beside the LMDB store."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from siamfast.data.curation import Recipe, Writer
+from siamfast.data.store import Part, StoreWriter
+
+_SPLITS = {f"train/ILSVRC2015_VID_train_000{n}": f"train/{letter}" for n, letter in enumerate("abcd")} | {
+    "val": "train/e"
+}
+
+
+def tree_folder(kind: str, video: str) -> Path:
+    """Where the seed's tree has the crops of a video: VID's groups of training and its validation are train/a to e.
+
+    >>> tree_folder("vid", "Annotations/VID/train/ILSVRC2015_VID_train_0001/v").as_posix()
+    'Data/VID/train/b/v'
+    """
+    if kind != "vid":
+        return Path(video).with_suffix("")
+    group, _, name = video.removeprefix("Annotations/VID/").rpartition("/")
+    return Path("Data/VID") / _SPLITS.get(group, group) / name
+
+
+class TreeWriter:
+    """Writes <video>/<frame>.<track>.crop.{z,x}.jpg below OUT, each under a temporary name first, and a line of
+    OUT/parts.jsonl for every part that is whole.
+
+    Raises:
+        ValueError: a folder with other settings.
+    """
+
+    def __init__(self, folder: Path, meta: dict[str, Any], name: str = "parts") -> None:
+        self.folder = folder.resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._kind = str(meta["kind"])
+        self._journal = self.folder / f"{name}.jsonl"
+        lines = self._journal.read_text().splitlines(True) if self._journal.exists() else []
+        whole = [line for line in lines if line.endswith("\n")]
+        if whole and json.loads(whole[0]) != meta:
+            raise ValueError(f"{self._journal} was made with {whole[0].strip()}, expected {json.dumps(meta)}")
+        self._rows = [json.loads(line) for line in whole[1:]]
+        if lines != whole or not whole:  # a torn last line goes
+            text = "".join(whole) or json.dumps(meta) + "\n"
+            temporary = self._journal.with_suffix(f".{os.getpid()}.part")
+            temporary.write_text(text)
+            os.replace(temporary, self._journal)
+        self._file = self._journal.open("a", encoding="utf-8")
+
+    def done(self) -> dict[str, dict[int, int]]:
+        found: dict[str, dict[int, int]] = {}
+        for row in self._rows:
+            found.setdefault(row["video"], {})[row["first"]] = row["total"]
+        return found
+
+    def add(self, part: Part) -> None:
+        folder = (self.folder / tree_folder(self._kind, part.video)).resolve()
+        if not folder.is_relative_to(self.folder):
+            raise ValueError(f"{part.video} would be written outside of {self.folder}")
+        if part.crops:
+            folder.mkdir(parents=True, exist_ok=True)
+        for crop in part.crops:
+            track = f"{int(crop.track):02d}" if crop.track.isdecimal() else crop.track
+            for kind, content in (("z", crop.exemplar), ("x", crop.instance)):
+                path = folder / f"{crop.frame:06d}.{track}.crop.{kind}.jpg"
+                temporary = folder / f".{path.name}.{os.getpid()}.part"
+                temporary.write_bytes(content)
+                os.replace(temporary, path)
+        row = {"video": part.video, "first": part.first, "total": part.total, "errors": part.errors}
+        self._rows.append(row)
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def errors(self) -> Iterator[tuple[str, str]]:
+        for row in self._rows:
+            yield from map(tuple, row["errors"])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def make_writer(layout: str, out: Path, recipe: Recipe, shard: tuple[int, int] = (1, 1)) -> Writer:
+    """layout: "lmdb" or "tree"; each shard writes files of its own."""
+    if layout not in ("lmdb", "tree"):
+        raise ValueError(f"layout: got {layout!r}, expected lmdb or tree")
+    end = "" if shard == (1, 1) else f"-{shard[0]}-of-{shard[1]}"
+    if layout == "lmdb":
+        return StoreWriter(out, asdict(recipe), "crops" + end)
+    return TreeWriter(out, asdict(recipe), "parts" + end)
