@@ -25,7 +25,8 @@ _FIRST_SIZE = 1 << 28  # of the map, which grows by doubling
 
 
 class Crop(NamedTuple):
-    """One target in one frame: JPEGs of its exemplar and its instance crop; box x, y, w, h in the instance crop."""
+    """One target in one frame: JPEGs of its exemplar and its instance crop; box x, y, w, h in the instance crop; scale:
+    crop pixels a frame pixel; size: height and width of the frame."""
 
     track: str
     frame: int
@@ -33,6 +34,8 @@ class Crop(NamedTuple):
     instance: bytes
     box: tuple[float, float, float, float]
     visibility: float
+    scale: float
+    size: tuple[int, int]
 
 
 class Part(NamedTuple):
@@ -47,12 +50,19 @@ class Part(NamedTuple):
 
 
 class Track(NamedTuple):
-    """A target of a store: frames (T,) int32, rising; boxes (T, 4) float32 in the instance crops; visibility (T,)."""
+    """A target of a store.
 
+    frames: (T,) int32, rising numbers. boxes: (T, 4) float32 in the instance crops. visibility: (T,), 0 to 1. scales:
+    (T,) crop pixels a frame pixel. sizes: (T, 2) height, width of the frames.
+    """
+
+    video: str
     name: str
     frames: NDArray[np.int32]
     boxes: NDArray[np.float32]
     visibility: NDArray[np.float32]
+    scales: NDArray[np.float32]
+    sizes: NDArray[np.int32]
 
 
 def _key(kind: str, *words: object) -> bytes:
@@ -103,7 +113,8 @@ class StoreWriter:
                         writing.put(_key("z", *place), crop.exemplar)
                         writing.put(_key("x", *place), crop.instance)
                     rows = [
-                        (c.track, c.frame, *(round(v, 3) for v in c.box), round(c.visibility, 3)) for c in part.crops
+                        (c.track, c.frame, *(round(v, 3) for v in (*c.box, c.visibility)), round(c.scale, 6), *c.size)
+                        for c in part.crops
                     ]
                     entry = {"total": part.total, "crops": rows, "errors": part.errors}
                     writing.put(_key("done", part.video, part.first), json.dumps(entry).encode())
@@ -130,6 +141,16 @@ def _open(path: Path, **options: Any) -> lmdb.Environment:
 
 # A process may open a file only once: stores of the same folder share it.
 _SHARED: weakref.WeakValueDictionary[tuple[int, Path], lmdb.Environment] = weakref.WeakValueDictionary()
+
+
+def _forget() -> None:
+    """In a forked child: what the parent has open is not to be used here, and must be closed to be opened anew."""
+    for env in list(_SHARED.values()):
+        env.close()
+    _SHARED.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def _reading(path: Path) -> lmdb.Environment:
@@ -189,9 +210,9 @@ class CropStore:
         self._places: list[tuple[int, str, str]] = []  # file, video, track
         for place, found in sorted(rows.items()):
             table = np.array(sorted(found), np.float64)
-            numbers = table[:, 0].astype(np.int32)
-            columns = table[:, 1:5].astype(np.float32), table[:, 5].astype(np.float32)
-            self.tracks.append(Track(f"{place[1]}.{place[2]}", numbers, *columns))
+            whole, real = table[:, [0, 7, 8]].astype(np.int32), table[:, 1:7].astype(np.float32)
+            name = f"{place[1]}.{place[2]}"
+            self.tracks.append(Track(place[1], name, whole[:, 0], real[:, :4], real[:, 4], real[:, 5], whole[:, 1:]))
             self._places.append(place)
         self._numbers = {track.name: n for n, track in enumerate(self.tracks)}
 

@@ -17,7 +17,9 @@ def _option(default: Any, text: str) -> Any:
 class RunConfig:
     """What every training has: data, steps, optimizer, record."""
 
-    data: str = _option("synthetic", "'synthetic', or a folder: of annotated sequences (siamfc), of folders of frames")
+    data: str = _option(
+        "synthetic", "'synthetic', or a folder: a store or annotated sequences (siamfc), folders of frames"
+    )
     val_data: str = _option("", "validation data, as --data; empty: held-out synthetic scenes, or --data itself")
     out: str = _option("runs/run", "folder for checkpoints, logs and weights; a run found there is resumed")
     init: str = _option("", "weights to start from (safetensors or a checkpoint of another project); empty: random")

@@ -1,4 +1,4 @@
-"""Where a trainer's pairs come from: the synthetic renderer, or a folder of annotated sequences."""
+"""Where a trainer's pairs come from: the synthetic renderer, a store of curated crops, or annotated sequences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from siamfast.training.config import TrainConfig
 
 
 def make_pairs(config: TrainConfig, source: str, length: int, *, seed: int) -> Dataset[Any]:
-    """`length` training pairs from `source`: "synthetic", or the path of a folder of annotated sequences."""
+    """`length` training pairs from `source`: "synthetic", or a folder: a store, or annotated sequences."""
     shared: dict[str, Any] = {
         "seed": seed,
         "exemplar": config.exemplar,
@@ -27,6 +27,10 @@ def make_pairs(config: TrainConfig, source: str, length: int, *, seed: int) -> D
         return SyntheticPairs(length, **shared)
     if not Path(source).is_dir():
         raise ValueError(f"data: {source!r} is neither 'synthetic' nor a folder")
+    from siamfast.data.store_pairs import StorePairs, is_store
+
+    if is_store(source):
+        return StorePairs(source, length, **shared)
     from siamfast.data.pairs import SequencePairs
 
     return SequencePairs(source, length, **shared)

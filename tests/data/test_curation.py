@@ -74,6 +74,8 @@ def test_crops_are_siamfc_s(tmp_path: Path) -> None:
     x, y, w, h = track.boxes[2]
     scale = 127 / np.sqrt((21 + 23.5) * (26 + 23.5))
     np.testing.assert_allclose([w, h, x + w / 2, y + h / 2], [21 * scale, 26 * scale, 127.5, 127.5], atol=1e-2)
+    assert track.scales[2] == pytest.approx(scale, abs=1e-5)
+    assert track.sizes[2].tolist() == [90, 120]
 
 
 def test_large_targets_are_decoded_smaller_and_look_the_same(tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_stores_grow_beyond_their_first_map(tmp_path: Path, monkeypatch: pytest.
     from siamfast.data.store import Crop
 
     for n in range(10):
-        writer.add(Part("v", n * 64, 640, [Crop("0", n * 64, noise, noise, (1, 2, 3, 4), 1.0)], []))
+        writer.add(Part("v", n * 64, 640, [Crop("0", n * 64, noise, noise, (1, 2, 3, 4), 1.0, 0.5, (90, 120))], []))
     writer.close()
     store = CropStore(tmp_path)
     assert store.jpeg(store.tracks[0], 9, "x") == noise

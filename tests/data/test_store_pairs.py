@@ -1,0 +1,111 @@
+"""Pairs from a store show the target where the box says, whoever asks for them, and train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from siamfast.cli import main
+from siamfast.data.store import Track
+from siamfast.data.store_pairs import StorePairs, is_store, usable_frames
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sequences of 30 frames: a white square of 40 pixels on dark noise; curated at 319 pixels."""
+    root = tmp_path_factory.mktemp("sequences")
+    for name in ("a", "b"):
+        (root / name / "img").mkdir(parents=True)
+        noise = np.random.default_rng(len(name)).integers(0, 60, (300, 400, 3), np.uint8)
+        rows = []
+        for t in range(30):
+            frame = noise.copy()
+            frame[120:160, 150 + t : 190 + t] = 255
+            cv2.imwrite(str(root / name / "img" / f"{t:04d}.png"), frame)
+            rows.append(f"{150 + t},120,40,40")
+        (root / name / "groundtruth.txt").write_text("\n".join(rows))
+    out = tmp_path_factory.mktemp("store") / "out"
+    assert main(["curate", "folder", str(root), str(out), "--workers", "0", "--instance", "319"]) == 0
+    return out
+
+
+def test_the_box_is_where_the_target_is(store: Path) -> None:
+    pairs = StorePairs(store, 40, seed=1, max_stretch=0.2)
+    moved = []
+    for index in range(40):
+        item = pairs[index]
+        assert item["template"].shape == (3, 127, 127)
+        assert item["search"].shape == (3, 255, 255)
+        x, y, w, h = item["box"].tolist()
+        rows, columns = np.nonzero(item["search"].numpy().mean(0) > 150)
+        np.testing.assert_allclose([columns.min(), columns.max() + 1, rows.min(), rows.max() + 1],
+                                   [x, x + w, y, y + h], atol=1.6)  # fmt: skip
+        moved.append((x + w / 2 - 127.5, y + h / 2 - 127.5))
+        square = item["template"].numpy().mean(0) > 150
+        assert abs(square.sum() ** 0.5 - 127 / 2) < 4  # s_z = 2 * 40: the square fills half of the template
+    assert np.abs(moved).max() <= 32.5
+    assert np.std(moved) > 8
+
+
+def test_workers_do_not_change_the_pairs(store: Path) -> None:
+    pairs = StorePairs(store, 6, seed=2)
+    loaded = list(DataLoader(pairs, batch_size=None, num_workers=2))
+    for index, item in enumerate(loaded):
+        for name, value in pairs[index].items():
+            assert torch.equal(item[name], value), (index, name)
+    assert not torch.equal(pairs[0]["search"], StorePairs(store, 6, seed=3)[0]["search"])
+
+
+def test_frames_are_near_and_negatives_are_of_another_video(store: Path) -> None:
+    pairs = StorePairs(store, 50, seed=0, max_gap=3, negatives=0.5)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        number, first, second = pairs._draw(rng)
+        frames = pairs.store.tracks[number].frames
+        assert abs(int(frames[first]) - int(frames[second])) <= 3
+        other, _, _ = pairs._draw(rng, avoid=number)
+        assert pairs.store.tracks[other].video != pairs.store.tracks[number].video
+    share = np.mean([bool(pairs[i]["positive"]) for i in range(50)])
+    assert 0.25 < share < 0.75
+
+
+def test_frames_that_teach_nothing_are_left_out() -> None:
+    sides = np.array([[40, 40], [10, 40], [40, 600], [30, 200], [220, 200], [40, 40]], np.float32)
+    boxes = np.concatenate([np.zeros((6, 2), np.float32), sides * 2], 1)
+    sizes = np.tile(np.array([[300, 400]], np.int32), (6, 1))
+    seen = np.array([1, 1, 1, 1, 1, 0.05], np.float32)
+    track = Track("v", "v.0", np.arange(6, dtype=np.int32), boxes, seen, np.full(6, 2, np.float32), sizes)
+    assert usable_frames(track).tolist() == [0]
+
+
+def test_a_store_trains_siamfc(store: Path, tmp_path: Path) -> None:
+    assert is_store(store)
+    words = [
+        "train",
+        "--data",
+        str(store),
+        "--out",
+        str(tmp_path / "run"),
+        "--steps=2",
+        "--batch-size=2",
+        "--workers=0",
+    ]
+    assert main([*words, "--val-pairs=2", "--instance=143", "--max-shift=4"]) == 0
+    assert (tmp_path / "run" / "siamfc.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"exemplar": 111}, "exemplar: got 111, but the store .* has crops of 127 pixels"),
+        ({"instance": 400}, "instance: got 400, but the store .* has crops of 319 pixels"),
+    ],
+)
+def test_other_sides_are_named(store: Path, options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StorePairs(store, 1, **options)
