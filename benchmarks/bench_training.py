@@ -46,7 +46,7 @@ def make(batch: int, device: str, compiled: bool) -> Made:
         fresh = Trainer(config(batch, device, amp="auto" if name == OURS else "off"))
         z, x, centers, positive = fresh._to_device(there)
         fresh.model.train()
-        found, _ = fresh._loss(z.float(), x.float(), centers, positive)
+        found, _ = fresh._responses(z.float(), x.float(), centers, positive)
         expected = CommunityStep(Trainer(config(batch, device)).model).loss(*near)
         require_close(f"the loss of {name}", found, expected, 0.02 if fresh.amp else 1e-4)
 

@@ -19,7 +19,9 @@ from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import save_weights
 
 
-@pytest.mark.parametrize("command", ["track", "propagate", "show-correspondence", "curate", "train", "demo", "bench", "info"])
+@pytest.mark.parametrize(
+    "command", ["track", "propagate", "show-correspondence", "curate", "train", "demo", "bench", "info"]
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

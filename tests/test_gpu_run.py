@@ -23,7 +23,12 @@ def test_every_section_leaves_rows(tmp_path: Path) -> None:
     sections = ["values", "sanitizer", "speeds", "ops", "end to end", "tuning"]
     assert list(dict.fromkeys(row["section"] for row in rows)) == sections
     checked = [row for row in rows if row["section"] == "values"]
-    assert {row["op"].split()[0] for row in checked} == {"xcorr", "balanced_logistic_loss", "crop_and_resize"}
+    assert {row["op"].split()[0] for row in checked} == {
+        "xcorr",
+        "balanced_logistic_loss",
+        "crop_and_resize",
+        "correspondence_warp",
+    }
     assert all(row["ok"] for row in checked)
     timed = {row["op"] for row in rows if row["section"] in ("ops", "end to end")}
     ops = {"balanced_logistic_loss", "xcorr_balanced_loss", "correspondence_warp", "crop_and_resize"}
