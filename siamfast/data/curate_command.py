@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Executor
 
 KINDS = ("vid", "got10k", "otb", "lasot", "trackingnet", "youtubebb", "davis", "mot", "folder")
 
@@ -32,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard", default="1/1", metavar="I/N", help="every N-th video from the I-th: a job of an array"
     )
+    parser.add_argument("--engine", choices=("local", "dask"), default="local", help="where it runs (default: local)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of dask; left out: workers on this machine")
     parser.add_argument("--verify", action="store_true", help="check every crop of the store OUT instead")
 
 
@@ -63,17 +67,20 @@ def run(arguments: argparse.Namespace) -> int:
     from siamfast.data.readers import list_videos
 
     list_videos(recipe.kind, root)  # told before anything is written
+    if arguments.scheduler is not None and arguments.engine != "dask":
+        raise ValueError("--scheduler: given without --engine dask")
     writer = make_writer(arguments.layout, out, recipe, shard)
     began, stopped = time.perf_counter(), False
-    bar = tqdm(unit="video", desc="curate", file=sys.stderr, dynamic_ncols=True)
     try:
-        curate(recipe, root, writer, workers=workers, shard=shard, progress=bar)
+        with _pool(arguments.engine, arguments.scheduler, workers) as (pool, count):
+            bar = tqdm(unit="video", desc="curate", file=sys.stderr, dynamic_ncols=True)
+            with contextlib.closing(bar):
+                curate(recipe, root, writer, workers=count, shard=shard, progress=bar, pool=pool)
     except KeyboardInterrupt:
         stopped = True
     except RuntimeError as error:
         raise ValueError(str(error)) from error
     finally:
-        bar.close()
         errors = _write_errors(out, arguments.shard, writer.errors())
         writer.close()
     print(
@@ -83,6 +90,33 @@ def run(arguments: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return 130 if stopped else int(errors > 0)
+
+
+@contextlib.contextmanager
+def _pool(engine: str, scheduler: str | None, workers: int) -> Iterator[tuple[Executor | None, int]]:
+    """Where parts are made and by how many; None: by `curate` itself.
+
+    With dask the data set lies where every worker finds it, and this process writes the store. A part whose worker died
+    is made by another.
+    """
+    if engine == "local":
+        yield None, workers
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ValueError(f"--engine: dask needs `pip install 'siamfast[dask]'` ({error})") from error
+    with contextlib.ExitStack() as stack:
+        address: object = scheduler
+        if scheduler is None:
+            cluster = LocalCluster(n_workers=max(1, workers), threads_per_worker=1, dashboard_address=":0")
+            address = stack.enter_context(cluster)
+        try:
+            client = stack.enter_context(Client(address, timeout="10s"))
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ValueError(f"--scheduler: {scheduler} cannot be reached ({type(error).__name__})") from error
+        print(f"dask's dashboard: {client.dashboard_link}", file=sys.stderr)
+        yield client.get_executor(pure=False, retries=2), max(1, sum(client.nthreads().values()))
 
 
 def _shard(text: str) -> tuple[int, int]:

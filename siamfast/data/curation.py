@@ -6,7 +6,7 @@ import functools
 import io
 import re
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -157,11 +157,13 @@ def _crops(recipe: Recipe, path: Path, index: int, number: int, targets: dict[st
 
 
 def curate(
-    recipe: Recipe, root: Path, writer: Writer, *, workers: int, shard: tuple[int, int] = (1, 1), progress: Any = None
-) -> None:
+    recipe: Recipe, root: Path, writer: Writer, *, workers: int, shard: tuple[int, int] = (1, 1), progress: Any = None,
+    pool: Executor | None = None,
+) -> None:  # fmt: skip
     """Curate what `writer` does not have yet; in `workers` processes, or in this one where that is 0.
 
     Args:
+        pool: where to run instead, `workers` of them, e.g. dask's; the parts come back here to be written.
         shard: (i, n): every n-th video, from the i-th on.
         progress: a tqdm bar of videos; None: none.
 
@@ -194,7 +196,7 @@ def curate(
             if progress is not None:
                 progress.update(1)
 
-    if workers == 0:
+    if workers == 0 and pool is None:
         for task in todo():
             for more in store(task[0], curate_part(recipe, root, *task)):
                 store(more[0], curate_part(recipe, root, *more))
@@ -202,22 +204,27 @@ def curate(
     waiting = todo()
     running: dict[Future[Part], Path] = {}
     queue: list[tuple[Path, int]] = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        try:
-            while True:
-                while len(running) < 2 * workers:
-                    upcoming = queue.pop() if queue else next(waiting, None)
-                    if upcoming is None:
-                        break
-                    running[pool.submit(curate_part, recipe, root, *upcoming)] = upcoming[0]
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    video = running.pop(future)
-                    queue += reversed(store(video, future.result()))
-        except BrokenProcessPool:
-            raise RuntimeError("a worker process died (out of memory?); run the command again to go on") from None
-        finally:
+    own = pool is None
+    if pool is None:
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+    try:
+        while True:
+            while len(running) < 2 * workers:
+                upcoming = queue.pop() if queue else next(waiting, None)
+                if upcoming is None:
+                    break
+                running[pool.submit(curate_part, recipe, root, *upcoming)] = upcoming[0]
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                video = running.pop(future)
+                queue += reversed(store(video, future.result()))
+    except BrokenProcessPool:
+        raise RuntimeError("a worker process died (out of memory?); run the command again to go on") from None
+    finally:
+        for future in running:
+            future.cancel()
+        if own:
             pool.shutdown(cancel_futures=True)
 
 

@@ -46,6 +46,14 @@ def _dataset(root: Path) -> Path:
     return root
 
 
+def _parts_of(path: Path) -> int:
+    """How many parts a store has, while it is being written."""
+    import lmdb
+
+    with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as env, env.begin() as reading:
+        return int(reading.stat()["entries"] > 1)
+
+
 def _contents(store: CropStore) -> dict[tuple[str, int, str], bytes]:
     return {
         (track.name, int(frame), kind): store.jpeg(track, n, kind)
@@ -104,6 +112,29 @@ def test_workers_and_shards_do_not_change_the_crops(tmp_path: Path) -> None:
     assert len(one) == 2 * 2 * 78
     assert one == _contents(CropStore(tmp_path / "two")) == _contents(CropStore(tmp_path / "shards"))
     assert len(list((tmp_path / "shards").glob("*.lmdb"))) == 2
+
+
+def test_dask_survives_the_death_of_a_worker(tmp_path: Path) -> None:
+    """A cluster of two processes, one of which is killed while it works: the store is the same."""
+    distributed = pytest.importorskip("distributed")
+    root = _dataset(tmp_path / "data")
+    for n in range(6):
+        _video(root, f"{GROUP}/more{n}", 40)
+    assert main(["curate", "vid", str(root), str(tmp_path / "whole"), "--workers", "0"]) == 0
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        words = ["curate", "vid", str(root), str(tmp_path / "dask"), "--engine=dask"]
+        command = [sys.executable, "-m", "siamfast.cli", *words, f"--scheduler={cluster.scheduler_address}"]
+        running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 60
+        store = tmp_path / "dask" / "crops.lmdb"
+        while not (store.exists() and _parts_of(store)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        victim = next(iter(cluster.workers.values())).pid
+        assert running.poll() is None  # in the midst of it
+        os.kill(victim, signal.SIGKILL)
+        _, said = running.communicate(timeout=120)
+    assert running.returncode == 0, said[-2000:]
+    assert _contents(CropStore(tmp_path / "dask")) == _contents(CropStore(tmp_path / "whole"))
 
 
 def test_a_killed_run_goes_on_to_the_same_store(tmp_path: Path) -> None:
@@ -247,6 +278,7 @@ def test_a_store_travels_to_other_processes(tmp_path: Path) -> None:
         (["vid", "DATA", "OUT", "--shard", "3/2"], "--shard: got '3/2', expected I/N"),
         (["vid", "DATA", "OUT", "--instance", "100"], "instance: got 100, expected 127 to 4096"),
         (["vid", "DATA", "OUT", "--workers", "-2"], "--workers: got -2"),
+        (["vid", "DATA", "OUT", "--scheduler", "tcp://x:1"], "--scheduler: given without --engine dask"),
         (["vid", "OUT"], "ROOT: left out"),
         (["vid", "OUT", "--verify"], "store: no *.lmdb in"),
     ],
