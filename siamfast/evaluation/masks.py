@@ -38,7 +38,7 @@ def region_similarity(mask: NDArray[np.generic], truth: NDArray[np.generic]) -> 
     """
     found, true = _pair(mask, truth)
     union = np.count_nonzero(found | true)
-    return np.count_nonzero(found & true) / union if union else 1.0
+    return float(np.count_nonzero(found & true) / union) if union else 1.0
 
 
 def boundary_accuracy(
