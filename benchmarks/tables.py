@@ -39,6 +39,7 @@ HEADLINES = (
     ("crop_and_resize", "1080p, 3 x 255 px, border", "call", "opencv"),
     ("tracking", "1 target, 3 scales", "call", "siamfc-pytorch"),
     ("training", "SiamFC step, B=8", "call", "siamfc-pytorch"),
+    ("pairs", "720p frames, 1 process", "call", "siamfc-pytorch"),
 )
 
 
