@@ -1,4 +1,4 @@
-"""Clips show one place of neighbouring frames through windows of their own, and say where the last lies in the first."""
+"""Clips show one place of some frames through windows of their own, and say where the last lies in the first."""
 
 from __future__ import annotations
 
