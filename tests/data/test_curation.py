@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -121,7 +122,11 @@ def test_dask_survives_the_death_of_a_worker(tmp_path: Path) -> None:
     for n in range(6):
         _video(root, f"{GROUP}/more{n}", 40)
     assert main(["curate", "vid", str(root), str(tmp_path / "whole"), "--workers", "0"]) == 0
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    # Its nannies set OMP_NUM_THREADS in this process, where other tests count on several threads.
+    with (
+        mock.patch.dict(os.environ),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
         words = ["curate", "vid", str(root), str(tmp_path / "dask"), "--engine=dask"]
         command = [sys.executable, "-m", "siamfast.cli", *words, f"--scheduler={cluster.scheduler_address}"]
         running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
