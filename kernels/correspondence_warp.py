@@ -36,6 +36,35 @@ def logits(
 
 
 @triton.jit
+def tile_logits(
+    query_rows, query, keys_ptr, bias_ptr, bounds_ptr, places_ptr, limit, first_row, frame, exempt, start, top, left,
+    rows, columns, y, x, inside, HQ, WQ, H, W, WINDOW: tl.constexpr, BIAS: tl.constexpr, CP: tl.constexpr,
+    SIDE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr, PRECISION: tl.constexpr,
+    UPCAST: tl.constexpr,
+):  # fmt: skip
+    """A tile of queries at (y, x) before BLOCK_J keys of a frame's rectangle, from its start-th on.
+
+    first_row: int64, the sample's first key. Returns the keys' index and whether they are there, (BLOCK_J,); which each
+    query may see, (BLOCK_Q, BLOCK_J); the addresses of their rows, (BLOCK_J,); the logits, (BLOCK_Q, BLOCK_J).
+    """
+    e = start + tl.arange(0, BLOCK_J)
+    used = e < rows * columns
+    key_y, key_x = top + e // columns, left + e % columns
+    key = tl.where(used, frame * H * W + key_y * W + key_x, 0)
+    allowed = used[None, :] & near(
+        bounds_ptr, places_ptr, limit, exempt, y, x, inside, tl.where(used, key_y, 0), tl.where(used, key_x, 0), HQ, WQ,
+        HQ, WINDOW, SIDE, False,
+    )  # fmt: skip
+    if BIAS:
+        bias = tl.load(bias_ptr + first_row + key, mask=used, other=0.0)
+    else:
+        bias = tl.zeros((BLOCK_J,), tl.float32)
+    key_rows = keys_ptr + (first_row + key) * CP
+    s = logits(query_rows, key_rows, query, bias, used, allowed, CP, BLOCK_C, BLOCK_Q, BLOCK_J, PRECISION, UPCAST)
+    return key, used, allowed, key_rows, s
+
+
+@triton.jit
 def add_values(
     weights, pointers, step, used, first, total, K, KP: tl.constexpr, SMALL: tl.constexpr, UPCAST: tl.constexpr
 ):
@@ -112,22 +141,11 @@ def warp_forward_kernel(
         tall = H if WINDOW > 0 else FRAMES * H
         top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, HQ, WQ, tall, W, WINDOW, SIDE)
         for start in range(part * BLOCK_J, rows * columns, SPLIT * BLOCK_J):
-            e = start + tl.arange(0, BLOCK_J)
-            used = e < rows * columns
-            key_y, key_x = top + e // columns, left + e % columns
-            key = tl.where(used, frame * H * W + key_y * W + key_x, 0)
-            allowed = used[None, :] & near(
-                bounds_ptr, places_ptr, limit, exempt, y, x, inside, tl.where(used, key_y, 0),
-                tl.where(used, key_x, 0), HQ, WQ, HQ, WINDOW, SIDE, False,
+            key, used, allowed, _, s = tile_logits(
+                query_rows, query, keys_ptr, bias_ptr, bounds_ptr, places_ptr, limit, n * keys, frame, exempt, start,
+                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, WINDOW, BIAS, CP, SIDE, BLOCK_Q, BLOCK_J, BLOCK_C,
+                PRECISION, UPCAST,
             )  # fmt: skip
-            if BIAS:
-                bias = tl.load(bias_ptr + n * keys + key, mask=used, other=0.0)
-            else:
-                bias = tl.zeros((BLOCK_J,), tl.float32)
-            key_rows = keys_ptr + (n * keys + key) * CP
-            s = logits(
-                query_rows, key_rows, query, bias, used, allowed, CP, BLOCK_C, BLOCK_Q, BLOCK_J, PRECISION, UPCAST
-            )
             highest = tl.max(s, 1)
             index = tl.where(highest > largest, tl.min(tl.where(s == highest[:, None], key[None, :], 2147483647), 1),
                              index)  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from siamfast.kernels.correspondence_warp import logits
+from siamfast.kernels.correspondence_warp import logits, tile_logits
 from siamfast.kernels.warp_windows import near, tile_bounds, tile_cells
 from siamfast.kernels.xcorr import product
 
@@ -87,22 +87,11 @@ def warp_query_slopes_kernel(
         tall = H if WINDOW > 0 else FRAMES * H
         top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, HQ, WQ, tall, W, WINDOW, SIDE)
         for start in range(0, rows * columns, BLOCK_J):
-            e = start + tl.arange(0, BLOCK_J)
-            used = e < rows * columns
-            key_y, key_x = top + e // columns, left + e % columns
-            key = tl.where(used, frame * H * W + key_y * W + key_x, 0)
-            allowed = used[None, :] & near(
-                bounds_ptr, places_ptr, limit, exempt, y, x, inside, tl.where(used, key_y, 0),
-                tl.where(used, key_x, 0), HQ, WQ, HQ, WINDOW, SIDE, False,
+            key, used, allowed, key_rows, s = tile_logits(
+                query_rows, query, keys_ptr, bias_ptr, bounds_ptr, places_ptr, limit, n * keys, frame, exempt, start,
+                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, WINDOW, BIAS, CP, SIDE, BLOCK_Q, BLOCK_J, BLOCK_C,
+                PRECISION, UPCAST,
             )  # fmt: skip
-            if BIAS:
-                bias = tl.load(bias_ptr + n * keys + key, mask=used, other=0.0)
-            else:
-                bias = tl.zeros((BLOCK_J,), tl.float32)
-            key_rows = keys_ptr + (n * keys + key) * CP
-            s = logits(
-                query_rows, key_rows, query, bias, used, allowed, CP, BLOCK_C, BLOCK_Q, BLOCK_J, PRECISION, UPCAST
-            )
             worth = value_products(
                 grad_ptr + n * K * cells + cell, values_ptr + n * K * keys + key, inside, used, cells, keys, K, BLOCK_Q,
                 BLOCK_J, KP, SMALL, UPCAST,

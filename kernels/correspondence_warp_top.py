@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from siamfast.kernels.correspondence_warp import logits
-from siamfast.kernels.warp_windows import near, tile_bounds, tile_cells
+from siamfast.kernels.correspondence_warp import tile_logits
+from siamfast.kernels.warp_windows import tile_bounds, tile_cells
 
 NOBODY = tl.constexpr(2147483647)  # index of an empty place in a list
 
@@ -87,22 +87,11 @@ def warp_lists_kernel(
         tall = H if WINDOW > 0 else FRAMES * H
         top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, HQ, WQ, tall, W, WINDOW, SIDE)
         for start in range(part * BLOCK_J, rows * columns, SPLIT * BLOCK_J):
-            e = start + tl.arange(0, BLOCK_J)
-            used = e < rows * columns
-            key_y, key_x = top + e // columns, left + e % columns
-            key = tl.where(used, frame * H * W + key_y * W + key_x, 0)
-            allowed = used[None, :] & near(
-                bounds_ptr, places_ptr, limit, exempt, y, x, inside, tl.where(used, key_y, 0),
-                tl.where(used, key_x, 0), HQ, WQ, HQ, WINDOW, SIDE, False,
+            key, used, _, _, s = tile_logits(
+                query_rows, query, keys_ptr, bias_ptr, bounds_ptr, places_ptr, limit, n * keys, frame, exempt, start,
+                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, WINDOW, BIAS, CP, SIDE, BLOCK_Q, BLOCK_J, BLOCK_C,
+                PRECISION, UPCAST,
             )  # fmt: skip
-            if BIAS:
-                bias = tl.load(bias_ptr + n * keys + key, mask=used, other=0.0)
-            else:
-                bias = tl.zeros((BLOCK_J,), tl.float32)
-            key_rows = keys_ptr + (n * keys + key) * CP
-            s = logits(
-                query_rows, key_rows, query, bias, used, allowed, CP, BLOCK_C, BLOCK_Q, BLOCK_J, PRECISION, UPCAST
-            )
             highest = tl.maximum(largest, tl.max(s, 1))
             base = tl.where(highest == float("-inf"), 0.0, highest)
             total = total * tl.exp(largest - base) + tl.sum(tl.exp(s - base[:, None]), 1)
