@@ -44,9 +44,11 @@ def make(batch: int, device: str, compiled: bool) -> Made:
     def check(name: str) -> None:
         """Ours in float32 gives the community's loss on the same weights; bfloat16 is near it."""
         fresh = Trainer(config(batch, device, amp="auto" if name == OURS else "off"))
-        z, x, centers, positive = fresh._to_device(there)
+        send = fresh._to_device(there)
         fresh.model.train()
-        found, _ = fresh._responses(z.float(), x.float(), centers, positive)
+        found, _ = fresh._responses(
+            send["template"].float(), send["search"].float(), fresh._cells(send["box"]), send["positive"]
+        )
         expected = CommunityStep(Trainer(config(batch, device)).model).loss(*near)
         require_close(f"the loss of {name}", found, expected, 0.02 if fresh.amp else 1e-4)
 

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 import siamfast
+from benchmarks import bench_augment as augmentation
 from benchmarks import bench_balanced_logistic_loss as loss
 from benchmarks import bench_correspondence_warp as warp
 from benchmarks import bench_crop_and_resize as crop
@@ -62,6 +63,7 @@ def values(device: str, tiny: bool) -> Iterator[Row]:
     yield from gpu_values.correlations([*smallest.values()] if tiny else xcorr.SHAPES, device, tiny)
     yield from gpu_values.losses(device, tiny)
     yield from gpu_values.crops(device)
+    yield from gpu_values.augmentations(device)
     yield from gpu_values.warps(device, tiny)
 
 
@@ -85,7 +87,7 @@ def speeds(device: str, tiny: bool) -> Iterator[Row]:
 
 
 def ops(device: str, tiny: bool) -> Iterator[Row]:
-    every = [case for suite in (xcorr, loss, fused, warp, crop) for case in suite.cases(tiny)]
+    every = [case for suite in (xcorr, loss, fused, warp, crop, augmentation) for case in suite.cases(tiny)]
     # torch.compile takes some ten seconds a case: the first of every op and pass.
     seen: set[tuple[str, str]] = set()
     for case in every:

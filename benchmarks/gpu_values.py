@@ -127,6 +127,30 @@ def crops(device: str) -> Iterator[Row]:
             }  # fmt: skip
 
 
+def augmentations(device: str) -> Iterator[Row]:
+    """Everything drawn at once, in every dtype; the same bits twice."""
+    from siamfast.kernels.augment import launch
+
+    from siamfast.data.augmentation import draw_augmentation
+    from siamfast.reference.augment import augment as reference
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (4, 3, 61, 75), generator=generator, dtype=torch.uint8)
+    draws = draw_augmentation(
+        4, (61, 75), generator, out_size=(45, 52), shift=20, stretch=0.4, flip=0.5, color_jitter=0.4, gray=0.2,
+        blur=0.7, noise=9, cutout=0.5,
+    )  # fmt: skip
+    for dtype, allowed in ((torch.float32, 0.01), (torch.bfloat16, 1.0), (torch.float16, 0.5)):  # levels
+        for layout in (torch.contiguous_format, torch.channels_last):
+            near = images.to(device).contiguous(memory_format=layout)
+            found, again = (launch(near, draws, 45, 52, [118.0] * 3, [60.0] * 3, dtype) for _ in range(2))
+            expected = reference(images, draws, 45, 52, [118.0] * 3, [60.0] * 3, torch.float64)
+            row: Row = {"op": "augment", "case": str(layout), "dtype": str(dtype)}
+            row["value"] = float((found.cpu().double() - expected).abs().max()) * 60
+            row["same_bits"] = torch.equal(found, again)
+            yield row | {"ok": row["same_bits"] and row["value"] <= allowed}
+
+
 def warps(device: str, tiny: bool) -> Iterator[Row]:
     """The warp with and without a window and a top k, in every kind of product; the same bits twice."""
     from siamfast.ops import _correspondence_warp_raw as raw

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "augment.h"
 #include "balanced_logistic_loss.h"
 #include "correspondence_warp.h"
 #include "crop_and_resize.h"
@@ -56,6 +57,18 @@ void full(int batch, int kernel, int side, bool backward) {
         counted([&] { xcorr_full_backward(sizes, grad, grad, z.maps, x.maps, dz.maps, dx.maps); });
     else
         counted([&] { xcorr_full(sizes, z.maps, x.maps, 1.0f, 0.0f, grad); });
+}
+
+// Four crops of 255 pixels to 239.
+void move_and_color(float blur, float noise) {
+    const int count = 4, side = 255, out_side = 239;
+    std::vector<std::uint8_t> images(static_cast<std::size_t>(count * 3 * side * side));
+    for (std::size_t k = 0; k < images.size(); ++k) images[k] = static_cast<std::uint8_t>(k * 31 % 251);
+    std::vector<float> out(static_cast<std::size_t>(count * 3 * out_side * out_side));
+    const std::vector<Draw> draws(count, Draw{127.3f, 126.2f, -1.02f, 1.02f, blur, 1.1f, 0.9f, 0.8f, noise, 5, 20, 30, 60, 70});
+    const AugmentCall call{count, side, side, out_side, out_side, 1, 3 * side * side, side * side, side, 1,
+                           {118, 118, 118}, {60, 60, 60}};
+    counted([&] { augment(call, images.data(), draws.data(), Dtype::f32, reinterpret_cast<char *>(out.data())); });
 }
 
 void crop(double x, double y, double side, Rule rule) {
@@ -116,6 +129,8 @@ void sums() {
 
 int main(int count, char **arguments) {
     const std::map<std::string, std::function<void()>> cases{
+        {"augment 4x255", [] { move_and_color(0, 0); }},
+        {"augment 4x255, blur, noise", [] { move_and_color(1.5f, 8); }},
         {"crop border", [] { crop(-60, -40, 300, Rule::pixel); }},
         {"crop inside", [] { crop(200, 200, 300, Rule::pixel); }},
         {"crop subpixel", [] { crop(200.3, 200.6, 300.5, Rule::subpixel); }},

@@ -37,6 +37,8 @@ HEADLINES = (
     ("correspondence_warp", "1x512x60x108, K=5, top 10", "forward+backward", "materialised top k"),
     ("crop_and_resize", "1080p, 3 x 255 px, border", "call", "seed"),
     ("crop_and_resize", "1080p, 3 x 255 px, border", "call", "opencv"),
+    ("augment", "32 x 255 px to 239, blur of a tenth, noise", "call", "eager"),
+    ("augment", "32 x 255 px to 239, blur of a tenth, noise", "call", "opencv"),
     ("tracking", "1 target, 3 scales", "call", "siamfc-pytorch"),
     ("training", "SiamFC step, B=8", "call", "siamfc-pytorch"),
     ("pairs", "720p frames, 1 process", "call", "siamfc-pytorch"),

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "augment.h"
 #include "balanced_logistic_loss.h"
 #include "correspondence_warp.h"
 #include "crop_and_resize.h"
@@ -176,6 +177,22 @@ void bind_warp_backward(const WarpSizes &v, const WarpFlags &flags, float temper
                                                                                                        all, found);
 }
 
+// count, height, width, out_height, out_width, threads
+using AugmentSizes = std::array<int, 6>;
+
+void bind_augment(const AugmentSizes &v, const std::array<std::int64_t, 4> &steps, std::uintptr_t images,
+                  std::uintptr_t draws, const std::array<float, 3> &mean, const std::array<float, 3> &std, int dtype,
+                  std::uintptr_t out) {
+    if (dtype < 1 || dtype > 3 || v[0] < 0 || *std::min_element(v.begin() + 1, v.end()) < 1)
+        throw std::invalid_argument("siamfast._C.augment: unknown dtype or a wrong size");
+    const siamfast::AugmentCall call{v[0], v[1], v[2], v[3], v[4], v[5], steps[0], steps[1], steps[2], steps[3], mean, std};
+    siamfast::row_kernels();  // a wrong SIAMFAST_CPU throws here, with the GIL held
+    const py::gil_scoped_release release;
+    siamfast::augment(call, reinterpret_cast<const std::uint8_t *>(images),
+                      reinterpret_cast<const siamfast::Draw *>(draws), static_cast<siamfast::Dtype>(dtype),
+                      reinterpret_cast<char *>(out));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, module, py::mod_gil_not_used()) {
@@ -189,5 +206,6 @@ PYBIND11_MODULE(_C, module, py::mod_gil_not_used()) {
     module.def("balanced_logistic_loss", &bind_loss);
     module.def("correspondence_warp", &bind_warp);
     module.def("correspondence_warp_backward", &bind_warp_backward);
+    module.def("augment", &bind_augment);
     module.def("cpu_path", [] { return siamfast::isa_name(siamfast::chosen_isa()); });
 }

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from siamfast.kernels import (
+    augment,
     balanced_logistic_loss,
     crop_and_resize,
     shipped_warp,
@@ -72,6 +73,8 @@ def shipped(chip: int) -> Iterator[Build]:
             yield from _fused(dtype, case, chip)
     for dtype in ("u8", "fp32", "bf16"):
         yield from _crop(dtype)
+    for dtype in ("fp32", "bf16"):
+        yield _augment(dtype)
     yield from shipped_warp.builds(chip)
 
 
@@ -201,3 +204,16 @@ def _crop(dtype: str) -> Iterator[Build]:
             {"BORDER": border, "RULE": rule, "WHOLE": dtype == "u8", "BLOCK": crop_and_resize.BLOCK},
             {"num_warps": crop_and_resize.NUM_WARPS, "enable_fp_fusion": False}, 2 * cells * _SIZES[dtype], 8 * cells,
         )  # fmt: skip
+
+
+def _augment(dtype: str) -> Build:
+    """64 search crops of 255 pixels to 239, a step near 1 and a blur of up to 3 sigma = 6 pixels."""
+    planes, size, side, pixels = 64 * 3, _SIZES[dtype], augment.BLOCK, 64
+    flop = 2 * (planes * 8 * 8) * side * pixels * (pixels + side)  # of 8 x 8 tiles
+    return Build(
+        f"augment, 64 x 255 to 239, {dtype}", augment.augment_kernel,
+        {"image_ptr": "u8", "draws_ptr": "fp32", "out_ptr": dtype},
+        {"BLOCK": side, "PIXELS": pixels, "STRIP": augment.STRIP, "EXACT": dtype == "fp32"},
+        {"num_warps": augment.NUM_WARPS}, planes * (255 * 255 + size * 239 * 239), flop, rate="bf16",
+        floats=("mean_r", "mean_g", "mean_b", "rate_r", "rate_g", "rate_b"),
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 from typing import Any
 
 from siamfast.ops._backend import backend
+from siamfast.ops.augment import augment, no_draws
 from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss, logistic_labels
 from siamfast.ops.correspondence_warp import correspondence_affinity, correspondence_warp
 from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
@@ -20,14 +21,18 @@ __all__ = [
     "Track",
     "Tracker",
     "__version__",
+    "augment",
+    "augment_boxes",
     "backend",
     "balanced_logistic_loss",
     "context_size",
     "correspondence_affinity",
     "correspondence_warp",
     "crop_and_resize",
+    "draw_augmentation",
     "logistic_labels",
     "mean_color",
+    "no_draws",
     "propagate_labels",
     "siamfc_crops",
     "xcorr",
@@ -43,6 +48,8 @@ _LAZY = {
     "SiamFC": "siamfast.models.siamfc",
     "Track": "siamfast.tracking.tracker",
     "Tracker": "siamfast.tracking.tracker",
+    "augment_boxes": "siamfast.data.augmentation",
+    "draw_augmentation": "siamfast.data.augmentation",
 }
 
 

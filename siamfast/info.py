@@ -13,7 +13,7 @@ import torch
 from siamfast.ops import _backend
 from siamfast.version import __version__
 
-OPS = ("xcorr", "balanced_logistic_loss", "correspondence_warp", "crop_and_resize")
+OPS = ("xcorr", "balanced_logistic_loss", "correspondence_warp", "crop_and_resize", "augment")
 _PACKAGES = ("numpy", "triton", "opencv-python-headless", "opencv-python", "safetensors", "tensorboard")
 
 

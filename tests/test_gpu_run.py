@@ -24,6 +24,7 @@ def test_every_section_leaves_rows(tmp_path: Path) -> None:
     assert list(dict.fromkeys(row["section"] for row in rows)) == sections
     checked = [row for row in rows if row["section"] == "values"]
     assert {row["op"].split()[0] for row in checked} == {
+        "augment",
         "xcorr",
         "balanced_logistic_loss",
         "crop_and_resize",
@@ -31,6 +32,6 @@ def test_every_section_leaves_rows(tmp_path: Path) -> None:
     }
     assert all(row["ok"] for row in checked)
     timed = {row["op"] for row in rows if row["section"] in ("ops", "end to end")}
-    ops = {"balanced_logistic_loss", "xcorr_balanced_loss", "correspondence_warp", "crop_and_resize"}
+    ops = {"balanced_logistic_loss", "xcorr_balanced_loss", "correspondence_warp", "crop_and_resize", "augment"}
     assert timed == {*ops, "xcorr full", "xcorr depthwise", "tracking", "training"}
     assert all(row["contenders"]["siamfast"]["p50_us"] > 0 for row in rows if "contenders" in row)

@@ -1,77 +1,167 @@
-"""Photometric augmentation of whole batches on the device that trains: jitter, gray, blur; geometry is the crops'."""
+"""What is drawn for `siamfast.augment`: how each crop of a batch is moved, mirrored, coloured, blurred, cut."""
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
+from typing import Any
 
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as OpenCV's and PIL's gray
+import torch
+
+from siamfast.ops.augment import augment, no_draws
+from siamfast.reference.augment import COLUMNS
+
+_AT = {name: number for number, name in enumerate(COLUMNS)}
+_CUT = (0.1, 0.4)  # sides of a cut-out, of the output's; random erasing's areas, roughly
+
+
+def draw_augmentation(
+    count: int,
+    size: tuple[int, int],
+    generator: torch.Generator,
+    *,
+    out_size: tuple[int, int] | None = None,
+    shift: float = 0.0,
+    stretch: float = 0.0,
+    flip: float | torch.Tensor = 0.0,
+    color_jitter: float = 0.0,
+    gray: float | torch.Tensor = 0.0,
+    blur: float = 0.0,
+    noise: float = 0.0,
+    cutout: float = 0.0,
+) -> torch.Tensor:
+    """Draws for a batch, to be given to `siamfast.augment`; every row is independent of the others.
+
+    Args:
+        count: number of images.
+        size: (height, width) of the images.
+        generator: of the CPU; it alone decides what is drawn, so that a resumed run draws the same.
+        out_size: (height, width) of the output; None: `size`.
+        shift: the output's middle moves by up to this many output pixels along x and y. A crop of 239 of 255 pixels
+            moves by up to 8 without leaving the image.
+        stretch: the output shows up to this share more or less of the image, the same along x and y.
+        flip: share of images mirrored, or (count,) bool, which are.
+        color_jitter: brightness, contrast and saturation factors are uniform in 1 +- this.
+        gray: share of images that lose their colour, or (count,) bool, which do.
+        blur: share of images that are blurred by a Gaussian of sigma 0.5 to 2 pixels.
+        noise: largest sigma of the noise, grey levels; an image's is uniform from 0 to this.
+        cutout: share of images that a rectangle is cut out of, each side 10 to 40 % of the output's.
+
+    Returns:
+        (count, 14) float32 on the CPU; columns as in `siamfast.augment`.
+
+    Raises:
+        ValueError: a share outside 0 to 1, or another number outside its range.
+
+    >>> import torch
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> draws = draw_augmentation(8, (255, 255), generator, out_size=(239, 239), shift=8, flip=0.5)
+    >>> images = torch.zeros(8, 3, 255, 255, dtype=torch.uint8)
+    >>> augment(images, draws, out_size=239).shape
+    torch.Size([8, 3, 239, 239])
+    """
+    flips, grays = (_share(n, v, count, generator) for n, v in (("flip", flip), ("gray", gray)))
+    for name, value, most in (
+        ("blur", blur, 1.0), ("cutout", cutout, 1.0), ("color_jitter", color_jitter, 1.0), ("stretch", stretch, 0.45),
+        ("noise", noise, 255.0), ("shift", shift, 1e5),
+    ):  # fmt: skip
+        if not 0 <= value <= most:
+            raise ValueError(f"{name}: got {value!r}, expected 0 to {most:g}")
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return low + (high - low) * torch.rand(count, generator=generator)
+
+    height, width = size if out_size is None else out_size
+    draws = no_draws(count, size)
+    scale = torch.exp(uniform(-1, 1) * torch.log1p(torch.tensor(stretch)))
+    draws[:, _AT["x"]] += uniform(-shift, shift) * scale
+    draws[:, _AT["y"]] += uniform(-shift, shift) * scale
+    draws[:, _AT["step_x"]] = torch.where(flips, -scale, scale)
+    draws[:, _AT["step_y"]] = scale
+    for name in ("brightness", "contrast", "saturation"):
+        draws[:, _AT[name]] = uniform(1 - color_jitter, 1 + color_jitter)
+    draws[grays, _AT["saturation"]] = 0
+    sigmas, blurred = uniform(0.5, 2.0), uniform(0, 1) < blur
+    draws[:, _AT["blur"]] = torch.where(blurred, sigmas, 0.0)
+    draws[:, _AT["noise"]] = uniform(0, noise)
+    draws[:, _AT["seed"]] = torch.randint(1 << 24, (count,), generator=generator).float()
+    cut = uniform(0, 1) < cutout
+    for low, high, side in (("left", "right", width), ("top", "bottom", height)):
+        length = side * uniform(*_CUT)
+        begin = uniform(0, 1) * (side - length)
+        draws[:, _AT[low]] = torch.where(cut, begin.round(), 0.0)
+        draws[:, _AT[high]] = torch.where(cut, (begin + length).round(), 0.0)
+    return draws
+
+
+def augment_boxes(boxes: torch.Tensor, draws: torch.Tensor, out_size: tuple[int, int]) -> torch.Tensor:
+    """Boxes of the images as they lie in what `augment` makes of them.
+
+    Args:
+        boxes: (N, 4) x, y, w, h in pixels of the images, counted from the edge of the first pixel.
+        draws: (N, 14), as given to `augment`.
+        out_size: (height, width) of its output.
+
+    Returns:
+        (N, 4) likewise, in output pixels, of the boxes' dtype and device. They may leave the output.
+
+    >>> import torch
+    >>> draws = no_draws(1, (255, 255))
+    >>> augment_boxes(torch.tensor([[100.0, 100.0, 20.0, 10.0]]), draws, (239, 239)).tolist()
+    [[92.0, 92.0, 20.0, 10.0]]
+    """
+    table = draws.to(boxes)
+    middle, step = table[:, :2] + 0.5, table[:, 2:4]
+    half = boxes.new_tensor([out_size[1] / 2, out_size[0] / 2])
+    ends = torch.stack((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]))
+    low, high = (((ends - middle) / step) + half).aminmax(dim=0)
+    return torch.cat((low, high - low), 1)
 
 
 def augment_pair(
     template: torch.Tensor,
     search: torch.Tensor,
+    boxes: torch.Tensor,
     generator: torch.Generator,
     *,
+    flip: float = 0.0,
     color_jitter: float = 0.2,
     gray: float = 0.15,
     blur: float = 0.1,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Augment a batch of pairs: each crop its own light and blur, gray for both crops of a pair or for neither.
+    noise: float = 0.0,
+    cutout: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Augment a batch of pairs: each crop its own light, blur, noise; both crops of a pair, or neither, are gray, or
+    mirrored; cut-outs are of search crops only.
 
     Args:
-        template: (N, 3, Hz, Wz) uint8 or float RGB, 0..255.
+        template: (N, 3, Hz, Wz) uint8 RGB.
         search: (N, 3, Hx, Wx), likewise.
-        generator: of the CPU; it alone decides what is drawn, so that a resumed run draws the same.
-        color_jitter: brightness, contrast and saturation factors are uniform in 1 +- this.
-        gray: share of pairs that lose their colour (as in SiamFC's original training, section 4.3 of the paper).
-        blur: share of crops that are blurred by a Gaussian of sigma 0.5 to 2 pixels.
+        boxes: (N, 4) x, y, w, h of the targets in search-crop pixels.
+        generator, ...: as for `draw_augmentation`.
 
     Returns:
-        both as float32 RGB, 0..255, in the memory format they came in.
+        template and search as float32 RGB, 0..255, channels_last, and the boxes.
 
     >>> import torch
     >>> z, x = torch.zeros(2, 3, 127, 127, dtype=torch.uint8), torch.zeros(2, 3, 255, 255, dtype=torch.uint8)
-    >>> [t.shape[2] for t in augment_pair(z, x, torch.Generator().manual_seed(0))]
+    >>> [t.shape[2] for t in augment_pair(z, x, torch.ones(2, 4), torch.Generator().manual_seed(0))[:2]]
     [127, 255]
     """
-    both_gray = torch.rand(template.shape[0], generator=generator) < gray
-    first = augment_images(template, both_gray, generator, color_jitter=color_jitter, blur=blur)
-    return first, augment_images(search, both_gray, generator, color_jitter=color_jitter, blur=blur)
+    count = template.shape[0]
+    shared: dict[str, Any] = {"flip": _share("flip", flip, count, generator)}
+    shared |= {"gray": _share("gray", gray, count, generator)}
+    shared |= {"color_jitter": color_jitter, "blur": blur, "noise": noise}
+    sizes = [(t.shape[2], t.shape[3]) for t in (template, search)]
+    first = draw_augmentation(count, sizes[0], generator, **shared)
+    second = draw_augmentation(count, sizes[1], generator, **shared, cutout=cutout)
+    return augment(template, first), augment(search, second), augment_boxes(boxes, second, sizes[1])
 
 
-def augment_images(
-    images: torch.Tensor, gray: torch.Tensor, generator: torch.Generator, *, color_jitter: float, blur: float
-) -> torch.Tensor:
-    """images: (N, 3, H, W) uint8 or float RGB, 0..255; gray: (N,) bool, which lose their colour -> float32, as
-    `augment_pair` treats each half of its pairs."""
-    count, device = images.shape[0], images.device
-    factors = 1 + color_jitter * (2 * torch.rand(3, count, 1, 1, 1, generator=generator) - 1)
-    sigmas = 0.5 + 1.5 * torch.rand(count, generator=generator)
-    blurred = torch.rand(count, generator=generator) < blur
-    brightness, contrast, saturation = factors.to(device)
-    images = images.float()
-    # Jitter is affine in colour: out = M @ rgb + offset, with one matrix and one offset for each image.
-    luma = torch.tensor(_LUMA, device=device)
-    mix = torch.where(gray.to(device).view(-1, 1, 1), 0.0, saturation.view(-1, 1, 1))
-    matrix = mix * torch.eye(3, device=device) + (1 - mix) * luma.expand(3, 3)
-    gain = (brightness * contrast).view(-1, 1, 1)
-    mean = images.mean((2, 3)) @ luma
-    offset = (mean.view(-1, 1) * (1 - contrast.view(-1, 1)) * brightness.view(-1, 1)).expand(-1, 3)
-    flat = torch.baddbmm(offset.unsqueeze(2), gain * matrix, images.flatten(2))
-    out = flat.view(images.shape).clamp_(0, 255)
-    for index in blurred.nonzero().flatten().tolist():
-        out[index] = _gaussian_blur(out[index], float(sigmas[index]))
-    if images.is_contiguous(memory_format=torch.channels_last):
-        out = out.contiguous(memory_format=torch.channels_last)
-    return out
-
-
-def _gaussian_blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
-    """image: (3, H, W); separable, the border replicated."""
-    radius = max(1, round(3 * sigma))
-    taps = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
-    kernel = torch.exp(-0.5 * (taps / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
-    padded = F.pad(image.unsqueeze(0), [radius] * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)[0]
+def _share(name: str, value: float | torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """(count,) bool: drawn, where a share is given."""
+    if isinstance(value, torch.Tensor):
+        if value.shape != (count,) or value.dtype != torch.bool:
+            raise ValueError(f"{name}: got {tuple(value.shape)} {value.dtype}, expected ({count},) torch.bool")
+        return value.cpu()
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: got {value!r}, expected a share between 0 and 1")
+    return torch.rand(count, generator=generator) < value

@@ -50,8 +50,9 @@ class RunConfig:
         for name in ("steps", "batch_size", "max_gap", "log_every", "val_every", "val_pairs", "save_every"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
         self._check("blur", 0.0 <= self.blur <= 1.0, "a share between 0 and 1")
-        for name in ("weight_decay", "color_jitter", "warmup"):
+        for name in ("weight_decay", "warmup"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
+        self._check("color_jitter", 0.0 <= self.color_jitter <= 1.0, "0 to 1")
         for name in ("lr", "lr_end"):
             self._check(name, getattr(self, name) > 0, "more than 0")
         self._check("workers", self.workers >= -1, "-1 or more")
@@ -77,6 +78,9 @@ class TrainConfig(RunConfig):
     max_stretch: float = _option(0.08, "largest relative change of the search crop's size")
     negatives: float = _option(0.0, "share of pairs whose search crop shows no target")
     gray: float = _option(0.15, "share of pairs turned gray")
+    flip: float = _option(0.0, "share of pairs mirrored")
+    noise: float = _option(0.0, "largest sigma of noise added to a crop, grey levels")
+    cutout: float = _option(0.0, "share of search crops that a rectangle is cut out of")
     # loss
     r_pos: float = _option(16.0, "radius of the positive labels, search-crop pixels")
     r_neg: float = _option(0.0, "radius beyond which labels are negative, where larger than r_pos")
@@ -90,10 +94,11 @@ class TrainConfig(RunConfig):
         super().__post_init__()
         self._check("instance", self.instance >= self.exemplar, f"at least exemplar ({self.exemplar})")
         self._check("exemplar", self.exemplar >= 87, "at least 87, the network's receptive field")
-        for name in ("negatives", "gray"):
+        for name in ("negatives", "gray", "flip", "cutout"):
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
         for name in ("max_shift", "r_neg"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
+        self._check("noise", 0.0 <= self.noise <= 255.0, "0 to 255 grey levels")
         for name in ("r_pos", "scale"):
             self._check(name, getattr(self, name) > 0, "more than 0")
         self._check("max_stretch", 0.0 <= self.max_stretch < 0.5, "in [0, 0.5)")

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from siamfast.data.augmentation import augment_images
+from siamfast.data.augmentation import draw_augmentation
 from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.models.weights import load_encoder
+from siamfast.ops.augment import augment
 from siamfast.training import signals
 from siamfast.training.config import CorrespondenceConfig
 from siamfast.training.loop import Loop
@@ -82,10 +83,12 @@ class CorrespondenceTrainer(Loop):
         count = frames.shape[1]
         images = frames.to(self.device, non_blocking=True).flatten(0, 1)
         jitter, blur = (0.0, 0.0) if generator is None else (self.config.color_jitter, self.config.blur)
-        drawn = generator or torch.Generator()
-        images = augment_images(images, torch.full(images.shape[:1], gray), drawn, color_jitter=jitter, blur=blur)
+        draws = draw_augmentation(
+            len(images), (images.shape[2], images.shape[3]), generator or torch.Generator(), color_jitter=jitter,
+            gray=float(gray), blur=blur,
+        )  # fmt: skip
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
-            features = self.model(images.contiguous(memory_format=torch.channels_last))
+            features = self.model(augment(images, draws))
         return features.float().unflatten(0, (-1, count))
 
     def clusters(self) -> torch.Tensor:

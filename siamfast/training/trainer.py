@@ -51,11 +51,13 @@ class Trainer(Loop):
 
     def loss(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> torch.Tensor:
         config = self.config
-        template, search, centers, positive = self._to_device(batch)
-        template, search = augment_pair(
-            template, search, generator, color_jitter=config.color_jitter, gray=config.gray, blur=config.blur
-        )
-        return self._responses(template, search, centers, positive)[0]
+        send = self._to_device(batch)
+        template, search, box = augment_pair(
+            send["template"], send["search"], send["box"], generator, flip=config.flip,
+            color_jitter=config.color_jitter, gray=config.gray, blur=config.blur, noise=config.noise,
+            cutout=config.cutout,
+        )  # fmt: skip
+        return self._responses(template, search, self._cells(box), send["positive"])[0]
 
     def _responses(
         self, template: torch.Tensor, search: torch.Tensor, centers: torch.Tensor, positive: torch.Tensor
@@ -72,10 +74,11 @@ class Trainer(Loop):
         assert isinstance(found, tuple)
         return found
 
-    def _to_device(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        send = {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
-        centers = target_cells(send["box"], send["search"].shape[-1], self.config.exemplar)
-        return send["template"], send["search"], centers, send["positive"]
+    def _to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+
+    def _cells(self, box: torch.Tensor) -> torch.Tensor:
+        return target_cells(box, self.config.instance, self.config.exemplar)
 
     @torch.no_grad()
     def validate(self, record: Record) -> dict[str, float]:
@@ -84,7 +87,9 @@ class Trainer(Loop):
         self.model.eval()
         losses, errors = [], []
         for number, batch in enumerate(self.validation_batches()):
-            template, search, centers, positive = self._to_device(batch)
+            send = self._to_device(batch)
+            template, search, positive = send["template"], send["search"], send["positive"]
+            centers = self._cells(send["box"])
             loss, response = self._responses(template.float(), search.float(), centers, positive)
             response = response.float()
             losses.append(float(loss) * len(search))

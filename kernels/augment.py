@@ -1,0 +1,219 @@
+"""Triton kernel of augment: two small matrix products a tile put geometry and blur into one pass."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+# Output cells of a tile's side. The pixels under it are read once; a wider tile has less rim, but too many registers.
+BLOCK, STRIP, NUM_WARPS = 32, 16, 4
+_DRAWS = tl.constexpr(14)
+_SAMPLES = tl.constexpr(1024)
+
+
+@triton.jit
+def _axis(first, count, at, step, support, BLOCK: tl.constexpr):
+    """Where cells first .. first + BLOCK - 1 of an axis look, and the first pixel that any of them may see."""
+    middle = at - 0.5 * (count - 1).to(tl.float32) * step
+    ends = first.to(tl.float32) * step + middle
+    other = (first + BLOCK - 1).to(tl.float32) * step + middle
+    place = (first + tl.arange(0, BLOCK)).to(tl.float32) * step + middle
+    return place, tl.floor(tl.minimum(ends, other) - support).to(tl.int32)
+
+
+@triton.jit
+def _weights(pixels, place, support, blur):
+    """(BLOCK, P) of the pixels (P,) at the places (BLOCK,), not normalised."""
+    away = pixels[None, :].to(tl.float32) - place[:, None]
+    scaled = away / tl.maximum(blur, 0.5)
+    soft = tl.exp(-0.5 * scaled * scaled) - 0.011108996538242306  # exp(-4.5)
+    return tl.maximum(tl.where(blur > 0, soft, 1 - tl.abs(away) / support), 0.0)
+
+
+@triton.jit
+def _mean(image_ptr, height, width, step_y, step_x):
+    """Of every 8th pixel of every 8th row of a plane."""
+    columns = (width + 7) // 8
+    count = (height + 7) // 8 * columns
+    total = tl.zeros((_SAMPLES,), tl.float32)
+    for start in range(0, count, _SAMPLES):
+        k = start + tl.arange(0, _SAMPLES)
+        place = k // columns * 8 * step_y + k % columns * 8 * step_x
+        total += tl.load(image_ptr + place, mask=k < count, other=0).to(tl.float32)
+    return tl.sum(total, 0) / count
+
+
+@triton.jit
+def _down(rows, plane, total, EXACT: tl.constexpr):
+    """total + rows (BLOCK, P) plane (P, Q) in half precision: levels are exact in it, a weight is off by 2^-12 at most,
+    0.1 levels in all. Exact: a second product of what the weights were rounded by."""
+    near, levels = rows.to(tl.float16), plane.to(tl.float16)
+    total = tl.dot(near, levels, total)
+    if EXACT:
+        total = tl.dot((rows - near.to(tl.float32)).to(tl.float16), levels, total)
+    return total
+
+
+@triton.jit
+def _across(lines, columns, seen, mean, EXACT: tl.constexpr):
+    """lines (BLOCK, Q) columns (BLOCK, Q)^T likewise; what `seen` lacks to 1 is beside the image: its mean."""
+    near, weights = lines.to(tl.float16), columns.to(tl.float16)
+    total = tl.dot(near, tl.trans(weights), (1 - seen) * mean)
+    if EXACT:
+        total = tl.dot((lines - near.to(tl.float32)).to(tl.float16), tl.trans(weights), total)
+        total = tl.dot(near, tl.trans((columns - weights.to(tl.float32)).to(tl.float16)), total)
+    return total
+
+
+@triton.jit
+def _noise(seed, place):
+    """Of variance 1, by the four bytes of a hash of seed and place."""
+    bits = seed * 0x9E3779B1 + place
+    bits = (bits ^ (bits >> 16)) * 0x85EBCA6B
+    bits = (bits ^ (bits >> 13)) * 0xC2B2AE35
+    bits = bits ^ (bits >> 16)
+    total = (bits & 255) + ((bits >> 8) & 255) + ((bits >> 16) & 255) + (bits >> 24)
+    return (total.to(tl.float32) - 510) * 0.006765875  # 1 / sqrt((256^2 - 1) / 3)
+
+
+@triton.jit
+def augment_kernel(
+    image_ptr,  # (N, 3, H, W) uint8, any strides
+    draws_ptr,  # (N, 14) float32
+    out_ptr,  # (N, h, w, 3) contiguous
+    height,
+    width,
+    out_height,
+    out_width,
+    step_n,
+    step_c,
+    step_y,
+    step_x,
+    mean_r,
+    mean_g,
+    mean_b,
+    rate_r,  # 1 / std
+    rate_g,
+    rate_b,
+    BLOCK: tl.constexpr,
+    PIXELS: tl.constexpr,  # covers what a tile sees along an axis
+    STRIP: tl.constexpr,  # rows of the image that are held at once
+    EXACT: tl.constexpr,  # products as good as float32's
+):
+    """out[n, i, j] = normalised(clamp(colour(Wy image Wx^T + (1 - seen) mean) + noise)).
+
+    One program owns BLOCK x BLOCK cells of an image, all channels: it reads the PIXELS x PIXELS under it once, a strip
+    of rows after the other, and multiplies by the weights of both axes; blur and step only change the weights.
+    Bytes: the image, 2 to 4 times from L2, and the output.
+    """
+    n = tl.program_id(1).to(tl.int64)
+    tiles = tl.cdiv(out_width, BLOCK)
+    top, left = tl.program_id(0) // tiles * BLOCK, tl.program_id(0) % tiles * BLOCK
+    draw = draws_ptr + n * _DRAWS
+    blur, step_v, step_u = tl.load(draw + 4), tl.load(draw + 3), tl.load(draw + 2)
+    support_v = tl.where(blur > 0, 3 * blur, tl.maximum(1.0, tl.abs(step_v)))
+    support_u = tl.where(blur > 0, 3 * blur, tl.maximum(1.0, tl.abs(step_u)))
+    v, y_first = _axis(top, out_height, tl.load(draw + 1), step_v, support_v, BLOCK)
+    u, x_first = _axis(left, out_width, tl.load(draw), step_u, support_u, BLOCK)
+    base = image_ptr + n * step_n
+    r_mean = _mean(base, height, width, step_y, step_x)
+    g_mean = _mean(base + step_c, height, width, step_y, step_x)
+    b_mean = _mean(base + 2 * step_c, height, width, step_y, step_x)
+
+    x = x_first + tl.arange(0, PIXELS)
+    total, inside = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    r_lines = tl.zeros((BLOCK, PIXELS), tl.float32)
+    g_lines = tl.zeros((BLOCK, PIXELS), tl.float32)
+    b_lines = tl.zeros((BLOCK, PIXELS), tl.float32)
+    for strip in range(0, PIXELS, STRIP):
+        y = y_first + strip + tl.arange(0, STRIP)
+        rows = _weights(y, v, support_v, blur)
+        total += tl.sum(rows, 1)
+        rows = tl.where(((y >= 0) & (y < height))[None, :], rows, 0.0)
+        inside += tl.sum(rows, 1)
+        here = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None, :]
+        places = base + y[:, None] * step_y + x[None, :] * step_x
+        r_lines = _down(rows, tl.load(places, mask=here, other=0), r_lines, EXACT)
+        g_lines = _down(rows, tl.load(places + step_c, mask=here, other=0), g_lines, EXACT)
+        b_lines = _down(rows, tl.load(places + 2 * step_c, mask=here, other=0), b_lines, EXACT)
+    scale = 1 / total
+    columns = _weights(x, u, support_u, blur)
+    columns = columns / tl.sum(columns, 1)[:, None]
+    columns = tl.where(((x >= 0) & (x < width))[None, :], columns, 0.0)
+    seen = (inside * scale)[:, None] * tl.sum(columns, 1)[None, :]
+    r = _across(r_lines * scale[:, None], columns, seen, r_mean, EXACT)
+    g = _across(g_lines * scale[:, None], columns, seen, g_mean, EXACT)
+    b = _across(b_lines * scale[:, None], columns, seen, b_mean, EXACT)
+    i, j = top + tl.arange(0, BLOCK)[:, None], left + tl.arange(0, BLOCK)[None, :]
+    row, column = i.to(tl.float32), j.to(tl.float32)
+    cut = (column >= tl.load(draw + 10)) & (row >= tl.load(draw + 11))
+    cut = cut & (column < tl.load(draw + 12)) & (row < tl.load(draw + 13))
+    r, g, b = tl.where(cut, r_mean, r), tl.where(cut, g_mean, g), tl.where(cut, b_mean, b)
+
+    brightness, contrast, saturation = tl.load(draw + 5), tl.load(draw + 6), tl.load(draw + 7)
+    gray = 0.299 * r + 0.587 * g + 0.114 * b
+    pivot = (1 - contrast) * (0.299 * r_mean + 0.587 * g_mean + 0.114 * b_mean)
+    r = brightness * (contrast * (gray + saturation * (r - gray)) + pivot)
+    g = brightness * (contrast * (gray + saturation * (g - gray)) + pivot)
+    b = brightness * (contrast * (gray + saturation * (b - gray)) + pivot)
+    sigma = tl.load(draw + 8)
+    if sigma > 0:
+        seed = tl.load(draw + 9).to(tl.uint32)
+        place, plane = (i * out_width + j).to(tl.uint32), (out_height * out_width).to(tl.uint32)
+        r += sigma * _noise(seed, place)
+        g += sigma * _noise(seed, place + plane)
+        b += sigma * _noise(seed, place + 2 * plane)
+    r = (tl.minimum(tl.maximum(r, 0.0), 255.0) - mean_r) * rate_r
+    g = (tl.minimum(tl.maximum(g, 0.0), 255.0) - mean_g) * rate_g
+    b = (tl.minimum(tl.maximum(b, 0.0), 255.0) - mean_b) * rate_b
+    mask = (i < out_height) & (j < out_width)
+    target = out_ptr + n * 3 * out_height * out_width + (i * out_width + j) * 3
+    tl.store(target, r.to(out_ptr.dtype.element_ty), mask=mask)
+    tl.store(target + 1, g.to(out_ptr.dtype.element_ty), mask=mask)
+    tl.store(target + 2, b.to(out_ptr.dtype.element_ty), mask=mask)
+
+
+def pixels(draws: torch.Tensor) -> int:
+    """What a tile sees along an axis, at most: a power of two, 16 or more."""
+    step = draws[:, 2:4].abs().amax(1)
+    support = torch.where(draws[:, 4] > 0, 3 * draws[:, 4], step.clamp_min(1))
+    widest = float(((BLOCK - 1) * step + 2 * support).max()) + 2
+    return 1 << max(4, math.ceil(math.log2(widest)))
+
+
+def launch(
+    images: torch.Tensor,  # (N, 3, H, W) uint8
+    draws: torch.Tensor,  # (N, 14) float32, on the CPU
+    height: int,
+    width: int,
+    mean: list[float],
+    std: list[float],
+    dtype: torch.dtype,
+) -> torch.Tensor:  # (N, 3, height, width)
+    count = images.shape[0]
+    out = torch.empty((count, 3, height, width), dtype=dtype, device=images.device, memory_format=torch.channels_last)
+    if count == 0:
+        return out
+    grid = (triton.cdiv(height, BLOCK) * triton.cdiv(width, BLOCK), count)
+    with torch.cuda.device_of(images):
+        augment_kernel[grid](
+            images,
+            draws.contiguous().to(images.device, non_blocking=True),
+            out,
+            images.shape[2],
+            images.shape[3],
+            height,
+            width,
+            *images.stride(),
+            *mean,
+            *(1 / v for v in std),
+            BLOCK=BLOCK,
+            PIXELS=pixels(draws),
+            STRIP=STRIP,
+            EXACT=dtype == torch.float32,
+            num_warps=NUM_WARPS,
+        )
+    return out

@@ -1,0 +1,57 @@
+"""The raw op under augment: registration and choice of the backend. Arguments are checked by then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from siamfast.ops import _augment_cpp, _augment_triton, _backend, _library
+from siamfast.reference import augment as reference
+
+
+def reason(name: str, device_type: str, dtype: torch.dtype) -> str | None:
+    """Why backend `name` cannot serve, or None."""
+    if name == "cpp":
+        return _augment_cpp.reason(device_type, dtype)
+    if name == "triton":
+        return _augment_triton.reason(device_type, dtype)
+    return _backend.plain_reason(name, device_type, dtype)
+
+
+def augment(
+    images: torch.Tensor,  # (N, 3, H, W) uint8
+    draws: torch.Tensor,  # (N, 14) float32
+    height: int,
+    width: int,
+    mean: list[float],
+    std: list[float],
+    dtype: torch.dtype,
+) -> torch.Tensor:  # (N, 3, height, width) dtype, channels_last
+    """The op; no input has a gradient."""
+    found: torch.Tensor = _augment(images, draws, height, width, mean, std, dtype)
+    return found
+
+
+def _kernel(images: torch.Tensor, draws: torch.Tensor, *options: Any) -> torch.Tensor:
+    chosen = _backend.pick(reason, images.device.type, options[-1])
+    if chosen == "cpp":
+        return _augment_cpp.forward(images, draws, *options)
+    if chosen == "triton":
+        return _augment_triton.forward(images, draws, *options)
+    # One matrix an axis is the best plain formula too: "torch" and "reference" are the same here.
+    return reference.augment(images, draws, *options)
+
+
+def _fake(images: Any, draws: Any, height: Any, width: Any, mean: Any, std: Any, dtype: torch.dtype) -> Any:
+    return images.new_empty((images.shape[0], 3, height, width), dtype=dtype).contiguous(
+        memory_format=torch.channels_last
+    )
+
+
+_augment = _library.register(
+    "augment(Tensor images, Tensor draws, SymInt height, SymInt width, float[] mean, float[] std, ScalarType dtype) "
+    "-> Tensor",
+    _kernel,
+    _fake,
+)

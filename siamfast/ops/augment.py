@@ -1,0 +1,135 @@
+"""augment: geometry, colour, blur, noise and cut-out of a batch of crops in one pass, uint8 to normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from siamfast.ops import _augment_raw, _backend
+from siamfast.reference.augment import COLUMNS
+
+# column -> least and largest value; what they bound is how far a kernel has to look.
+_LIMITS = {
+    "x": (-1e6, 1e6), "y": (-1e6, 1e6), "step_x": (0.5, 2.0), "step_y": (0.5, 2.0), "blur": (0.0, 3.0),
+    "brightness": (0.0, 100.0), "contrast": (0.0, 100.0), "saturation": (0.0, 100.0), "noise": (0.0, 255.0),
+    "seed": (0.0, 2.0**24 - 1),
+}  # fmt: skip
+_LEAST_BLUR = 0.5  # below it a Gaussian sampled at whole pixels is none
+
+
+def can_run(
+    backend: str, device_type: str = "cpu", dtype: torch.dtype = torch.float32, *, raise_error: bool = False
+) -> bool:
+    """Whether a backend can write `dtype` on this device; with `raise_error` the reason why not is raised."""
+    return _backend.can_run(_augment_raw.reason, backend, device_type, dtype, raise_error)
+
+
+def no_draws(count: int, size: tuple[int, int]) -> torch.Tensor:
+    """Draws that change nothing: the middle of images of `size` (height, width), a step of 1, no colour, no noise.
+
+    Returns:
+        (count, 14) float32; columns as in `siamfast.augment`.
+    """
+    start = dict.fromkeys(COLUMNS, 0.0) | {"x": (size[1] - 1) / 2, "y": (size[0] - 1) / 2}
+    start |= dict.fromkeys(("step_x", "step_y", "brightness", "contrast", "saturation"), 1.0)
+    return torch.tensor([list(start.values())], dtype=torch.float32).repeat(count, 1)
+
+
+def augment(
+    images: torch.Tensor,
+    draws: torch.Tensor,
+    *,
+    out_size: int | tuple[int, int] | None = None,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """Augment a batch of uint8 crops, each by its own draws, in one pass: one Triton launch, or one loop in C++.
+
+    A crop is moved, stretched and mirrored; blurred; a rectangle of it is cut out; saturation, contrast and brightness
+    change, in this order; noise is added; the result is clamped to 0 .. 255 and normalised. What lies beside the image,
+    and the cut-out, is the image's mean, of every 8th pixel of every 8th row; contrast turns about the mean's luma.
+    Without blur pixels are bilinear, with a triangle as wide as the step where that is larger than 1.
+
+    Args:
+        images: (N, 3, H, W) uint8 RGB, any strides; contiguous and channels_last are read as they are.
+        draws: (N, 14) float32 on the CPU, a row an image. Columns, `siamfast.ops.augment.COLUMNS`:
+            x, y: the pixel of the image that the output's middle shows; centres of pixels are whole numbers.
+            step_x, step_y: pixels of the image an output pixel, 0.5 to 2; negative: mirrored.
+            blur: sigma of a Gaussian, image pixels: 0, or 0.5 to 3.
+            brightness, contrast, saturation: factors, 0 or more; a saturation of 0 is gray.
+            noise, seed: sigma in grey levels, and the whole number, below 2^24, that its draws depend on alone.
+            left, top, right, bottom: what is cut out, output pixels, right and bottom excluded.
+            `siamfast.draw_augmentation` draws them as trackers are trained; `no_draws` changes nothing.
+        out_size: side, or (height, width), of the output; None: as the images.
+        mean, std: subtracted and divided by, in grey levels; one number, or one a channel.
+        dtype: of the output: float32, bfloat16, float16, or float64 (plain PyTorch).
+
+    Returns:
+        (N, 3, h, w) in `dtype`, channels_last. It has no gradient.
+
+    Raises:
+        TypeError: images that are not uint8, draws that are not float32, an unknown dtype.
+        ValueError: shapes that do not fit, draws beyond the limits above, a std that is not positive.
+
+    Source:
+        the augmentations of SiamFC's training (Bertinetto et al. 2016, section 4.3), of siamfc-pytorch, pysot and
+        video_analyst; the cut-out is random erasing (Zhong et al. 2017).
+
+    >>> import torch
+    >>> from siamfast.ops.augment import no_draws
+    >>> images = torch.full((2, 3, 255, 255), 128, dtype=torch.uint8)
+    >>> out = augment(images, no_draws(2, (255, 255)), out_size=239, mean=128, std=60)
+    >>> out.shape, float(out.abs().max())
+    (torch.Size([2, 3, 239, 239]), 0.0)
+    """
+    if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
+        got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+        raise TypeError(f"images: got {got}, expected a torch.uint8 tensor")
+    if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
+        raise ValueError(f"images: got shape {tuple(images.shape)}, expected (N, 3, H, W)")
+    if dtype not in (*_backend.FLOATS, torch.float64):
+        raise TypeError(f"dtype: got {dtype}, expected float32, bfloat16, float16 or float64")
+    _check_draws(draws, images.shape[0])
+    size = (out_size, out_size) if isinstance(out_size, int) else out_size
+    height, width = images.shape[2:] if size is None else size
+    if height < 1 or width < 1:
+        raise ValueError(f"out_size: got {out_size}, expected 1 or more")
+    shift, scale = _channels("mean", mean), _channels("std", std)
+    if min(scale) <= 0:
+        raise ValueError(f"std: got {std}, expected more than 0")
+    return _augment_raw.augment(images, draws, int(height), int(width), shift, scale, dtype)
+
+
+def _check_draws(draws: torch.Tensor, count: int) -> None:
+    if not isinstance(draws, torch.Tensor) or draws.dtype != torch.float32:
+        got = draws.dtype if isinstance(draws, torch.Tensor) else type(draws).__name__
+        raise TypeError(f"draws: got {got}, expected a torch.float32 tensor")
+    if draws.shape != (count, len(COLUMNS)) or draws.device.type != "cpu":
+        raise ValueError(
+            f"draws: got shape {tuple(draws.shape)} on {draws.device}, expected ({count}, {len(COLUMNS)}) on the CPU"
+        )
+    if torch.compiler.is_compiling():  # values are not there yet
+        return
+    table = draws.numpy()
+    for number, (name, (low, high)) in enumerate(_LIMITS.items()):
+        column = abs(table[:, number]) if name.startswith("step") else table[:, number]
+        good = (column >= low) & (column <= high)
+        if name == "blur":
+            good &= (column == 0) | (column >= _LEAST_BLUR)
+        if name == "seed":
+            good &= column == column.round()
+        if not good.all():
+            bad = int((~good).argmax())
+            said = {"blur": f"0, or {_LEAST_BLUR} to {high}", "seed": "a whole number from 0 to 2^24 - 1"}
+            raise ValueError(
+                f"draws: {name} of image {bad} is {table[bad, number]}, expected {said.get(name, f'{low} to {high}')}"
+            )
+
+
+def _channels(name: str, value: float | Sequence[float]) -> list[float]:
+    values = [float(value)] * 3 if isinstance(value, (int, float)) else [float(v) for v in value]
+    if len(values) != 3:
+        raise ValueError(f"{name}: got {len(values)} numbers, expected one, or one for each of 3 channels")
+    return values

@@ -1,0 +1,49 @@
+"""Run by test_augment.py with TRITON_INTERPRET=1: the kernel on CPU tensors against the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from siamfast.kernels.augment import launch
+
+from siamfast.ops.augment import no_draws
+from siamfast.reference.augment import augment as reference
+
+# Levels, at factors of up to 2 and 3: float32 weights of places that are float32 themselves; half precision's weights;
+# then the output's own rounding.
+ALLOWED = {torch.float32: 0.01, torch.bfloat16: 0.8, torch.float16: 0.8}
+ROUNDING = {torch.float32: 2.0**-22, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}
+
+
+def main() -> None:
+    seed = int(np.random.default_rng().integers(2**31))
+    rng = np.random.default_rng(seed)
+    for case in range(24):
+        dtype = list(ALLOWED)[case % 3]
+        count, height, width = int(rng.integers(1, 3)), int(rng.integers(1, 75)), int(rng.integers(1, 75))
+        # In a sea of the wrong value: a read beside the image would show.
+        sea = torch.full((count, 3, height + 4, width + 6), 255, dtype=torch.uint8)
+        images = sea[:, :, 2 : height + 2, 3 : width + 3]
+        images.copy_(torch.from_numpy(rng.integers(0, 200, images.shape)))
+        if rng.random() < 0.3:
+            images = images.contiguous(memory_format=torch.channels_last)
+        table = no_draws(count, (height, width))
+        table[:, :2] += torch.from_numpy(rng.uniform(-20, 20, (count, 2)).astype(np.float32))
+        table[:, 2:4] = torch.from_numpy(rng.uniform(0.5, 2, (count, 2)) * rng.choice([-1, 1], (count, 2)))
+        table[:, 4] = torch.from_numpy(rng.uniform(0.5, 3, count) * rng.choice([0, 1], count))
+        table[:, 5:8] = torch.from_numpy(rng.uniform(0, 1.5, (count, 3)))
+        table[:, 8] = torch.from_numpy(rng.uniform(0, 20, count) * rng.choice([0, 1], count))
+        table[:, 9] = torch.from_numpy(rng.integers(0, 1 << 24, count))
+        table[:, 10:] = torch.from_numpy(rng.uniform(-10, 60, (count, 4)))
+        out = tuple(int(v) for v in rng.integers(1, 70, 2))
+        mean, std = rng.uniform(0, 130, 3).tolist(), rng.uniform(1, 60, 3).tolist()
+        found = launch(images, table, *out, mean, std, dtype)
+        expected = reference(images, table, *out, mean, std, torch.float64)
+        allowed = ALLOWED[dtype] / torch.tensor(std)[:, None, None] + ROUNDING[dtype] * expected.abs()
+        off = (found.double() - expected).abs()
+        assert bool((off <= allowed).all()), (seed, case, dtype, off.max().item())
+    print("24 cases")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""The Triton kernel of augment is right in the interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+from siamfast.kernels.augment import pixels
+
+from siamfast.ops.augment import no_draws
+
+
+def test_kernel_equals_the_reference_in_the_interpreter() -> None:
+    script = Path(__file__).with_name("interpreted_augment.py")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "24 cases"
+
+
+@pytest.mark.parametrize(("step", "blur", "expected"), [(1.0, 0.0, 64), (1.05, 2.0, 64), (2.0, 3.0, 128), (0.5, 0, 32)])
+def test_a_tile_sees_as_much_as_its_draws_reach(step: float, blur: float, expected: int) -> None:
+    table = no_draws(3, (255, 255))
+    table[1, 2], table[1, 4] = -step, blur
+    table[:, 2:4] = step
+    table[0, 2:4] = 0.5
+    assert pixels(table) == expected

@@ -1,0 +1,246 @@
+"""augment: the reference against hand-made oracles, every backend against the reference, bad arguments named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import siamfast
+from siamfast.ops import _augment_cpp as cpp
+from siamfast.ops.augment import COLUMNS, augment, no_draws
+from siamfast.reference.augment import noise
+
+AT = {name: number for number, name in enumerate(COLUMNS)}
+SHAPE = (2, 3, 30, 41)
+
+
+def crops(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def draws(count: int = 2, size: tuple[int, int] = (30, 41), **columns: float) -> torch.Tensor:
+    table = no_draws(count, size)
+    for name, value in columns.items():
+        table[:, AT[name]] = value
+    return table
+
+
+def exact(images: torch.Tensor, table: torch.Tensor, **options: Any) -> torch.Tensor:
+    with siamfast.backend("reference"):
+        return augment(images, table, dtype=torch.float64, **options)
+
+
+# ---- the reference against oracles
+def test_no_draws_change_nothing() -> None:
+    assert torch.equal(exact(crops(), draws()), crops().double())
+
+
+def test_a_smaller_output_is_the_middle() -> None:
+    assert torch.equal(exact(crops(), draws(), out_size=(20, 21)), crops().double()[..., 5:25, 10:31])
+
+
+def test_a_negative_step_mirrors() -> None:
+    assert torch.equal(exact(crops(), draws(step_x=-1)), crops().double().flip(3))
+    assert torch.equal(exact(crops(), draws(step_y=-1)), crops().double().flip(2))
+
+
+def test_geometry_is_that_of_crop_and_resize() -> None:
+    """A window of 25.5 x 33.2 pixels around (17.3, 12.1), at 30 x 40: bilinear both, and inside the image."""
+    images = crops((1, 3, 40, 50))
+    table = draws(1, (40, 50), x=17.3, y=19.1, step_x=33.2 / 40, step_y=25.5 / 30)
+    found = exact(images, table, out_size=(30, 40))
+    window = siamfast.crop_and_resize(
+        images.double(), torch.tensor([[17.3, 19.1]]), torch.tensor([[33.2, 25.5]]), (30, 40), rounding="subpixel"
+    )
+    torch.testing.assert_close(found, window, atol=1e-3, rtol=0)  # the draws are float32: a place to 4e-6 pixels
+
+
+def test_a_step_of_two_averages_as_an_antialiased_resize_does() -> None:
+    images = crops((1, 3, 32, 32))
+    found = exact(images, draws(1, (32, 32), step_x=2, step_y=2), out_size=16)
+    smaller = torch.nn.functional.interpolate(images.double(), size=16, mode="bilinear", antialias=True)
+    torch.testing.assert_close(found[..., 2:-2, 2:-2], smaller[..., 2:-2, 2:-2])
+
+
+def test_blur_is_nearly_opencv_s() -> None:
+    """The Gaussian less its height at 3 sigma against the Gaussian: they differ by 1 % of the weights."""
+    images = crops((1, 3, 40, 40))
+    found = exact(images, draws(1, (40, 40), blur=1.5))[0].permute(1, 2, 0).numpy()
+    peer = cv2.GaussianBlur(images[0].permute(1, 2, 0).double().numpy(), (0, 0), 1.5)
+    inner = np.s_[6:-6, 6:-6]
+    assert np.abs(found[inner] - peer[inner]).max() < 3
+    assert np.abs(images[0].permute(1, 2, 0).numpy()[inner] - peer[inner]).max() > 50
+
+
+def test_colours_change_as_in_torchvision() -> None:
+    """Its saturation, contrast and brightness of float images, with contrast about the mean of every 8th pixel."""
+    images = crops()
+    x = images.double()
+    luma = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64).view(1, 3, 1, 1)
+    pivot = (x[..., ::8, ::8].mean((2, 3), keepdim=True) * luma).sum(1, keepdim=True)
+    gray = (x * luma).sum(1, keepdim=True)
+    x = 0.7 * x + 0.3 * gray
+    x = 1.2 * x + (1 - 1.2) * pivot
+    found = exact(images, draws(saturation=0.7, contrast=1.2, brightness=1.3))
+    torch.testing.assert_close(found, (1.3 * x).clamp(0, 255), atol=2e-4, rtol=0)  # 0.7 is float32's
+
+
+def test_beside_the_image_and_in_the_cut_out_lies_the_mean() -> None:
+    images = crops()
+    mean = images.double()[..., ::8, ::8].mean((2, 3))
+    far = exact(images, draws(x=1000))
+    torch.testing.assert_close(far, mean[:, :, None, None].expand_as(far))
+    cut = exact(images, draws(left=3, top=5, right=10, bottom=6))
+    torch.testing.assert_close(cut[:, :, 5, 3:10], mean[:, :, None].expand(2, 3, 7))
+    cut[:, :, 5, 3:10] = images[:, :, 5, 3:10].double()
+    assert torch.equal(cut, images.double())
+
+
+def test_noise_is_a_bell_of_variance_1_that_depends_on_the_seed() -> None:
+    drawn = noise(12345, 200_000)
+    assert abs(float(drawn.mean())) < 0.01
+    assert abs(float(drawn.std()) - 1) < 0.01
+    assert abs(float((drawn.abs() < 1).double().mean()) - 0.68) < 0.02
+    assert abs(float((drawn[1:] * drawn[:-1]).mean())) < 0.01
+    other = noise(12346, 200_000)
+    assert abs(float((drawn * other).mean())) < 0.01
+
+
+def test_noise_moves_levels_by_its_sigma_and_stays_in_range() -> None:
+    images = torch.full((1, 3, 100, 100), 128, dtype=torch.uint8)
+    out = exact(images, draws(1, (100, 100), noise=10, seed=7))
+    assert abs(float(out.std()) - 10) < 0.3
+    loud = exact(images, draws(1, (100, 100), noise=200, seed=7))
+    assert float(loud.min()) == 0
+    assert float(loud.max()) == 255
+
+
+# ---- backends, any arguments
+@st.composite
+def calls(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+    count, height, width = draw(st.integers(0, 4)), draw(st.integers(1, 70)), draw(st.integers(1, 70))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    images = torch.randint(0, 256, (count, 3, height, width), generator=generator, dtype=torch.uint8)
+    layout = draw(st.sampled_from(["contiguous", "channels_last", "cut out", "transposed", "expanded"]))
+    if layout == "channels_last":
+        images = images.contiguous(memory_format=torch.channels_last)
+    elif layout == "cut out":  # in a sea of the wrong value
+        sea = torch.full((count, 3, height + 5, width + 7), 255, dtype=torch.uint8)
+        sea[..., 2:-3, 3:-4] = images
+        images = sea[..., 2:-3, 3:-4]
+    elif layout == "transposed":
+        images = images.transpose(2, 3).contiguous().transpose(2, 3)
+    elif layout == "expanded":
+        images = images[:, :, :1].expand(-1, -1, height, -1)
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return low + (high - low) * torch.rand(count, generator=generator)
+
+    def some(values: torch.Tensor, other: float) -> torch.Tensor:
+        return torch.where(torch.rand(count, generator=generator) < 0.5, values, other)
+
+    table = no_draws(count, (height, width))
+    far = draw(st.sampled_from([1.0, 10.0, 1000.0]))
+    table[:, 0:2] += torch.stack((uniform(-far, far), uniform(-far, far)), 1)
+    for axis in (2, 3):
+        sign = torch.where(torch.rand(count, generator=generator) < 0.5, 1.0, -1.0)
+        table[:, axis] = some(uniform(0.5, 2), 1) * sign
+    table[:, AT["blur"]] = some(uniform(0.5, 3), 0)
+    for name in ("brightness", "contrast", "saturation"):
+        table[:, AT[name]] = some(uniform(0, 2), 1)
+    table[:, AT["noise"]] = some(uniform(0, 30), 0)
+    table[:, AT["seed"]] = torch.randint(1 << 24, (count,), generator=generator).float()
+    table[:, AT["left"] :] = torch.stack([uniform(-20, 80) for _ in range(4)], 1)
+    options = {
+        "out_size": draw(st.sampled_from([None, 1, 17, (33, 5), (48, 64)])),
+        "mean": draw(st.sampled_from([0.0, (103.5, 116.3, 123.7)])),
+        "std": draw(st.sampled_from([1.0, (57.4, 57.1, 58.4)])),
+        "dtype": draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16])),
+    }
+    return images, table, options
+
+
+def check(found: torch.Tensor, images: torch.Tensor, table: torch.Tensor, options: dict[str, Any]) -> None:
+    with siamfast.backend("reference"):
+        expected = augment(images, table, **options | {"dtype": torch.float64})
+    assert found.shape == expected.shape
+    assert found.dtype == options["dtype"]
+    if found.numel():
+        assert found.is_contiguous(memory_format=torch.channels_last)
+    # Two sums of 18 products at most: their roundings, at 255 levels times factors of up to 4; then the dtype's own.
+    std = torch.tensor(options["std"], dtype=torch.float64).expand(3)[:, None, None]
+    allowed = 64 * 2.0**-24 * 255 * 4 / std
+    rounding = {torch.float32: 2.0**-22, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}[options["dtype"]]
+    assert bool(((found.double() - expected).abs() <= allowed + rounding * expected.abs()).all()), float(
+        (found.double() - expected).abs().max()
+    )
+
+
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_cpp_is_right_on_every_instruction_set(isa: str, data: st.DataObject) -> None:
+    if cpp.reason("cpu", torch.float32) is not None:
+        pytest.skip(str(cpp.reason("cpu", torch.float32)))
+    images, table, options = data.draw(calls())
+    with siamfast.backend("cpp"):
+        check(augment(images, table, **options), images, table, options)
+
+
+@settings(max_examples=40)
+@given(calls())
+def test_plain_torch_in_low_precision_is_right(call: tuple[torch.Tensor, torch.Tensor, dict[str, Any]]) -> None:
+    images, table, options = call
+    with siamfast.backend("torch"):
+        check(augment(images, table, **options), images, table, options)
+
+
+def test_threads_do_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, table = crops((1, 3, 255, 255)), draws(1, (255, 255), step_x=1.03, blur=0.9, noise=3, seed=9)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = augment(images, table, out_size=239)
+        torch.set_num_threads(4)
+        assert torch.equal(augment(images, table, out_size=239), one)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_opcheck_and_compile() -> None:
+    op = torch.ops.siamfast.augment.default
+    torch.library.opcheck(op, (crops(), draws(), 20, 21, [1.0, 2.0, 3.0], [2.0, 2.0, 2.0], torch.float32))
+    compiled = torch.compile(lambda i, d: augment(i, d, out_size=24, std=60.0) * 2, fullgraph=True, backend="eager")
+    table = draws(noise=3, seed=9)
+    assert torch.equal(compiled(crops(), table), augment(crops(), table, out_size=24, std=60.0) * 2)
+
+
+# ---- bad arguments
+@pytest.mark.parametrize(
+    ("images", "table", "options", "message"),
+    [
+        (crops().float(), draws(), {}, "images: got torch.float32"),
+        ([1], draws(), {}, "images: got list"),
+        (crops()[:, :2], draws(), {}, r"images: got shape \(2, 2, 30, 41\)"),
+        (crops(), draws().double(), {}, "draws: got torch.float64"),
+        (crops(), draws(3), {}, r"draws: got shape \(3, 14\)"),
+        (crops(), draws(step_x=0.3), {}, r"draws: step_x of image 0 is 0.3.*, expected 0.5 to 2"),
+        (crops(), draws(step_y=-2.5), {}, "draws: step_y"),
+        (crops(), draws(x=float("nan")), {}, "draws: x of image 0 is nan"),
+        (crops(), draws(blur=0.2), {}, "draws: blur of image 0 is 0.2.*, expected 0, or 0.5 to 3"),
+        (crops(), draws(seed=1.5), {}, "draws: seed of image 0 is 1.5, expected a whole number"),
+        (crops(), draws(brightness=-1), {}, "draws: brightness"),
+        (crops(), draws(), {"out_size": 0}, "out_size: got 0"),
+        (crops(), draws(), {"std": 0}, "std: got 0"),
+        (crops(), draws(), {"mean": (1, 2)}, "mean: got 2 numbers"),
+        (crops(), draws(), {"dtype": torch.int8}, "dtype: got torch.int8"),
+    ],
+)
+def test_bad_arguments_are_named(images: Any, table: torch.Tensor, options: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        augment(images, table, **options)
