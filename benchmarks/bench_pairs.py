@@ -18,7 +18,7 @@ import torch
 from benchmarks.harness import OURS, Case, Made, Row, Run
 from benchmarks.peers.siamfc_pairs import load_pair
 from siamfast.data.curation import Recipe, curate, decode_frame
-from siamfast.data.pairs import SequencePairs
+from siamfast.data.sequence_pairs import SequencePairs
 from siamfast.data.sequences import read_sequence
 from siamfast.data.store_pairs import StorePairs
 from siamfast.data.synthetic import SyntheticVideo
@@ -55,7 +55,7 @@ def make(size: str, device: str, compiled: bool) -> Made:
     options = {"instance": 239, "max_shift": 16.0}
     pairs = {
         OURS: StorePairs(stored, 10**6, filter=False, **options),
-        f"{OURS} frames": SequencePairs(raw, 10**6, **options),
+        f"{OURS} frames": SequencePairs(raw, 10**6, filter=False, **options),
     }
     rng = np.random.default_rng(0)
     counts = dict.fromkeys(pairs, 0)

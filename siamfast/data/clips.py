@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from siamfast.data.pairs import read_rgb
 from siamfast.data.scene import Scene
-from siamfast.data.sequences import image_files
+from siamfast.data.sequences import image_files, read_rgb
 from siamfast.ops.crop_and_resize import crop_and_resize
 
 _CLIPS = 2  # first word of the scenes' seeds: no scene of a clip is one of the pairs' or of a SyntheticVideo

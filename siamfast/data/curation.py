@@ -148,11 +148,10 @@ def _crops(recipe: Recipe, path: Path, index: int, number: int, targets: dict[st
     for n, (track, sequence) in enumerate(targets.items()):
         jpegs = [cv2.imencode(".jpg", images[kind][n], option)[1].tobytes() for kind in ("exemplar", "instance")]
         scale = recipe.exemplar / sizes[n]
-        w, h = (boxes[n, 2:] * scale).tolist()
-        box = ((recipe.instance - w) / 2, (recipe.instance - h) / 2, w, h)
+        x, y, w, h = boxes[n].tolist()
         seen = 1.0 if sequence.visibility is None else float(sequence.visibility[index])
         size = image.shape[0] * shrink, image.shape[1] * shrink
-        found.append(Crop(track, number, jpegs[0], jpegs[1], box, seen, float(scale), size))
+        found.append(Crop(track, number, jpegs[0], jpegs[1], (x, y, w, h), seen, float(scale), size))
     return found
 
 

@@ -1,48 +1,87 @@
-"""Training pairs from annotated sequences of real frames: two frames of one target, cropped as SiamFC crops them."""
+"""Training pairs from tracks, wherever their pixels are: which frames go together, and where their windows lie."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from siamfast.data.sequences import Sequence, read_sequences
-from siamfast.data.windows import draw_windows
-from siamfast.ops.crop_and_resize import crop_and_resize
+from siamfast.data.windows import Windows, draw_windows
 
 _TRIES = 20  # frames of one item that may fail to decode before it is an error
 
 
-class SequencePairs(Dataset[dict[str, torch.Tensor]]):
-    """Pairs of frames at most `max_gap` apart from a folder of sequences (frames + groundtruth.txt).
+class Candidates(NamedTuple):
+    """A track as pairs are drawn from it: boxes (T, 4) x, y, w, h in frame pixels, numbers (T,) of its frames, rising,
+    and usable (K,), the places of those that may be drawn."""
 
-    Item i depends on (seed, i) alone, whatever the number of workers. Sequences are drawn uniformly, so that a long
-    one does not outweigh a short one.
+    video: str
+    boxes: NDArray[np.floating]
+    numbers: NDArray[np.integer]
+    usable: NDArray[np.intp]
+
+
+class Frames(NamedTuple):
+    """What an item is made of: a template of one track, a search frame of the same or of another; places in them."""
+
+    track: int
+    template: int
+    other: int
+    search: int
+    previous: int
+    positive: bool
+
+
+def usable_frames(
+    boxes: NDArray[np.floating], sizes: NDArray[np.integer], visibility: NDArray[np.floating] | None
+) -> NDArray[np.intp]:
+    """Places of the frames that siamfc-pytorch would train on: sides of 20 to 500 pixels and 1 to 50 % of the frame's,
+    width to height 1/4 to 4, seen to a tenth or more of what it is at best.
 
     Args:
-        root: a sequence folder, or a folder of them (`siamfast.data.sequences.read_sequences`).
+        boxes: (T, 4) x, y, w, h in frame pixels, nan where absent.
+        sizes: (T, 2) or (2,), height and width of the frames.
+        visibility: (T,) 0 to 1; None: not known.
+    """
+    sides = boxes[:, 2:]
+    share = sides / np.broadcast_to(sizes, (len(boxes), 2))[:, ::-1]
+    aspect = sides[:, 0] / np.maximum(sides[:, 1], 1e-6)
+    good = np.isfinite(boxes).all(1) & (sides >= 20).all(1) & (sides <= 500).all(1)
+    good &= (share >= 0.01).all(1) & (share <= 0.5).all(1) & (aspect >= 0.25) & (aspect <= 4)
+    if visibility is not None:
+        good &= visibility > max(0.0, 0.1 * float(visibility.max(initial=0)))
+    return np.flatnonzero(good)
+
+
+class TrackPairs(Dataset[dict[str, torch.Tensor]]):
+    """Pairs of crops of one target, at most `max_gap` frames apart. Item i depends on (seed, i) alone, whatever the
+    number of workers. A video is drawn uniformly, so that a long one does not outweigh a short one, then one of its
+    tracks, then two frames of it. Subclasses find the tracks and cut the crops.
+
+    Args:
+        tracks: of all videos; those of one video are never negatives of one another.
         length: number of items.
-        seed: seed of the draws.
+        seed: 0 or more.
         exemplar, instance: sides of the template and the search crop, pixels.
         context_amount: context around the box, as a share of w + h (0.5: the paper).
         max_gap: largest distance of the two frames.
         max_shift: largest shift of the target from the search crop's centre, in crop pixels.
         max_stretch: largest relative change of the search window's size.
-        negatives: share of items whose search crop comes from another sequence (or another place of the only one).
+        negatives: share of items whose search crop is of another video's target (or of another place of the only one).
+        previous: 0, or the largest distance of a third frame from the search frame, which is cropped where the search
+            frame is: what a tracker saw before.
+        first_frames: share of items whose third frame is the template's, as it is for a tracker's second frame.
 
     Raises:
-        ValueError: a folder without usable sequences, or a frame that cannot be decoded over and over.
-
-    >>> pairs = SequencePairs("sequences", 1000)  # doctest: +SKIP
-    >>> pairs[0]["search"].shape  # doctest: +SKIP
-    torch.Size([3, 255, 255])
+        ValueError: a number outside its range; no track with a usable frame.
     """
 
     def __init__(
         self,
-        root: str | Path,
+        tracks: list[Candidates],
         length: int,
         *,
         seed: int = 0,
@@ -53,84 +92,111 @@ class SequencePairs(Dataset[dict[str, torch.Tensor]]):
         max_shift: float = 32.0,
         max_stretch: float = 0.08,
         negatives: float = 0.0,
+        previous: int = 0,
+        first_frames: float = 0.0,
     ) -> None:
-        if length < 0:
-            raise ValueError(f"length: got {length}, expected 0 or more")
-        self.length, self.seed = length, seed
+        for name, value in (("length", length), ("seed", seed), ("previous", previous), ("max_shift", max_shift)):
+            if value < 0:
+                raise ValueError(f"{name}: got {value}, expected 0 or more")
+        for name, share in (("negatives", negatives), ("first_frames", first_frames)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name}: got {share}, expected a share between 0 and 1")
+        self.length, self.seed, self.tracks = length, seed, tracks
         self.exemplar, self.instance, self.context_amount = exemplar, instance, context_amount
         self.max_gap, self.max_shift, self.max_stretch, self.negatives = max_gap, max_shift, max_stretch, negatives
-        self._sequences = [(s, shown) for s in read_sequences(root) if len(shown := _shown(s)) >= 1]
-        if not self._sequences:
-            raise ValueError(f"root: {str(root)!r} has no sequence with a visible target")
+        self.previous, self.first_frames = previous, first_frames
+        videos: dict[str, list[int]] = {}
+        for number, track in enumerate(tracks):
+            if len(track.usable):
+                videos.setdefault(track.video, []).append(number)
+        self._videos = list(videos.values())
+        if not self._videos:
+            raise ValueError(
+                f"no track with a frame to train on (of {len(tracks)} tracks): visible, and not filtered out"
+            )
+
+    def crop(
+        self, track: int, place: int, center: NDArray[np.float64], size: float, side: int, template: bool
+    ) -> NDArray[np.uint8] | None:
+        """The square window of `size` around `center`, frame pixels from the edge of the first, of the place-th frame
+        of a track as (side, side, 3) uint8 RGB; None where the frame cannot be decoded."""
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """template (3, exemplar, exemplar) and search (3, instance, instance) uint8, box (4,) float32 x, y, w, h of the
-        target in search-crop pixels, positive: whether the search crop shows the template's target."""
+        target in search-crop pixels, positive: whether the search crop shows the template's target; with `previous`
+        also previous, like search, and previous_box."""
         if not 0 <= index < self.length:
             raise IndexError(f"index: got {index}, expected 0 to {self.length - 1}")
-        rng = np.random.default_rng((self.seed, index))
+        rng = np.random.default_rng((3, self.seed, index))
         for _ in range(_TRIES):
-            item = self._draw(rng)
+            item = self._item(rng, self._frames(rng))
             if item is not None:
                 return item
-        raise ValueError(f"root: {_TRIES} drawn frames in a row could not be decoded; the last sequences are damaged")
+        raise ValueError(f"{_TRIES} drawn frames in a row could not be decoded; the last ones are damaged")
 
-    def _draw(self, rng: np.random.Generator) -> dict[str, torch.Tensor] | None:
-        positive = rng.random() >= self.negatives
-        chosen = int(rng.integers(len(self._sequences)))
-        sequence, shown = self._sequences[chosen]
-        first = int(rng.choice(shown))
-        if positive or len(self._sequences) == 1:
-            second = int(rng.choice(shown[np.abs(shown - first) <= self.max_gap]))
-            other = sequence
-        else:
-            other, candidates = self._sequences[
-                (chosen + int(rng.integers(1, len(self._sequences)))) % len(self._sequences)
-            ]
-            second = int(rng.choice(candidates))
-        images = read_rgb(sequence.frames[first]), read_rgb(other.frames[second])
-        if images[0] is None or images[1] is None:
-            return None
+    def _frames(self, rng: np.random.Generator) -> Frames:
+        positive = bool(rng.random() >= self.negatives)
+        chosen = int(rng.integers(len(self._videos)))
+        track = self._track(rng, chosen)
+        begins = bool(self.previous and rng.random() < self.first_frames)
+        template, search = self._two(rng, track, self.previous if begins and positive else self.max_gap)
+        other = track
+        if not positive and len(self._videos) > 1:
+            other = self._track(rng, (chosen + int(rng.integers(1, len(self._videos)))) % len(self._videos))
+            search = int(rng.choice(self.tracks[other].usable))
+        begins &= other == track and template != search
+        previous = template if begins else self._two(rng, other, self.previous, search)[1]
+        return Frames(track, template, other, search, previous, positive)
+
+    def _track(self, rng: np.random.Generator, video: int) -> int:
+        return self._videos[video][int(rng.integers(len(self._videos[video])))]
+
+    def _two(self, rng: np.random.Generator, track: int, gap: int, first: int | None = None) -> tuple[int, int]:
+        """Places of two frames at most `gap` apart, one of which may be given; the same only where it is alone."""
+        _, _, numbers, usable = self.tracks[track]
+        if first is None:
+            first = int(rng.choice(usable))
+        near = usable[np.abs(numbers[usable] - numbers[first]) <= gap]
+        others = near[near != first]
+        return first, int(rng.choice(others)) if len(others) else first
+
+    def _item(self, rng: np.random.Generator, frames: Frames) -> dict[str, torch.Tensor] | None:
+        track, other = self.tracks[frames.track], self.tracks[frames.other]
         windows = draw_windows(
             rng,
-            sequence.boxes[first],
-            other.boxes[second],
+            track.boxes[frames.template],
+            other.boxes[frames.search],
             exemplar=self.exemplar,
             instance=self.instance,
             context_amount=self.context_amount,
             max_shift=self.max_shift,
             max_stretch=self.max_stretch,
         )
-        center = windows.search_center
-        if not positive and other is sequence:
-            # One sequence alone: its own background, a whole search window away from the target.
-            center = center + windows.search_size * np.array([1.0, 0.0])
-        # The box stays exact in the crop: no rounding of the window. Windows count from the edge of the first pixel,
-        # crop_and_resize from its centre.
-        template = crop_and_resize(
-            images[0], windows.template_center - 0.5, windows.template_size, self.exemplar, rounding="subpixel"
-        )
-        search = crop_and_resize(images[1], center - 0.5, windows.search_size, self.instance, rounding="subpixel")
-        return {
-            "template": torch.from_numpy(template[0]).permute(2, 0, 1),
-            "search": torch.from_numpy(search[0]).permute(2, 0, 1),
-            "box": torch.from_numpy(windows.box.astype(np.float32)),
-            "positive": torch.tensor(positive),
+        if not frames.positive and frames.other == frames.track:
+            # One video alone: its own background, a whole search window away from the target.
+            windows = windows._replace(search_center=windows.search_center + np.array([windows.search_size, 0.0]))
+        crops = {
+            "template": self.crop(
+                frames.track, frames.template, windows.template_center, windows.template_size, self.exemplar, True
+            ),
+            "search": self._searched(windows, frames.other, frames.search),
         }
+        boxes = {"box": other.boxes[frames.search]}
+        if self.previous:
+            crops["previous"] = self._searched(windows, frames.other, frames.previous)
+            boxes["previous_box"] = other.boxes[frames.previous]
+        item = {"positive": torch.tensor(frames.positive)}
+        for name, box in boxes.items():
+            item[name] = torch.from_numpy(windows.in_search(box).astype(np.float32))
+        for name, crop in crops.items():
+            if crop is None:
+                return None
+            item[name] = torch.from_numpy(crop).permute(2, 0, 1)
+        return item
 
-
-def _shown(sequence: Sequence) -> np.ndarray:
-    """Indices of the frames that show the target with an area."""
-    boxes = np.asarray(sequence.boxes)
-    return np.flatnonzero(np.isfinite(boxes).all(1) & (boxes[:, 2:] >= 1).all(1))
-
-
-def read_rgb(path: Path) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB, or None where the file cannot be decoded."""
-    import cv2
-
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    return None if image is None else image[..., ::-1]
+    def _searched(self, windows: Windows, track: int, place: int) -> NDArray[np.uint8] | None:
+        return self.crop(track, place, windows.search_center, windows.search_size, self.instance, False)

@@ -19,14 +19,14 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 SUFFIX = ".lmdb"
 _FIRST_SIZE = 1 << 28  # of the map, which grows by doubling
 
 
 class Crop(NamedTuple):
-    """One target in one frame: JPEGs of its exemplar and its instance crop; box x, y, w, h in the instance crop; scale:
-    crop pixels a frame pixel; size: height and width of the frame."""
+    """One target in one frame: JPEGs of its exemplar and its instance crop, both around its box's middle; box x, y,
+    w, h in frame pixels; scale: crop pixels a frame pixel; size: height and width of the frame."""
 
     track: str
     frame: int
@@ -52,7 +52,7 @@ class Part(NamedTuple):
 class Track(NamedTuple):
     """A target of a store.
 
-    frames: (T,) int32, rising numbers. boxes: (T, 4) float32 in the instance crops. visibility: (T,), 0 to 1. scales:
+    frames: (T,) int32, rising numbers. boxes: (T, 4) float32 in frame pixels. visibility: (T,), 0 to 1. scales:
     (T,) crop pixels a frame pixel. sizes: (T, 2) height, width of the frames.
     """
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from siamfast.data.scene import Scene
-from siamfast.data.windows import draw_windows
+from siamfast.data.windows import Windows, draw_windows
 
 _VIDEO, _PAIRS = 0, 1  # first word of the scenes' seeds: clips to look at are never scenes of training
 _TEMPLATE_VISIBLE, _SEARCH_VISIBLE = 0.6, 0.35  # shares of the target that a pair must show
@@ -108,6 +108,9 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         max_shift: largest shift of the target from the search crop's centre, in crop pixels.
         max_stretch: largest relative change of the search window's size.
         negatives: share of items whose search crop shows another scene.
+        previous: 0, or the largest distance of a third frame from the search frame, which is cropped where the search
+            frame is: what a tracker saw before.
+        first_frames: share of items whose third frame is the template's, as it is for a tracker's second frame.
         pairs_per_scene: neighbouring items that share a scene; setting one up takes as long as drawing some pairs.
 
     Raises:
@@ -130,6 +133,8 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         max_shift: float = 32.0,
         max_stretch: float = 0.08,
         negatives: float = 0.0,
+        previous: int = 0,
+        first_frames: float = 0.0,
         pairs_per_scene: int = 6,
     ) -> None:
         self.length, self.seed = _whole("length", length, 0), _whole("seed", seed, 0)
@@ -139,24 +144,28 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         for name, value in (("context_amount", context_amount), ("max_shift", max_shift), ("max_stretch", max_stretch)):
             if not 0 <= value < np.inf:
                 raise ValueError(f"{name}: got {value!r}, expected 0 or more")
-        if not 0 <= negatives <= 1:
-            raise ValueError(f"negatives: got {negatives!r}, expected a share between 0 and 1")
+        for name, value in (("negatives", negatives), ("first_frames", first_frames)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}: got {value!r}, expected a share between 0 and 1")
         self.context_amount, self.max_shift = float(context_amount), float(max_shift)
         self.max_stretch, self.negatives = float(max_stretch), float(negatives)
+        self.previous, self.first_frames = _whole("previous", previous, 0), float(first_frames)
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """template (3, exemplar, exemplar) and search (3, instance, instance) uint8, box (4,) float32 x, y, w, h of the
-        target in search-crop pixels, positive: whether the search crop shows the template's target."""
+        target in search-crop pixels, positive: whether the search crop shows the template's target; with `previous`
+        also previous, like search, and previous_box."""
         if not 0 <= index < self.length:
             raise IndexError(f"index: got {index}, expected 0 to {self.length - 1}")
         rng = np.random.default_rng((_PAIRS, self.seed, index))
         number = index // self.pairs_per_scene
-        scene, first, second = self._frames(rng, number)
+        begins = bool(self.previous and rng.random() < self.first_frames)
+        scene, first, second = self._frames(rng, number, self.previous if begins else self.max_gap)
         positive = bool(rng.random() >= self.negatives)
-        other, there = (scene, second) if positive else self._frames(rng, number + 1)[::2]
+        other, there = (scene, second) if positive else self._frames(rng, number + 1, self.max_gap)[::2]
         windows = draw_windows(
             rng,
             scene.box(first),
@@ -167,25 +176,41 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
             max_shift=self.max_shift,
             max_stretch=self.max_stretch,
         )
-        return {
+        item = {
             "template": _crop(scene, first, windows.template_center, windows.template_size, self.exemplar),
             "search": _crop(other, there, windows.search_center, windows.search_size, self.instance),
-            "box": torch.from_numpy(windows.box.astype(np.float32)),
+            "box": _box(windows, other, there),
             "positive": torch.tensor(positive),
         }
+        if self.previous:
+            near = first if begins and positive else _neighbour(rng, there, self.previous, other.length)
+            item["previous"] = _crop(other, near, windows.search_center, windows.search_size, self.instance)
+            item["previous_box"] = _box(windows, other, near)
+        return item
 
-    def _frames(self, rng: np.random.Generator, number: int) -> tuple[Scene, int, int]:
-        """A scene and two of its frames that show the target; scenes that hide it are passed over."""
+    def _frames(self, rng: np.random.Generator, number: int, gap: int) -> tuple[Scene, int, int]:
+        """A scene and two of its frames, at most `gap` apart, that show the target; scenes that hide it are passed
+        over."""
         length = self.max_gap + 20
         for attempt in range(10 * _TRIES):
             scene = _scene(self.seed, number, attempt, length)
             for _ in range(_TRIES):
                 first = int(rng.integers(length))
-                low, high = max(0, first - self.max_gap), min(length, first + self.max_gap + 1)
+                low, high = max(0, first - gap), min(length, first + gap + 1)
                 second = int(rng.integers(low, high))
                 if scene.visible(first) >= _TEMPLATE_VISIBLE and scene.visible(second) >= _SEARCH_VISIBLE:
                     return scene, first, second
         raise RuntimeError(f"seed {self.seed}: no scene near number {number} shows its target; this is a bug")
+
+
+def _neighbour(rng: np.random.Generator, t: int, gap: int, length: int) -> int:
+    """A frame 1 to `gap` before t, or after it where there is none before."""
+    away = int(rng.integers(1, gap + 1))
+    return t - away if t >= away else min(t + away, length - 1)
+
+
+def _box(windows: Windows, scene: Scene, t: int) -> torch.Tensor:
+    return torch.from_numpy(windows.in_search(scene.box(t)).astype(np.float32))
 
 
 def _crop(scene: Scene, t: int, center: NDArray[np.float64], size: float, side: int) -> torch.Tensor:

@@ -11,17 +11,24 @@ from siamfast.ops.siamfc_crops import context_size
 
 
 class Windows(NamedTuple):
-    """Square windows in their frames, and the target's box in the search crop.
+    """Square windows in their frames.
 
     template_center, search_center: (2,) x, y in frame pixels. template_size, search_size: sides in frame pixels.
-    box: (4,) x, y, w, h in search-crop pixels.
+    instance: side of the search crop, pixels.
     """
 
     template_center: NDArray[np.float64]
     template_size: float
     search_center: NDArray[np.float64]
     search_size: float
-    box: NDArray[np.float64]
+    instance: int
+
+    def in_search(self, box: ArrayLike) -> NDArray[np.float64]:
+        """(4,) x, y, w, h in frame pixels -> in search-crop pixels."""
+        x, y, w, h = np.asarray(box, dtype=float)
+        scale = self.instance / self.search_size
+        corner = (np.array([x, y]) - self.search_center) * scale + self.instance / 2
+        return np.array([*corner, w * scale, h * scale])
 
 
 def draw_windows(
@@ -53,7 +60,5 @@ def draw_windows(
     side = float(sides[1]) * instance / exemplar
     side *= float(np.exp(rng.uniform(-max_stretch, max_stretch)))
     shift = np.zeros(2) if rng.random() < 0.25 else rng.uniform(-max_shift, max_shift, 2)
-    scale = instance / side
-    center = second[:2] + second[2:] / 2 - shift / scale
-    box = np.concatenate([(second[:2] - center) * scale + instance / 2, second[2:] * scale])
-    return Windows(first[:2] + first[2:] / 2, template_size, center, side, box)
+    center = second[:2] + second[2:] / 2 - shift * side / instance
+    return Windows(first[:2] + first[2:] / 2, template_size, center, side, instance)

@@ -18,7 +18,9 @@ class RunConfig:
     """What every training has: data, steps, optimizer, record."""
 
     data: str = _option(
-        "synthetic", "'synthetic', or a folder: a store or annotated sequences (siamfc), folders of frames"
+        "synthetic",
+        "'synthetic', or a folder: folders of frames (correspondence); a store, or KIND:FOLDER, a data set as curate "
+        "reads it, annotated sequences where KIND is left out; several by weights: A=2,B=1 (siamfc)",
     )
     val_data: str = _option("", "validation data, as --data; empty: held-out synthetic scenes, or --data itself")
     out: str = _option("runs/run", "folder for checkpoints, logs and weights; a run found there is resumed")
@@ -77,6 +79,7 @@ class TrainConfig(RunConfig):
     max_shift: float = _option(32.0, "largest shift of the target from the centre of the search crop, pixels")
     max_stretch: float = _option(0.08, "largest relative change of the search crop's size")
     negatives: float = _option(0.0, "share of pairs whose search crop shows no target")
+    filter: bool = _option(True, "leave out frames whose target is tiny, huge, thin or hidden, as siamfc-pytorch does")
     gray: float = _option(0.15, "share of pairs turned gray")
     flip: float = _option(0.0, "share of pairs mirrored")
     noise: float = _option(0.0, "largest sigma of noise added to a crop, grey levels")

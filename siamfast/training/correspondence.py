@@ -94,8 +94,8 @@ class CorrespondenceTrainer(Loop):
     def clusters(self) -> torch.Tensor:
         """(16, 2): colour clusters of the first clips; the data decides them, so a resumed run finds the same."""
         if self._clusters is None:
-            count = min(_CLUSTER_CLIPS, self.config.steps * self.config.batch_size)
-            colors = [_colors(b["frames"][:, :4]) for b in self._loader(self._data, range(count), self._workers())]
+            stop = min(-(-_CLUSTER_CLIPS // self.config.batch_size), self.config.steps)
+            colors = [_colors(b["frames"][:, :4]) for b in self._loader(self._data, self._workers(), stop=stop)]
             points = torch.cat(colors).movedim(2, -1).reshape(-1, 2)
             self._clusters = signals.color_clusters(points, self.config.seed).to(self.device)
         return self._clusters

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from siamfast.data.stream import PairStream
 from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.models.inference import choose_device
 from siamfast.models.siamfc import SiamFC
@@ -189,15 +190,12 @@ class Loop:
 
     # ------------------------------------------------------------------------------------------------------------- data
     def _batches(self) -> Iterator[dict[str, torch.Tensor]]:
-        config = self.config
-        todo = range(self.step * config.batch_size, config.steps * config.batch_size)
-        return iter(self._loader(self._data, todo, self._workers()))
+        return iter(self._loader(self._data, self._workers(), start=self.step))
 
-    def _loader(self, data: Dataset[Any], indices: range, workers: int) -> DataLoader[Any]:
+    def _loader(self, data: Dataset[Any], workers: int, **part: int) -> DataLoader[Any]:
         return DataLoader(
-            data,
-            batch_size=self.config.batch_size,
-            sampler=indices,  # type: ignore[arg-type]
+            PairStream(data, self.config.batch_size, **part),
+            batch_size=None,
             num_workers=workers,
             worker_init_fn=_quiet_worker,
             pin_memory=self.device.type == "cuda",
@@ -212,7 +210,7 @@ class Loop:
     def validation_batches(self) -> list[dict[str, torch.Tensor]]:
         """Drawn once, kept as uint8."""
         if self._validation is None:
-            self._validation = list(self._loader(self._val_data, range(self.config.val_pairs), self._workers()))
+            self._validation = list(self._loader(self._val_data, self._workers()))
         return self._validation
 
     def export(self, path: Path, figures: dict[str, float]) -> None:

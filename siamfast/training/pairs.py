@@ -1,4 +1,4 @@
-"""Where a trainer's pairs come from: the synthetic renderer, a store of curated crops, or annotated sequences."""
+"""Where a trainer's pairs come from: the synthetic renderer, stores of curated crops, data sets on disk, or several."""
 
 from __future__ import annotations
 
@@ -7,11 +7,35 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from siamfast.data.readers import LAYOUTS
 from siamfast.training.config import TrainConfig
 
 
 def make_pairs(config: TrainConfig, source: str, length: int, *, seed: int) -> Dataset[Any]:
-    """`length` training pairs from `source`: "synthetic", or a folder: a store, or annotated sequences."""
+    """`length` training pairs from `source`: "synthetic", a store, or [KIND:]FOLDER, a data set as it lies on disk; or
+    several of them with weights, as in "curated=3,got10k:GOT-10k=1,synthetic".
+
+    Raises:
+        ValueError: what is none of these, or has no pairs.
+    """
+    if source == "synthetic" or Path(source).is_dir():  # a name may have commas
+        return _one(config, source, length, seed)
+    sources, weights = [], []
+    for part in source.split(","):
+        name, _, weight = part.rpartition("=") if "=" in part else (part, "", "1")
+        try:
+            weights.append(float(weight))
+        except ValueError:
+            raise ValueError(f"data: {part!r} ends in {weight!r}, expected a weight, as in {name}=2") from None
+        sources.append(_one(config, name, length, seed))
+    if len(sources) == 1 and weights[0] > 0:
+        return sources[0]
+    from siamfast.data.mixed_pairs import MixedPairs
+
+    return MixedPairs(sources, weights, length, seed=seed)
+
+
+def _one(config: TrainConfig, source: str, length: int, seed: int) -> Dataset[Any]:
     shared: dict[str, Any] = {
         "seed": seed,
         "exemplar": config.exemplar,
@@ -25,12 +49,16 @@ def make_pairs(config: TrainConfig, source: str, length: int, *, seed: int) -> D
         from siamfast.data.synthetic import SyntheticPairs
 
         return SyntheticPairs(length, **shared)
-    if not Path(source).is_dir():
-        raise ValueError(f"data: {source!r} is neither 'synthetic' nor a folder")
+    kind, _, folder = source.partition(":")
+    if Path(source).is_dir() or kind not in LAYOUTS:
+        kind, folder = "", source
+    if not Path(folder).is_dir():
+        raise ValueError(f"data: {folder!r} is neither 'synthetic' nor a folder")
+    shared["filter"] = config.filter
     from siamfast.data.store_pairs import StorePairs, is_store
 
-    if is_store(source):
-        return StorePairs(source, length, **shared)
-    from siamfast.data.pairs import SequencePairs
+    if not kind and is_store(folder):
+        return StorePairs(folder, length, **shared)
+    from siamfast.data.sequence_pairs import SequencePairs
 
-    return SequencePairs(source, length, **shared)
+    return SequencePairs(folder, length, kind=kind or "folder", **shared)

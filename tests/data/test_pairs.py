@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from siamfast.data.pairs import SequencePairs
+from siamfast.data.sequence_pairs import SequencePairs
 from siamfast.data.sequences import read_sequence, read_sequences
 
 
@@ -79,16 +79,56 @@ def test_pairs_are_decided_by_seed_and_index(tmp_path: Path) -> None:
 
 
 def test_frames_are_at_most_max_gap_apart(tmp_path: Path) -> None:
-    """The square moves 3 px a frame: crops centred on the target of frame t show the noise of no later one."""
     write_sequence(tmp_path / "a", 12)
-    pairs = SequencePairs(tmp_path, 40, max_gap=1, max_shift=0, max_stretch=0)
-    sequence, shown = pairs._sequences[0]
+    pairs = SequencePairs(tmp_path, 40, max_gap=2, previous=1)
+    rng = np.random.default_rng(0)
+    drawn = [pairs._frames(rng) for _ in range(80)]
+    assert {abs(f.template - f.search) for f in drawn} == {1, 2}
+    assert {abs(f.previous - f.search) for f in drawn} == {1}
+    assert {f.template for f in drawn} == set(range(12))
+    assert all(f.positive and f.other == f.track for f in drawn)
+
+
+def test_the_third_crop_is_cut_where_the_search_crop_is(tmp_path: Path) -> None:
+    """The square of an earlier frame stands as far off as its box says, in the same window: the noise stands still."""
+    write_sequence(tmp_path / "a")
+    pairs = SequencePairs(tmp_path, 20, instance=191, previous=3)
+    for index in range(20):
+        item = pairs[index]
+        middles = []
+        for image, box in (("search", "box"), ("previous", "previous_box")):
+            white = (item[image].float().mean(0) > 150).nonzero().float()
+            middles.append(white.mean(0).flip(0) + 0.5)
+            assert (middles[-1] - item[box][:2] - item[box][2:] / 2).abs().max() < 2.5, index
+        moved = float((middles[0] - middles[1])[0]) / float(item["box"][2]) * 20 / 3  # frames: 3 px each, a box is 20
+        assert 0.7 < abs(moved) < 3.3
+        assert item["box"][2] == item["previous_box"][2]
+
+
+def test_the_third_frame_may_be_the_template_s(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "a", 12)
+    pairs = SequencePairs(tmp_path, 40, previous=3, first_frames=1.0)
     rng = np.random.default_rng(0)
     for _ in range(50):
-        first = int(rng.choice(shown))
-        assert np.abs(shown[np.abs(shown - first) <= pairs.max_gap] - first).max() <= 1
-    assert len(sequence) == 12
-    assert bool(pairs[0]["positive"])
+        frames = pairs._frames(rng)
+        assert frames.previous == frames.template
+        assert 1 <= abs(frames.search - frames.template) <= 3
+
+
+def test_frames_that_teach_nothing_are_left_out_unless_told(tmp_path: Path) -> None:
+    rows = ["55,30,20,20"] * 6 + ["55,30,19,20"] * 6
+    write_sequence(tmp_path / "a", 12, rows=rows)
+    assert SequencePairs(tmp_path, 10).tracks[0].usable.tolist() == list(range(6))
+    assert SequencePairs(tmp_path, 10, filter=False).tracks[0].usable.tolist() == list(range(12))
+
+
+def test_any_layout_is_read(tmp_path: Path) -> None:
+    """OTB counts from 1."""
+    folder = write_sequence(tmp_path / "a", 12)
+    rows = [f"{41 + 3 * t},31,20,20" for t in range(12)]
+    (folder / "groundtruth.txt").unlink()
+    (folder / "groundtruth_rect.txt").write_text("\n".join(rows))
+    np.testing.assert_array_equal(SequencePairs(tmp_path, 3, kind="otb").tracks[0].boxes[:, 0], 40 + 3 * np.arange(12))
 
 
 def test_absent_targets_are_never_drawn(tmp_path: Path) -> None:
@@ -101,7 +141,7 @@ def test_absent_targets_are_never_drawn(tmp_path: Path) -> None:
 
 def test_a_sequence_without_a_target_is_an_error(tmp_path: Path) -> None:
     write_sequence(tmp_path / "a", 2, rows=["nan,nan,nan,nan"] * 2)
-    with pytest.raises(ValueError, match="no sequence with a visible target"):
+    with pytest.raises(ValueError, match="no track with a frame to train on"):
         SequencePairs(tmp_path, 10)
 
 

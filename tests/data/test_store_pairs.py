@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from siamfast.cli import main
-from siamfast.data.store import Track
-from siamfast.data.store_pairs import StorePairs, is_store, usable_frames
+from siamfast.data.pairs import usable_frames
+from siamfast.data.store_pairs import StorePairs, is_store
 
 
 @pytest.fixture(scope="module")
@@ -64,23 +64,32 @@ def test_workers_do_not_change_the_pairs(store: Path) -> None:
 def test_frames_are_near_and_negatives_are_of_another_video(store: Path) -> None:
     pairs = StorePairs(store, 50, seed=0, max_gap=3, negatives=0.5)
     rng = np.random.default_rng(0)
-    for _ in range(50):
-        number, first, second = pairs._draw(rng)
-        frames = pairs.store.tracks[number].frames
-        assert abs(int(frames[first]) - int(frames[second])) <= 3
-        other, _, _ = pairs._draw(rng, avoid=number)
-        assert pairs.store.tracks[other].video != pairs.store.tracks[number].video
-    share = np.mean([bool(pairs[i]["positive"]) for i in range(50)])
-    assert 0.25 < share < 0.75
+    drawn = [pairs._frames(rng) for _ in range(100)]
+    for frames in drawn:
+        assert (pairs.tracks[frames.other].video == pairs.tracks[frames.track].video) == frames.positive
+        assert abs(frames.template - frames.search) <= 3 or not frames.positive
+    assert 25 < sum(frames.positive for frames in drawn) < 75
+
+
+def test_the_third_crop_is_that_of_the_frames_themselves(store: Path) -> None:
+    """Cut from the stored crop of another frame, it shows what the same window of that frame would."""
+    pairs = StorePairs(store, 20, previous=5)
+    for index in range(20):
+        item = pairs[index]
+        x, y, w, h = item["previous_box"].tolist()
+        rows, columns = np.nonzero(item["previous"].numpy().mean(0) > 150)
+        np.testing.assert_allclose([columns.min(), columns.max() + 1, rows.min(), rows.max() + 1],
+                                   [x, x + w, y, y + h], atol=1.6)  # fmt: skip
+        frames = abs(x - item["box"][0].item()) / w * 40  # a frame moves it by 1 pixel of 40
+        assert 0.9 < frames < 5.1
 
 
 def test_frames_that_teach_nothing_are_left_out() -> None:
-    sides = np.array([[40, 40], [10, 40], [40, 600], [30, 200], [220, 200], [40, 40]], np.float32)
-    boxes = np.concatenate([np.zeros((6, 2), np.float32), sides * 2], 1)
-    sizes = np.tile(np.array([[300, 400]], np.int32), (6, 1))
-    seen = np.array([1, 1, 1, 1, 1, 0.05], np.float32)
-    track = Track("v", "v.0", np.arange(6, dtype=np.int32), boxes, seen, np.full(6, 2, np.float32), sizes)
-    assert usable_frames(track).tolist() == [0]
+    sides = np.array([[40, 40], [10, 40], [40, 600], [30, 200], [220, 200], [40, 40], [np.nan] * 2, [40, 2]], float)
+    boxes = np.concatenate([np.zeros((8, 2)), sides], 1)
+    seen = np.array([1, 1, 1, 1, 1, 0.05, 1, 1])
+    assert usable_frames(boxes, np.array([300, 400]), seen).tolist() == [0]
+    assert usable_frames(boxes, np.tile([[300, 400]], (8, 1)), None).tolist() == [0, 5]
 
 
 def test_a_store_trains_siamfc(store: Path, tmp_path: Path) -> None:

@@ -112,6 +112,22 @@ def test_negative_pairs_have_their_share() -> None:
     assert 15 < positives < 45
 
 
+def test_the_third_crop_is_near_in_time_and_cut_where_the_search_crop_is() -> None:
+    """Backgrounds of neighbouring frames, through the same window, differ less than those of any two items; targets
+    move, but not far."""
+    pairs = SyntheticPairs(24, seed=3, instance=127, previous=2, first_frames=0.5)
+    moved, near, far = [], [], []
+    for index in range(24):
+        item, other = pairs[index], pairs[(index + 9) % 24]
+        middles = [item[name][:2] + item[name][2:] / 2 for name in ("box", "previous_box")]
+        moved.append(float((middles[0] - middles[1]).norm()))
+        near.append(float((item["search"].float() - item["previous"].float()).abs().mean()))
+        far.append(float((item["search"].float() - other["previous"].float()).abs().mean()))
+    assert np.median(moved) < 20
+    assert max(moved) > 1
+    assert np.median(near) < 0.7 * np.median(far)
+
+
 def test_seeds_of_pairs_share_no_crop() -> None:
     one, other = (SyntheticPairs(6, seed=seed, instance=127)[0]["template"] for seed in (0, 1))
     assert not torch.equal(one, other)
@@ -128,6 +144,8 @@ def test_seeds_of_pairs_share_no_crop() -> None:
         (lambda: SyntheticVideo(0, length=2, size=SIZE).window(0, (1, 1), 0, 5), ValueError, "size: got 0, expected"),
         (lambda: SyntheticPairs(5)[5], IndexError, "index: got 5, expected 0 to 4"),
         (lambda: SyntheticPairs(5, negatives=2), ValueError, "negatives: got 2, expected a share"),
+        (lambda: SyntheticPairs(5, first_frames=-1), ValueError, "first_frames: got -1, expected a share"),
+        (lambda: SyntheticPairs(5, previous=-1), ValueError, "previous: got -1, expected 0 or more"),
         (lambda: SyntheticPairs(5, max_shift=-1), ValueError, "max_shift: got -1"),
         (lambda: SyntheticPairs(5, exemplar=0), ValueError, "exemplar: got 0"),
     ],

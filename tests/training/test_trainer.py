@@ -17,8 +17,12 @@ import numpy as np
 import pytest
 import torch
 
+from siamfast.data.mixed_pairs import MixedPairs
+from siamfast.data.sequence_pairs import SequencePairs
+from siamfast.data.synthetic import SyntheticPairs
 from siamfast.models.weights import load_model, read_metadata
 from siamfast.training.config import TrainConfig, add_arguments, from_arguments
+from siamfast.training.pairs import make_pairs
 from siamfast.training.record import Record
 from siamfast.training.trainer import Trainer, peak_distance, target_cells
 from tests.data.test_pairs import write_sequence
@@ -155,6 +159,26 @@ def test_data_that_is_neither_is_named_before_anything_is_written(tmp_path: Path
     with pytest.raises(ValueError, match="data: 'nowhere' is neither 'synthetic' nor a folder"):
         _train(tmp_path / "run", steps=1, **{field: "nowhere"})
     assert not (tmp_path / "run").exists()
+
+
+def test_several_data_sets_train_by_their_weights(tmp_path: Path) -> None:
+    write_sequence(tmp_path / "a,b")  # a folder's own comma is no separator where it is given alone
+    write_sequence(tmp_path / "c")
+    pairs = make_pairs(TrainConfig(), f"synthetic=3,folder:{tmp_path / 'c'}", 40, seed=1)
+    assert isinstance(pairs, MixedPairs)
+    assert [type(part) for part in pairs.datasets] == [SyntheticPairs, SequencePairs]
+    assert 20 < sum(pairs.which(i) == 0 for i in range(40)) < 39
+    assert isinstance(make_pairs(TrainConfig(), str(tmp_path / "a,b"), 4, seed=1), SequencePairs)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("synthetic=x,synthetic", "ends in 'x', expected a weight"), ("nowhere=2", "'nowhere' is neither"),
+     ("synthetic=-1", "weights: got"), ("otb:nowhere", "'nowhere' is neither")],
+)  # fmt: skip
+def test_a_mixture_that_cannot_be_is_named(tmp_path: Path, source: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_pairs(TrainConfig(), source, 4, seed=1)
 
 
 def test_a_finished_run_run_again_keeps_its_figures(tmp_path: Path) -> None:

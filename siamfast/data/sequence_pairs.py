@@ -1,0 +1,82 @@
+"""Training pairs from annotated frames as they lie on disk, in any layout that `siamfast curate` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamfast.data.pairs import Candidates, TrackPairs, usable_frames
+from siamfast.data.readers import read_videos
+from siamfast.data.sequences import Sequence, read_rgb, read_sequences
+from siamfast.ops.crop_and_resize import crop_and_resize
+
+
+class SequencePairs(TrackPairs):
+    """Pairs of frames of one target: see `TrackPairs`. Whole frames are decoded for every item; curated, they load
+    several times as fast.
+
+    Args:
+        root: a data set; of kind "folder" also one sequence.
+        length, options: as for TrackPairs.
+        kind: its layout: vid, got10k, otb, lasot, trackingnet, youtubebb, davis, mot, folder.
+        filter: leave out frames by `usable_frames`; else all that show their target are drawn.
+
+    Raises:
+        ValueError: no such data set, no usable frames in it, or a frame that cannot be decoded over and over.
+
+    >>> pairs = SequencePairs("sequences", 1000)  # doctest: +SKIP
+    >>> pairs[0]["search"].shape  # doctest: +SKIP
+    torch.Size([3, 255, 255])
+    """
+
+    def __init__(
+        self, root: str | Path, length: int, *, kind: str = "folder", filter: bool = True, **options: Any
+    ) -> None:
+        if kind == "folder":
+            videos: list[tuple[Sequence, ...]] = [(s,) for s in read_sequences(root)]
+        else:  # what cannot be read is left out, as a curated store would
+            videos = list(read_videos(kind, root, lambda path, reason: None))
+        self._sequences = [sequence for video in videos for sequence in video]
+        tracks = [
+            Candidates(str(number), s.boxes, np.arange(len(s)), _usable(s, filter))
+            for number, video in enumerate(videos)
+            for s in video
+        ]
+        try:
+            super().__init__(tracks, length, **options)
+        except ValueError as error:
+            raise ValueError(f"root: {str(root)!r}: {error}") from None
+
+    def crop(
+        self, track: int, place: int, center: NDArray[np.float64], size: float, side: int, template: bool
+    ) -> NDArray[np.uint8] | None:
+        image = read_rgb(self._sequences[track].frames[place])
+        if image is None:
+            return None
+        # The box stays exact in the crop: no rounding of the window. Windows count from the edge of the first pixel,
+        # crop_and_resize from its centre.
+        found: NDArray[np.uint8] = crop_and_resize(image, center - 0.5, size, side, rounding="subpixel")
+        return found[0]
+
+
+def _usable(sequence: Sequence, filter: bool) -> NDArray[np.intp]:
+    boxes = np.asarray(sequence.boxes)
+    shown = np.flatnonzero(np.isfinite(boxes).all(1) & (boxes[:, 2:] >= 1).all(1))
+    size = _frame_size(sequence) if filter and len(shown) else None
+    return shown if size is None else usable_frames(boxes, np.array(size), sequence.visibility)
+
+
+def _frame_size(sequence: Sequence) -> tuple[int, int] | None:
+    """Height and width, by the head of the first frame that has one; frames of a video have one size."""
+    from PIL import Image, UnidentifiedImageError
+
+    for frame in sequence.frames:
+        try:
+            with Image.open(frame) as image:
+                return image.size[1], image.size[0]
+        except (UnidentifiedImageError, OSError):
+            continue
+    return None
