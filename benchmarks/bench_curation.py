@@ -49,7 +49,7 @@ def dataset(size: str, targets: int) -> Path:
         cv2.imwrite(str(data / f"{t:06d}.JPEG"), frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
         objects = []
         for n in range(targets):
-            x, y, w, h = box + [n * width / 4, n * height / 5, 0, 0]
+            x, y, w, h = box + np.array([n * width / 4, n * height / 5, 0, 0])
             x, y = x % (width - w), y % (height - h)
             objects.append(_OBJECT.format(n, round(x + w - 1), round(x), round(y + h - 1), round(y)))
         (annotations / f"{t:06d}.xml").write_text(f"<annotation>{''.join(objects)}</annotation>")

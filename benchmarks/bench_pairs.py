@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,15 +14,14 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.harness import OURS, Case, Made, Row, Run
+from benchmarks.harness import OURS, Case, Made, Run
 from benchmarks.peers.siamfc_pairs import load_pair
-from siamfast.data.curation import Recipe, curate, decode_frame
+from siamfast.data.curation import Recipe, curate
 from siamfast.data.sequence_pairs import SequencePairs
 from siamfast.data.sequences import read_sequence
 from siamfast.data.store_pairs import StorePairs
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.data.tree import make_writer
-from siamfast.ops.crop_and_resize import crop_and_resize
 
 FRAMES = 24
 SIZES = {"720p": (720, 1280), "1080p": (1080, 1920)}
@@ -81,39 +79,11 @@ def make(size: str, device: str, compiled: bool) -> Made:
     return Made(runs, check)
 
 
-def stages(size: str) -> Row:
-    """Milliseconds of each stage of curating one target of a frame, and of the whole."""
-    raw, _ = sequence(size)
-    read = read_sequence(raw / "video")
-    spent = dict.fromkeys(("decode", "crop", "encode"), 0.0)
-    for path, box in zip(read.frames, read.boxes, strict=True):
-        began = time.perf_counter()
-        image, _ = decode_frame(path)
-        decoded = time.perf_counter()
-        center, side = box[:2] + (box[2:] - 1) / 2, float(np.sqrt(np.prod(box[2:] + box[2:].sum() / 2)))
-        crops = [crop_and_resize(image, center, side * n / 127, n)[0] for n in (127, 255)]
-        cropped = time.perf_counter()
-        for crop in crops:
-            cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        encoded = time.perf_counter()
-        for name, value in (("decode", decoded - began), ("crop", cropped - decoded), ("encode", encoded - cropped)):
-            spent[name] += value
-    found = {f"{name}_ms": round(1e3 * value / FRAMES, 3) for name, value in spent.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        writer = make_writer("lmdb", Path(folder), Recipe("folder"))
-        began = time.perf_counter()
-        curate(Recipe("folder"), raw, writer, workers=0)
-        found["curated_frames_per_second"] = round(FRAMES / (time.perf_counter() - began), 1)
-        writer.close()
-    return found
-
-
 def cases(quick: bool = False) -> Iterator[Case]:
     for size in ("720p",) if quick else SIZES:
         yield Case(
             "pairs", f"{size} frames, 1 process", "call", {"frame": SIZES[size]},
             (OURS, f"{OURS} frames", "siamfc-pytorch"), functools.partial(make, size), dtype="uint8", unit="pairs",
-            extra=functools.partial(stages, size),
         )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ HEADLINES = (
     ("tracking", "1 target, 3 scales", "call", "siamfc-pytorch"),
     ("training", "SiamFC step, B=8", "call", "siamfc-pytorch"),
     ("pairs", "720p frames, 1 process", "call", "siamfc-pytorch"),
+    ("curation", "VID, 720p, 3 targets, 1 process", "call", "seed"),
 )
 
 
@@ -114,6 +115,11 @@ def everything(rows: list[Row]) -> str:
                 "" if memory is None else f"{memory:.3g}",
             ]
             lines.append(f"| {' | '.join(cells)} |")
+        stages = [key for key in mine[0] if key.endswith("_ms")]
+        if stages:
+            names = [key.removesuffix("_ms") for key in stages]
+            lines += ["", f"| ms each | {' | '.join(names)} |", "|" + "---|" * (1 + len(names))]
+            lines += [f"| {row['case']} | {' | '.join(str(row[key]) for key in stages)} |" for row in mine]
         if "launches" in mine[0]:
             lines += [
                 "",

@@ -1,4 +1,4 @@
-"""The seed's curation of ILSVRC2015-VID in our own words: for every annotation the frame, padded whole, and two JPEGs."""
+"""The seed's curation of ILSVRC2015-VID in our own words: of every target the frame, padded whole, and two JPEGs."""
 
 from __future__ import annotations
 

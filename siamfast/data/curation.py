@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -173,7 +174,7 @@ def curate(
     videos = list_videos(recipe.kind, root)[shard[0] - 1 :: shard[1]]
     if progress is not None:
         progress.reset(total=len(videos))
-    crops = 0
+    began, crops, frames = time.perf_counter(), 0, 0
 
     def missing(video: Path, total: int) -> list[tuple[Path, int]]:
         known = there.get(_relative(video, root), {})
@@ -181,11 +182,13 @@ def curate(
 
     def store(video: Path, part: Part) -> list[tuple[Path, int]]:
         """The parts that are to follow: the first one says how many frames there are."""
-        nonlocal crops
+        nonlocal crops, frames
         writer.add(part)
         crops += len(part.crops)
+        frames += min(PART, part.total - part.first)
         if progress is not None:
-            progress.set_postfix_str(f"{crops} crops", refresh=False)
+            rate = frames / (time.perf_counter() - began)
+            progress.set_postfix_str(f"{crops} crops, {rate:.0f} frames/s", refresh=False)
         return missing(video, part.total) if part.first == 0 else []
 
     def todo() -> Iterator[tuple[Path, int]]:
