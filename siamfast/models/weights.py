@@ -7,18 +7,23 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from siamfast.models import correspondence
+from siamfast.models import correspondence, guided
 from siamfast.models.correspondence import CorrespondenceEncoder
+from siamfast.models.guided import GuidedSiam
 from siamfast.models.siamfc import ARCHITECTURE, SiamFC
 from siamfast.version import __version__
 
 DEFAULT_NAME = "siamfc_alexnet.safetensors"
 DEFAULT_ENCODER = "correspondence_resnet18.safetensors"
+_ARCHITECTURES: dict[type, str] = {
+    SiamFC: ARCHITECTURE, CorrespondenceEncoder: correspondence.ARCHITECTURE, GuidedSiam: guided.ARCHITECTURE,
+}  # fmt: skip
 
 
 def default_weights(name: str = DEFAULT_NAME) -> Path:
@@ -36,7 +41,7 @@ def default_weights(name: str = DEFAULT_NAME) -> Path:
 
 
 def save_weights(
-    model: SiamFC | CorrespondenceEncoder,
+    model: SiamFC | GuidedSiam | CorrespondenceEncoder,
     path: str | os.PathLike[str],
     *,
     recipe: str | Mapping[str, Any],
@@ -75,12 +80,14 @@ def save_weights(
         tensors[name] = kept.contiguous()
     metadata = {
         "format": "pt",
-        "architecture": ARCHITECTURE if isinstance(model, SiamFC) else correspondence.ARCHITECTURE,
+        "architecture": next(name for kind, name in _ARCHITECTURES.items() if isinstance(model, kind)),
         "siamfast": __version__,
         "commit": _commit() if commit is None else commit,
         "recipe": recipe if isinstance(recipe, str) else json.dumps(dict(recipe), default=str),
         "figures": json.dumps(dict(figures or {})),
     }
+    if isinstance(model, GuidedSiam):
+        metadata["configuration"] = json.dumps(asdict(model.architecture))
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -113,7 +120,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     Raises:
         FileNotFoundError, ValueError: no such file; not a safetensors file.
     """
-    return _read_safetensors(Path(path))[1]
+    return read_safetensors(Path(path))[1]
 
 
 def load_weights(model: SiamFC, path: str | os.PathLike[str] | None = None) -> dict[str, str]:
@@ -135,7 +142,7 @@ def load_weights(model: SiamFC, path: str | os.PathLike[str] | None = None) -> d
     if is_torch_file(path):
         state, metadata = read_torch_file(path), {"architecture": ARCHITECTURE, "recipe": f"converted from {path.name}"}
     else:
-        state, metadata = _read_safetensors(path)
+        state, metadata = read_safetensors(path)
         architecture = metadata.get("architecture", ARCHITECTURE)
         if architecture != ARCHITECTURE:
             raise ValueError(f"weights: {path} holds the architecture {architecture!r}, expected {ARCHITECTURE!r}")
@@ -169,7 +176,7 @@ def load_encoder(weights: str | os.PathLike[str] | None = None) -> Correspondenc
     from siamfast.compat.checkpoints import is_torch_file, read_torch_file
 
     path = default_weights(DEFAULT_ENCODER) if weights is None else Path(weights)
-    state = read_torch_file(path) if is_torch_file(path) else _read_safetensors(path)[0]
+    state = read_torch_file(path) if is_torch_file(path) else read_safetensors(path)[0]
     state = {k.removeprefix("module."): v for k, v in state.items() if not k.startswith("fc.")}
     first = state.get("conv1.weight")
     stages = max([0, *(int(k[5]) for k in state if k[:5] == "layer" and k[5].isdecimal())])
@@ -187,7 +194,8 @@ def load_encoder(weights: str | os.PathLike[str] | None = None) -> Correspondenc
     return model.eval()
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata; FileNotFoundError, ValueError as `read_metadata`."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():

@@ -1,0 +1,97 @@
+"""Backbones of the guided tracker behind one interface: features of stride 8, and the pixel that each cell lies at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from siamfast.models.alexnet import AlexNet, feature_size, smallest_input
+from siamfast.models.correspondence import CorrespondenceEncoder
+
+STRIDE = 8
+
+
+class Backbone(nn.Module):
+    """Features of RGB images, 0..255: cell i of a side of `cells(side)` lies at pixel first + 8 i.
+
+    channels: of the features. first: pixel (index, centre of pixel 0 is 0) of the first cell. head_convs: unpadded
+    3 x 3 convolutions of the head over it, as SiamFC++ has them.
+    """
+
+    channels: ClassVar[int]
+    first: ClassVar[int]
+    head_convs: ClassVar[int]
+
+    def cells(self, side: int) -> int:
+        """Cells along a side of `side` pixels.
+
+        Raises:
+            ValueError: a side that gives none.
+        """
+        raise NotImplementedError
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """images: (N, 3, S, S), RGB 0..255, uint8 or floating -> (N, channels, cells(S), cells(S))."""
+        raise NotImplementedError
+
+
+class AlexNetBackbone(Backbone):
+    """SiamFC's AlexNet, unpadded: 127 -> 6, 303 -> 28. Its first cell sees pixels 0 to 86 and lies at 43.
+
+    >>> AlexNetBackbone().cells(303)
+    28
+    """
+
+    channels, first, head_convs = 256, 43, 3
+    input_mean: torch.Tensor
+    input_std: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = AlexNet()
+        # Of the synthetic pairs, roughly, as in SiamFC's training: its weights start this one.
+        self.register_buffer("input_mean", torch.full((1, 3, 1, 1), 118.0))
+        self.register_buffer("input_std", torch.full((1, 3, 1, 1), 60.0))
+
+    def cells(self, side: int) -> int:
+        if side < smallest_input():
+            raise ValueError(f"side: got {side} pixels, expected {smallest_input()} or more")
+        return feature_size(side)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.body((images.to(self.input_mean.dtype) - self.input_mean) / self.input_std)
+        return features
+
+
+class ResNetBackbone(Backbone):
+    """Three stages of a ResNet-18 of stride 8, half its width, without the cells nearer than 46 pixels to a border,
+    which padding reaches most: 127 -> 5, 289 -> 25 (pixels 48 to 240), 303 -> 27.
+
+    >>> ResNetBackbone().cells(289)
+    25
+    """
+
+    channels, first, head_convs = 128, 48, 2
+    _margin = 46
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = CorrespondenceEncoder(width=32, stages=3)
+
+    def cells(self, side: int) -> int:
+        count = (side - 1 - self._margin) // STRIDE - self.first // STRIDE + 1
+        if count < 1:
+            raise ValueError(f"side: got {side} pixels, expected {self.first + self._margin + 1} or more")
+        return count
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        begin = self.first // STRIDE
+        rows, columns = (slice(begin, begin + self.cells(side)) for side in images.shape[2:])
+        features: torch.Tensor = self.body(images)[..., rows, columns]
+        return features
+
+
+BACKBONES: dict[str, Callable[[], Backbone]] = {"alexnet": AlexNetBackbone, "resnet": ResNetBackbone}

@@ -1,0 +1,135 @@
+"""The guide: maps of where the target was in the previous frame, carried onto the current one by correspondence."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from siamfast.models.backbones import STRIDE, Backbone
+from siamfast.models.correspondence import CorrespondenceEncoder
+from siamfast.ops.correspondence_warp import correspondence_warp
+
+# Name -> number of maps. Of the previous frame's target, warped: mask, which cells it covers, 0 to 1; scaled, the mask
+# with the same sum for small and large targets; gaussian, of a quarter of its sides; center, its middle alone;
+# direction, the unit vector x, y to the middle from each cell that it covers. Of the warp: flow, the expected
+# displacement x, y; confidence, its largest weight; entropy. coordinates: x and y of the cells, -1 to 1.
+CHANNELS = {
+    "mask": 1, "scaled": 1, "gaussian": 1, "center": 1, "direction": 2, "flow": 2, "confidence": 1, "entropy": 1,
+    "coordinates": 2,
+}  # fmt: skip
+_OF_TARGET = ("mask", "scaled", "gaussian", "center", "direction")
+# CRW's way of propagating labels (Jabri, Owens, Efros 2020), which served the packaged encoder best.
+_WARP: dict[str, Any] = {"temperature": 0.05, "topk": 10, "radius": 12, "window": "circle"}
+_FLOW_UNIT, _ENTROPY_UNIT = 10.0, 3.0  # what makes numbers of about 1
+
+
+class Guidance(NamedTuple):
+    """maps (N, G, h, w) on the backbone's features; trust (N, 2): how sure the warp is where it sees the target (its
+    confidence, 0 to 1), and how much of the target it found again (1: all of it); mask (N, h, w): where, 0 to 1."""
+
+    maps: torch.Tensor
+    trust: torch.Tensor
+    mask: torch.Tensor
+
+
+class Guide:
+    """Warps maps of the previous target onto the features of the search crop, aligned to the pixel.
+
+    The two crops show the same window of their frames, so that a still target does not move. The encoder's cells lie at
+    pixels 8 i; the crops are given to it from pixel `first` mod 8 on, so that some of its cells lie exactly where the
+    backbone's are (289 pixels, cells from 48 on: cells 6 to 30 of 37). The encoder is never trained by what the guide
+    is used for: it runs in eval mode without gradients.
+
+    Args:
+        encoder: the correspondence encoder.
+        backbone: whose features are guided.
+        names: of CHANNELS.
+
+    >>> import torch
+    >>> from siamfast.models.backbones import ResNetBackbone
+    >>> guide = Guide(CorrespondenceEncoder(width=16), ResNetBackbone(), ("mask", "flow"))
+    >>> crop, box = torch.zeros(1, 3, 289, 289), torch.tensor([[100.0, 100.0, 80.0, 60.0]])
+    >>> guide(crop, crop, box).maps.shape
+    torch.Size([1, 3, 25, 25])
+    """
+
+    def __init__(self, encoder: CorrespondenceEncoder, backbone: Backbone, names: tuple[str, ...]) -> None:
+        self.encoder, self.names = encoder.eval(), names
+        self._first, self._cells = backbone.first, backbone.cells
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """images: (N, 3, S, S), RGB 0..255 -> (N, C, n, n); cell i lies at pixel first mod 8 + 8 i."""
+        shift = self._first % STRIDE
+        features: torch.Tensor = self.encoder(images[..., shift:, shift:])
+        return features
+
+    @torch.no_grad()
+    def __call__(self, search: torch.Tensor, previous: torch.Tensor, boxes: torch.Tensor) -> Guidance:
+        """Guidance for a batch.
+
+        Args:
+            search, previous: (N, 3, S, S), RGB 0..255, the same window of the current and of the previous frame.
+            boxes: (N, 4) x, y, w, h of the target in `previous`, pixels from the edge of the first; nan: not known,
+                which leaves the maps of the target 0.
+        """
+        self.encoder.eval()
+        begin, count = self._first // STRIDE, self._cells(search.shape[-1])
+        query, reference = self.embed(torch.cat((search, previous))).chunk(2)
+        side = query.shape[-1]
+        wanted = [name for name in _OF_TARGET if name == "mask" or name in self.names]
+        place = torch.arange(side, device=search.device) * STRIDE + self._first % STRIDE + 0.5
+        values = target_maps(boxes.to(search.device, torch.float32), place, wanted)
+        warped, flow, confidence, entropy = correspondence_warp(
+            query, reference, torch.cat(list(values.values()), 1), returns=("values", "flow", "confidence", "entropy"),
+            **_WARP,
+        )  # fmt: skip
+        found = dict(zip(values, warped.float().split([v.shape[1] for v in values.values()], 1), strict=True))
+        found |= {"flow": flow.float() / _FLOW_UNIT, "confidence": confidence.float()[:, None]}
+        found |= {"entropy": entropy.float()[:, None] / _ENTROPY_UNIT}
+        middle = search.shape[-1] / 2
+        axis = ((place - middle) / middle).expand(len(search), 1, side, side)
+        found["coordinates"] = torch.cat((axis, axis.transpose(2, 3)), 1)
+        seen = slice(begin, begin + count)
+        maps = torch.cat([found[name][..., seen, seen] for name in self.names], 1)
+        mask, before = found["mask"].flatten(1), values["mask"].flatten(1).sum(1).clamp_min(1e-6)
+        sure = (mask * found["confidence"].flatten(1)).sum(1) / mask.sum(1).clamp_min(1e-6)
+        again = (mask.sum(1) / before).clamp(0, 2)
+        return Guidance(maps, torch.stack((sure, again), 1), found["mask"][:, 0, seen, seen])
+
+
+def target_maps(boxes: torch.Tensor, place: torch.Tensor, names: list[str]) -> dict[str, torch.Tensor]:
+    """The maps of a target as they are in its own frame, name -> (N, 1 or 2, n, n).
+
+    Args:
+        boxes: (N, 4) x, y, w, h in pixels; nan: maps of 0.
+        place: (n,) of the cells along both sides, pixels, 8 apart.
+        names: of _OF_TARGET.
+    """
+    known = torch.isfinite(boxes).all(1)[:, None, None, None]
+    x, y, w, h = boxes.nan_to_num().clamp(-1e6, 1e6).view(-1, 4, 1, 1, 1).unbind(1)
+    w, h = w.clamp_min(1), h.clamp_min(1)
+    across, down = place.view(1, 1, 1, -1), place.view(1, 1, -1, 1)
+
+    def covered(low: torch.Tensor, side: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+        """The share of a cell of 8 pixels that lies in low .. low + side."""
+        half = STRIDE / 2
+        return (torch.minimum(at + half, low + side) - torch.maximum(at - half, low)).clamp(0, STRIDE) / STRIDE
+
+    mask = covered(x, w, across) * covered(y, h, down) * known
+    right, low = x + w / 2 - across, y + h / 2 - down  # from the cell to the middle
+    found = {}
+    for name in names:
+        if name == "mask":
+            found[name] = mask
+        elif name == "scaled":  # to the sum of a target that covers 1/16 of the map
+            scale = mask.shape[-1] ** 2 / 16 / mask.sum((2, 3), keepdim=True).clamp_min(1e-6)
+            found[name] = mask * scale.clamp_max(16)
+        elif name == "gaussian":
+            found[name] = torch.exp(-8 * ((right / w) ** 2 + (low / h) ** 2)) * known
+        elif name == "center":
+            found[name] = (1 - right.abs() / STRIDE).clamp_min(0) * (1 - low.abs() / STRIDE).clamp_min(0) * known
+        elif name == "direction":
+            away = torch.cat(torch.broadcast_tensors(right, low), 1)
+            found[name] = away / torch.linalg.vector_norm(away, dim=1, keepdim=True).clamp_min(1e-6) * mask
+    return found

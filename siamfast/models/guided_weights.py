@@ -1,0 +1,87 @@
+"""Weights of the guided tracker on disk, with the architecture that they are of; and where its training may start."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from siamfast.models.backbones import AlexNetBackbone
+from siamfast.models.guided import ARCHITECTURE, Architecture, GuidedSiam
+from siamfast.models.weights import default_weights, load_model, read_safetensors
+
+DEFAULT_NAME = "guided_alexnet.safetensors"
+
+
+def load_guided(weights: str | os.PathLike[str] | None = None) -> GuidedSiam:
+    """A GuidedSiam in eval mode, built as its weights say.
+
+    Args:
+        weights: safetensors of `siamfast train --task guided`; None: the packaged ones.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such weights.
+    """
+    path = default_weights(DEFAULT_NAME) if weights is None else Path(weights)
+    state, metadata = read_safetensors(path)
+    if metadata.get("architecture") != ARCHITECTURE:
+        raise ValueError(
+            f"weights: {path} holds the architecture {metadata.get('architecture')!r}, expected {ARCHITECTURE!r}"
+        )
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: leave the random state alone
+        model = GuidedSiam(_architecture(metadata.get("configuration", ""), path))
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"weights: {path} does not fit its own architecture ({' '.join(str(error).split())[:300]})"
+        ) from None
+    return model.eval()
+
+
+def _architecture(text: str, path: Path) -> Architecture:
+    try:
+        given = json.loads(text)
+        return Architecture(**{field.name: given[field.name] for field in fields(Architecture)})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"weights: {path} says nothing of use on its architecture ({error})") from None
+
+
+def start_from(model: GuidedSiam, weights: str) -> None:
+    """Give `model` what another network has learned.
+
+    Args:
+        model: changed in place.
+        weights: "siamfc", the packaged SiamFC's backbone; a file of SiamFC, for the AlexNet; or of a guided tracker of
+            the same backbone and width, all but its fusion where the guidance differs.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: weights that do not fit.
+    """
+    try:
+        source = None if weights == "siamfc" else load_guided(weights)
+    except FileNotFoundError:
+        raise
+    except ValueError:
+        source = None  # SiamFC's, then, in any of its layouts
+    if source is None:
+        siamfc = load_model(None if weights == "siamfc" else weights)
+        if not isinstance(model.backbone, AlexNetBackbone):
+            raise ValueError(f"init: {weights} has SiamFC's AlexNet, but the backbone is {model.architecture.backbone}")
+        model.backbone.body.load_state_dict(siamfc.backbone.state_dict())
+        model.backbone.input_mean.copy_(siamfc.input_mean)
+        model.backbone.input_std.copy_(siamfc.input_std)
+        return
+    theirs, mine = source.state_dict(), model.state_dict()
+    if source.architecture != model.architecture:
+        theirs = {k: v for k, v in theirs.items() if not k.startswith("fusion.")}
+    wrong = [
+        k for k, v in mine.items() if not k.startswith("fusion.") and getattr(theirs.get(k), "shape", None) != v.shape
+    ]
+    if wrong:
+        raise ValueError(f"init: {weights} is of another backbone or width: {', '.join(wrong[:5])}")
+    model.load_state_dict(mine | theirs)
