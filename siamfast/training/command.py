@@ -14,11 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from siamfast.training.correspondence import CorrespondenceTrainer
+    from siamfast.training.guided import GuidedTrainer
     from siamfast.training.trainer import Trainer
 
-    chosen: Any = config.from_arguments(arguments)
-    trainer: Trainer | CorrespondenceTrainer
-    trainer = CorrespondenceTrainer(chosen) if isinstance(chosen, config.CorrespondenceConfig) else Trainer(chosen)
+    makers: dict[str, Any] = {"siamfc": Trainer, "guided": GuidedTrainer, "correspondence": CorrespondenceTrainer}
+    trainer = makers[arguments.task](config.from_arguments(arguments))
     figures = trainer.run()
     print(f"{trainer.out / trainer.file}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     return 0

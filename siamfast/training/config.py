@@ -6,7 +6,10 @@ import argparse
 import dataclasses
 import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from siamfast.models.guided import Architecture
 
 
 def _option(default: Any, text: str) -> Any:
@@ -69,11 +72,9 @@ class RunConfig:
 
 
 @dataclass
-class TrainConfig(RunConfig):
-    """`siamfast train`: SiamFC by the paper's recipe (Bertinetto et al. 2016, section 4)."""
+class PairConfig(RunConfig):
+    """What trainings on pairs of crops share."""
 
-    out: str = _option("runs/siamfc", "folder for checkpoints, logs and weights; a run found there is resumed")
-    # pairs
     exemplar: int = _option(127, "side of the template crop, pixels")
     instance: int = _option(255, "side of the search crop, pixels")
     max_shift: float = _option(32.0, "largest shift of the target from the centre of the search crop, pixels")
@@ -84,6 +85,23 @@ class TrainConfig(RunConfig):
     flip: float = _option(0.0, "share of pairs mirrored")
     noise: float = _option(0.0, "largest sigma of noise added to a crop, grey levels")
     cutout: float = _option(0.0, "share of search crops that a rectangle is cut out of")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("instance", self.instance >= self.exemplar, f"at least exemplar ({self.exemplar})")
+        self._check("exemplar", self.exemplar >= 87, "at least 87, the network's receptive field")
+        for name in ("negatives", "gray", "flip", "cutout"):
+            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
+        self._check("max_shift", self.max_shift >= 0, "0 or more")
+        self._check("noise", 0.0 <= self.noise <= 255.0, "0 to 255 grey levels")
+        self._check("max_stretch", 0.0 <= self.max_stretch < 0.5, "in [0, 0.5)")
+
+
+@dataclass
+class TrainConfig(PairConfig):
+    """`siamfast train`: SiamFC by the paper's recipe (Bertinetto et al. 2016, section 4)."""
+
+    out: str = _option("runs/siamfc", "folder for checkpoints, logs and weights; a run found there is resumed")
     # loss
     r_pos: float = _option(16.0, "radius of the positive labels, search-crop pixels")
     r_neg: float = _option(0.0, "radius beyond which labels are negative, where larger than r_pos")
@@ -95,16 +113,72 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("instance", self.instance >= self.exemplar, f"at least exemplar ({self.exemplar})")
-        self._check("exemplar", self.exemplar >= 87, "at least 87, the network's receptive field")
-        for name in ("negatives", "gray", "flip", "cutout"):
-            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
-        for name in ("max_shift", "r_neg"):
-            self._check(name, getattr(self, name) >= 0, "0 or more")
-        self._check("noise", 0.0 <= self.noise <= 255.0, "0 to 255 grey levels")
+        self._check("r_neg", self.r_neg >= 0, "0 or more")
         for name in ("r_pos", "scale"):
             self._check(name, getattr(self, name) > 0, "more than 0")
-        self._check("max_stretch", 0.0 <= self.max_stretch < 0.5, "in [0, 0.5)")
+
+
+@dataclass
+class GuidedConfig(PairConfig):
+    """`siamfast train --task guided`: an anchor-free tracker that is told where the target was."""
+
+    out: str = _option("runs/guided", "folder for checkpoints, logs and weights; a run found there is resumed")
+    init: str = _option(
+        "",
+        "weights to start from: 'siamfc', the packaged ones; a file of SiamFC or of a guided tracker; empty: random",
+    )
+    batch_size: int = _option(16, "triples in a step")
+    optimizer: Literal["sgd", "adamw"] = _option("adamw", "sgd: momentum 0.9, exponential decay; adamw: cosine decay")
+    lr: float = _option(5e-4, "first learning rate")
+    weight_decay: float = _option(1e-4, "weight decay")
+    negatives: float = _option(0.1, "share of pairs whose search crop shows no target")
+    max_stretch: float = _option(0.25, "largest relative change of the search crop's size")
+    # network
+    backbone: Literal["alexnet", "resnet"] = _option("alexnet", "SiamFC's AlexNet, or three stages of a ResNet-18")
+    head_width: int = _option(96, "channels of neck and head")
+    guidance: str = _option(
+        "mask+gaussian+flow+confidence+entropy",
+        "maps that guide, joined by +, of mask, scaled, gaussian, center, direction, flow, confidence, entropy, "
+        "coordinates; 'none': an unguided tracker",
+    )
+    gate: bool = _option(True, "squeeze-and-excitation of the maps by the warp's confidence")
+    non_local: bool = _option(False, "a non-local block on the fused features")
+    encoder: str = _option("", "weights of the correspondence encoder; empty: the packaged one")
+    # the third frame
+    previous: int = _option(3, "largest distance of the previous frame from the search frame")
+    first_frames: float = _option(0.1, "share of triples whose previous frame is the template's")
+    same_augmentation: bool = _option(
+        True, "colour, blur and noise of the previous frame are those of the search frame"
+    )
+    # against leaning on the guide
+    box_jitter: float = _option(0.1, "standard deviation of the previous box's place and size, of its sides")
+    own_boxes: float = _option(0.3, "share of previous boxes that the model itself predicts, reached half-way")
+    guidance_dropout: float = _option(0.2, "share of triples without guidance")
+    wrong_guidance: float = _option(0.1, "share of triples that are guided to another place")
+    # correspondence trained along: 0: the encoder is not touched
+    colour_weight: float = _option(0.0, "weight of colours predicted by the warp; above 0 the encoder is trained")
+    cycle_weight: float = _option(0.0, "weight of coming back to where one started; above 0 the encoder is trained")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("previous", self.previous >= 1, "1 or more")
+        for name in ("first_frames", "own_boxes", "guidance_dropout", "wrong_guidance"):
+            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
+        for name in ("box_jitter", "colour_weight", "cycle_weight"):
+            self._check(name, getattr(self, name) >= 0, "0 or more")
+        names = self.architecture().names  # says what is wrong with its fields
+        self._check("guidance", bool(names) or not self.trains_encoder, "some, for correspondence to be trained along")
+
+    @property
+    def trains_encoder(self) -> bool:
+        return self.colour_weight > 0 or self.cycle_weight > 0
+
+    def architecture(self) -> Architecture:
+        from siamfast.models.guided import Architecture
+
+        names = "" if self.guidance == "none" else self.guidance
+        gate, non_local = self.gate and bool(names), self.non_local and bool(names)
+        return Architecture(self.backbone, self.head_width, names, gate, non_local)
 
 
 @dataclass
@@ -135,7 +209,11 @@ class CorrespondenceConfig(RunConfig):
         self._check("cycle_temperature", self.cycle_temperature > 0, "more than 0")
 
 
-TASKS: dict[str, type[RunConfig]] = {"siamfc": TrainConfig, "correspondence": CorrespondenceConfig}
+TASKS: dict[str, type[RunConfig]] = {
+    "siamfc": TrainConfig,
+    "guided": GuidedConfig,
+    "correspondence": CorrespondenceConfig,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

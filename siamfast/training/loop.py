@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from siamfast.data.stream import PairStream
 from siamfast.models.correspondence import CorrespondenceEncoder
+from siamfast.models.guided import GuidedSiam
 from siamfast.models.inference import choose_device
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import save_weights
@@ -37,7 +38,7 @@ class Loop:
     file: ClassVar[str]
     unit: ClassVar[str]
     config: RunConfig
-    model: SiamFC | CorrespondenceEncoder
+    model: SiamFC | GuidedSiam | CorrespondenceEncoder
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -47,7 +48,7 @@ class Loop:
         torch.manual_seed(config.seed)
         self.model = self.make_model()
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = make_optimizer(self.model, config)
+        self.optimizer = make_optimizer(self.trained().values(), config)
         self.step = 0
         self.seconds = 0.0  # of training, over all runs that led here
         # Both made now: a wrong path is told before anything is written, not at the first validation.
@@ -55,9 +56,13 @@ class Loop:
         self._val_data = self.make_data(config.val_data or config.data, config.val_pairs, config.seed + _HELD_OUT)
         self._validation: list[dict[str, torch.Tensor]] | None = None
 
-    def make_model(self) -> SiamFC | CorrespondenceEncoder:
+    def make_model(self) -> SiamFC | GuidedSiam | CorrespondenceEncoder:
         """The model as training begins, on the CPU."""
         raise NotImplementedError
+
+    def trained(self) -> dict[str, torch.nn.Module]:
+        """What the optimizer changes and the checkpoint keeps, by name."""
+        return {"model": self.model}
 
     def make_data(self, source: str, length: int, seed: int) -> Dataset[Any]:
         """`length` items of `source`: "synthetic" or a folder's path."""
@@ -80,7 +85,7 @@ class Loop:
         """Write the checkpoint under a temporary name, then rename: a kill leaves the old one or the new one."""
         state = {
             "config": dataclasses.asdict(self.config),
-            "model": self.model.state_dict(),
+            **{name: module.state_dict() for name, module in self.trained().items()},
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
@@ -103,7 +108,8 @@ class Loop:
                 f"out: {self.checkpoint} is of a run with another configuration ({'; '.join(other)}); "
                 "give the same flags to resume it, or another --out"
             )
-        self.model.load_state_dict(state["model"])
+        for name, module in self.trained().items():
+            module.load_state_dict(state[name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -20,9 +21,9 @@ def learning_rate(config: RunConfig, step: int) -> float:
     return rate * min(1.0, (step + 1) / max(1, config.warmup))
 
 
-def make_optimizer(model: torch.nn.Module, config: RunConfig) -> torch.optim.Optimizer:
+def make_optimizer(modules: Iterable[torch.nn.Module], config: RunConfig) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW; no decay of biases and norms; SiamFC's factor has a rate of its own."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    named = [(name, p) for module in modules for name, p in module.named_parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for _, p in named if p.dim() > 1], "weight_decay": config.weight_decay, "rate": 1.0},
         {"params": [p for n, p in named if p.dim() <= 1 and n != "scale"], "weight_decay": 0.0, "rate": 1.0},

@@ -8,10 +8,10 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from siamfast.data.readers import LAYOUTS
-from siamfast.training.config import TrainConfig
+from siamfast.training.config import GuidedConfig, PairConfig
 
 
-def make_pairs(config: TrainConfig, source: str, length: int, *, seed: int) -> Dataset[Any]:
+def make_pairs(config: PairConfig, source: str, length: int, *, seed: int) -> Dataset[Any]:
     """`length` training pairs from `source`: "synthetic", a store, or [KIND:]FOLDER, a data set as it lies on disk; or
     several of them with weights, as in "curated=3,got10k:GOT-10k=1,synthetic".
 
@@ -35,7 +35,7 @@ def make_pairs(config: TrainConfig, source: str, length: int, *, seed: int) -> D
     return MixedPairs(sources, weights, length, seed=seed)
 
 
-def _one(config: TrainConfig, source: str, length: int, seed: int) -> Dataset[Any]:
+def _one(config: PairConfig, source: str, length: int, seed: int) -> Dataset[Any]:
     shared: dict[str, Any] = {
         "seed": seed,
         "exemplar": config.exemplar,
@@ -45,6 +45,8 @@ def _one(config: TrainConfig, source: str, length: int, seed: int) -> Dataset[An
         "max_stretch": config.max_stretch,
         "negatives": config.negatives,
     }
+    if isinstance(config, GuidedConfig) and config.guidance != "none":
+        shared |= {"previous": config.previous, "first_frames": config.first_frames}
     if source == "synthetic":
         from siamfast.data.synthetic import SyntheticPairs
 

@@ -78,8 +78,22 @@ def color_loss(features: torch.Tensor, labels: torch.Tensor, *, temperature: flo
     return F.nll_loss((found + 1e-5).log(), labels[:, 3])
 
 
+def frame_color_loss(features: torch.Tensor, frames: torch.Tensor, *, temperature: float = 0.07) -> torch.Tensor:
+    """How far the colours of a frame are from those that correspondence copies from the frame before it, as a share of
+    Lab's ab plane: the mean over cells of Charbonnier's distance, divided by 100.
+
+    Args:
+        features: (N, 2, C, n, n) of the previous and the current frame.
+        frames: (N, 2, 3, S, S) RGB 0..255, S = 8(n - 1) + 1.
+        temperature: of the affinity.
+    """
+    before, now = (cell_colors(frames[:, t]) for t in (0, 1))
+    found = correspondence_warp(features[:, 1], features[:, 0], before, temperature=temperature)
+    return ((found - now).square().sum(1) + 1.0).sqrt().mean() / 100
+
+
 def cell_colors(frames: torch.Tensor) -> torch.Tensor:
-    """frames: (N, 3, S, S) uint8 RGB, S = 8(n - 1) + 1 -> (N, 2, n, n) float32: a, b of CIE Lab, mean around a cell."""
+    """frames: (N, 3, S, S) RGB 0..255, S = 8(n - 1) + 1 -> (N, 2, n, n) float32: a, b of Lab, mean around a cell."""
     small = F.avg_pool2d(frames.float(), STRIDE + 1, STRIDE, STRIDE // 2, count_include_pad=False)
     linear = (small.clamp(0, 255) / 255).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     lab = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2Lab)[..., 1:] for image in linear])

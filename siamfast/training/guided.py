@@ -1,0 +1,230 @@
+"""The guided tracker's training: triples of crops, a frozen encoder, and what keeps the network from leaning on it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from siamfast.data.augmentation import augment_boxes, draw_augmentation
+from siamfast.models.backbones import STRIDE
+from siamfast.models.guidance import Guidance, Guide
+from siamfast.models.guided import GuidedSiam, Prediction
+from siamfast.models.guided_weights import start_from
+from siamfast.models.weights import load_encoder, save_weights
+from siamfast.ops.augment import augment
+from siamfast.training import signals
+from siamfast.training.box_losses import Targets, best_boxes, box_iou, box_loss, make_targets
+from siamfast.training.config import GuidedConfig
+from siamfast.training.loop import Loop
+from siamfast.training.pairs import make_pairs
+from siamfast.training.record import Record
+
+WEIGHTS = {"classification": 1.0, "centerness": 1.0, "overlap": 3.0}  # video_analyst's
+Batch = dict[str, torch.Tensor]
+
+
+class GuidedTrainer(Loop):
+    """Train GuidedSiam as `config` says, with exact resume: see `Loop`.
+
+    >>> from siamfast.training.config import GuidedConfig
+    >>> GuidedTrainer(GuidedConfig(steps=2, batch_size=2, out="/tmp/run", workers=0)).run()  # doctest: +SKIP
+    """
+
+    file = "guided.safetensors"
+    unit = "triples"
+    config: GuidedConfig
+    model: GuidedSiam
+
+    guide: Guide | None = None
+
+    def make_model(self) -> GuidedSiam:
+        model = GuidedSiam(self.config.architecture())
+        model.cells(self.config.exemplar, self.config.instance)  # says what is too small
+        if self.config.init:
+            start_from(model, self.config.init)
+        if model.architecture.names:
+            encoder = load_encoder(self.config.encoder or None)
+            encoder.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.guide = Guide(
+                encoder.requires_grad_(self.config.trains_encoder), model.backbone, model.architecture.names
+            )
+        return model
+
+    def trained(self) -> dict[str, torch.nn.Module]:
+        if self.guide is None or not self.config.trains_encoder:
+            return super().trained()
+        return super().trained() | {"encoder": self.guide.encoder}
+
+    def make_data(self, source: str, length: int, seed: int) -> Dataset[Any]:
+        return make_pairs(self.config, source, length, seed=seed)
+
+    # ------------------------------------------------------------------------------------------------------------ loss
+    def loss(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        batch = self._augmented(self._to_device(batch), generator)
+        guidance = self._guidance(batch, self._told(batch, generator)) if self.guide is not None else None
+        if guidance is not None:
+            kept = torch.rand(len(batch["search"]), generator=generator) >= self.config.guidance_dropout
+            guidance = _masked(guidance, kept.to(self.device))
+        parts = box_loss(self._predict(batch, guidance), self._targets(batch))
+        total = sum((WEIGHTS[name] * value for name, value in parts.items()), start=torch.zeros((), device=self.device))
+        return total + self._correspondence(batch) if self.config.trains_encoder else total
+
+    def _correspondence(self, batch: Batch) -> torch.Tensor:
+        """What trains the encoder along with the tracker, on the two neighbouring frames: colours of the search frame
+        predicted from the previous one's, and coordinates that go there and must come back (`signals`)."""
+        assert self.guide is not None
+        config, images = self.config, torch.stack((batch["previous"], batch["search"]), 1)
+        side = images.shape[-1] - (images.shape[-1] - 1) % STRIDE  # 8 n + 1 pixels, as the signals count cells
+        images = images[..., :side, :side]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            features = self.guide.encoder(images.flatten(0, 1)).float().unflatten(0, (-1, 2))
+        total = torch.zeros((), device=self.device)
+        if config.colour_weight > 0:
+            total = total + config.colour_weight * signals.frame_color_loss(features, images)
+        if config.cycle_weight > 0:
+            views = torch.cat((features, features[:, :1]), 1)
+            axis = torch.arange(features.shape[-1], dtype=torch.float32, device=self.device)
+            y, x = torch.meshgrid(axis, axis, indexing="ij")
+            start = torch.stack((x, y)).expand(len(features), -1, -1, -1)
+            total = total + config.cycle_weight * signals.cycle_loss(views, start, longest=1)[0]
+        return total
+
+    def export(self, path: Path, figures: dict[str, float]) -> None:
+        """The weights; and the encoder's beside them, where it was trained."""
+        super().export(path, figures)
+        if self.guide is not None and self.config.trains_encoder:
+            save_weights(
+                self.guide.encoder, path.with_name("correspondence.safetensors"), recipe=f"trained with {path.name}"
+            )
+
+    def _to_device(self, batch: Batch) -> Batch:
+        return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+
+    def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Colour, blur, noise, cut-outs and flips; all crops of a triple are mirrored, or none, and gray, or none."""
+        config, count = self.config, len(batch["search"])
+        flip, gray = (torch.rand(count, generator=generator) < share for share in (config.flip, config.gray))
+        names = [name for name in ("template", "search", "previous") if name in batch]
+        found: Batch = dict(batch)
+        draws: dict[str, torch.Tensor] = {}
+        for name in names:
+            size = (batch[name].shape[2], batch[name].shape[3])
+            draws[name] = draw_augmentation(
+                count, size, generator, flip=flip, gray=gray, color_jitter=config.color_jitter, blur=config.blur,
+                noise=config.noise, cutout=config.cutout if name == "search" else 0.0,
+            )  # fmt: skip
+        if config.same_augmentation and "previous" in draws:
+            seed, cut = 9, 10  # the noise is another frame's; what is cut out is the search crop's alone
+            draws["previous"][:, :seed] = draws["search"][:, :seed]
+            draws["previous"][:, cut:] = 0
+        for name in names:
+            found[name] = augment(batch[name], draws[name])
+        for image, box in (("search", "box"), ("previous", "previous_box")):
+            if image in batch:
+                side = batch[image].shape[-1]
+                found[box] = augment_boxes(batch[box], draws[image], (side, side))
+        return found
+
+    def _told(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        """(N, 4), the previous boxes as the guide is given them: the truth with errors, the model's own, or another
+        place."""
+        config, count = self.config, len(batch["search"])
+
+        def drawn(share: float) -> torch.Tensor:
+            return (torch.rand(count, generator=generator) < share).to(self.device)
+
+        normal = torch.randn(count, 4, generator=generator).to(self.device)
+        boxes = jittered(batch["previous_box"], normal, config.box_jitter)
+        progress = min(1.0, 2 * self.step / max(1, config.steps))
+        own = drawn(config.own_boxes * progress).nonzero().flatten()
+        if len(own):
+            boxes[own] = self._own(batch, own)
+        angle, further = (torch.rand(count, generator=generator).to(self.device) for _ in range(2))
+        wrong = drawn(config.wrong_guidance)
+        return torch.where(wrong[:, None], elsewhere(boxes, 2 * math.pi * angle, 1 + further / 2), boxes)
+
+    @torch.no_grad()
+    def _own(self, batch: Batch, chosen: torch.Tensor) -> torch.Tensor:
+        """(n, 4) x, y, w, h that the model finds in the previous frames, unguided, as it would have while tracking."""
+        self.model.eval()
+        seen = {"template": batch["template"][chosen], "search": batch["previous"][chosen]}
+        found = best_boxes(self._predict(seen, None))
+        self.model.train()
+        return torch.cat((found[:, :2], found[:, 2:] - found[:, :2]), 1)
+
+    def _guidance(self, batch: Batch, boxes: torch.Tensor) -> Guidance:
+        assert self.guide is not None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            return self.guide(batch["search"], batch["previous"], boxes)
+
+    def _predict(self, batch: Batch, guidance: Guidance | None) -> Prediction:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            return self.model(self.model.template(batch["template"]), batch["search"], guidance)
+
+    def _targets(self, batch: Batch) -> Targets:
+        place = self.model.places(self.config.exemplar, self.config.instance).to(self.device) + 0.5
+        return make_targets(batch["box"], batch["positive"], place)
+
+    # ------------------------------------------------------------------------------------------------------ validation
+    @torch.no_grad()
+    def validate(self, record: Record) -> dict[str, float]:
+        """Loss, and overlap of the best cell's box, on pairs that training never sees: with guidance, without it, and
+        guided to a wrong place. A network that leans on the guide falls with the last."""
+        self.model.eval()
+        losses: list[float] = []
+        overlaps: dict[str, list[torch.Tensor]] = {}
+        generator = torch.Generator().manual_seed(0)
+        for number, batch in enumerate(self.validation_batches()):
+            batch = self._to_device(batch)
+            batch |= {name: batch[name].float() for name in ("template", "search", "previous") if name in batch}
+            targets = self._targets(batch)
+            for name, guidance in self._ways(batch, generator).items():
+                found = self._predict(batch, guidance)
+                iou = box_iou(best_boxes(found), targets.boxes)[batch["positive"]]
+                overlaps.setdefault(name, []).append(iou)
+                if name == "guided" or self.guide is None:
+                    parts = box_loss(found, targets)
+                    losses.append(float(sum(WEIGHTS[k] * v for k, v in parts.items())) * len(iou))
+                if number == 0 and name == "guided":
+                    record.responses(self.step, batch["search"], found.scores[:, None])
+        figures = {"loss": sum(losses) / max(1, sum(map(len, next(iter(overlaps.values())))))}
+        for name, values in overlaps.items():
+            iou = torch.cat(values)
+            figures |= {f"{name}_overlap": float(iou.mean()), f"{name}_hit_rate": float((iou > 0.5).float().mean())}
+        record.scalars(self.step, {f"validation/{name}": value for name, value in figures.items()})
+        return figures
+
+    def _ways(self, batch: Batch, generator: torch.Generator) -> dict[str, Guidance | None]:
+        if self.guide is None:
+            return {"unguided": None}
+        count = len(batch["search"])
+        boxes = jittered(batch["previous_box"], torch.randn(count, 4, generator=generator).to(self.device), 0.1)
+        angle = 2 * math.pi * torch.rand(count, generator=generator).to(self.device)
+        wrong = elsewhere(boxes, angle, torch.full_like(angle, 1.25))
+        return {"guided": self._guidance(batch, boxes), "unguided": None, "misguided": self._guidance(batch, wrong)}
+
+
+def jittered(boxes: torch.Tensor, normal: torch.Tensor, share: float) -> torch.Tensor:
+    """boxes (N, 4) x, y, w, h, their middle and sides changed by normal (N, 4) times a share of the sides."""
+    sides = boxes[:, 2:] * torch.exp(share * normal[:, 2:].clamp(-3, 3))
+    middle = boxes[:, :2] + boxes[:, 2:] / 2 + share * normal[:, :2] * boxes[:, 2:]
+    return torch.cat((middle - sides / 2, sides), 1)
+
+
+def elsewhere(boxes: torch.Tensor, angle: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
+    """boxes (N, 4) moved beside themselves, as another object's: at angle (N,), by distance (N,) times half the sum of
+    their longer sides and those of the next sample's, whose sides they take."""
+    other = boxes.roll(1, 0)[:, 2:]
+    away = distance * (boxes[:, 2:].amax(1) + other.amax(1)) / 2 + STRIDE
+    middle = boxes[:, :2] + boxes[:, 2:] / 2 + away[:, None] * torch.stack((angle.cos(), angle.sin()), 1)
+    return torch.cat((middle - other / 2, other), 1)
+
+
+def _masked(guidance: Guidance, kept: torch.Tensor) -> Guidance:
+    """Zero where not kept: (N,) bool."""
+    weight = kept.to(guidance.maps.dtype)[:, None, None]
+    return Guidance(guidance.maps * weight[:, None], guidance.trust * weight[:, 0], guidance.mask * weight)
