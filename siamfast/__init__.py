@@ -15,6 +15,7 @@ from siamfast.version import __version__
 
 __all__ = [
     "CorrespondenceEncoder",
+    "GuidedTracker",
     "MaskPropagator",
     "SiamFC",
     "SiamFCCrops",
@@ -44,9 +45,10 @@ __all__ = [
 # Imported when first asked for: the ops alone import as quickly as torch.
 _LAZY = {
     "CorrespondenceEncoder": "siamfast.models.correspondence",
+    "GuidedTracker": "siamfast.tracking.guided_tracker",
     "MaskPropagator": "siamfast.tracking.propagation",
     "SiamFC": "siamfast.models.siamfc",
-    "Track": "siamfast.tracking.tracker",
+    "Track": "siamfast.tracking.sequence_tracker",
     "Tracker": "siamfast.tracking.tracker",
     "augment_boxes": "siamfast.data.augmentation",
     "draw_augmentation": "siamfast.data.augmentation",

@@ -23,7 +23,8 @@ def run(arguments: argparse.Namespace) -> int:
     from siamfast.evaluation.metrics import overlap, score
     from siamfast.tracking.drawing import WHITE, draw_box, draw_track
     from siamfast.tracking.output import VideoOutput
-    from siamfast.tracking.tracker import Track, Tracker
+    from siamfast.tracking.sequence_tracker import Track
+    from siamfast.tracking.tracker import Tracker
 
     if arguments.frames < 2:
         raise ValueError(f"--frames: got {arguments.frames}, expected 2 or more")

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from siamfast.tracking.output import TextOutput, VideoOutput
-    from siamfast.tracking.tracker import Tracker
+    from siamfast.tracking.sequence_tracker import SequenceTracker
     from siamfast.tracking.video import Frames
+
+from siamfast.tracking.models import MODELS, make_tracker
 
 HEADER = "frame,x,y,w,h,confidence"
 
@@ -26,9 +28,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--box", metavar="X,Y,W,H", help="the target in the first frame; left out: draw it in a window")
     parser.add_argument("--out", metavar="VIDEO", help="write the annotated video here (.mp4, .mkv, .mov, .avi)")
     parser.add_argument("--csv", metavar="FILE", help=f"write the boxes here: {HEADER}; neither: to standard output")
+    parser.add_argument(
+        "--model", choices=MODELS, help="siamfc or guided; left out: what the weights are of, or siamfc"
+    )
     parser.add_argument("--weights", metavar="FILE", help="other weights than the packaged ones")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument("--response", action="store_true", help="show the response map in the video")
+    parser.add_argument(
+        "--show-guidance", action="store_true", help="show where correspondence carried the target (guided trackers)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,13 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, in one line; no output file is left behind.
     """
-    if arguments.response and not arguments.out:
-        raise ValueError("--response: the response map is shown in the video, so --out is needed")
+    for option in ("response", "show_guidance"):
+        if getattr(arguments, option) and not arguments.out:
+            name = option.replace("_", "-")
+            raise ValueError(f"--{name}: the map is shown in the video, so --out is needed")
     box = None if arguments.box is None else parse_box(arguments.box)
     _check_outputs(arguments.input, arguments.out, arguments.csv)
 
     from siamfast.tracking.output import TextOutput, VideoOutput
-    from siamfast.tracking.tracker import Tracker
     from siamfast.tracking.video import open_frames
 
     with contextlib.ExitStack() as stack:
@@ -51,8 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         frames = stack.enter_context(open_frames(arguments.input))
         video = stack.enter_context(VideoOutput(arguments.out, frames.fps)) if arguments.out else None
         rows = stack.enter_context(TextOutput(arguments.csv)) if arguments.csv else None
-        tracker = Tracker(arguments.weights, device=arguments.device)
-        return _track(frames, tracker, box, video, rows, arguments.response)
+        tracker = make_tracker(arguments.model, arguments.weights, device=arguments.device)
+        return _track(frames, tracker, box, video, rows, arguments.response, arguments.show_guidance)
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:
@@ -100,16 +109,17 @@ def clean_termination() -> Iterator[None]:
 
 def _track(
     frames: Frames,
-    tracker: Tracker,
+    tracker: SequenceTracker,
     box: tuple[float, float, float, float] | None,
     video: VideoOutput | None,
     rows: TextOutput | None,
     with_response: bool,
+    with_guidance: bool,
 ) -> int:
     from tqdm import tqdm
 
     from siamfast.tracking.drawing import draw_track, select_box
-    from siamfast.tracking.tracker import Track
+    from siamfast.tracking.sequence_tracker import Track
 
     done, spent, stopped = 0, 0.0, False
     write = rows.write if rows is not None else (lambda _: None) if video is not None else print
@@ -131,7 +141,9 @@ def _track(
                     spent += time.perf_counter() - begin
                 write(f"{index}," + ",".join(f"{v:.2f}" for v in track.box) + f",{track.confidence:.4f}")
                 if video is not None:
-                    video.write(draw_track(image, *track, tracker.response if with_response else None))
+                    response = tracker.response if with_response else None
+                    guidance = tracker.guidance if with_guidance else None
+                    video.write(draw_track(image, *track, response, guidance))
                 done += 1
                 bar.update(index + 1 - bar.n)
                 bar.set_postfix_str(f"confidence {track.confidence:.2f}", refresh=False)

@@ -54,8 +54,8 @@ def draw_box(image: Image, box: ArrayLike, color: tuple[int, int, int], label: s
     return image
 
 
-def draw_response(image: Image, response: NDArray[np.float32]) -> Image:
-    """Draw the response map as a heat map (lowest blue, highest red) into the lower right corner, in place.
+def draw_response(image: Image, response: NDArray[np.float32], left: bool = False) -> Image:
+    """Draw a map as a heat map (lowest blue, highest red) into the lower right corner, or the left one, in place.
 
     Args:
         image: (H, W, 3) uint8 RGB, contiguous. response: (h, w).
@@ -69,13 +69,21 @@ def draw_response(image: Image, response: NDArray[np.float32]) -> Image:
     # A map of 17 cells is smooth when it comes upsampled; shrinking by area keeps its peak.
     small = cv2.resize(gray, (side, side), interpolation=cv2.INTER_AREA if gray.shape[0] > side else cv2.INTER_LINEAR)
     heat = cv2.cvtColor(cv2.applyColorMap(small, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
-    image[height - side :, width - side :] = heat
-    cv2.rectangle(image, (width - side, height - side), (width - 1, height - 1), WHITE, 1)
+    begin = 0 if left else width - side
+    image[height - side :, begin : begin + side] = heat
+    cv2.rectangle(image, (begin, height - side), (begin + side - 1, height - 1), WHITE, 1)
     return image
 
 
-def draw_track(image: Image, box: ArrayLike, confidence: float, response: NDArray[np.float32] | None = None) -> Image:
-    """A copy of `image` with the box, the confidence and, when given, the response map.
+def draw_track(
+    image: Image,
+    box: ArrayLike,
+    confidence: float,
+    response: NDArray[np.float32] | None = None,
+    guidance: NDArray[np.float32] | None = None,
+) -> Image:
+    """A copy of `image` with the box, the confidence and, where given, the response map on the right and the guidance
+    on the left.
 
     >>> import numpy as np
     >>> draw_track(np.zeros((120, 160, 3), np.uint8), (20, 30, 40, 40), 0.9).shape
@@ -84,6 +92,8 @@ def draw_track(image: Image, box: ArrayLike, confidence: float, response: NDArra
     drawn = np.ascontiguousarray(image).copy()
     if response is not None:
         draw_response(drawn, response)
+    if guidance is not None:
+        draw_response(drawn, guidance, left=True)
     return draw_box(drawn, box, confidence_color(confidence), f"{confidence:.2f}")
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +18,7 @@ from siamfast.ops.crop_and_resize import crop_and_resize
 from siamfast.ops.xcorr import xcorr
 from siamfast.tracking.images import Box, as_rgb, check_box
 from siamfast.tracking.response import Peak, PeakFinder
+from siamfast.tracking.sequence_tracker import SequenceTracker, Track
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +71,7 @@ class TrackerConfig:
         need("max_scale", self.max_scale >= 1, "at least 1")
 
 
-class Track(NamedTuple):
-    """A frame's result: box x, y, w, h in 0-based pixels (x, y the top-left corner), and confidence in 0..1."""
-
-    box: Box
-    confidence: float
-
-
-class Tracker:
+class Tracker(SequenceTracker):
     """SiamFC's tracker (Bertinetto et al. 2016), with a size and a centre that cannot run away.
 
     Also a tracker for the got10k toolkit's experiments: `name`, `is_deterministic`, `track`.
@@ -205,43 +197,6 @@ class Tracker:
         if self._responses is None or self._peak is None:
             raise RuntimeError("response: call init(image, box) first")
         return self._find.upsample(self._responses[self._peak.scale]) + np.float32(self.bias)
-
-    def track(
-        self, img_files: Iterable[Any], box: ArrayLike, visualize: bool = False
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Track through a sequence, as the got10k toolkit's trackers do.
-
-        Args:
-            img_files: paths or images. box: x, y, w, h in the first. visualize: show every frame in a window.
-
-        Returns:
-            boxes: (T, 4) float64, the first as given. times: (T,) seconds a frame, decoding left out.
-
-        Raises:
-            ValueError: no frames, one that cannot be decoded, a box outside. OSError: a file that does not exist.
-        """
-        from siamfast.tracking.video import read_image
-
-        boxes: list[Box] = []
-        times: list[float] = []
-        for source in img_files:
-            image = read_image(source) if isinstance(source, (str, os.PathLike)) else source
-            begin = time.perf_counter()
-            if boxes:
-                found = self.update(image).box
-            else:
-                self.init(image, box)
-                x, y, w, h = np.asarray(box, dtype=np.float64).ravel().tolist()
-                found = (x, y, w, h)
-            times.append(time.perf_counter() - begin)
-            boxes.append(found)
-            if visualize:
-                from siamfast.tracking.drawing import show
-
-                show(as_rgb(image), found, title=self.name)
-        if not boxes:
-            raise ValueError("img_files: got no frames")
-        return np.array(boxes, dtype=np.float64), np.array(times)
 
     def _search_sides(self) -> NDArray[np.float64]:
         # A window of less than a pixel cannot be cropped.

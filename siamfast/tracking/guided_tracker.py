@@ -1,0 +1,232 @@
+"""The guided tracker: one search crop a frame, and the previous frame in the same window as its guide."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from siamfast.models.backbones import STRIDE
+from siamfast.models.guidance import Guidance, Guide
+from siamfast.models.guided import GuidedSiam, Prediction, Template
+from siamfast.models.guided_weights import load_guided
+from siamfast.models.inference import choose_device, choose_precision
+from siamfast.models.weights import load_encoder
+from siamfast.ops.crop_and_resize import crop_and_resize
+from siamfast.tracking.images import as_rgb, check_box
+from siamfast.tracking.sequence_tracker import SequenceTracker, Track
+
+GUIDES = ("on", "off", "wrong")
+
+
+@dataclasses.dataclass(frozen=True)
+class GuidedConfig:
+    """Hyper-parameters of guided tracking; SiamFC++'s (its AlexNet's) where it has them.
+
+    exemplar, instance: sides in pixels of the template and the search crop. context_amount: share of w + h added to
+    both sides of the box. window_influence: weight of the Hann window. penalty_k: how strongly a change of size or
+    shape is held against a cell. size_lr: how far the size follows the best cell, times its score. min_side: of the
+    box, pixels. guide: "on"; "off": the network is told nothing; "wrong": it is told a place beside the target. The
+    last two are for experiments.
+    """
+
+    exemplar: int = 127
+    instance: int = 303
+    context_amount: float = 0.5
+    window_influence: float = 0.21
+    penalty_k: float = 0.04
+    size_lr: float = 0.52
+    min_side: float = 10.0
+    guide: str = "on"
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("exemplar", 87, 2048), ("instance", self.exemplar, 4096), ("context_amount", 0, 10),
+            ("window_influence", 0, 1), ("penalty_k", 0, 10), ("size_lr", 0, 1), ("min_side", 1, 1e4),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"{name}: got {value!r}, expected a number")
+            if not low <= value <= high:
+                raise ValueError(f"{name}: got {value!r}, expected {low} to {high}")
+        if self.guide not in GUIDES:
+            raise ValueError(f"guide: got {self.guide!r}, expected one of {', '.join(GUIDES)}")
+
+
+class GuidedTracker(SequenceTracker):
+    """Tracks with a GuidedSiam, guided where its weights are of a guided one.
+
+    Confidence: the product of the best cell's score and centre-ness, 0 to 1.
+
+    Args:
+        weights: a path (safetensors of `siamfast train --task guided`), a GuidedSiam, or None for the packaged ones.
+        encoder: weights of the correspondence encoder; None: the packaged ones.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", ...
+        precision: "auto" (bfloat16 where the device is fast at it), "float32", "bfloat16", "float16".
+        fields: GuidedConfig's.
+
+    Raises:
+        ValueError, TypeError: a hyper-parameter out of range, an unknown one, a device or precision that cannot be
+            used, weights of another architecture.
+        OSError: weights that cannot be read.
+
+    >>> import numpy as np
+    >>> frames = np.random.default_rng(0).integers(0, 256, (2, 120, 160, 3), dtype=np.uint8)
+    >>> tracker = GuidedTracker(GuidedSiam()).init(frames[0], (60, 40, 30, 20))
+    >>> box, confidence = tracker.update(frames[1])
+    >>> len(box), 0.0 <= confidence <= 1.0
+    (4, True)
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] | GuidedSiam | None = None,
+        *,
+        encoder: str | os.PathLike[str] | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        **fields: Any,
+    ) -> None:
+        unknown = sorted(fields.keys() - {field.name for field in dataclasses.fields(GuidedConfig)})
+        if unknown:
+            raise TypeError(f"GuidedTracker: unknown arguments {', '.join(unknown)}; see GuidedConfig")
+        self.config = GuidedConfig(**fields)
+        self.device = choose_device(device)
+        chosen = choose_precision(precision, self.device)
+        # Its layers have no 8-bit form: where SiamFC would take that, bfloat16 is the fastest.
+        if precision == "int8":
+            raise ValueError("precision: got 'int8', which the guided tracker has not")
+        self.precision = "bfloat16" if chosen == "int8" else chosen
+        model = weights.eval() if isinstance(weights, GuidedSiam) else load_guided(weights)
+        self._model: GuidedSiam = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._guide: Guide | None = None
+        if model.architecture.names and self.config.guide != "off":
+            held = load_encoder(encoder).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._guide = Guide(held, model.backbone, model.architecture.names)
+        self.name = "SiamGuided" if model.architecture.names else "SiamUnguided"
+        c = self.config
+        self._place = model.places(c.exemplar, c.instance).numpy() + 0.5
+        hann = np.hanning(len(self._place) + 2)[1:-1]
+        self._window = np.outer(hann, hann)
+        self._template: Template | None = None
+        self._guidance: Guidance | None = None
+        self._quality: NDArray[np.float32] | None = None
+
+    def init(self, image: Any, box: ArrayLike) -> GuidedTracker:
+        """Take the target from the first frame.
+
+        Args:
+            image: RGB, (H, W, 3) uint8 array or PIL image. box: x, y, w, h in 0-based pixels.
+
+        Returns:
+            The tracker itself.
+
+        Raises:
+            ValueError: the box has no area or lies outside the image. TypeError: not an image.
+        """
+        frame = as_rgb(image)
+        height, width = frame.shape[:2]
+        self._box = check_box(box, width, height)
+        self._fill = np.rint(frame.mean(axis=(0, 1), dtype=np.float64))
+        crop = self._crop(frame, self._side(), self.config.exemplar)
+        with torch.inference_mode(), self._autocast():
+            self._template = self._model.template(crop)
+        self._previous, self._guidance = frame, None
+        self._quality = np.zeros(self._window.shape, np.float32)
+        return self
+
+    def update(self, image: Any) -> Track:
+        """Find the target in the next frame.
+
+        Args:
+            image: RGB, (H, W, 3) uint8 array or PIL image.
+
+        Raises:
+            RuntimeError: before `init`. TypeError, ValueError: not an image.
+        """
+        if self._template is None:
+            raise RuntimeError("update: call init(image, box) first")
+        frame = as_rgb(image)
+        c = self.config
+        side = self._side() * c.instance / c.exemplar  # of the search window, frame pixels
+        scale = c.instance / side
+        with torch.inference_mode(), self._autocast():
+            search = self._crop(frame, side, c.instance)
+            self._guidance = None
+            if self._guide is not None:
+                before = self._crop(self._previous, side, c.instance)
+                self._guidance = self._guide(search, before, self._told(scale))
+            found = self._model(self._template, search, self._guidance)
+        box, confidence = self._choose(found, scale)
+        corner = self._box[:2] + self._box[2:] / 2 - side / 2
+        middle = corner + (box[:2] + box[2:] / 2) / scale
+        height, width = frame.shape[:2]
+        middle = np.clip(middle, 0.0, [width, height])
+        sides = np.clip(box[2:] / scale, c.min_side, [max(width, c.min_side), max(height, c.min_side)])
+        self._box = np.concatenate([middle - sides / 2, sides])
+        self._previous = frame
+        x, y, w, h = self._box.tolist()
+        return Track((x, y, w, h), confidence)
+
+    @property
+    def response(self) -> NDArray[np.float32]:
+        """The last frame's scores times centre-ness, penalties and window left out: (17, 17) by default."""
+        if self._quality is None:
+            raise RuntimeError("response: call init(image, box) first")
+        return self._quality
+
+    @property
+    def guidance(self) -> NDArray[np.float32] | None:
+        """The last frame's warped mask of the target on the search crop's features, 0 to 1; None: nothing guides."""
+        return None if self._guidance is None else self._guidance.mask[0].float().cpu().numpy()
+
+    def _side(self) -> float:
+        """Of the template's window around the box as it is now, frame pixels."""
+        w, h = self._box[2:].tolist()
+        pad = self.config.context_amount * (w + h)
+        return max(1.0, float(np.sqrt((w + pad) * (h + pad))))
+
+    def _crop(self, frame: NDArray[np.uint8], side: float, out: int) -> torch.Tensor:
+        center = self._box[:2] + self._box[2:] / 2 - 0.5  # of a crop pixel centres are whole numbers
+        crop = crop_and_resize(frame, center, side, out, fill=self._fill, rounding="subpixel")
+        # (1, S, S, 3) uint8 is (1, 3, S, S) in channels_last: the permutation copies nothing.
+        return torch.from_numpy(crop).to(self.device).permute(0, 3, 1, 2).float()
+
+    def _told(self, scale: float) -> torch.Tensor:
+        """(1, 4) the previous box in the search window, whose middle is its middle."""
+        w, h = (self._box[2:] * scale).tolist()
+        half = self.config.instance / 2
+        away = 0.625 * 2 * max(w, h) + STRIDE if self.config.guide == "wrong" else 0.0
+        return torch.tensor([[half - w / 2 + away, half - h / 2, w, h]])
+
+    def _autocast(self) -> torch.autocast:
+        dtype = torch.bfloat16 if self.precision == "float32" else getattr(torch, self.precision)
+        return torch.autocast(self.device.type, dtype, enabled=self.precision != "float32")
+
+    def _choose(self, found: Prediction, scale: float) -> tuple[NDArray[np.float64], float]:
+        """The box x, y, w, h in the search crop, its size smoothed, and how sure it is; as SiamFC++ chooses."""
+        c = self.config
+        quality = (torch.sigmoid(found.scores) * torch.sigmoid(found.centerness))[0].cpu().numpy()
+        boxes = found.boxes[0].permute(1, 2, 0).cpu().numpy().astype(np.float64)
+        sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 1e-3)
+        now = self._box[2:] * scale
+
+        def padded(size: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.sqrt((size + size.sum(-1, keepdims=True) / 2).prod(-1))
+
+        def change(ratio: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.maximum(ratio, 1 / ratio)
+
+        shape = change((sides[..., 0] / sides[..., 1]) / (now[0] / now[1]))
+        penalty = np.exp(-(shape * change(padded(sides) / padded(now)) - 1) * c.penalty_k)
+        judged = penalty * quality * (1 - c.window_influence) + self._window * c.window_influence
+        best = np.unravel_index(int(judged.argmax()), judged.shape)
+        rate = float(penalty[best] * quality[best] * c.size_lr)
+        size = now * (1 - rate) + sides[best] * rate
+        middle = (boxes[best][:2] + boxes[best][2:]) / 2
+        self._quality = quality.astype(np.float32)
+        return np.concatenate([middle - size / 2, size]), float(quality[best])

@@ -1,0 +1,88 @@
+"""What all trackers of ours share: a frame's result, and tracking a whole sequence as the got10k toolkit asks it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from siamfast.tracking.images import Box, as_rgb
+
+
+class Track(NamedTuple):
+    """A frame's result: box x, y, w, h in 0-based pixels (x, y the top-left corner), and confidence in 0..1."""
+
+    box: Box
+    confidence: float
+
+
+class SequenceTracker:
+    """A tracker of one target: `init` on the first frame, `update` on every other one.
+
+    name, is_deterministic: for the got10k toolkit. device, precision: where and how it runs.
+    """
+
+    name: str = ""
+    is_deterministic = True
+    device: torch.device
+    precision: str
+
+    def init(self, image: Any, box: ArrayLike) -> SequenceTracker:
+        """Take the target from the first frame: image RGB, (H, W, 3) uint8 or PIL; box x, y, w, h in 0-based pixels."""
+        raise NotImplementedError
+
+    def update(self, image: Any) -> Track:
+        """Find the target in the next frame."""
+        raise NotImplementedError
+
+    @property
+    def response(self) -> NDArray[np.float32]:
+        """The last frame's map of where the target may be, larger where more likely: (h, w)."""
+        raise NotImplementedError
+
+    @property
+    def guidance(self) -> NDArray[np.float32] | None:
+        """The last frame's map of where correspondence carried the target, 0 to 1: (h, w); None: nothing guides."""
+        return None
+
+    def track(
+        self, img_files: Iterable[Any], box: ArrayLike, visualize: bool = False
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Track through a sequence, as the got10k toolkit's trackers do.
+
+        Args:
+            img_files: paths or images. box: x, y, w, h in the first. visualize: show every frame in a window.
+
+        Returns:
+            boxes: (T, 4) float64, the first as given. times: (T,) seconds a frame, decoding left out.
+
+        Raises:
+            ValueError: no frames, one that cannot be decoded, a box outside. OSError: a file that does not exist.
+        """
+        from siamfast.tracking.video import read_image
+
+        boxes: list[Box] = []
+        times: list[float] = []
+        for source in img_files:
+            image = read_image(source) if isinstance(source, (str, os.PathLike)) else source
+            begin = time.perf_counter()
+            if boxes:
+                found = self.update(image).box
+            else:
+                self.init(image, box)
+                x, y, w, h = np.asarray(box, dtype=np.float64).ravel().tolist()
+                found = (x, y, w, h)
+            times.append(time.perf_counter() - begin)
+            boxes.append(found)
+            if visualize:
+                from siamfast.tracking.drawing import show
+
+                show(as_rgb(image), found, title=self.name)
+        if not boxes:
+            raise ValueError("img_files: got no frames")
+        return np.array(boxes, dtype=np.float64), np.array(times)

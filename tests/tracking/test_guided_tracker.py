@@ -1,0 +1,152 @@
+"""The guided tracker: follows what moves, whatever it is told; its command; bad input named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from siamfast.cli import main
+from siamfast.data.synthetic import SyntheticVideo
+from siamfast.models.guided import Architecture, GuidedSiam, Prediction
+from siamfast.models.weights import save_weights
+from siamfast.tracking.guided_tracker import GuidedTracker
+from siamfast.tracking.models import make_tracker
+
+
+@pytest.fixture(scope="module")
+def net() -> GuidedSiam:
+    torch.manual_seed(0)
+    return GuidedSiam(Architecture(width=16)).eval()
+
+
+@pytest.fixture(scope="module")
+def weights(net: GuidedSiam, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "guided.safetensors"
+    save_weights(net, path, recipe="a test")
+    return path
+
+
+def frames(count: int = 4, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (count, 120, 160, 3), np.uint8)
+
+
+def oracle(net: GuidedSiam, tracker: GuidedTracker, move: tuple[float, float], grow: float) -> None:
+    """Put in place of the network one that sees the target moved by `move` search pixels and grown by `grow`."""
+
+    def found(template: Any, search: torch.Tensor, guidance: Any) -> Prediction:
+        place = torch.from_numpy(tracker._place).float()
+        side = 64 * grow
+        x, y = (torch.tensor(search.shape[-1] / 2 + m) for m in move)
+        scores = -((place - x).square()[None, :] + (place - y).square()[:, None])[None] / 100
+        boxes = torch.stack([x - side / 2, y - side / 2, x + side / 2, y + side / 2])
+        everywhere = boxes.view(1, 4, 1, 1).expand(1, 4, *scores.shape[1:])
+        return Prediction(scores + 4, torch.full_like(scores, 9.0), everywhere)
+
+    tracker._model = found  # type: ignore[assignment]
+
+
+def test_a_prediction_in_the_crop_becomes_a_box_in_the_frame(net: GuidedSiam) -> None:
+    """A box of 30 x 30: its template window is 60 pixels, so a search pixel is 60 / 127 of a frame pixel."""
+    tracker = GuidedTracker(net, precision="float32", window_influence=0.0, penalty_k=0.0, size_lr=1.0)
+    tracker.init(frames()[0], (60, 40, 30, 30))
+    oracle(net, tracker, (16.0, -24.0), 1.0)
+    (x, y, w, h), confidence = tracker.update(frames()[1])
+    scale = 127 / 60
+    assert (x + w / 2 - 75, y + h / 2 - 55) == pytest.approx((16 / scale, -24 / scale), abs=1e-4)
+    side = (1 - confidence) * 30 + confidence * 64 / scale  # smoothed by the score
+    assert (w, h) == pytest.approx((side, side), abs=0.01)
+
+
+def test_size_follows_as_fast_as_told_and_stays_in_its_bounds(net: GuidedSiam) -> None:
+    for rate in (0.0, 0.5):
+        tracker = GuidedTracker(net, precision="float32", size_lr=rate, penalty_k=0.0)
+        tracker.init(frames()[0], (60, 40, 30, 30))
+        oracle(net, tracker, (0.0, 0.0), 2.0)
+        sides = [tracker.update(frames()[1]).box[2] for _ in range(30)]
+        assert sides == sorted(sides)
+        assert sides[0] == pytest.approx(30) if rate == 0 else sides[0] > 40
+        assert max(sides) <= 160
+    tracker = GuidedTracker(net, precision="float32", size_lr=1.0, penalty_k=0.0, window_influence=0.0)
+    tracker.init(frames()[0], (60, 40, 30, 30))
+    oracle(net, tracker, (64.0, 0.0), 0.1)
+    boxes = [tracker.update(frames()[1]).box for _ in range(60)]
+    assert boxes[-1][2] == pytest.approx(10)
+    assert boxes[-1][0] + 5 == pytest.approx(160)  # the centre stays in the frame
+
+
+@pytest.mark.parametrize("guide", ["on", "off", "wrong"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_network_tracks_with_its_guide_without_and_misled(net: GuidedSiam, guide: str, precision: str) -> None:
+    tracker = GuidedTracker(net, guide=guide, precision=precision)
+    boxes, times = tracker.track(list(frames()), (60, 40, 30, 20))
+    assert boxes.shape == (4, 4)
+    assert times.shape == (4,)
+    assert np.isfinite(boxes).all()
+    assert tracker.response.shape == (17, 17)
+    if guide == "off":
+        assert tracker.guidance is None
+    else:
+        assert tracker.guidance is not None
+        assert tracker.guidance.shape == (28, 28)
+        assert 0 < tracker.guidance.max() <= 1.001
+
+
+def test_a_still_target_is_guided_to_its_place_and_a_lie_beside_it(net: GuidedSiam) -> None:
+    image = SyntheticVideo(3, length=2).frame(0)
+    for guide in ("on", "wrong"):
+        tracker = GuidedTracker(net, guide=guide, precision="float32").init(image, (200, 150, 60, 60))
+        tracker.update(image)
+        assert tracker.guidance is not None
+        weight = (tracker.guidance > 0.5) / (tracker.guidance > 0.5).sum()
+        across = float((weight.sum(0) * np.arange(28)).sum())
+        assert abs(across - 13.5) < 1.0 if guide == "on" else across > 19
+
+
+def test_the_command_tracks_with_it_and_shows_the_guidance(weights: Path, tmp_path: Path) -> None:
+    for number, image in enumerate(frames()):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image)
+    out = tmp_path / "out.mp4"
+    words = ["track", str(tmp_path), "--box", "60,40,30,20", "--weights", str(weights), "--out", str(out)]
+    assert main([*words, "--show-guidance", "--response", "--csv", str(tmp_path / "boxes.csv")]) == 0
+    rows = (tmp_path / "boxes.csv").read_text().splitlines()
+    assert len(rows) == 5
+    assert out.stat().st_size > 0
+    assert main(["track", str(tmp_path), "--box", "60,40,30,20", "--show-guidance"]) == 2
+
+
+def test_weights_say_which_tracker_they_are_of(weights: Path) -> None:
+    assert make_tracker(weights=weights).name == "SiamGuided"
+    assert make_tracker(None).name == "SiamFC"
+    with pytest.raises(ValueError, match="model: got 'x'"):
+        make_tracker("x")
+    with pytest.raises(ValueError, match="holds the architecture 'siam-guided', expected 'siamfc-alexnet'"):
+        make_tracker("siamfc", weights)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"guide": "maybe"}, "guide: got 'maybe'"), ({"instance": 50}, "instance: got 50"),
+        ({"size_lr": 2}, "size_lr: got 2"), ({"penalty_k": "x"}, "penalty_k: got 'x'"),
+        ({"speed": 1}, "unknown arguments speed"), ({"precision": "int8"}, "precision: got 'int8'"),
+        ({"instance": 140}, "search: got 140 pixels"),
+    ],
+)  # fmt: skip
+def test_bad_values_are_named(net: GuidedSiam, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        GuidedTracker(net, **fields)
+
+
+def test_use_before_init_is_an_error(net: GuidedSiam) -> None:
+    tracker = GuidedTracker(net)
+    with pytest.raises(RuntimeError, match="init"):
+        tracker.update(frames()[0])
+    with pytest.raises(RuntimeError, match="init"):
+        _ = tracker.response
+    with pytest.raises(ValueError, match="lies outside"):
+        tracker.init(frames()[0], (500, 500, 10, 10))
