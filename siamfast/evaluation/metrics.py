@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 SUCCESS_THRESHOLDS = np.linspace(0.0, 1.0, 21)
 PRECISION_THRESHOLDS = np.arange(51.0)
+NORMALIZED_THRESHOLDS = np.linspace(0.0, 0.5, 51)
 
 
 def _boxes(values: ArrayLike, name: str) -> NDArray[np.float64]:
@@ -78,12 +79,31 @@ def center_error(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     return distance
 
 
+def normalized_error(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
+    """Distance of the centres in sides of the true box: (T,); nan where the truth is absent, inf where the box is not
+    finite.
+
+    Source: Mueller et al. 2018, "TrackingNet", section 5.1: the distance along x in widths, along y in heights.
+
+    >>> normalized_error([[0, 0, 10, 10]], [[3, 4, 10, 20]]).round(3)
+    array([0.541])
+    """
+    found, true = _pair(boxes, truth)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apart = (found[:, :2] + found[:, 2:] / 2 - true[:, :2] - true[:, 2:] / 2) / true[:, 2:]
+        distance = np.hypot(apart[:, 0], apart[:, 1])
+    distance[~np.isfinite(found).all(axis=1)] = np.inf
+    distance[np.isnan(true).any(axis=1)] = np.nan
+    return distance
+
+
 class Scores(NamedTuple):
     """The figures of one run on one sequence (or on frames of several, put together).
 
     ao: average overlap (GOT-10k's AO). sr50, sr75: share of frames with overlap above 0.5, 0.75 (GOT-10k's SR).
     auc: area under the success curve (OTB). precision20: share of frames with the centre within 20 px (OTB).
-    frames: how many frames count.
+    normalized_precision: mean over thresholds 0 to 0.5 of the share of frames whose normalised error is within them
+    (TrackingNet, LaSOT). frames: how many frames count.
     """
 
     ao: float
@@ -91,6 +111,7 @@ class Scores(NamedTuple):
     sr75: float
     auc: float
     precision20: float
+    normalized_precision: float
     frames: int
 
 
@@ -132,7 +153,7 @@ def score(boxes: ArrayLike, truth: ArrayLike) -> Scores:
         ValueError: shapes that do not fit, or no frame with a ground truth.
 
     >>> score([[0, 0, 10, 10]], [[0, 0, 10, 10]])
-    Scores(ao=1.0, sr50=1.0, sr75=1.0, auc=0.9523809523809523, precision20=1.0, frames=1)
+    Scores(ao=1.0, sr50=1.0, sr75=1.0, auc=0.9523809523809523, precision20=1.0, normalized_precision=1.0, frames=1)
     """
     overlaps = overlap(boxes, truth)
     frames = int((~np.isnan(overlaps)).sum())
@@ -146,5 +167,6 @@ def score(boxes: ArrayLike, truth: ArrayLike) -> Scores:
         sr75=float(sr75),
         auc=float(success_curve(overlaps).mean()),
         precision20=float(precision_curve(errors, [20.0])[0]),
+        normalized_precision=float(precision_curve(normalized_error(boxes, truth), NORMALIZED_THRESHOLDS).mean()),
         frames=frames,
     )

@@ -1,0 +1,138 @@
+"""`siamfast eval`: one-pass evaluation of trackers on a data set, with a report; stopped and run again, it goes on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siamfast.version import __version__
+
+if TYPE_CHECKING:
+    from siamfast.evaluation.summary import Summary
+
+KINDS = ("otb", "got10k", "lasot", "folder")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `siamfast eval`."""
+    parser.add_argument("root", metavar="ROOT", help="where the data set lies")
+    parser.add_argument("--dataset", choices=KINDS, required=True, help="its layout, and its way of scoring")
+    parser.add_argument(
+        "--model", action="append", metavar="[LABEL=]MODEL[:option=value]",
+        help="siamfc, guided, or a file of weights; may be given several times (default: siamfc)",
+    )  # fmt: skip
+    parser.add_argument("--peers", default="", help="OpenCV's trackers beside it: csrt, kcf, mil, joined by commas")
+    parser.add_argument("--out", default="siamfast-eval", help="folder of results and report (default: siamfast-eval)")
+    parser.add_argument("--frames", type=int, help="the first frames of each sequence alone")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda:0, ...; several, joined by commas, for workers in turn"
+    )
+    parser.add_argument("--workers", type=int, default=0, help="processes, a sequence each; 0 (default): in this one")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate; 0 when all could be, 1 when something could not (it is listed), 130 after Ctrl-C.
+
+    Raises:
+        ValueError, OSError: bad input, in one line.
+    """
+    from tqdm import tqdm
+
+    from siamfast.evaluation.protocols import PROTOCOLS
+    from siamfast.evaluation.runs import Entry, check_signatures, parse_entry, read_dataset, run_all
+    from siamfast.evaluation.summary import summarize
+
+    if arguments.workers < 0:
+        raise ValueError(f"--workers: got {arguments.workers}, expected 0 or more")
+    if arguments.frames is not None and arguments.frames < 2:
+        raise ValueError(f"--frames: got {arguments.frames}, expected 2 or more")
+    protocol, root, out = PROTOCOLS[arguments.dataset], Path(arguments.root), Path(arguments.out)
+    entries = [parse_entry(text) for text in arguments.model or ["siamfc"]]
+    entries += [Entry(f"OpenCV-{kind.upper()}", f"opencv:{kind}") for kind in arguments.peers.split(",") if kind]
+    labels = [entry.label for entry in entries]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"--model: {', '.join(labels)}: two of one label; give LABEL=MODEL")
+    devices = arguments.device.split(",")
+    for entry in entries:
+        try:
+            entry.make(devices[0])  # told before anything is written
+        except TypeError as error:
+            raise ValueError(f"--model: {error}") from error
+    errors: list[tuple[str, str]] = []
+
+    def note(path: Path, reason: str) -> None:
+        errors.append((path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name, reason))
+
+    sequences = read_dataset(protocol, root, arguments.frames, note)
+    if not sequences:
+        raise ValueError(f"ROOT: no sequence in {root} can be evaluated; the first: {': '.join(errors[0])}")
+    check_signatures(out, entries, {"dataset": arguments.dataset, "frames": arguments.frames})
+    results, stopped = out / "results", False
+    bar = tqdm(total=len(entries) * len(sequences), unit="run", desc="eval", file=sys.stderr, dynamic_ncols=True)
+    try:
+        runs = run_all(protocol, results, entries, sequences, devices, arguments.workers)
+        for entry, sequence, wrong in runs:
+            bar.update(1)
+            bar.set_postfix_str(f"{entry.label} {sequence.name}", refresh=False)
+            if wrong is not None:
+                errors.append((sequence.name, wrong))
+    except KeyboardInterrupt:
+        stopped = True
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    finally:
+        bar.close()
+    summaries = [summarize(protocol, results, entry, sequences) for entry in entries]
+    about = {
+        "dataset": arguments.dataset,
+        "sequences": len(sequences),
+        "frames": arguments.frames or "all",
+    } | _machine()
+    _write(out, about, summaries, errors)
+    _print(summaries, errors)
+    print(f"{out / 'report.html'}, {out / 'summary.json'}; results in {results / protocol.folder}")
+    return 130 if stopped else 1 if errors else 0
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    return {
+        "siamfast": __version__, "torch": torch.__version__, "threads": torch.get_num_threads(),
+        "cpu": platform.processor() or platform.machine(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }  # fmt: skip
+
+
+def _write(out: Path, about: dict[str, Any], summaries: list[Summary], errors: list[tuple[str, str]]) -> None:
+    from siamfast.evaluation.report import report
+
+    found = {"about": about, "trackers": {s.label: s.as_json() for s in summaries}, "errors": errors}
+    texts = {
+        "summary.json": json.dumps(found, indent=1) + "\n",
+        "report.html": report(f"siamfast: evaluation on {about['dataset']}", about, summaries, errors),
+    }
+    for name, text in texts.items():
+        temporary = out / f".{name}.{os.getpid()}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, out / name)
+
+
+def _print(summaries: list[Summary], errors: list[tuple[str, str]]) -> None:
+    from siamfast.evaluation.summary import FIGURES
+
+    wide = max(len(s.label) for s in summaries)
+    print(f"{'':{wide}}  " + "".join(f"{name.replace('_precision', '_prec'):>16}" for name in (*FIGURES, "fps")))
+    for s in summaries:
+        print(
+            f"{s.label:{wide}}  "
+            + "".join(f"{s.figures[name]:16.3f}" for name in FIGURES)
+            + f"{s.figures['fps']:16.1f}"
+        )
+    for what, why in errors:
+        print(f"not evaluated: {what}: {why}", file=sys.stderr)

@@ -1,0 +1,175 @@
+"""The report of an evaluation: one HTML file with plots, tables and the worst moments, that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+
+from siamfast.evaluation.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS, overlap
+from siamfast.evaluation.summary import FIGURES, Run, Summary
+
+COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")
+_PLOTS = (
+    ("success", "Success", "overlap", SUCCESS_THRESHOLDS, "auc"),
+    ("precision", "Precision", "centre error, pixels", PRECISION_THRESHOLDS, "precision20"),
+    ("normalized", "Normalised precision", "centre error, sides", NORMALIZED_THRESHOLDS, "normalized_precision"),
+)
+_TITLES = {
+    "auc": "AUC", "precision20": "Prec. 20 px", "normalized_precision": "Norm. prec.", "ao": "AO", "sr50": "SR 0.5",
+    "sr75": "SR 0.75", "fps": "FPS",
+}  # fmt: skip
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; } p.note { color: #555; }
+table { border-collapse: collapse; } th, td { padding: .25em .7em; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child { text-align: left; } td.best { font-weight: 600; } td.bad { background: #fdd; }
+.plots { display: flex; flex-wrap: wrap; } .plots svg { width: 350px; height: auto; }
+figure { display: inline-block; margin: 0 1em 1em 0; vertical-align: top; }
+figcaption { font-size: .85em; color: #444; }
+img { display: block; max-width: 320px; }
+.swatch { display: inline-block; width: .9em; height: .9em; margin-right: .4em; }
+"""
+_LOW, _WORST = 0.1, 6  # an overlap that is as good as none; thumbnails of a tracker
+
+
+def report(title: str, about: dict[str, Any], summaries: list[Summary], errors: list[tuple[str, str]]) -> str:
+    """The page.
+
+    Args:
+        title: of the page.
+        about: what a reader needs to know of the run, name -> value.
+        summaries: of the trackers, the first one's worst moments first.
+        errors: (what, why) of what could not be evaluated.
+    """
+    color = {s.label: COLORS[n % len(COLORS)] for n, s in enumerate(summaries)}
+    parts = [f"<h1>{html.escape(title)}</h1>", _about(about)]
+    if errors:
+        rows = "".join(f"<tr><td>{html.escape(what)}</td><td>{html.escape(why)}</td></tr>" for what, why in errors)
+        parts.append(f"<h2>Not evaluated</h2><table class=errors>{rows}</table>")
+    parts += ["<h2>Figures</h2>", _figures(summaries, color)]
+    if any(s.curves for s in summaries):
+        plots = "".join(_plot(summaries, color, *plot) for plot in _PLOTS)
+        parts.append(f"<h2>Curves</h2><div class=plots>{plots}</div>")
+    parts += ["<h2>Sequences</h2>", "<p class=note>AO; below 0.2 marked.</p>", _sequences(summaries)]
+    said = "Where a run's overlap first stays below 0.1, or is lowest; the truth in white."
+    parts.append(f"<h2>Worst moments</h2><p class=note>{said}</p>")
+    parts += [_moments(s, color[s.label]) for s in summaries]
+    return (
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        f"<meta name=viewport content='width=device-width'><title>{html.escape(title)}</title>"
+        f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _about(about: dict[str, Any]) -> str:
+    return "<p class=note>" + "; ".join(f"{html.escape(k)}: {html.escape(str(v))}" for k, v in about.items()) + "</p>"
+
+
+def _number(value: float, name: str = "") -> str:
+    if not np.isfinite(value):
+        return "-"
+    return f"{value:.1f}" if name == "fps" else f"{value:.3f}"
+
+
+def _figures(summaries: list[Summary], color: dict[str, str]) -> str:
+    names = (*FIGURES, "fps")
+    best = {}
+    for name in names:
+        best[name] = max((s.figures[name] for s in summaries if np.isfinite(s.figures[name])), default=None)
+    rows = []
+    for s in summaries:
+        cells = ""
+        for name in names:
+            kind = " class=best" if s.figures[name] == best[name] and len(summaries) > 1 else ""
+            cells += f"<td{kind}>{_number(s.figures[name], name)}</td>"
+        swatch = f"<span class=swatch style='background:{color[s.label]}'></span>"
+        rows.append(f"<tr><td>{swatch}{html.escape(s.label)}</td>{cells}</tr>")
+    head = "".join(f"<th>{_TITLES[name]}</th>" for name in names)
+    return f"<table class=figures><tr><th>tracker</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _plot(
+    summaries: list[Summary], color: dict[str, str], name: str, title: str, axis: str, thresholds: Any, figure: str
+) -> str:
+    """One set of curves as SVG."""
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(4.6, 3.8))
+    axes = drawing.subplots()
+    for s in sorted(summaries, key=lambda s: -s.figures[figure]):
+        if name in s.curves:
+            label = f"{s.label} [{s.figures[figure]:.3f}]"
+            axes.plot(thresholds, s.curves[name], color=color[s.label], label=label, linewidth=1.8)
+    axes.set(title=title, xlabel=axis, ylabel="share of frames", ylim=(0, 1.02), xlim=(thresholds[0], thresholds[-1]))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    drawing.tight_layout()
+    file = io.StringIO()
+    drawing.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _sequences(summaries: list[Summary]) -> str:
+    found = {s.label: {run.sequence.name: run for run in s.runs} for s in summaries}
+    names = sorted({name for runs in found.values() for name in runs})
+    rows = []
+    for name in names:
+        runs = [found[s.label].get(name) for s in summaries]
+        cells = []
+        for run in runs:
+            ao = float("nan") if run is None or run.scores is None else run.scores.ao
+            cells.append(f"<td{' class=bad' if ao < 0.2 else ''}>{_number(ao)}</td>")
+        frames = max(len(run.sequence) for run in runs if run is not None)
+        rows.append(f"<tr><td>{html.escape(name)}</td><td>{frames}</td>{''.join(cells)}</tr>")
+    head = "".join(f"<th>{html.escape(s.label)}</th>" for s in summaries)
+    return f"<table class=sequences><tr><th>sequence</th><th>frames</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def worst_frame(run: Run) -> tuple[int, float]:
+    """The frame from which the overlap stays below _LOW for ten frames or to the end; else the frame of the lowest.
+
+    Returns:
+        its place and its overlap.
+    """
+    found = overlap(run.boxes, run.truth)
+    counted = np.flatnonzero(np.isfinite(found))
+    low = found[counted] < _LOW
+    for start in np.flatnonzero(low):
+        if low[start : start + 10].all():
+            return int(counted[start]), float(found[counted[start]])
+    place = int(counted[np.argmin(found[counted])])
+    return place, float(found[place])
+
+
+def _moments(summary: Summary, color: str) -> str:
+    runs = sorted((r for r in summary.runs if r.scores is not None), key=lambda r: r.scores.ao if r.scores else 0)
+    figures = []
+    for run in runs[:_WORST]:
+        place, value = worst_frame(run)
+        picture = _thumbnail(run, place, color)
+        if picture:
+            said = f"{run.sequence.name}, frame {place + 1}: overlap {value:.2f}"
+            figures.append(f"<figure><img src='{picture}' alt=''><figcaption>{html.escape(said)}</figcaption></figure>")
+    return f"<h3>{html.escape(summary.label)}</h3>{''.join(figures)}"
+
+
+def _thumbnail(run: Run, place: int, color: str) -> str:
+    """A frame with both boxes, 320 pixels wide, as a data URI; empty where it cannot be decoded."""
+    frame = cv2.imread(str(run.sequence.frames[place]))
+    if frame is None:
+        return ""
+    scale = 320 / frame.shape[1]
+    small = cv2.resize(frame, (320, max(1, round(frame.shape[0] * scale))), interpolation=cv2.INTER_AREA)
+    red, green, blue = (int(color[n : n + 2], 16) for n in (1, 3, 5))
+    for box, paint in ((run.sequence.boxes[place], (255, 255, 255)), (run.boxes[place], (blue, green, red))):
+        if np.isfinite(box).all():
+            x, y, w, h = np.clip(np.asarray(box) * scale, -1e4, 1e4)
+            cv2.rectangle(small, (round(x), round(y)), (round(x + w), round(y + h)), paint, 2)
+    encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()

@@ -1,0 +1,184 @@
+"""One-pass evaluation: every tracker on every sequence, in this process or in several, resumed where it was stopped."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from siamfast.data.readers import list_videos, read_video
+from siamfast.data.sequences import Sequence
+from siamfast.evaluation.protocols import Protocol, read_result, write_result
+from siamfast.evaluation.run import TracksSequences, run_tracker
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tracker under evaluation.
+
+    label: its name in files and report. model: siamfc, guided, a file of weights, or opencv:KIND. options: of the
+    tracker.
+    """
+
+    label: str
+    model: str
+    options: tuple[tuple[str, Any], ...] = field(default=())
+
+    def make(self, device: str) -> TracksSequences:
+        """The tracker itself."""
+        if self.model.startswith("opencv:"):
+            from siamfast.evaluation.opencv_trackers import OpenCVTracker
+
+            return OpenCVTracker(self.model.removeprefix("opencv:"))
+        from siamfast.tracking.models import MODELS, make_tracker
+
+        named = self.model in MODELS
+        return make_tracker(
+            self.model if named else None, None if named else self.model, device=device, **dict(self.options)
+        )
+
+    def signature(self) -> dict[str, Any]:
+        """What decides its results: with the content of weights that are a file."""
+        path = Path(self.model)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+        return asdict(self) | {"options": dict(self.options), "sha256": digest}
+
+
+def parse_entry(text: str) -> Entry:
+    """[LABEL=]MODEL[:option=value...], e.g. "guided", "zeroed=guided:guide=off", "mine=runs/mine/siamfc.safetensors".
+
+    Raises:
+        ValueError: an option that is none; a label that is no file name.
+
+    >>> parse_entry("zeroed=guided:guide=off")
+    Entry(label='zeroed', model='guided', options=(('guide', 'off'),))
+    """
+    head, *words = text.split(":")
+    label, _, model = head.rpartition("=")
+    options = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise ValueError(f"model: got {text!r}, where {word!r} is no option=value")
+        try:
+            options.append((name, json.loads(value)))
+        except ValueError:
+            options.append((name, value))
+    label = label or Path(model).stem
+    if not label or Path(label).name != label or label.startswith("."):
+        raise ValueError(f"model: got {text!r}, where {label!r} cannot name a folder; give LABEL=MODEL")
+    return Entry(label, model, tuple(options))
+
+
+def read_dataset(
+    protocol: Protocol, root: Path, frames: int | None, report: Callable[[Path, str], None]
+) -> list[Sequence]:
+    """The sequences that can be evaluated; what cannot is told to `report`.
+
+    Raises:
+        ValueError: no such data set.
+    """
+    found: list[Sequence] = []
+    for video in list_videos(protocol.kind, root):
+        for sequence in read_video(protocol.kind, root, video, report):
+            missing = [path.name for path in sequence.frames if not path.is_file()]
+            if missing:
+                report(video, f"{sequence.name} lacks {len(missing)} frames, such as {missing[0]}")
+            elif not np.isfinite(sequence.boxes[0]).all():
+                report(video, f"{sequence.name} has no box in its first frame")
+            elif sequence.name in {s.name for s in found}:
+                report(video, f"{sequence.name} is there twice")
+            else:
+                found.append(sequence if frames is None else sequence.first(min(frames, len(sequence))))
+    return found
+
+
+def check_signatures(out: Path, entries: list[Entry], about: dict[str, Any]) -> None:
+    """Write OUT/runs.json; refuse to mix results of different weights, options or frames under one label.
+
+    Raises:
+        ValueError: a label that stands for something else there.
+    """
+    path = out / "runs.json"
+    known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    for entry in entries:
+        mine = entry.signature() | about
+        if known.setdefault(entry.label, mine) != mine:
+            raise ValueError(
+                f"out: {path} has results of {entry.label!r} from {json.dumps(known[entry.label])}, not from "
+                f"{json.dumps(mine)}: give another label or another --out"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(known, indent=1) + "\n")
+    temporary.replace(path)
+
+
+@functools.lru_cache(maxsize=2)
+def _tracker(entry: Entry, device: str) -> TracksSequences:
+    """Kept for the next sequence."""
+    return entry.make(device)
+
+
+def run_one(protocol: Protocol, results: Path, entry: Entry, sequence: Sequence, device: str) -> str | None:
+    """Track a sequence and write its result; what went wrong, or None."""
+    try:
+        boxes, times = run_tracker(lambda: _tracker(entry, device), sequence)
+    except (ValueError, OSError, RuntimeError) as error:
+        return f"{entry.label}: {' '.join(str(error).split())}"
+    write_result(protocol, results, entry.label, sequence.name, boxes, times)
+    return None
+
+
+def run_all(
+    protocol: Protocol, results: Path, entries: list[Entry], sequences: list[Sequence], devices: list[str], workers: int
+) -> Iterator[tuple[Entry, Sequence, str | None]]:
+    """Run what has no result yet; yields what is done, with what went wrong.
+
+    Args:
+        devices: given to the workers in turn.
+        workers: processes; 0: in this one.
+
+    Raises:
+        RuntimeError: a worker died; what was written stays.
+    """
+    todo = [(e, s) for e in entries for s in sequences if read_result(protocol, results, e.label, s) is None]
+    if workers == 0:
+        for entry, sequence in todo:
+            yield entry, sequence, run_one(protocol, results, entry, sequence, devices[0])
+        return
+    running: dict[Future[str | None], tuple[Entry, Sequence]] = {}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        try:
+            for number, (entry, sequence) in enumerate(todo):
+                device = devices[number % len(devices)]
+                running[pool.submit(run_one, protocol, results, entry, sequence, device)] = entry, sequence
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    entry, sequence = running.pop(future)
+                    yield entry, sequence, future.result()
+        except BrokenProcessPool:
+            raise RuntimeError("a worker process died (out of memory?); run the command again to go on") from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    """The processes are the parallelism; and Ctrl-C is the parent's to handle."""
+    import signal
+
+    import cv2
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

@@ -1,0 +1,95 @@
+"""From result files to figures: of every sequence, and of all of them as the benchmark averages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siamfast.data.sequences import Sequence
+from siamfast.evaluation.metrics import (
+    NORMALIZED_THRESHOLDS,
+    PRECISION_THRESHOLDS,
+    SUCCESS_THRESHOLDS,
+    Scores,
+    center_error,
+    normalized_error,
+    overlap,
+    precision_curve,
+    score,
+    success_curve,
+)
+from siamfast.evaluation.protocols import Protocol, read_result
+from siamfast.evaluation.runs import Entry
+
+FIGURES = ("auc", "precision20", "normalized_precision", "ao", "sr50", "sr75")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A tracker on a sequence: boxes and truth (T, 4), frames a second by the median update, and scores; None where no
+    frame counts."""
+
+    sequence: Sequence
+    boxes: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    fps: float
+    scores: Scores | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A tracker on a data set: its figures by name, "fps" among them; curves by name; its runs."""
+
+    label: str
+    figures: dict[str, float]
+    curves: dict[str, NDArray[np.float64]]
+    runs: list[Run]
+
+    def as_json(self) -> dict[str, Any]:
+        """Figures of the whole and of each sequence."""
+        each = {
+            run.sequence.name: (run.scores._asdict() if run.scores else {}) | {"fps": round(run.fps, 2)}
+            for run in self.runs
+        }
+        return {"overall": self.figures, "sequences": each}
+
+
+def summarize(protocol: Protocol, results: Path, entry: Entry, sequences: list[Sequence]) -> Summary:
+    """What a tracker did on the sequences that it has results of."""
+    runs = []
+    for sequence in sequences:
+        found = read_result(protocol, results, entry.label, sequence)
+        if found is None:
+            continue
+        boxes, times = found
+        truth = protocol.truth(sequence)
+        updates = times[1:][times[1:] > 0]
+        fps = float(1 / np.median(updates)) if len(updates) else float("nan")
+        scores = score(boxes, truth) if np.isfinite(truth).all(1).any() else None
+        runs.append(Run(sequence, boxes, truth, fps, scores))
+    counted = [run for run in runs if run.scores is not None]
+    if protocol.pooled and counted:
+        counted_boxes, truths = (np.concatenate([getattr(r, n) for r in counted]) for n in ("boxes", "truth"))
+        figures = {name: float(getattr(score(counted_boxes, truths), name)) for name in FIGURES}
+        curves = _curves(counted_boxes, truths)
+    else:
+        figures = {
+            name: float(np.mean([getattr(run.scores, name) for run in counted])) if counted else float("nan")
+            for name in FIGURES
+        }
+        every = [_curves(run.boxes, run.truth) for run in counted]
+        curves = {name: np.mean([c[name] for c in every], axis=0) for name in every[0]} if every else {}
+    figures["fps"] = float(np.median([run.fps for run in runs])) if runs else float("nan")
+    return Summary(entry.label, figures, curves, runs)
+
+
+def _curves(boxes: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    return {
+        "success": success_curve(overlap(boxes, truth), SUCCESS_THRESHOLDS),
+        "precision": precision_curve(center_error(boxes, truth), PRECISION_THRESHOLDS),
+        "normalized": precision_curve(normalized_error(boxes, truth), NORMALIZED_THRESHOLDS),
+    }
