@@ -48,8 +48,7 @@ def serve(server: Any, tracker: Any) -> bool:
         return False
     image = read_image(request.image["color"].path())
     if request.type == trax.TraxStatus.INITIALIZE:
-        region = request.objects[0][0].convert(trax.Region.RECTANGLE)
-        box = region.bounds()
+        box = request.objects[0][0].bounds()  # we ask for rectangles, so it is one
         tracker.init(image, box)
         confidence = 1.0
     else:

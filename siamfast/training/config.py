@@ -143,6 +143,7 @@ class GuidedConfig(PairConfig):
     )
     gate: bool = _option(True, "squeeze-and-excitation of the maps by the warp's confidence")
     non_local: bool = _option(False, "a non-local block on the fused features")
+    freeze_backbone: int = _option(0, "steps in which neck and head alone are trained")
     encoder: str = _option("", "weights of the correspondence encoder; empty: the packaged one")
     # the third frame
     previous: int = _option(3, "largest distance of the previous frame from the search frame")
@@ -162,6 +163,7 @@ class GuidedConfig(PairConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check("previous", self.previous >= 1, "1 or more")
+        self._check("freeze_backbone", self.freeze_backbone >= 0, "0 or more")
         for name in ("first_frames", "own_boxes", "guidance_dropout", "wrong_guidance"):
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
         for name in ("box_jitter", "colour_weight", "cycle_weight"):

@@ -64,6 +64,8 @@ class GuidedTrainer(Loop):
 
     # ------------------------------------------------------------------------------------------------------------ loss
     def loss(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        frozen = self.step < self.config.freeze_backbone
+        self.model.backbone.requires_grad_(not frozen).train(not frozen)
         batch = self._augmented(self._to_device(batch), generator)
         guidance = self._guidance(batch, self._told(batch, generator)) if self.guide is not None else None
         if guidance is not None:
@@ -154,6 +156,7 @@ class GuidedTrainer(Loop):
         seen = {"template": batch["template"][chosen], "search": batch["previous"][chosen]}
         found = best_boxes(self._predict(seen, None))
         self.model.train()
+        self.model.backbone.train(self.step >= self.config.freeze_backbone)
         return torch.cat((found[:, :2], found[:, 2:] - found[:, :2]), 1)
 
     def _guidance(self, batch: Batch, boxes: torch.Tensor) -> Guidance:

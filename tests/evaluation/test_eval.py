@@ -1,0 +1,306 @@
+"""`siamfast eval`: files that the benchmarks' own tools read with the same figures, resume, errors, report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from siamfast.cli import main
+from siamfast.data.synthetic import SyntheticVideo
+from siamfast.evaluation import runs
+from siamfast.evaluation.metrics import normalized_error
+from siamfast.evaluation.protocols import PROTOCOLS, read_result, write_result
+from siamfast.evaluation.report import worst_frame
+from siamfast.evaluation.runs import Entry, parse_entry, read_dataset
+from siamfast.evaluation.summary import Run, summarize
+
+FRAMES = 8
+
+
+def _frames(folder: Path, seed: int) -> np.ndarray:
+    """Frames as JPEG files; boxes (T, 4)."""
+    folder.mkdir(parents=True)
+    boxes = []
+    for t, (frame, box) in enumerate(SyntheticVideo(seed, length=FRAMES, size=(120, 160))):
+        cv2.imwrite(str(folder / f"{t + 1:08d}.jpg"), frame[..., ::-1])
+        boxes.append(box)
+    return np.array(boxes)
+
+
+def _rows(boxes: np.ndarray) -> str:
+    return "\n".join(",".join(f"{v:.4f}" for v in row) for row in boxes) + "\n"
+
+
+def make_otb(root: Path) -> Path:
+    for seed, name in enumerate(("Basketball", "Bolt")):
+        boxes = _frames(root / name / "img", seed)
+        (root / name / "groundtruth_rect.txt").write_text(_rows(boxes + np.array([1, 1, 0, 0])))
+    return root
+
+
+def make_got10k(root: Path) -> Path:
+    names = [f"GOT-10k_Val_{n:06d}" for n in (1, 2)]
+    for seed, name in enumerate(names):
+        folder = root / "val" / name
+        (folder / "groundtruth.txt").write_text(_rows(_frames(folder, seed)))
+        (folder / "meta_info.ini").write_text("[METAINFO]\nresolution: (160, 120)\n")
+        labels = {"cover": [8] * 6 + [0, 3], "absence": [0] * 6 + [1, 0], "cut_by_image": [0] * FRAMES}
+        for label, values in labels.items():
+            (folder / f"{label}.label").write_text("\n".join(map(str, values)) + "\n")
+    (root / "val" / "list.txt").write_text("\n".join(names) + "\n")
+    return root
+
+
+def make_lasot(root: Path) -> Path:
+    for seed, name in enumerate(("cat-1", "cat-2")):
+        folder = root / "cat" / name
+        boxes = _frames(folder / "img", seed)
+        (folder / "groundtruth.txt").write_text(_rows(boxes))
+        (folder / "full_occlusion.txt").write_text(",".join(["0"] * (FRAMES - 1) + ["1"]))
+        (folder / "out_of_view.txt").write_text(",".join(["0"] * FRAMES))
+    return root
+
+
+def make_folder(root: Path) -> Path:
+    for seed, name in enumerate(("a", "b")):
+        (root / name / "groundtruth.txt").write_text(_rows(_frames(root / name / "img", seed)))
+    return root
+
+
+MAKERS = {"otb": make_otb, "got10k": make_got10k, "lasot": make_lasot, "folder": make_folder}
+
+
+def evaluate(kind: str, root: Path, out: Path, *words: str) -> int:
+    return main(["eval", str(root), "--dataset", kind, "--out", str(out), *words])
+
+
+def summary(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("kind", list(MAKERS))
+def test_every_layout_is_evaluated(kind: str, tmp_path: Path) -> None:
+    root, out = MAKERS[kind](tmp_path / "data"), tmp_path / "out"
+    assert evaluate(kind, root, out) == 0
+    found = summary(out)["trackers"]["siamfc"]
+    assert len(found["sequences"]) == 2
+    counted = {"otb": 8, "got10k": 6, "lasot": 7, "folder": 7}[kind]  # the given one, and hidden ones
+    assert all(s["frames"] == counted for s in found["sequences"].values())
+    assert 0 < found["overall"]["ao"] <= 1
+    assert (out / "report.html").stat().st_size > 10_000
+    files = {path.relative_to(out / "results").as_posix() for path in (out / "results").rglob("*.txt")}
+    assert files == {
+        "otb": {"OTB2015/siamfc/Basketball.txt", "OTB2015/siamfc/Bolt.txt",
+                "OTB2015/siamfc/times/Basketball_time.txt", "OTB2015/siamfc/times/Bolt_time.txt"},
+        "got10k": {f"GOT-10k/siamfc/GOT-10k_Val_00000{n}/GOT-10k_Val_00000{n}_{end}.txt"
+                   for n in (1, 2) for end in ("001", "time")},
+        "lasot": {"LaSOT/siamfc/cat-1.txt", "LaSOT/siamfc/cat-2.txt",
+                  "LaSOT/siamfc/times/cat-1_time.txt", "LaSOT/siamfc/times/cat-2_time.txt"},
+        "folder": {"folder/siamfc/a.txt", "folder/siamfc/b.txt",
+                   "folder/siamfc/times/a_time.txt", "folder/siamfc/times/b_time.txt"},
+    }[kind]  # fmt: skip
+
+
+def test_the_got10k_toolkit_reads_our_otb_results_and_agrees(tmp_path: Path) -> None:
+    experiments = pytest.importorskip("got10k.experiments")
+    root, out = make_otb(tmp_path / "data"), tmp_path / "out"
+    assert evaluate("otb", root, out) == 0
+    datasets = pytest.importorskip("got10k.datasets")
+    experiment = experiments.ExperimentOTB.__new__(experiments.ExperimentOTB)  # its own would download
+    experiment.dataset = datasets.OTB(str(root), 2015, download=False)
+    experiment.result_dir, experiment.report_dir = str(out / "results" / "OTB2015"), str(tmp_path / "reports")
+    experiment.nbins_iou, experiment.nbins_ce = 21, 51
+    theirs = experiment.report(["siamfc"])["siamfc"]["overall"]
+    ours = summary(out)["trackers"]["siamfc"]["overall"]
+    assert theirs["success_score"] == pytest.approx(ours["auc"], abs=2e-3)
+    assert theirs["precision_score"] == pytest.approx(ours["precision20"], abs=2e-3)
+
+
+def test_the_got10k_toolkit_reads_our_got10k_results_and_agrees(tmp_path: Path) -> None:
+    experiments = pytest.importorskip("got10k.experiments")
+    root, out = make_got10k(tmp_path / "data"), tmp_path / "out"
+    assert evaluate("got10k", root, out) == 0
+    experiment = experiments.ExperimentGOT10k(str(root), "val", str(out / "results"), str(tmp_path / "reports"))
+    theirs = experiment.report(["siamfc"])["siamfc"]["overall"]
+    ours = summary(out)["trackers"]["siamfc"]["overall"]
+    assert theirs["ao"] == pytest.approx(ours["ao"], abs=2e-3)  # theirs are clipped to the frame
+    assert theirs["sr"] == pytest.approx(ours["sr50"], abs=1e-9)
+
+
+def test_what_is_done_is_not_done_again_and_the_rest_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = make_folder(tmp_path / "data"), tmp_path / "out"
+    done: list[str] = []
+    real = runs.run_one
+
+    def counting(protocol: Any, results: Path, entry: Entry, sequence: Any, device: str) -> str | None:
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(sequence.name)
+        return real(protocol, results, entry, sequence, device)
+
+    monkeypatch.setattr(runs, "run_one", counting)
+    assert evaluate("folder", root, out) == 130
+    assert list(summary(out)["trackers"]["siamfc"]["sequences"]) == ["a"]
+    (out / "results" / "folder" / "siamfc" / "b.txt").write_text("1,2,3\n")  # torn
+    monkeypatch.setattr(runs, "run_one", lambda *a: done.append(a[3].name) or real(*a))
+    assert evaluate("folder", root, out) == 0
+    assert done == ["a", "b"]
+    assert evaluate("folder", root, out) == 0
+    assert done == ["a", "b"]
+
+
+def test_several_processes_find_the_same(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data")
+    for name, workers in (("one", "0"), ("two", "2")):
+        assert evaluate("folder", root, tmp_path / name, "--workers", workers) == 0
+    for sequence in ("a", "b"):
+        one, two = (
+            np.loadtxt(tmp_path / n / f"results/folder/siamfc/{sequence}.txt", delimiter=",") for n in ("one", "two")
+        )
+        np.testing.assert_allclose(one, two, atol=0.1)  # threads may change the last bits of the features
+
+
+def test_what_cannot_be_evaluated_is_listed_and_the_rest_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder(tmp_path / "data")
+    for name in ("missing", "short", "nan", "broken", "text"):
+        shutil.copytree(root / "a", root / name)
+    truth = (root / "a" / "groundtruth.txt").read_text().splitlines()
+    (root / "missing" / "img" / "00000004.jpg").unlink()
+    (root / "short" / "groundtruth.txt").write_text("\n".join(truth[:5]))
+    (root / "nan" / "groundtruth.txt").write_text("\n".join(["nan,nan,nan,nan", *truth[1:]]))
+    (root / "broken" / "img" / "00000003.jpg").write_bytes(b"no image")
+    (root / "text" / "groundtruth.txt").write_text("\n".join(["x", *truth[1:]]))
+    out = tmp_path / "out"
+    assert evaluate("folder", root, out) == 1
+    found = summary(out)
+    assert set(found["trackers"]["siamfc"]["sequences"]) == {"a", "b"}
+    errors = dict(found["errors"])
+    assert set(errors) == {"missing", "short", "nan", "broken", "text"}
+    assert "7 frames, but" in errors["missing"].replace("has 7 frames", "7 frames")
+    assert "5" in errors["short"]
+    assert "first frame" in errors["nan"]
+    assert "cannot be decoded" in errors["broken"]
+    assert "line 1" in errors["text"]
+    assert capsys.readouterr().err.count("not evaluated:") == 5
+    assert "cannot be decoded" in (out / "report.html").read_text()
+
+
+def test_results_of_other_weights_are_never_mixed(tmp_path: Path) -> None:
+    root, out = make_folder(tmp_path / "data"), tmp_path / "out"
+    assert evaluate("folder", root, out, "--frames", "3") == 0
+    assert evaluate("folder", root, out) == 2
+    assert evaluate("folder", root, out, "--frames", "3", "--model", "siamfc=siamfc:scales=1") == 2
+    assert evaluate("folder", root, out, "--frames", "3", "--model", "other=siamfc:scales=1") == 0
+    assert set(json.loads((out / "runs.json").read_text())) == {"siamfc", "other"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "siamfc:x"], "'x' is no option=value"), (["--model", "siamfc:speed=9"], "unknown arguments speed"),
+        (["--model", "nowhere.safetensors"], "nowhere.safetensors"), (["--peers", "dimp"], "peers: got 'dimp'"),
+        (["--model", "../x=siamfc"], "cannot name a folder"), (["--frames", "1"], "--frames: got 1"),
+        (["--workers", "-1"], "--workers: got -1"), (["--model", "siamfc", "--model", "siamfc"], "two of one label"),
+        (["--device", "tpu"], "tpu"),
+    ],
+)  # fmt: skip
+def test_bad_words_are_named_in_one_line(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder(tmp_path / "data")
+    assert evaluate("folder", root, tmp_path / "out", *words) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_entries_are_read_as_written() -> None:
+    assert parse_entry("guided:guide=off:size_lr=0.3") == Entry(
+        "guided", "guided", (("guide", "off"), ("size_lr", 0.3))
+    )
+    assert parse_entry("x=runs/a.safetensors") == Entry("x", "runs/a.safetensors")
+    assert parse_entry("runs/a.safetensors").label == "a"
+
+
+def test_results_come_back_and_pooled_frames_are_averaged_as_frames(tmp_path: Path) -> None:
+    """Two sequences, of 3 and 1 counted frames, with overlaps 1 and 0: pooled 0.75, by sequence 0.5."""
+    root = tmp_path / "data"
+    for name, frames in (("long", 4), ("short", 2)):
+        folder = root / name
+        (folder / "img").mkdir(parents=True)
+        for t in range(frames):
+            cv2.imwrite(str(folder / "img" / f"{t}.png"), np.zeros((20, 20, 3), np.uint8))
+        (folder / "groundtruth.txt").write_text(_rows(np.tile([2.0, 3, 10, 10], (frames, 1))))
+    folder_protocol = PROTOCOLS["folder"]
+    sequences = read_dataset(folder_protocol, root, None, lambda path, reason: pytest.fail(reason))
+    for sequence in sequences:
+        boxes = np.array(sequence.boxes) + (0 if sequence.name == "long" else 100)
+        write_result(folder_protocol, tmp_path, "t", sequence.name, boxes, np.full(len(sequence), 0.1))
+        back = read_result(folder_protocol, tmp_path, "t", sequence)
+        assert back is not None
+        np.testing.assert_allclose(back[0], boxes)
+    means = summarize(folder_protocol, tmp_path, Entry("t", "siamfc"), sequences).figures
+    assert means["ao"] == pytest.approx(0.5)
+    assert means["fps"] == pytest.approx(10)
+    pooled = PROTOCOLS["got10k"].__class__("folder", "folder", first_counts=False, pooled=True)
+    assert summarize(pooled, tmp_path, Entry("t", "siamfc"), sequences).figures["ao"] == pytest.approx(0.75)
+
+
+def test_the_worst_moment_is_where_a_run_is_lost_for_good() -> None:
+    truth = np.tile([0.0, 0, 10, 10], (30, 1))
+    boxes = truth.copy()
+    boxes[4] += 50  # for a moment
+    boxes[12:] += 50
+    run = Run(None, boxes, truth, 1.0, None)  # type: ignore[arg-type]
+    assert worst_frame(run) == (12, 0.0)
+    boxes[12:] = truth[12:]
+    assert worst_frame(run) == (4, 0.0)
+
+
+def test_normalised_error_is_in_sides_of_the_true_box() -> None:
+    truth = [[0, 0, 10, 20], [0, 0, 10, 20], [float("nan")] * 4]
+    found = normalized_error([[5, 0, 10, 20], [0, 5, 10, 20], [0, 0, 1, 1]], truth)
+    np.testing.assert_allclose(found, [0.5, 0.25, np.nan])
+
+
+def test_the_report_is_whole_and_looks_like_one(tmp_path: Path) -> None:
+    """One file that fetches nothing; in headless Chromium its plots, its table's marks and its pictures are seen."""
+    root, out = make_folder(tmp_path / "data"), tmp_path / "out"
+    words = ["--model", "siamfc", "--model", "<b>one</b>=siamfc:scales=1"]
+    assert evaluate("folder", root, out, *words[:2], "--model", "one&only=siamfc:scales=1") == 0
+    text = (out / "report.html").read_text()
+    assert "one&amp;only" in text
+    assert "http://" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
+        "http://creativecommons.org", ""
+    )
+    assert text.count("<svg") == 3
+    assert text.count("data:image/jpeg;base64,") == 4
+    browser = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
+    if browser is None:
+        pytest.skip("no Chromium on this machine")
+    shot = tmp_path / "shot.png"
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1200,1600"]
+    subprocess.run(
+        [*command, f"--screenshot={shot}", (out / "report.html").as_uri()], check=True, capture_output=True, timeout=100
+    )
+    image = cv2.imread(str(shot)).astype(int)
+    assert image.shape == (1600, 1200, 3)
+    for color in ((180, 119, 31), (40, 39, 214)):  # BGR of the two curves and their swatches
+        seen = (np.abs(image - color).max(2) < 12).sum(1)
+        rows = np.flatnonzero(seen)
+        assert len(rows) > 20
+        assert np.ptp(rows) > 150  # in the table above and in the plots below it
+    assert (np.abs(image - 255).max(2) < 5).mean() > 0.5  # a page, mostly white
+    pictures = image[900:].std(axis=(0, 1)).mean()
+    assert pictures > 15
