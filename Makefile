@@ -47,13 +47,14 @@ clean:
 $(VENV)-contrib/.installed: $(VENV)/.installed
 	$(PYTHON) -m venv $(VENV)-contrib
 	$(VENV)-contrib/bin/python -m pip install -q -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)" \
-		numpy safetensors matplotlib tqdm opencv-contrib-python-headless
+		numpy safetensors matplotlib tqdm pillow defusedxml lmdb opencv-contrib-python-headless
 	$(VENV)-contrib/bin/python -m pip install -q --no-deps .
 	touch $@
 
 .PHONY: trackers
-trackers: $(VENV)-contrib/.installed  ## mean overlap beside OpenCV's trackers: make trackers SEQUENCES=folder
-	$(VENV)-contrib/bin/python -m benchmarks.trackers $(SEQUENCES) --results benchmarks/results/trackers.jsonl
+trackers: $(VENV)-contrib/.installed  ## siamfast eval beside OpenCV's trackers: make trackers SEQUENCES=folder
+	cd / && $(CURDIR)/$(VENV)-contrib/bin/python -m siamfast.cli eval --dataset folder $(abspath $(SEQUENCES)) --frames 200 \
+		--model siamfc --model guided --peers csrt,kcf,mil --out $(CURDIR)/build/trackers
 
 .PHONY: tables perf-guard
 tables: $(VENV)/.linted-with  ## README's and docs/performance.md's tables and plots, from benchmarks/results/
