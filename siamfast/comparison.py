@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import statistics
 import time
@@ -17,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 import siamfast
+from siamfast.files import replacing
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -213,9 +213,5 @@ def chart(rows: list[Row], file: Path) -> None:
     axes.set_xlim(min(0.5, *ratios) / 1.3, max(2.0, *ratios) * 1.5)
     axes.set_yticks(places, [f"{row.name.strip()}\nbeside {row.peer_name}" for row in rows], fontsize=8)
     axes.set_xlabel("times faster than what PyTorch users write")
-    unfinished = file.with_name(f".{file.name}.part")
-    try:
+    with replacing(file) as unfinished:
         figure.savefig(unfinished, format=file.suffix[1:], dpi=110)
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siamfast.files import replacing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Executor
@@ -135,16 +137,12 @@ def _errors_name(shard: str) -> str:
 def _write_errors(out: Path, shard: str, errors: Iterator[tuple[str, str]]) -> int:
     """A line {path, reason} for each; the file is made anew, whole, and removed where there are none."""
     path, count = out / _errors_name(shard), 0
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with temporary.open("w", encoding="utf-8") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for name, reason in errors:
             file.write(json.dumps({"path": name, "reason": reason}) + "\n")
             count += 1
-    if count:
-        os.replace(temporary, path)
-    else:
-        temporary.unlink()
-        path.unlink(missing_ok=True)
+    if not count:
+        path.unlink()
     return count
 
 

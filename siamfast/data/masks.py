@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from siamfast.files import replacing
+
 
 class MaskImage(NamedTuple):
     """numbers: (H, W) uint8, 0 for background, each other number an object. palette: (256, 3) uint8 RGB, the colours
@@ -73,9 +75,5 @@ def write_mask(path: Path, numbers: NDArray[np.uint8], palette: NDArray[np.uint8
     image = Image.fromarray(numbers)
     if palette is not None:
         image.putpalette(palette.tobytes())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as temporary:
         image.save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from siamfast.data.curation import Recipe, Writer
 from siamfast.data.store import Part, StoreWriter
+from siamfast.files import replacing
 
 _SPLITS = {f"train/ILSVRC2015_VID_train_000{n}": f"train/{letter}" for n, letter in enumerate("abcd")} | {
     "val": "train/e"
@@ -49,9 +50,8 @@ class TreeWriter:
         self._rows = [json.loads(line) for line in whole[1:]]
         if lines != whole or not whole:  # a torn last line goes
             text = "".join(whole) or json.dumps(meta) + "\n"
-            temporary = self._journal.with_suffix(f".{os.getpid()}.part")
-            temporary.write_text(text)
-            os.replace(temporary, self._journal)
+            with replacing(self._journal) as temporary:
+                temporary.write_text(text)
         self._file = self._journal.open("a", encoding="utf-8")
 
     def done(self) -> dict[str, dict[int, int]]:
@@ -70,9 +70,8 @@ class TreeWriter:
             track = f"{int(crop.track):02d}" if crop.track.isdecimal() else crop.track
             for kind, content in (("z", crop.exemplar), ("x", crop.instance)):
                 path = folder / f"{crop.frame:06d}.{track}.crop.{kind}.jpg"
-                temporary = folder / f".{path.name}.{os.getpid()}.part"
-                temporary.write_bytes(content)
-                os.replace(temporary, path)
+                with replacing(path) as temporary:
+                    temporary.write_bytes(content)
         row = {"video": part.video, "first": part.first, "total": part.total, "errors": part.errors}
         self._rows.append(row)
         self._file.write(json.dumps(row) + "\n")

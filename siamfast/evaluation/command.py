@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siamfast.files import replacing
 from siamfast.version import __version__
 
 if TYPE_CHECKING:
@@ -118,9 +118,8 @@ def _write(out: Path, about: dict[str, Any], summaries: list[Summary], errors: l
         "report.html": report(f"siamfast: evaluation on {about['dataset']}", about, summaries, errors),
     }
     for name, text in texts.items():
-        temporary = out / f".{name}.{os.getpid()}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, out / name)
+        with replacing(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _print(summaries: list[Summary], errors: list[tuple[str, str]]) -> None:

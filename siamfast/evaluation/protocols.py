@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.data.sequences import Sequence
+from siamfast.files import replacing
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,13 @@ def write_result(
     boxes: NDArray[np.float64],
     times: NDArray[np.float64],
 ) -> None:
-    """Write a run, the boxes last and each file under a temporary name first: what has boxes is whole."""
+    """Write a run, the boxes last, so that what has boxes is whole."""
     where, clock = protocol.files(results, tracker, sequence)
     shifted = boxes + np.array([protocol.origin, protocol.origin, 0, 0])
     for path, rows, form in ((clock, times[:, None], "%.8f"), (where, shifted, "%.3f")):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with replacing(path) as temporary:
             np.savetxt(temporary, rows, fmt=form, delimiter=",")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def read_result(

@@ -19,6 +19,7 @@ from siamfast.data.readers import list_videos, read_video
 from siamfast.data.sequences import Sequence
 from siamfast.evaluation.protocols import Protocol, read_result, write_result
 from siamfast.evaluation.run import TracksSequences, run_tracker
+from siamfast.files import replacing
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,8 @@ def check_signatures(out: Path, entries: list[Entry], about: dict[str, Any]) -> 
                 f"{json.dumps(mine)}: give another label or another --out"
             )
     out.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(known, indent=1) + "\n")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(known, indent=1) + "\n")
 
 
 @functools.lru_cache(maxsize=2)

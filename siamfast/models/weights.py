@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from siamfast.files import replacing
 from siamfast.models import correspondence, guided
 from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.models.guided import GuidedSiam
@@ -88,13 +89,8 @@ def save_weights(
     }
     if isinstance(model, GuidedSiam):
         metadata["configuration"] = json.dumps(asdict(model.architecture))
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(save(tensors, metadata=metadata))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _commit() -> str:

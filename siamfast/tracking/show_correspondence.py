@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from siamfast.files import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -150,9 +151,5 @@ def draw(first: NDArray[np.uint8], second: NDArray[np.uint8], found: Corresponde
 
 
 def _write(figure: Any, path: Path) -> None:
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    try:
+    with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from siamfast.data.stream import PairStream
+from siamfast.files import replacing
 from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.models.guided import GuidedSiam
 from siamfast.models.inference import choose_device
@@ -82,7 +83,7 @@ class Loop:
         return self.out / "checkpoint.pt"
 
     def save(self) -> None:
-        """Write the checkpoint under a temporary name, then rename: a kill leaves the old one or the new one."""
+        """Write the checkpoint; a kill leaves the old one or the new one."""
         state = {
             "config": dataclasses.asdict(self.config),
             **{name: module.state_dict() for name, module in self.trained().items()},
@@ -90,9 +91,8 @@ class Loop:
             "step": self.step,
             "seconds": self.seconds,
         }
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(self.checkpoint)
+        with replacing(self.checkpoint) as temporary:
+            torch.save(state, temporary)
 
     def resume(self) -> bool:
         """Take up the checkpoint in `out`, if there is one."""
