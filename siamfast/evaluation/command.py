@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--peers", default="", help="OpenCV's trackers beside it: csrt, kcf, mil, joined by commas")
     parser.add_argument("--out", default="siamfast-eval", help="folder of results and report (default: siamfast-eval)")
+    parser.add_argument("--subset", choices=("val", "test"), default="val", help="of GOT-10k (default: val)")
     parser.add_argument("--frames", type=int, help="the first frames of each sequence alone")
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda:0, ...; several, joined by commas, for workers in turn"
@@ -68,6 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
     def note(path: Path, reason: str) -> None:
         errors.append((path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name, reason))
 
+    inner = root / arguments.subset
+    if arguments.dataset == "got10k" and inner.is_dir():
+        root = inner
     sequences = read_dataset(protocol, root, arguments.frames, note)
     if not sequences:
         raise ValueError(f"ROOT: no sequence in {root} can be evaluated; the first: {': '.join(errors[0])}")
@@ -112,7 +116,7 @@ def _machine() -> dict[str, Any]:
 def _write(out: Path, about: dict[str, Any], summaries: list[Summary], errors: list[tuple[str, str]]) -> None:
     from siamfast.evaluation.report import report
 
-    found = {"about": about, "trackers": {s.label: s.as_json() for s in summaries}, "errors": errors}
+    found: dict[str, Any] = {"about": about, "trackers": {s.label: s.as_json() for s in summaries}, "errors": errors}
     texts = {
         "summary.json": json.dumps(found, indent=1) + "\n",
         "report.html": report(f"siamfast: evaluation on {about['dataset']}", about, summaries, errors),

@@ -50,12 +50,16 @@ class Summary:
     runs: list[Run]
 
     def as_json(self) -> dict[str, Any]:
-        """Figures of the whole and of each sequence."""
+        """Figures of the whole and of each sequence; None where there is none."""
         each = {
-            run.sequence.name: (run.scores._asdict() if run.scores else {}) | {"fps": round(run.fps, 2)}
+            run.sequence.name: _known((run.scores._asdict() if run.scores else {}) | {"fps": run.fps})
             for run in self.runs
         }
-        return {"overall": self.figures, "sequences": each}
+        return {"overall": _known(self.figures), "sequences": each}
+
+
+def _known(figures: dict[str, Any]) -> dict[str, Any]:
+    return {name: value if np.isfinite(value) else None for name, value in figures.items()}
 
 
 def summarize(protocol: Protocol, results: Path, entry: Entry, sequences: list[Sequence]) -> Summary:

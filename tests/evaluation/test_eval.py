@@ -135,6 +135,18 @@ def test_the_got10k_toolkit_reads_our_got10k_results_and_agrees(tmp_path: Path) 
     assert theirs["sr"] == pytest.approx(ours["sr50"], abs=1e-9)
 
 
+def test_of_a_test_set_results_are_written_alone(tmp_path: Path) -> None:
+    """GOT-10k's test set has the first boxes only."""
+    root, out = make_got10k(tmp_path / "data"), tmp_path / "out"
+    shutil.copytree(root / "val", root / "test")
+    for path in (root / "test").glob("*/groundtruth.txt"):
+        path.write_text(path.read_text().splitlines()[0] + "\n")
+    assert evaluate("got10k", root, out, "--subset", "test") == 0
+    assert summary(out)["trackers"]["siamfc"]["overall"]["ao"] is None
+    rows = np.loadtxt(out / "results/GOT-10k/siamfc/GOT-10k_Val_000001/GOT-10k_Val_000001_001.txt", delimiter=",")
+    assert rows.shape == (FRAMES, 4)
+
+
 def test_what_is_done_is_not_done_again_and_the_rest_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = make_folder(tmp_path / "data"), tmp_path / "out"
     done: list[str] = []
