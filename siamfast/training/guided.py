@@ -15,7 +15,7 @@ from siamfast.models.guidance import Guidance, Guide
 from siamfast.models.guided import GuidedSiam, Prediction
 from siamfast.models.guided_weights import start_from
 from siamfast.models.weights import load_encoder, save_weights
-from siamfast.ops.augment import augment
+from siamfast.ops.augment import COLUMNS, augment
 from siamfast.training import signals
 from siamfast.training.box_losses import Targets, best_boxes, box_iou, box_loss, make_targets
 from siamfast.training.config import GuidedConfig
@@ -120,9 +120,8 @@ class GuidedTrainer(Loop):
                 noise=config.noise, cutout=config.cutout if name == "search" else 0.0,
             )  # fmt: skip
         if config.same_augmentation and "previous" in draws:
-            seed, cut = 9, 10  # the noise is another frame's; what is cut out is the search crop's alone
+            seed = COLUMNS.index("seed")  # the noise is another frame's, and what is cut out the search crop's alone
             draws["previous"][:, :seed] = draws["search"][:, :seed]
-            draws["previous"][:, cut:] = 0
         for name in names:
             found[name] = augment(batch[name], draws[name])
         for image, box in (("search", "box"), ("previous", "previous_box")):
