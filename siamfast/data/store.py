@@ -201,15 +201,19 @@ class CropStore:
         self.meta: dict[str, Any] = json.loads(metas[0] or b"{}")
         if self.meta.get("version") != VERSION:
             raise ValueError(f"store: {self.folder} is of version {self.meta.get('version')}, expected {VERSION}")
-        rows: dict[tuple[int, str, str], list[list[float]]] = {}
+        tables: dict[tuple[int, str, str], list[NDArray[np.float64]]] = {}
         for number, env in enumerate(self._open()):
             for video, _, entry in _parts(env):
+                rows: dict[str, list[list[float]]] = {}
                 for track, *row in entry["crops"]:
-                    rows.setdefault((number, video, track), []).append(row)
+                    rows.setdefault(track, []).append(row)
+                for track, found in rows.items():  # arrays at once: lists of millions of numbers would not fit
+                    tables.setdefault((number, video, track), []).append(np.array(found, np.float64))
         self.tracks: list[Track] = []
         self._places: list[tuple[int, str, str]] = []  # file, video, track
-        for place, found in sorted(rows.items()):
-            table = np.array(sorted(found), np.float64)
+        for place, parts in sorted(tables.items()):
+            table = np.concatenate(parts)
+            table = table[np.argsort(table[:, 0], kind="stable")]
             whole, real = table[:, [0, 7, 8]].astype(np.int32), table[:, 1:7].astype(np.float32)
             name = f"{place[1]}.{place[2]}"
             self.tracks.append(Track(place[1], name, whole[:, 0], real[:, :4], real[:, 4], real[:, 5], whole[:, 1:]))
