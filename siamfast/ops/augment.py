@@ -54,7 +54,7 @@ def augment(
 
     Args:
         images: (N, 3, H, W) uint8 RGB, any strides; contiguous and channels_last are read as they are.
-        draws: (N, 14) float32 on the CPU, a row an image. Columns, `siamfast.ops.augment.COLUMNS`:
+        draws: (N, 14) float32 on the CPU, a row an image. Columns, `siamfast.reference.augment.COLUMNS`:
             x, y: the pixel of the image that the output's middle shows; centres of pixels are whole numbers.
             step_x, step_y: pixels of the image an output pixel, 0.5 to 2; negative: mirrored.
             blur: sigma of a Gaussian, image pixels: 0, or 0.5 to 3.

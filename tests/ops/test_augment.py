@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import siamfast
 from siamfast.ops import _augment_cpp as cpp
-from siamfast.ops.augment import COLUMNS, augment, no_draws
-from siamfast.reference.augment import noise
+from siamfast.ops.augment import augment, no_draws
+from siamfast.reference.augment import COLUMNS, noise
 
 AT = {name: number for number, name in enumerate(COLUMNS)}
 SHAPE = (2, 3, 30, 41)
