@@ -35,26 +35,28 @@ def frames(count: int = 4, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (count, 120, 160, 3), np.uint8)
 
 
-def oracle(net: GuidedSiam, tracker: GuidedTracker, move: tuple[float, float], grow: float) -> None:
-    """Put in place of the network one that sees the target moved by `move` search pixels and grown by `grow`."""
+class Oracle:
+    """In place of the network: it sees the target moved by `move` search pixels, and `grow` times 64 pixels large."""
 
-    def found(template: Any, search: torch.Tensor, guidance: Any) -> Prediction:
-        place = torch.from_numpy(tracker._place).float()
-        side = 64 * grow
-        x, y = (torch.tensor(search.shape[-1] / 2 + m) for m in move)
-        scores = -((place - x).square()[None, :] + (place - y).square()[:, None])[None] / 100
+    def __init__(self, net: GuidedSiam, tracker: GuidedTracker, move: tuple[float, float], grow: float) -> None:
+        self.template, self.move, self.grow = net.template, move, grow
+        self.place = torch.from_numpy(tracker._place).float()
+        tracker._model = self  # type: ignore[assignment]
+
+    def __call__(self, template: Any, search: torch.Tensor, guidance: Any) -> Prediction:
+        side = 64 * self.grow
+        x, y = (torch.tensor(search.shape[-1] / 2 + m) for m in self.move)
+        scores = -((self.place - x).square()[None, :] + (self.place - y).square()[:, None])[None] / 100
         boxes = torch.stack([x - side / 2, y - side / 2, x + side / 2, y + side / 2])
         everywhere = boxes.view(1, 4, 1, 1).expand(1, 4, *scores.shape[1:])
         return Prediction(scores + 4, torch.full_like(scores, 9.0), everywhere)
 
-    tracker._model = found  # type: ignore[assignment]
-
 
 def test_a_prediction_in_the_crop_becomes_a_box_in_the_frame(net: GuidedSiam) -> None:
     """A box of 30 x 30: its template window is 60 pixels, so a search pixel is 60 / 127 of a frame pixel."""
-    tracker = GuidedTracker(net, precision="float32", window_influence=0.0, penalty_k=0.0, size_lr=1.0)
+    tracker = GuidedTracker(net, precision="float32", window_influence=0.0, penalty_k=0.0, size_lr=1.0, calibrate=False)
     tracker.init(frames()[0], (60, 40, 30, 30))
-    oracle(net, tracker, (16.0, -24.0), 1.0)
+    Oracle(net, tracker, (16.0, -24.0), 1.0)
     (x, y, w, h), confidence = tracker.update(frames()[1])
     scale = 127 / 60
     assert (x + w / 2 - 75, y + h / 2 - 55) == pytest.approx((16 / scale, -24 / scale), abs=1e-4)
@@ -64,19 +66,32 @@ def test_a_prediction_in_the_crop_becomes_a_box_in_the_frame(net: GuidedSiam) ->
 
 def test_size_follows_as_fast_as_told_and_stays_in_its_bounds(net: GuidedSiam) -> None:
     for rate in (0.0, 0.5):
-        tracker = GuidedTracker(net, precision="float32", size_lr=rate, penalty_k=0.0)
+        tracker = GuidedTracker(net, precision="float32", size_lr=rate, penalty_k=0.0, calibrate=False)
         tracker.init(frames()[0], (60, 40, 30, 30))
-        oracle(net, tracker, (0.0, 0.0), 2.0)
+        Oracle(net, tracker, (0.0, 0.0), 2.0)
         sides = [tracker.update(frames()[1]).box[2] for _ in range(30)]
         assert sides == sorted(sides)
         assert sides[0] == pytest.approx(30) if rate == 0 else sides[0] > 40
         assert max(sides) <= 160
-    tracker = GuidedTracker(net, precision="float32", size_lr=1.0, penalty_k=0.0, window_influence=0.0)
+    tracker = GuidedTracker(net, precision="float32", size_lr=1.0, penalty_k=0.0, window_influence=0.0, calibrate=False)
     tracker.init(frames()[0], (60, 40, 30, 30))
-    oracle(net, tracker, (64.0, 0.0), 0.1)
+    Oracle(net, tracker, (64.0, 0.0), 0.1)
     boxes = [tracker.update(frames()[1]).box for _ in range(60)]
     assert boxes[-1][2] == pytest.approx(10)
     assert boxes[-1][0] + 5 == pytest.approx(160)  # the centre stays in the frame
+
+
+def test_what_the_first_frame_says_calibrates_the_others(net: GuidedSiam) -> None:
+    """A head that always sees half as much again, and a quarter of its box to the right, is right once calibrated."""
+    for calibrate in (True, False):
+        tracker = GuidedTracker(net, precision="float32", size_lr=1.0, penalty_k=0.0, calibrate=calibrate)
+        seen = Oracle(net, tracker, (24.0, 0.0), 1.5)
+        tracker.init(frames()[0], (60, 40, 30, 30))
+        seen.move = (24.0, -16.0)
+        (x, y, w, h), _ = tracker.update(frames()[1])
+        assert (w, h) == pytest.approx((30, 30) if calibrate else (45, 45), rel=0.05)
+        assert x + w / 2 == pytest.approx(75 + (0 if calibrate else 24 * 60 / 127), abs=0.3)
+        assert y + h / 2 == pytest.approx(55 - 16 * 60 / 127, abs=0.3)
 
 
 @pytest.mark.parametrize("guide", ["on", "off", "wrong"])
