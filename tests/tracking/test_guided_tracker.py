@@ -12,8 +12,10 @@ import torch
 
 from siamfast.cli import main
 from siamfast.data.synthetic import SyntheticVideo
+from siamfast.evaluation.metrics import overlap
 from siamfast.models.guided import Architecture, GuidedSiam, Prediction
-from siamfast.models.weights import save_weights
+from siamfast.models.guided_weights import DEFAULT_NAME
+from siamfast.models.weights import default_weights, save_weights
 from siamfast.tracking.guided_tracker import GuidedTracker
 from siamfast.tracking.models import make_tracker
 
@@ -155,6 +157,21 @@ def test_weights_say_which_tracker_they_are_of(weights: Path) -> None:
 def test_bad_values_are_named(net: GuidedSiam, fields: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         GuidedTracker(net, **fields)
+
+
+def test_the_packaged_weights_track_synthetic_clips() -> None:
+    """As shipped: on an easy clip whatever they are told, on a hard one with their guide alone."""
+    assert default_weights(DEFAULT_NAME).stat().st_size < 8e6
+
+    def mean_overlap(seed: int, guide: str) -> float:
+        video = SyntheticVideo(seed, length=25)
+        truth = np.array([video.box(t) for t in range(25)])
+        boxes, _ = GuidedTracker(guide=guide).track([video.frame(t) for t in range(25)], truth[0])
+        return float(overlap(boxes, truth)[1:].mean())
+
+    assert mean_overlap(1000, "on") > 0.7  # measured: .83
+    assert mean_overlap(1000, "wrong") > 0.65  # .81
+    assert mean_overlap(1003, "on") > mean_overlap(1003, "off") + 0.2  # .55, .15
 
 
 def test_use_before_init_is_an_error(net: GuidedSiam) -> None:
