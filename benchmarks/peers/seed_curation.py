@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.bench_crop_and_resize import seed
+
 Image = NDArray[np.uint8]
 
 
@@ -31,20 +33,6 @@ def curate_video(root: Path, video: str, out: Path) -> int:
             size = float(np.sqrt((width + context) * (height + context)))
             name = f"{path.stem}.{int(target.findtext('trackid') or 0):02d}.crop"
             for kind, side in (("z", 127), ("x", 255)):
-                crop = _crop(frame, center, size * side / 127, side)
+                (crop,) = seed(frame, [center], [size * side / 127], side)
                 cv2.imwrite(str(out / f"{name}.{kind}.jpg"), crop, [cv2.IMWRITE_JPEG_QUALITY, 90])
     return len(annotations)
-
-
-def _crop(frame: Image, center: tuple[float, float], size: float, out: int) -> Image:
-    mean = np.array([frame[..., c].mean() for c in range(3)]).astype(np.uint8)
-    side = round(size)
-    x, y = (round(c - (side - 1) / 2) for c in center)
-    reach = max(0, -x, -y, x + side - frame.shape[1], y + side - frame.shape[0])
-    padded = frame
-    if reach:
-        padded = np.empty((frame.shape[0] + 2 * reach, frame.shape[1] + 2 * reach, 3), np.uint8)
-        padded[:] = mean
-        padded[reach : reach + frame.shape[0], reach : reach + frame.shape[1]] = frame
-    cut = padded[y + reach : y + reach + side, x + reach : x + reach + side]
-    return np.asarray(cv2.resize(cut, (out, out), interpolation=cv2.INTER_LINEAR), np.uint8)
