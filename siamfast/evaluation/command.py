@@ -9,19 +9,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siamfast.evaluation.protocols import PROTOCOLS
 from siamfast.files import replacing
 from siamfast.version import __version__
 
 if TYPE_CHECKING:
     from siamfast.evaluation.summary import Summary
 
-KINDS = ("otb", "got10k", "lasot", "folder")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast eval`."""
     parser.add_argument("root", metavar="ROOT", help="where the data set lies")
-    parser.add_argument("--dataset", choices=KINDS, required=True, help="its layout, and its way of scoring")
+    parser.add_argument("--dataset", choices=tuple(PROTOCOLS), required=True, help="its layout, and its way of scoring")
     parser.add_argument(
         "--model", action="append", metavar="[LABEL=]MODEL[:option=value]",
         help="siamfc, guided, or a file of weights; may be given several times (default: siamfc)",
@@ -44,7 +43,6 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
-    from siamfast.evaluation.protocols import PROTOCOLS
     from siamfast.evaluation.runs import Entry, check_signatures, parse_entry, read_dataset, run_all
     from siamfast.evaluation.summary import summarize
 

@@ -10,8 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from siamfast.data.sequences import read_rgb
 from siamfast.evaluation.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS, overlap
 from siamfast.evaluation.summary import FIGURES, Run, Summary
+from siamfast.tracking.drawing import WHITE, draw_box
 
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")
 _PLOTS = (
@@ -161,15 +163,14 @@ def _moments(summary: Summary, color: str) -> str:
 
 def _thumbnail(run: Run, place: int, color: str) -> str:
     """A frame with both boxes, 320 pixels wide, as a data URI; empty where it cannot be decoded."""
-    frame = cv2.imread(str(run.sequence.frames[place]))
+    frame = read_rgb(run.sequence.frames[place])
     if frame is None:
         return ""
     scale = 320 / frame.shape[1]
     small = cv2.resize(frame, (320, max(1, round(frame.shape[0] * scale))), interpolation=cv2.INTER_AREA)
     red, green, blue = (int(color[n : n + 2], 16) for n in (1, 3, 5))
-    for box, paint in ((run.sequence.boxes[place], (255, 255, 255)), (run.boxes[place], (blue, green, red))):
+    for box, paint in ((run.sequence.boxes[place], WHITE), (run.boxes[place], (red, green, blue))):
         if np.isfinite(box).all():
-            x, y, w, h = np.clip(np.asarray(box) * scale, -1e4, 1e4)
-            cv2.rectangle(small, (round(x), round(y)), (round(x + w), round(y + h)), paint, 2)
-    encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
+            draw_box(np.asarray(small, np.uint8), np.asarray(box) * scale, paint)
+    encoded = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1]
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
