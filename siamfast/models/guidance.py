@@ -133,3 +133,12 @@ def target_maps(boxes: torch.Tensor, place: torch.Tensor, names: list[str]) -> d
             away = torch.cat(torch.broadcast_tensors(right, low), 1)
             found[name] = away / torch.linalg.vector_norm(away, dim=1, keepdim=True).clamp_min(1e-6) * mask
     return found
+
+
+def elsewhere(boxes: torch.Tensor, angle: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
+    """boxes (N, 4) moved beside themselves, as another object's: at angle (N,), by distance (N,) times half the sum of
+    their longer sides and those of the next sample's, whose sides they take."""
+    other = boxes.roll(1, 0)[:, 2:]
+    away = distance * (boxes[:, 2:].amax(1) + other.amax(1)) / 2 + STRIDE
+    middle = boxes[:, :2] + boxes[:, 2:] / 2 + away[:, None] * torch.stack((angle.cos(), angle.sin()), 1)
+    return torch.cat((middle - other / 2, other), 1)

@@ -30,12 +30,25 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     return chosen
 
 
-def choose_precision(precision: str, device: torch.device) -> str:
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether convolutions gain from bfloat16: twice as fast on AVX512-BF16 and AMX, slower where it is emulated."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    fast = (getattr(torch.cpu, name, lambda: False) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return device.type == "cpu" and any(supported() for supported in fast)
+
+
+def choose_precision(precision: str, device: torch.device, *, int8: bool = True) -> str:
     """What "auto" means on `device`: the fastest that tracks as well as float32.
 
     Measured, three 255-pixel crops on 2 Zen 5 cores: float32 35 ms (channels_last), bfloat16 19, int8 9. CPUs without
     AVX-512 VNNI get bfloat16 where there are instructions for it, else float32. CUDA gets bfloat16 (float16 before
     sm_80).
+
+    Args:
+        precision: one of PRECISIONS.
+        device: where to run.
+        int8: whether the network has an 8-bit form.
 
     Raises:
         ValueError: another name, or "int8" where it cannot run.
@@ -44,18 +57,18 @@ def choose_precision(precision: str, device: torch.device) -> str:
         raise ValueError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
     if precision == "int8":
         missing = int8_missing() if device.type == "cpu" else f"it runs on the CPU only, not on {device.type!r}"
+        missing = missing if int8 else "this network has no 8-bit form"
         if missing is not None:
             raise ValueError(f"precision: got 'int8', but {missing}")
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float16"
+        return "bfloat16" if fast_bfloat16(device) else "float16"
     if device.type != "cpu":
         return "float32"
-    if int8_missing() is None:
+    if int8 and int8_missing() is None:
         return "int8"
-    fast = (getattr(torch.cpu, name, lambda: False) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return "bfloat16" if any(supported() for supported in fast) else "float32"
+    return "bfloat16" if fast_bfloat16(device) else "float32"
 
 
 class Embedder:

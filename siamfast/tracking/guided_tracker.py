@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from siamfast.models.backbones import STRIDE
-from siamfast.models.guidance import Guidance, Guide
+from siamfast.models.guidance import Guidance, Guide, elsewhere
 from siamfast.models.guided import GuidedSiam, Prediction, Template
 from siamfast.models.guided_weights import load_guided
 from siamfast.models.inference import choose_device, choose_precision
 from siamfast.models.weights import load_encoder
 from siamfast.ops.crop_and_resize import crop_and_resize
+from siamfast.ops.siamfc_crops import context_size
 from siamfast.tracking.images import as_rgb, check_box
-from siamfast.tracking.sequence_tracker import SequenceTracker, Track
+from siamfast.tracking.sequence_tracker import SequenceTracker, Track, with_fields
 
 GUIDES = ("on", "off", "wrong")
 
@@ -94,16 +94,9 @@ class GuidedTracker(SequenceTracker):
         precision: str = "auto",
         **fields: Any,
     ) -> None:
-        unknown = sorted(fields.keys() - {field.name for field in dataclasses.fields(GuidedConfig)})
-        if unknown:
-            raise TypeError(f"GuidedTracker: unknown arguments {', '.join(unknown)}; see GuidedConfig")
-        self.config = GuidedConfig(**fields)
+        self.config = with_fields("GuidedTracker", GuidedConfig(), fields)
         self.device = choose_device(device)
-        chosen = choose_precision(precision, self.device)
-        # Its layers have no 8-bit form: where SiamFC would take that, bfloat16 is the fastest.
-        if precision == "int8":
-            raise ValueError("precision: got 'int8', which the guided tracker has not")
-        self.precision = "bfloat16" if chosen == "int8" else chosen
+        self.precision = choose_precision(precision, self.device, int8=False)
         model = weights.eval() if isinstance(weights, GuidedSiam) else load_guided(weights)
         self._model: GuidedSiam = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._guide: Guide | None = None
@@ -139,8 +132,8 @@ class GuidedTracker(SequenceTracker):
         with torch.inference_mode(), self._autocast():
             self._template = self._model.template(crop)
         self._previous, self._shift, self._stretch = frame, np.zeros(2), np.ones(2)
-        found, scale = self._look(frame)
         if self.config.calibrate:
+            found, scale = self._look(frame)
             box = self._best(found, scale)[0]
             truth = self._box[2:] * scale
             self._stretch = np.clip(truth / box[2:], 0.5, 2.0)
@@ -189,9 +182,7 @@ class GuidedTracker(SequenceTracker):
 
     def _side(self) -> float:
         """Of the template's window around the box as it is now, frame pixels."""
-        w, h = self._box[2:].tolist()
-        pad = self.config.context_amount * (w + h)
-        return max(1.0, float(np.sqrt((w + pad) * (h + pad))))
+        return max(1.0, float(context_size(self._box, context_amount=self.config.context_amount)))
 
     def _look(self, frame: NDArray[np.uint8]) -> tuple[Prediction, float]:
         """What the network finds around the box as it is now, and search-crop pixels a frame pixel."""
@@ -217,8 +208,8 @@ class GuidedTracker(SequenceTracker):
         """(1, 4) the previous box in the search window, whose middle is its middle."""
         w, h = (self._box[2:] * scale).tolist()
         half = self.config.instance / 2
-        away = 0.625 * 2 * max(w, h) + STRIDE if self.config.guide == "wrong" else 0.0
-        return torch.tensor([[half - w / 2 + away, half - h / 2, w, h]])
+        box = torch.tensor([[half - w / 2, half - h / 2, w, h]])
+        return elsewhere(box, torch.zeros(1), torch.tensor([1.25])) if self.config.guide == "wrong" else box
 
     def _autocast(self) -> torch.autocast:
         dtype = torch.bfloat16 if self.precision == "float32" else getattr(torch, self.precision)

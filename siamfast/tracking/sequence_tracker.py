@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,12 +14,29 @@ from numpy.typing import ArrayLike, NDArray
 
 from siamfast.tracking.images import Box, as_rgb
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
+
 
 class Track(NamedTuple):
     """A frame's result: box x, y, w, h in 0-based pixels (x, y the top-left corner), and confidence in 0..1."""
 
     box: Box
     confidence: float
+
+
+def with_fields(owner: str, config: Config, fields: dict[str, Any]) -> Config:
+    """`config`, a tracker's dataclass of hyper-parameters, with some of them replaced.
+
+    Raises:
+        TypeError: one that it does not have; `owner` is named.
+    """
+    unknown = sorted(fields.keys() - {field.name for field in dataclasses.fields(config)})
+    if unknown:
+        raise TypeError(f"{owner}: unknown arguments {', '.join(unknown)}; see {type(config).__name__}")
+    return dataclasses.replace(config, **fields)
 
 
 class SequenceTracker:

@@ -18,7 +18,7 @@ from siamfast.ops.crop_and_resize import crop_and_resize
 from siamfast.ops.xcorr import xcorr
 from siamfast.tracking.images import Box, as_rgb, check_box
 from siamfast.tracking.response import Peak, PeakFinder
-from siamfast.tracking.sequence_tracker import SequenceTracker, Track
+from siamfast.tracking.sequence_tracker import SequenceTracker, Track, with_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +113,7 @@ class Tracker(SequenceTracker):
         config: TrackerConfig | None = None,
         **fields: Any,
     ) -> None:
-        unknown = sorted(fields.keys() - {field.name for field in dataclasses.fields(TrackerConfig)})
-        if unknown:
-            raise TypeError(f"Tracker: unknown arguments {', '.join(unknown)}; see TrackerConfig")
-        self.config = dataclasses.replace(config or TrackerConfig(), **fields)
+        self.config = with_fields("Tracker", config or TrackerConfig(), fields)
         self.device = choose_device(device)
         model = load_model(weights)
         self._scale, self.bias = model.scale.item(), model.bias.item()

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from siamfast.data.augmentation import augment_boxes, draw_augmentation
 from siamfast.models.backbones import STRIDE
-from siamfast.models.guidance import Guidance, Guide
+from siamfast.models.guidance import Guidance, Guide, elsewhere
 from siamfast.models.guided import GuidedSiam, Prediction
 from siamfast.models.guided_weights import start_from
 from siamfast.models.weights import load_encoder, save_weights
@@ -103,9 +103,6 @@ class GuidedTrainer(Loop):
             save_weights(
                 self.guide.encoder, path.with_name("correspondence.safetensors"), recipe=f"trained with {path.name}"
             )
-
-    def _to_device(self, batch: Batch) -> Batch:
-        return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
 
     def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Colour, blur, noise, cut-outs and flips; all crops of a triple are mirrored, or none, and gray, or none."""
@@ -216,15 +213,6 @@ def jittered(boxes: torch.Tensor, normal: torch.Tensor, share: float) -> torch.T
     sides = boxes[:, 2:] * torch.exp(share * normal[:, 2:].clamp(-3, 3))
     middle = boxes[:, :2] + boxes[:, 2:] / 2 + share * normal[:, :2] * boxes[:, 2:]
     return torch.cat((middle - sides / 2, sides), 1)
-
-
-def elsewhere(boxes: torch.Tensor, angle: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
-    """boxes (N, 4) moved beside themselves, as another object's: at angle (N,), by distance (N,) times half the sum of
-    their longer sides and those of the next sample's, whose sides they take."""
-    other = boxes.roll(1, 0)[:, 2:]
-    away = distance * (boxes[:, 2:].amax(1) + other.amax(1)) / 2 + STRIDE
-    middle = boxes[:, :2] + boxes[:, 2:] / 2 + away[:, None] * torch.stack((angle.cos(), angle.sin()), 1)
-    return torch.cat((middle - other / 2, other), 1)
 
 
 def _masked(guidance: Guidance, kept: torch.Tensor) -> Guidance:

@@ -18,7 +18,7 @@ from siamfast.data.stream import PairStream
 from siamfast.files import replacing
 from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.models.guided import GuidedSiam
-from siamfast.models.inference import choose_device
+from siamfast.models.inference import choose_device, fast_bfloat16
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import save_weights
 from siamfast.training.config import RunConfig
@@ -45,7 +45,7 @@ class Loop:
         self.config = config
         self.out = Path(config.out)
         self.device = choose_device(config.device)
-        self.amp = config.amp == "bf16" or (config.amp == "auto" and _fast_bfloat16(self.device))
+        self.amp = config.amp == "bf16" or (config.amp == "auto" and fast_bfloat16(self.device))
         torch.manual_seed(config.seed)
         self.model = self.make_model()
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -208,6 +208,9 @@ class Loop:
             prefetch_factor=4 if workers else None,
         )
 
+    def _to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
+
     def _workers(self) -> int:
         if self.config.workers >= 0:
             return self.config.workers
@@ -227,14 +230,6 @@ class Loop:
         recipe |= {name: Path(recipe[name]).name for name in ("data", "val_data", "init")}
         recipe |= {"step": self.step, "seconds": round(self.seconds)}
         save_weights(self.model, path, recipe=recipe, figures=figures)
-
-
-def _fast_bfloat16(device: torch.device) -> bool:
-    """Whether convolutions gain from bfloat16: twice as fast on AVX512-BF16 and AMX, slower where it is emulated."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    fast = (getattr(torch.cpu, name, lambda: False) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return device.type == "cpu" and any(supported() for supported in fast)
 
 
 def _quiet_worker(_: int) -> None:

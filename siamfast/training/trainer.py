@@ -74,9 +74,6 @@ class Trainer(Loop):
         assert isinstance(found, tuple)
         return found
 
-    def _to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
-
     def _cells(self, box: torch.Tensor) -> torch.Tensor:
         return target_cells(box, self.config.instance, self.config.exemplar)
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from siamfast.cli import main
+from siamfast.models.guidance import elsewhere
 from siamfast.models.guided import Prediction
 from siamfast.models.guided_weights import load_guided
 from siamfast.training.box_losses import best_boxes, box_iou, box_loss, make_targets
 from siamfast.training.config import GuidedConfig
-from siamfast.training.guided import GuidedTrainer, elsewhere, jittered
+from siamfast.training.guided import GuidedTrainer, jittered
 
 SMALL: dict[str, Any] = {
     "batch_size": 2, "steps": 4, "workers": 0, "val_pairs": 2, "log_every": 1, "head_width": 16, "instance": 231,
