@@ -49,14 +49,15 @@ def read_image(path: str | os.PathLike[str]) -> Image:
 class quiet_opencv:
     """Within it OpenCV logs nothing."""
 
+    # OpenCV 4 has the level's functions at the top, OpenCV 5 in utils.logging alone.
+    _logging = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging
+
     def __enter__(self) -> None:
-        self._before = cv2.getLogLevel() if hasattr(cv2, "getLogLevel") else None
-        if self._before is not None:
-            cv2.setLogLevel(0)  # type: ignore[attr-defined]
+        self._before = self._logging.getLogLevel()
+        self._logging.setLogLevel(0)
 
     def __exit__(self, *error: object) -> None:
-        if self._before is not None:
-            cv2.setLogLevel(self._before)  # type: ignore[attr-defined]
+        self._logging.setLogLevel(self._before)
 
 
 class Frames:
