@@ -52,9 +52,10 @@ $(VENV)-contrib/.installed: $(VENV)/.installed
 	touch $@
 
 .PHONY: trackers
-trackers: $(VENV)-contrib/.installed  ## siamfast eval beside OpenCV's trackers: make trackers SEQUENCES=folder
+trackers: $(VENV)-contrib/.installed  ## siamfast eval beside OpenCV's trackers: make trackers SEQUENCES=folder [NANO=folder]
 	cd / && $(CURDIR)/$(VENV)-contrib/bin/python -m siamfast.cli eval --dataset folder $(abspath $(SEQUENCES)) --frames 200 \
-		--model siamfc --model guided --peers csrt,kcf,mil --out $(CURDIR)/build/trackers
+		--model siamfc --model guided --peers csrt,kcf,mil$(NANO:%=,nanotrack) $(addprefix --nano-models=,$(abspath $(NANO))) \
+		--out $(CURDIR)/build/trackers
 
 .PHONY: tables perf-guard
 tables: $(VENV)/.linted-with  ## README's and docs/performance.md's tables and plots, from benchmarks/results/

@@ -25,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", action="append", metavar="[LABEL=]MODEL[:option=value]",
         help="siamfc, guided, or a file of weights; may be given several times (default: siamfc)",
     )  # fmt: skip
-    parser.add_argument("--peers", default="", help="OpenCV's trackers beside it: csrt, kcf, mil, joined by commas")
+    parser.add_argument(
+        "--peers", default="", help="OpenCV's trackers beside it: csrt, kcf, mil, nanotrack, joined by commas"
+    )
+    parser.add_argument("--nano-models", metavar="DIR", help="folder of nanotrack's two ONNX files")
     parser.add_argument("--out", default="siamfast-eval", help="folder of results and report (default: siamfast-eval)")
     parser.add_argument("--subset", choices=("val", "test"), default="val", help="of GOT-10k (default: val)")
     parser.add_argument("--frames", type=int, help="the first frames of each sequence alone")
@@ -43,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
-    from siamfast.evaluation.runs import Entry, check_signatures, parse_entry, read_dataset, run_all
+    from siamfast.evaluation.runs import check_signatures, parse_entry, peer_entries, read_dataset, run_all
     from siamfast.evaluation.summary import summarize
 
     if arguments.workers < 0:
@@ -52,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--frames: got {arguments.frames}, expected 2 or more")
     protocol, root, out = PROTOCOLS[arguments.dataset], Path(arguments.root), Path(arguments.out)
     entries = [parse_entry(text) for text in arguments.model or ["siamfc"]]
-    entries += [Entry(f"OpenCV-{kind.upper()}", f"opencv:{kind}") for kind in arguments.peers.split(",") if kind]
+    entries += peer_entries(arguments.peers, arguments.nano_models)
     labels = [entry.label for entry in entries]
     if len(set(labels)) < len(labels):
         raise ValueError(f"--model: {', '.join(labels)}: two of one label; give LABEL=MODEL")

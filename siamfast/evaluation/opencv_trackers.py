@@ -2,58 +2,120 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
-KINDS = ("csrt", "kcf", "mil")
+from siamfast.tracking.video import quiet_opencv
+
+KINDS = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL", "nanotrack": "Nano"}  # kind -> NAME of OpenCV's TrackerNAME
 
 
-def _create(kind: str) -> Any:
-    """cv2.TrackerKIND_create(), wherever this OpenCV keeps it; None when it has none."""
+class NanoModels(NamedTuple):
+    """The two ONNX files of NanoTrack."""
+
+    backbone: Path
+    head: Path
+
+
+def find_nano_models(folder: str | os.PathLike[str]) -> NanoModels:
+    """NanoTrack's two ONNX files, under the names that its authors give them.
+
+    Raises:
+        ValueError: no such folder, or one of the files is not in it.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(f"--nano-models: {folder} is not a folder")
+    for ending in ("_sim.onnx", ".onnx"):
+        models = NanoModels(*(Path(folder) / f"nanotrack_{part}{ending}" for part in ("backbone", "head")))
+        if all(path.is_file() for path in models):
+            return models
+    raise ValueError(
+        f"--nano-models: {folder} lacks nanotrack_backbone_sim.onnx and nanotrack_head_sim.onnx (or both without _sim)"
+    )
+
+
+def _creator(name: str) -> Any:
+    """cv2.TrackerNAME_create, wherever this OpenCV keeps it; None when it has none."""
     for home in (cv2, getattr(cv2, "legacy", None)):
-        create = getattr(home, f"Tracker{kind.upper()}_create", None)
+        create = getattr(home, f"Tracker{name}_create", None)
+        if create is None:
+            create = getattr(getattr(home, f"Tracker{name}", None), "create", None)
         if create is not None:
-            return create()
-        named = getattr(home, f"Tracker{kind.upper()}", None)
-        if named is not None and hasattr(named, "create"):
-            return named.create()
+            return create
     return None
 
 
 class OpenCVTracker:
     """One of OpenCV's trackers; a lost target keeps its last box.
 
+    It runs on as many threads as torch does, so that its speed compares with ours.
+
     Args:
-        kind: csrt, kcf or mil.
+        kind: csrt, kcf, mil or nanotrack.
+        models: of nanotrack alone: the folder of its two ONNX files.
 
     Raises:
-        ValueError: another kind, or one that this OpenCV does not have.
+        ValueError: another kind, one that this OpenCV does not have, or models that it cannot read.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, models: str | os.PathLike[str] | None = None) -> None:
         if kind not in KINDS:
             raise ValueError(f"peers: got {kind!r}, expected some of {', '.join(KINDS)}")
-        if _create(kind) is None:
-            raise ValueError(
-                f"peers: OpenCV {cv2.__version__} here has no tracker {kind!r}: install opencv-contrib-python-headless "
-                "in place of opencv-python-headless"
+        self.kind, self.name = kind, f"OpenCV-{KINDS[kind]}"
+        self._create = _creator(KINDS[kind])
+        if self._create is None:
+            remedy = (
+                "4.7 and later have it"
+                if kind == "nanotrack"
+                else "install opencv-contrib-python-headless in place of opencv-python-headless"
             )
-        self.kind, self.name = kind, f"OpenCV-{kind.upper()}"
+            raise ValueError(f"peers: OpenCV {cv2.__version__} here has no tracker {kind!r}: {remedy}")
+        self._models: NanoModels | None = None
+        if kind == "nanotrack":
+            if models is None:
+                raise ValueError("--nano-models: left out; nanotrack needs the folder of its two ONNX files")
+            self._models = find_nano_models(models)
+            try:
+                self._make()
+            except cv2.error as error:
+                raise ValueError(f"--nano-models: OpenCV {cv2.__version__} cannot read {models}: {error}") from error
+
+    def _make(self) -> Any:
+        if self._models is None:
+            return self._create()
+        parameters = cv2.TrackerNano.Params()
+        parameters.backbone, parameters.neckhead = map(str, self._models)
+        with quiet_opencv():  # OpenCV 5 warns that its new engine has no choice of target, which nobody asked for
+            return self._create(parameters)
 
     def track(
         self, img_files: Sequence[str | Path], box: ArrayLike, visualize: bool = False
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """As siamfast.Tracker.track."""
-        tracker = _create(self.kind)
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(torch.get_num_threads())
+        try:
+            return self._track(img_files, box)
+        except cv2.error as error:  # of another kind than ValueError and RuntimeError: it would end the evaluation
+            raise ValueError(str(error)) from error
+        finally:
+            cv2.setNumThreads(threads)
+
+    def _track(
+        self, img_files: Sequence[str | Path], box: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        tracker = self._make()
         boxes, times = [np.asarray(box, dtype=float)], [0.0]
         for number, path in enumerate(img_files):
-            frame = cv2.imread(str(path))
+            frame = cv2.imread(str(path))  # BGR, as OpenCV's trackers expect it: NanoTrack's swaps the channels itself
             if frame is None:
                 raise ValueError(f"image: {path} cannot be decoded")
             began = time.perf_counter()

@@ -27,7 +27,7 @@ class Entry:
     """A tracker under evaluation.
 
     label: its name in files and report. model: siamfc, guided, a file of weights, or opencv:KIND. options: of the
-    tracker.
+    tracker; of opencv:nanotrack "models", the folder of its files.
     """
 
     label: str
@@ -39,7 +39,7 @@ class Entry:
         if self.model.startswith("opencv:"):
             from siamfast.evaluation.opencv_trackers import OpenCVTracker
 
-            return OpenCVTracker(self.model.removeprefix("opencv:"))
+            return OpenCVTracker(self.model.removeprefix("opencv:"), **dict(self.options))
         from siamfast.tracking.models import MODELS, make_tracker
 
         named = self.model in MODELS
@@ -49,9 +49,40 @@ class Entry:
 
     def signature(self) -> dict[str, Any]:
         """What decides its results: with the content of weights that are a file."""
-        path = Path(self.model)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
+        files = self._files()
+        content = b"".join(path.read_bytes() for path in files)
+        digest = hashlib.sha256(content).hexdigest()[:16] if files else ""
         return asdict(self) | {"options": dict(self.options), "sha256": digest}
+
+    def _files(self) -> tuple[Path, ...]:
+        """The files of weights, where they are the user's."""
+        if self.model == "opencv:nanotrack":
+            from siamfast.evaluation.opencv_trackers import find_nano_models
+
+            return find_nano_models(dict(self.options)["models"])
+        return (Path(self.model),) if Path(self.model).is_file() else ()
+
+
+def peer_entries(peers: str, nano_models: str | None) -> list[Entry]:
+    """OpenCV's trackers, by their kinds joined by commas.
+
+    Args:
+        peers: e.g. "csrt,nanotrack"; kinds that do not exist are for `Entry.make` to refuse.
+        nano_models: the folder of NanoTrack's two ONNX files.
+
+    Raises:
+        ValueError: nanotrack without its models, or models without it.
+
+    >>> peer_entries("csrt", None)
+    [Entry(label='OpenCV-CSRT', model='opencv:csrt', options=())]
+    """
+    from siamfast.evaluation.opencv_trackers import KINDS
+
+    kinds = [kind for kind in peers.split(",") if kind]
+    if ("nanotrack" in kinds) != (nano_models is not None):
+        raise ValueError("--nano-models: --peers nanotrack and the folder of its two ONNX files go together")
+    options = {"nanotrack": (("models", nano_models),)}
+    return [Entry(f"OpenCV-{KINDS.get(kind, kind)}", f"opencv:{kind}", options.get(kind, ())) for kind in kinds]
 
 
 def parse_entry(text: str) -> Entry:
