@@ -128,15 +128,11 @@ def _write(out: Path, about: dict[str, Any], summaries: list[Summary], errors: l
 
 
 def _print(summaries: list[Summary], errors: list[tuple[str, str]]) -> None:
-    from siamfast.evaluation.summary import FIGURES
+    from siamfast.evaluation.summary import COLUMNS
 
     wide = max(len(s.label) for s in summaries)
-    print(f"{'':{wide}}  " + "".join(f"{name.replace('_precision', '_prec'):>16}" for name in (*FIGURES, "fps")))
+    print(f"{'':{wide}}  " + "".join(f"{name.replace('_precision', '_prec'):>16}" for name in COLUMNS))
     for s in summaries:
-        print(
-            f"{s.label:{wide}}  "
-            + "".join(f"{s.figures[name]:16.3f}" for name in FIGURES)
-            + f"{s.figures['fps']:16.1f}"
-        )
+        print(f"{s.label:{wide}}  " + "".join(f"{s.figures[name]:16.{1 if name == 'fps' else 3}f}" for name in COLUMNS))
     for what, why in errors:
         print(f"not evaluated: {what}: {why}", file=sys.stderr)

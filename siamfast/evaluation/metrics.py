@@ -143,6 +143,57 @@ def precision_curve(errors: ArrayLike, thresholds: ArrayLike = PRECISION_THRESHO
     return (values[None, :] <= np.asarray(thresholds, dtype=np.float64)[:, None]).mean(axis=1)
 
 
+def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
+    """Area under the ROC curve: how likely a positive scores above a negative, a tie counting half.
+
+    Computed by ranks (the Mann-Whitney U statistic). Fawcett 2006, "An introduction to ROC analysis".
+
+    Args:
+        scores: (T,) any numbers; where one is nan, it is left out.
+        positive: (T,) bool.
+
+    Returns:
+        0 to 1; nan where there are no positives or no negatives.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    >>> roc_auc([0.9, 0.4, 0.4], [True, True, False])
+    0.75
+    """
+    values, right = np.asarray(scores, dtype=np.float64), np.asarray(positive, dtype=bool)
+    if values.ndim != 1 or values.shape != right.shape:
+        raise ValueError(f"scores: got shape {values.shape} for positive of shape {right.shape}, expected (T,) twice")
+    right, values = right[~np.isnan(values)], values[~np.isnan(values)]
+    positives, negatives = int(right.sum()), int((~right).sum())
+    if positives == 0 or negatives == 0:
+        return float("nan")
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[place]  # from 1; equal scores share the mean of their ranks
+    return float((ranks[right].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def lost_auc(boxes: ArrayLike, truth: ArrayLike, confidences: ArrayLike) -> float:
+    """How well a tracker's confidence tells the frames where it is on its target from those where it is lost.
+
+    Args:
+        boxes, truth: (T, 4) x, y, w, h in pixels. It is on its target where they overlap at all, and lost where they
+            do not or the target is absent (any nan in the truth's row).
+        confidences: (T,), larger where the tracker is surer.
+
+    Returns:
+        The area under the ROC curve: 1: some threshold tells them apart without error, 0.5: as a coin does, nan: it
+        was never lost, or never on its target.
+
+    Raises:
+        TypeError, ValueError: not numbers, or shapes that do not fit.
+
+    >>> lost_auc([[0, 0, 9, 9]] * 3, [[0, 0, 9, 9], [50, 0, 9, 9], [float("nan")] * 4], [0.9, 0.2, 0.3])
+    1.0
+    """
+    return roc_auc(confidences, overlap(boxes, truth) > 0)
+
+
 def score(boxes: ArrayLike, truth: ArrayLike) -> Scores:
     """All the figures of a run; the first frame counts as every other.
 

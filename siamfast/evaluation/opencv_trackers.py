@@ -56,7 +56,8 @@ def _creator(name: str) -> Any:
 class OpenCVTracker:
     """One of OpenCV's trackers; a lost target keeps its last box.
 
-    It runs on as many threads as torch does, so that its speed compares with ours.
+    It runs on as many threads as torch does, so that its speed compares with ours. `confidences`: (T,) of the last
+    sequence, where the tracker has any (nanotrack), else None.
 
     Args:
         kind: csrt, kcf, mil or nanotrack.
@@ -70,6 +71,7 @@ class OpenCVTracker:
         if kind not in KINDS:
             raise ValueError(f"peers: got {kind!r}, expected some of {', '.join(KINDS)}")
         self.kind, self.name = kind, f"OpenCV-{KINDS[kind]}"
+        self.confidences: NDArray[np.float64] | None = None
         self._create = _creator(KINDS[kind])
         if self._create is None:
             remedy = (
@@ -113,7 +115,7 @@ class OpenCVTracker:
         self, img_files: Sequence[str | Path], box: ArrayLike
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         tracker = self._make()
-        boxes, times = [np.asarray(box, dtype=float)], [0.0]
+        boxes, times, scores = [np.asarray(box, dtype=float)], [0.0], [1.0]
         for number, path in enumerate(img_files):
             frame = cv2.imread(str(path))  # BGR, as OpenCV's trackers expect it: NanoTrack's swaps the channels itself
             if frame is None:
@@ -126,4 +128,8 @@ class OpenCVTracker:
             found, where = tracker.update(frame)
             times.append(time.perf_counter() - began)
             boxes.append(np.asarray(where, dtype=float) if found else boxes[-1])
+            if self.kind == "nanotrack":
+                scores.append(tracker.getTrackingScore())
+        if self.kind == "nanotrack":
+            self.confidences = np.array(scores)
         return np.stack(boxes), np.asarray(times)

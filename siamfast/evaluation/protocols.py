@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.data.sequences import Sequence
+from siamfast.evaluation.run import Result
 from siamfast.files import replacing
+
+
+class ResultFiles(NamedTuple):
+    """Where the parts of a Result lie."""
+
+    boxes: Path
+    times: Path
+    confidences: Path
 
 
 @dataclass(frozen=True)
@@ -29,12 +39,15 @@ class Protocol:
     nested: bool = False
     origin: int = 0
 
-    def files(self, results: Path, tracker: str, sequence: str) -> tuple[Path, Path]:
-        """Where the boxes and the times of a run lie."""
+    def files(self, results: Path, tracker: str, sequence: str) -> ResultFiles:
+        """Where a run's result lies."""
         top = results / self.folder / tracker
+        # Out of the benchmark's own folder, which goes to GOT-10k's server as it is.
+        confidences = results / "confidences" / self.folder / tracker / f"{sequence}.txt"
         if self.nested:
-            return top / sequence / f"{sequence}_001.txt", top / sequence / f"{sequence}_time.txt"
-        return top / f"{sequence}.txt", top / "times" / f"{sequence}_time.txt"
+            inner = top / sequence
+            return ResultFiles(inner / f"{sequence}_001.txt", inner / f"{sequence}_time.txt", confidences)
+        return ResultFiles(top / f"{sequence}.txt", top / "times" / f"{sequence}_time.txt", confidences)
 
     def truth(self, sequence: Sequence) -> NDArray[np.float64]:
         """(T, 4) boxes that are scored against; nan where a frame does not count: absent, hidden, or given."""
@@ -54,33 +67,34 @@ PROTOCOLS = {
 }
 
 
-def write_result(
-    protocol: Protocol,
-    results: Path,
-    tracker: str,
-    sequence: str,
-    boxes: NDArray[np.float64],
-    times: NDArray[np.float64],
-) -> None:
+def write_result(protocol: Protocol, results: Path, tracker: str, sequence: str, result: Result) -> None:
     """Write a run, the boxes last, so that what has boxes is whole."""
-    where, clock = protocol.files(results, tracker, sequence)
-    shifted = boxes + np.array([protocol.origin, protocol.origin, 0, 0])
-    for path, rows, form in ((clock, times[:, None], "%.8f"), (where, shifted, "%.3f")):
+    files = protocol.files(results, tracker, sequence)
+    shifted = result.boxes + np.array([protocol.origin, protocol.origin, 0, 0])
+    parts = [(files.times, result.times[:, None], "%.8f"), (files.boxes, shifted, "%.3f")]
+    if result.confidences is not None:
+        parts.insert(0, (files.confidences, result.confidences[:, None], "%.8f"))
+    for path, rows, form in parts:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             np.savetxt(temporary, rows, fmt=form, delimiter=",")
 
 
-def read_result(
-    protocol: Protocol, results: Path, tracker: str, sequence: Sequence
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Boxes (T, 4) and times (T,) of a run; None where there is none, or one of another length."""
-    where, clock = protocol.files(results, tracker, sequence.name)
+def read_result(protocol: Protocol, results: Path, tracker: str, sequence: Sequence) -> Result | None:
+    """A run's result; None where there is none, or one of another length.
+
+    Its confidences are None where none were written: by a tracker without any, or before siamfast wrote them.
+    """
+    files = protocol.files(results, tracker, sequence.name)
     try:
-        boxes = np.loadtxt(where, delimiter=",", ndmin=2)
-        times = np.loadtxt(clock, delimiter=",", ndmin=1)
+        boxes = np.loadtxt(files.boxes, delimiter=",", ndmin=2)
+        times = np.loadtxt(files.times, delimiter=",", ndmin=1)
+        confidences = np.loadtxt(files.confidences, ndmin=1) if files.confidences.is_file() else None
     except (OSError, ValueError):
         return None
     if boxes.shape != (len(sequence), 4) or len(times) != len(sequence):
         return None
-    return boxes - np.array([protocol.origin, protocol.origin, 0, 0]), times.reshape(len(sequence), -1)[:, 0]
+    if confidences is not None and confidences.shape != (len(sequence),):
+        return None
+    boxes -= np.array([protocol.origin, protocol.origin, 0, 0])
+    return Result(boxes, times.reshape(len(sequence), -1)[:, 0], confidences)

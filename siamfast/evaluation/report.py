@@ -12,7 +12,7 @@ import numpy as np
 
 from siamfast.data.sequences import read_rgb
 from siamfast.evaluation.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS, overlap
-from siamfast.evaluation.summary import FIGURES, Run, Summary
+from siamfast.evaluation.summary import COLUMNS, Run, Summary
 from siamfast.tracking.drawing import WHITE, draw_box
 
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")
@@ -23,7 +23,7 @@ _PLOTS = (
 )
 _TITLES = {
     "auc": "AUC", "precision20": "Prec. 20 px", "normalized_precision": "Norm. prec.", "ao": "AO", "sr50": "SR 0.5",
-    "sr75": "SR 0.75", "fps": "FPS",
+    "sr75": "SR 0.75", "lost_auc": "Lost AUC", "fps": "FPS",
 }  # fmt: skip
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
@@ -79,19 +79,18 @@ def _number(value: float, name: str = "") -> str:
 
 
 def _figures(summaries: list[Summary], color: dict[str, str]) -> str:
-    names = (*FIGURES, "fps")
     best = {}
-    for name in names:
+    for name in COLUMNS:
         best[name] = max((s.figures[name] for s in summaries if np.isfinite(s.figures[name])), default=None)
     rows = []
     for s in summaries:
         cells = ""
-        for name in names:
+        for name in COLUMNS:
             kind = " class=best" if s.figures[name] == best[name] and len(summaries) > 1 else ""
             cells += f"<td{kind}>{_number(s.figures[name], name)}</td>"
         swatch = f"<span class=swatch style='background:{color[s.label]}'></span>"
         rows.append(f"<tr><td>{swatch}{html.escape(s.label)}</td>{cells}</tr>")
-    head = "".join(f"<th>{_TITLES[name]}</th>" for name in names)
+    head = "".join(f"<th>{_TITLES[name]}</th>" for name in COLUMNS)
     return f"<table class=figures><tr><th>tracker</th>{head}</tr>{''.join(rows)}</table>"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,25 +13,36 @@ from siamfast.data.sequences import Sequence
 
 
 class TracksSequences(Protocol):
-    """What `run_tracker` needs: the got10k toolkit's `Tracker.track`, or siamfast.Tracker."""
+    """What `run_tracker` needs: the got10k toolkit's `Tracker.track`, or siamfast.Tracker.
+
+    `track` returns boxes and times, as that toolkit wants it. A tracker that knows how sure it is leaves an attribute
+    `confidences` besides, a number for each frame.
+    """
 
     def track(self, img_files: Any, box: Any, visualize: bool = False) -> tuple[Any, Any]: ...
 
 
-def run_tracker(
-    tracker_factory: Callable[[], TracksSequences], sequence: Sequence
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+class Result(NamedTuple):
+    """A tracker on a sequence.
+
+    boxes: (T, 4) x, y, w, h, the first as given. times: (T,) seconds a frame, decoding left out. confidences: (T,), the
+    first of no meaning; None: the tracker has none.
+    """
+
+    boxes: NDArray[np.float64]
+    times: NDArray[np.float64]
+    confidences: NDArray[np.float64] | None = None
+
+
+def run_tracker(tracker_factory: Callable[[], TracksSequences], sequence: Sequence) -> Result:
     """Track a sequence from the box of its first frame.
 
     Args:
         tracker_factory: makes a fresh tracker.
         sequence: its first frame must have a box.
 
-    Returns:
-        boxes: (T, 4) x, y, w, h, the first as given; times: (T,) seconds a frame, decoding left out.
-
     Raises:
-        ValueError: the first frame has no box, or the tracker returned another number of boxes.
+        ValueError: the first frame has no box, or the tracker returned another number of boxes or confidences.
     """
     if np.isnan(sequence.boxes[0]).any():
         raise ValueError(f"sequence: {sequence.name} has no box in its first frame")
@@ -44,4 +55,9 @@ def run_tracker(
     spent = np.asarray(times, dtype=np.float64)
     if spent.shape != (len(sequence),):  # a tracker that times itself otherwise: the mean is all that is known
         spent = np.full(len(sequence), (time.perf_counter() - begin) / len(sequence))
-    return found, spent
+    confidences = getattr(tracker, "confidences", None)
+    if confidences is not None:
+        confidences = np.asarray(confidences, dtype=np.float64)
+        if confidences.shape != (len(sequence),):
+            raise ValueError(f"tracker: left confidences of shape {confidences.shape}, expected ({len(sequence)},)")
+    return Result(found, spent, confidences)

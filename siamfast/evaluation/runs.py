@@ -163,10 +163,10 @@ def _tracker(entry: Entry, device: str) -> TracksSequences:
 def run_one(protocol: Protocol, results: Path, entry: Entry, sequence: Sequence, device: str) -> str | None:
     """Track a sequence and write its result; what went wrong, or None."""
     try:
-        boxes, times = run_tracker(lambda: _tracker(entry, device), sequence)
+        result = run_tracker(lambda: _tracker(entry, device), sequence)
     except (ValueError, OSError, RuntimeError) as error:
         return f"{entry.label}: {' '.join(str(error).split())}"
-    write_result(protocol, results, entry.label, sequence.name, boxes, times)
+    write_result(protocol, results, entry.label, sequence.name, result)
     return None
 
 

@@ -16,6 +16,7 @@ from siamfast.evaluation.metrics import (
     SUCCESS_THRESHOLDS,
     Scores,
     center_error,
+    lost_auc,
     normalized_error,
     overlap,
     precision_curve,
@@ -25,24 +26,26 @@ from siamfast.evaluation.metrics import (
 from siamfast.evaluation.protocols import Protocol, read_result
 from siamfast.evaluation.runs import Entry
 
-FIGURES = ("auc", "precision20", "normalized_precision", "ao", "sr50", "sr75")
+FIGURES = ("auc", "precision20", "normalized_precision", "ao", "sr50", "sr75")  # of Scores
+COLUMNS = (*FIGURES, "lost_auc", "fps")  # of a Summary
 
 
 @dataclass(frozen=True)
 class Run:
-    """A tracker on a sequence: boxes and truth (T, 4), frames a second by the median update, and scores; None where no
-    frame counts."""
+    """A tracker on a sequence: boxes and truth (T, 4); frames a second by the median update; scores, None where no
+    frame counts; confidences (T,), None where the tracker has none."""
 
     sequence: Sequence
     boxes: NDArray[np.float64]
     truth: NDArray[np.float64]
     fps: float
     scores: Scores | None
+    confidences: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A tracker on a data set: its figures by name, "fps" among them; curves by name; its runs."""
+    """A tracker on a data set: its figures by name (COLUMNS); curves by name; its runs."""
 
     label: str
     figures: dict[str, float]
@@ -69,12 +72,11 @@ def summarize(protocol: Protocol, results: Path, entry: Entry, sequences: list[S
         found = read_result(protocol, results, entry.label, sequence)
         if found is None:
             continue
-        boxes, times = found
         truth = protocol.truth(sequence)
-        updates = times[1:][times[1:] > 0]
+        updates = found.times[1:][found.times[1:] > 0]
         fps = float(1 / np.median(updates)) if len(updates) else float("nan")
-        scores = score(boxes, truth) if np.isfinite(truth).all(1).any() else None
-        runs.append(Run(sequence, boxes, truth, fps, scores))
+        scores = score(found.boxes, truth) if np.isfinite(truth).all(1).any() else None
+        runs.append(Run(sequence, found.boxes, truth, fps, scores, found.confidences))
     counted = [run for run in runs if run.scores is not None]
     if protocol.pooled and counted:
         counted_boxes, truths = (np.concatenate([getattr(r, n) for r in counted]) for n in ("boxes", "truth"))
@@ -87,8 +89,20 @@ def summarize(protocol: Protocol, results: Path, entry: Entry, sequences: list[S
         }
         every = [_curves(run.boxes, run.truth) for run in counted]
         curves = {name: np.mean([c[name] for c in every], axis=0) for name in every[0]} if every else {}
+    figures["lost_auc"] = _lost_auc(runs)
     figures["fps"] = float(np.median([run.fps for run in runs])) if runs else float("nan")
     return Summary(entry.label, figures, curves, runs)
+
+
+def _lost_auc(runs: list[Run]) -> float:
+    """`lost_auc` over the frames of all runs that have confidences, pooled; the given first frames left out."""
+    known = [run for run in runs if run.confidences is not None]
+    if not known:
+        return float("nan")
+    boxes, truth, confidences = (
+        np.concatenate([getattr(run, name)[1:] for run in known]) for name in ("boxes", "truth", "confidences")
+    )
+    return lost_auc(boxes, truth, confidences)
 
 
 def _curves(boxes: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:

@@ -42,13 +42,15 @@ def with_fields(owner: str, config: Config, fields: dict[str, Any]) -> Config:
 class SequenceTracker:
     """A tracker of one target: `init` on the first frame, `update` on every other one.
 
-    name, is_deterministic: for the got10k toolkit. device, precision: where and how it runs.
+    name, is_deterministic: for the got10k toolkit. device, precision: where and how it runs. confidences: (T,) float64
+    of the last sequence that `track` went through, 1 for its first frame; None before.
     """
 
     name: str = ""
     is_deterministic = True
     device: torch.device
     precision: str
+    confidences: NDArray[np.float64] | None = None
 
     def init(self, image: Any, box: ArrayLike) -> SequenceTracker:
         """Take the target from the first frame: image RGB, (H, W, 3) uint8 or PIL; box x, y, w, h in 0-based pixels."""
@@ -77,30 +79,32 @@ class SequenceTracker:
             img_files: paths or images. box: x, y, w, h in the first. visualize: show every frame in a window.
 
         Returns:
-            boxes: (T, 4) float64, the first as given. times: (T,) seconds a frame, decoding left out.
+            boxes: (T, 4) float64, the first as given. times: (T,) seconds a frame, decoding left out. The confidences
+            are left in the attribute, as the toolkit unpacks two values.
 
         Raises:
             ValueError: no frames, one that cannot be decoded, a box outside. OSError: a file that does not exist.
         """
         from siamfast.tracking.video import read_image
 
-        boxes: list[Box] = []
+        tracks: list[Track] = []
         times: list[float] = []
         for source in img_files:
             image = read_image(source) if isinstance(source, (str, os.PathLike)) else source
             begin = time.perf_counter()
-            if boxes:
-                found = self.update(image).box
+            if tracks:
+                found = self.update(image)
             else:
                 self.init(image, box)
                 x, y, w, h = np.asarray(box, dtype=np.float64).ravel().tolist()
-                found = (x, y, w, h)
+                found = Track((x, y, w, h), 1.0)
             times.append(time.perf_counter() - begin)
-            boxes.append(found)
+            tracks.append(found)
             if visualize:
                 from siamfast.tracking.drawing import show
 
-                show(as_rgb(image), found, title=self.name)
-        if not boxes:
+                show(as_rgb(image), found.box, title=self.name)
+        if not tracks:
             raise ValueError("img_files: got no frames")
-        return np.array(boxes, dtype=np.float64), np.array(times)
+        self.confidences = np.array([track.confidence for track in tracks])
+        return np.array([track.box for track in tracks], dtype=np.float64), np.array(times)

@@ -89,8 +89,12 @@ def test_nanotrack_follows_by_the_users_models_and_sees_red_as_red(
 ) -> None:
     """Were the channels swapped, red would score lowest of all and the tracker flee from it."""
     paths, boxes = red_square
-    found, times = OpenCVTracker("nanotrack", red_seeker).track(paths, boxes[0])
+    tracker = OpenCVTracker("nanotrack", red_seeker)
+    found, times = tracker.track(paths, boxes[0])
     assert found.shape == (12, 4)
+    assert tracker.confidences is not None
+    assert tracker.confidences.shape == (12,)
+    assert (tracker.confidences > 0.5).all()
     assert (times > 0).all()
     np.testing.assert_array_equal(found[0], boxes[0])
     assert overlap(found, boxes).min() > 0.5
@@ -105,7 +109,9 @@ def test_opencv_runs_on_as_many_threads_as_torch_and_then_on_as_many_as_before(
     real = cv2.imread
     monkeypatch.setattr(cv2, "imread", lambda path: seen.append(cv2.getNumThreads()) or real(path))
     before = cv2.getNumThreads()
-    OpenCVTracker("mil").track(paths[:2], boxes[0])
+    tracker = OpenCVTracker("mil")
+    tracker.track(paths[:2], boxes[0])
+    assert tracker.confidences is None
     assert seen == [3, 3]
     assert cv2.getNumThreads() == before
 
@@ -123,6 +129,7 @@ def test_eval_runs_nanotrack_beside_ours_and_knows_its_files_again(
     words += ["--peers", "nanotrack", "--nano-models", str(red_seeker)]
     assert main(words) == 0
     assert (tmp_path / "out/results/folder/OpenCV-Nano/square.txt").is_file()
+    assert np.loadtxt(tmp_path / "out/results/confidences/folder/OpenCV-Nano/square.txt").shape == (4,)
     assert main(words) == 0
     before = peer_entries("nanotrack", str(red_seeker))[0].signature()
     with (red_seeker / "nanotrack_head_sim.onnx").open("ab") as file:

@@ -55,6 +55,17 @@ def test_tracker_follows_a_moving_patch(model: SiamFC) -> None:
     assert times.shape == (10,)
 
 
+def test_confidences_of_a_sequence_are_those_of_its_updates(model: SiamFC) -> None:
+    images, boxes = moving_square(4)
+    tracker = Tracker(model)
+    assert tracker.confidences is None
+    tracker.track(images, boxes[0])
+    confidences = tracker.confidences
+    tracker.init(images[0], boxes[0])
+    assert confidences is not None
+    assert confidences.tolist() == [1.0, *(tracker.update(image).confidence for image in images[1:])]
+
+
 def test_pil_images_and_strided_views_track_alike(model: SiamFC) -> None:
     from PIL import Image
 
