@@ -22,6 +22,7 @@ _COMMANDS = {
         "train SiamFC, a guided tracker or a correspondence encoder",
     ),
     "curate": ("siamfast.data.curate_command", "crop the targets of a data set into a store for training"),
+    "synthesize": ("siamfast.data.synthesize_command", "write synthetic clips with exact boxes, to evaluate on"),
     "eval": ("siamfast.evaluation.command", "evaluate trackers on OTB, GOT-10k, LaSOT or a folder of sequences"),
     "vot": ("siamfast.evaluation.vot", "serve the VOT toolkit, by TraX"),
     "demo": ("siamfast.demo", "render a synthetic clip, track it, show what came out"),

@@ -20,7 +20,7 @@ from siamfast.models.weights import save_weights
 
 
 @pytest.mark.parametrize(
-    "command", ["track", "propagate", "show-correspondence", "curate", "train", "demo", "bench", "info"]
+    "command", ["track", "propagate", "show-correspondence", "curate", "synthesize", "train", "demo", "bench", "info"]
 )
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -1,0 +1,196 @@
+"""`siamfast synthesize`: synthetic clips as a folder data set to evaluate on; stopped and run again, it goes on."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from siamfast.files import replacing
+
+if TYPE_CHECKING:
+    from siamfast.data.synthetic import SyntheticVideo
+
+RECORD = "synthetic.json"  # in OUT: the settings and the clips' seeds
+_CLEAR, _GONE = 0.9, 0.05  # visible shares: from which a clip may begin, below which there is no box
+_HIDDEN = (10, 100)  # frames
+# Of the seeds 0 to 299, at 150 frames, one in thirty hides its target as `hides` wants it.
+_PATIENCE = 500
+_QUALITY = 95
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `siamfast synthesize`."""
+    parser.add_argument("out", metavar="OUT", help="folder to write; clips that are there already are not made again")
+    parser.add_argument("--clips", type=int, default=8, help="how many (default: 8)")
+    parser.add_argument("--length", type=int, default=150, help="frames of each (default: 150)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first clip (default: 0)")
+    parser.add_argument("--size", default="360x480", metavar="HxW", help="of the frames, pixels (default: 360x480)")
+    parser.add_argument("--masks", action="store_true", help="also a mask of the visible target for each frame")
+    parser.add_argument(
+        "--hides", action="store_true",
+        help="only clips whose target is gone for {} to {} frames and comes back".format(*_HIDDEN),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the clips of a folder. size: (height, width) of the frames."""
+
+    seed: int
+    length: int
+    size: tuple[int, int]
+    masks: bool
+    hides: bool
+
+    def video(self, seed: int) -> SyntheticVideo:
+        """The video of a clip."""
+        from siamfast.data.synthetic import SyntheticVideo
+
+        return SyntheticVideo(seed, length=self.length, size=self.size)
+
+    def suit(self, video: SyntheticVideo) -> bool:
+        """Whether a tracker can begin at the first frame, and the target hides where it is to."""
+        return video.visible(0) >= _CLEAR and (not self.hides or hides(_visible(video)))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the clips.
+
+    Raises:
+        ValueError, OSError: bad input, or a folder with something else in it, in one line.
+    """
+    from tqdm import tqdm
+
+    settings, out = _settings(arguments), Path(arguments.out)
+    seeds = _known_seeds(out, settings)
+    out.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=arguments.clips, unit="clip", desc="synthesize", file=sys.stderr, dynamic_ncols=True) as bar:
+        for number in range(arguments.clips):
+            if number == len(seeds):
+                seeds.append(next_seed(settings, seeds[-1] + 1 if seeds else settings.seed))
+                _record(out, settings, seeds)
+            write_clip(out / f"clip-{number:03d}", settings.video(seeds[number]), masks=settings.masks)
+            bar.update()
+    print(f"{out}: {arguments.clips} clips of {settings.length} frames, for siamfast eval {out} --dataset folder")
+    return 0
+
+
+def hides(visible: ArrayLike) -> bool:
+    """Whether the target is gone at least once for 10 to 100 frames and comes back.
+
+    Args:
+        visible: (T,) its visible share in each frame.
+
+    >>> hides([1] + [0] * 10 + [1]), hides([1] + [0] * 10), hides([1] + [0] * 9 + [1])
+    (True, False, False)
+    """
+    gone = np.asarray(visible, dtype=np.float64) < _GONE
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], gone, [False]])))
+    begins, ends = edges[::2], edges[1::2]
+    frames = ends - begins
+    return bool(((frames >= _HIDDEN[0]) & (frames <= _HIDDEN[1]) & (ends < len(gone))).any())
+
+
+def next_seed(settings: Settings, start: int) -> int:
+    """The first seed from `start` on whose video suits the settings.
+
+    Raises:
+        ValueError: none of a long row does.
+    """
+    for seed in range(start, start + _PATIENCE):
+        if settings.suit(settings.video(seed)):
+            return seed
+    raise ValueError(
+        f"--length: no clip of {settings.length} frames suits, of the seeds {start} to {start + _PATIENCE - 1}; "
+        "longer clips do more often"
+    )
+
+
+def write_clip(folder: Path, video: SyntheticVideo, *, masks: bool = False) -> None:
+    """Write img/00000001.jpg ... and groundtruth.txt, and with `masks` masks/00000001.png ...
+
+    The ground truth comes last: a clip that has it is whole, and not made again. Frames that are there are kept.
+    """
+    from siamfast.data.masks import default_palette, write_mask
+
+    truth = folder / "groundtruth.txt"
+    if truth.is_file():
+        return
+    for name in ("img", "masks")[: 1 + masks]:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for t in range(len(video)):
+        image, mask = folder / "img" / f"{t + 1:08d}.jpg", folder / "masks" / f"{t + 1:08d}.png"
+        if not image.is_file():
+            _write_jpeg(image, video.frame(t))
+        if masks and not mask.is_file():
+            write_mask(mask, video.mask(t), default_palette())
+    boxes = np.stack([video.box(t) for t in range(len(video))])
+    boxes[_visible(video) < _GONE] = np.nan
+    with replacing(truth) as temporary:
+        np.savetxt(temporary, boxes, fmt="%.3f", delimiter=",")
+
+
+def _visible(video: SyntheticVideo) -> NDArray[np.float64]:
+    return np.array([video.visible(t) for t in range(len(video))])
+
+
+def _write_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
+    import cv2
+
+    with replacing(path) as temporary:
+        if not cv2.imwrite(str(temporary), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]):
+            raise OSError(f"cannot write {path}")
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """The options, checked."""
+    size = re.fullmatch(r"(\d+)x(\d+)", arguments.size)
+    if size is None:
+        raise ValueError(f"--size: got {arguments.size!r}, expected HEIGHTxWIDTH such as 360x480")
+    height, width = int(size[1]), int(size[2])
+    least_length = _HIDDEN[0] + 2 if arguments.hides else 2  # before it and after it the target is seen
+    for name, value, least in (
+        ("clips", arguments.clips, 1), ("length", arguments.length, least_length), ("seed", arguments.seed, 0),
+        ("size", min(height, width), 16),
+    ):  # fmt: skip
+        if value < least:
+            raise ValueError(f"--{name}: got {value}, expected {least} or more")
+    return Settings(arguments.seed, arguments.length, (height, width), arguments.masks, arguments.hides)
+
+
+def _as_json(settings: Settings) -> dict[str, Any]:
+    return dataclasses.asdict(settings) | {"size": list(settings.size)}
+
+
+def _known_seeds(out: Path, settings: Settings) -> list[int]:
+    """The seeds of the clips that are there or were begun.
+
+    Raises:
+        ValueError: the folder has clips of other settings, or something that is none of ours.
+    """
+    path = out / RECORD
+    if path.is_file():
+        record, mine = json.loads(path.read_text(encoding="utf-8")), _as_json(settings)
+        if record["settings"] != mine:
+            raise ValueError(
+                f"OUT: {out} has clips of {json.dumps(record['settings'])}, not of {json.dumps(mine)}: "
+                "give another folder"
+            )
+        return list(record["seeds"])
+    if out.exists() and (not out.is_dir() or any(not entry.name.startswith(".") for entry in out.iterdir())):
+        raise ValueError(f"OUT: {out} is there, without a {RECORD}: give another folder")
+    return []
+
+
+def _record(out: Path, settings: Settings, seeds: list[int]) -> None:
+    with replacing(out / RECORD) as temporary:
+        temporary.write_text(json.dumps({"settings": _as_json(settings), "seeds": seeds}) + "\n", encoding="utf-8")
