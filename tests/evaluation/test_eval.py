@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 
 from siamfast.cli import main
-from siamfast.data.sequences import Sequence
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.evaluation import runs
 from siamfast.evaluation.metrics import normalized_error
 from siamfast.evaluation.protocols import PROTOCOLS, read_result, write_result
 from siamfast.evaluation.report import worst_frame
-from siamfast.evaluation.run import Result, run_tracker
+from siamfast.evaluation.run import Result
 from siamfast.evaluation.runs import Entry, parse_entry, read_dataset
 from siamfast.evaluation.summary import Run, summarize
 
@@ -273,62 +272,6 @@ def test_results_come_back_and_pooled_frames_are_averaged_as_frames(tmp_path: Pa
     assert means["fps"] == pytest.approx(10)
     pooled = PROTOCOLS["got10k"].__class__("folder", "folder", first_counts=False, pooled=True)
     assert summarize(pooled, tmp_path, Entry("t", "siamfc"), sequences).figures["ao"] == pytest.approx(0.75)
-
-
-def _sequences(root: Path) -> list[Sequence]:
-    return read_dataset(PROTOCOLS["folder"], root, None, lambda path, reason: pytest.fail(reason))
-
-
-class Recalling:
-    """A tracker that answers with the boxes that it was given, and is as sure as it was told to be."""
-
-    def __init__(self, boxes: np.ndarray, confidences: Any) -> None:
-        self.boxes, self.confidences = boxes, confidences
-
-    def track(self, img_files: Any, box: Any, visualize: bool = False) -> tuple[Any, Any]:
-        return self.boxes, np.full(len(self.boxes), 0.1)
-
-
-def test_confidence_is_scored_over_all_frames_but_the_first_of_all_sequences(tmp_path: Path) -> None:
-    """In `a` a tracker is lost for four frames, in `b` the target is absent for two; 3 of 8 lost frames that it is sure
-    of would be, were sequences averaged, another figure."""
-    root = make_folder(tmp_path / "data")
-    rows = (root / "b" / "groundtruth.txt").read_text().splitlines()
-    (root / "b" / "groundtruth.txt").write_text("\n".join([*rows[:-2], *["nan,nan,nan,nan"] * 2]) + "\n")
-    confidences = {"a": [0, 0.9, 0.8, 0.7, 0.6, 0.1, 0.1, 0.1], "b": [0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.2, 0.2]}
-    for sequence in _sequences(root):
-        boxes = np.nan_to_num(sequence.boxes, nan=5.0)
-        if sequence.name == "a":
-            boxes[4:] += 1000
-        result = run_tracker(lambda boxes=boxes, s=sequence: Recalling(boxes, confidences[s.name]), sequence)
-        write_result(PROTOCOLS["folder"], tmp_path, "t", sequence.name, result)
-    found = summarize(PROTOCOLS["folder"], tmp_path, Entry("t", "siamfc"), _sequences(root)).figures["lost_auc"]
-    assert found == 1.0
-    confidences["b"][1] = 0.15  # on its target, and less sure than in three of the six frames where it is lost
-    result = run_tracker(lambda: Recalling(boxes, confidences["b"]), _sequences(root)[1])
-    write_result(PROTOCOLS["folder"], tmp_path, "t", "b", result)
-    found = summarize(PROTOCOLS["folder"], tmp_path, Entry("t", "siamfc"), _sequences(root)).figures["lost_auc"]
-    assert found == pytest.approx(1 - 3 / (8 * 6))
-
-
-def test_confidences_of_another_count_than_frames_are_an_error(tmp_path: Path) -> None:
-    (sequence, _) = _sequences(make_folder(tmp_path / "data"))
-    with pytest.raises(ValueError, match=r"confidences of shape \(3,\), expected \(8,\)"):
-        run_tracker(lambda: Recalling(sequence.boxes, [1, 1, 1]), sequence)
-
-
-def test_results_from_before_confidences_were_written_are_still_read(tmp_path: Path) -> None:
-    root, out = make_folder(tmp_path / "data"), tmp_path / "out"
-    assert evaluate("folder", root, out) == 0
-    before = summary(out)["trackers"]["siamfc"]
-    shutil.rmtree(out / "results" / "confidences")
-    boxes = out / "results" / "folder" / "siamfc" / "a.txt"
-    written = boxes.stat().st_mtime_ns
-    assert evaluate("folder", root, out) == 0
-    assert boxes.stat().st_mtime_ns == written
-    after = summary(out)["trackers"]["siamfc"]
-    assert after["overall"]["lost_auc"] is None
-    assert after["overall"]["ao"] == before["overall"]["ao"]
 
 
 def test_the_worst_moment_is_where_a_run_is_lost_for_good() -> None:

@@ -1,0 +1,73 @@
+"""Confidences in an evaluation: kept beside the boxes, pooled over a data set, not needed of results from before."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from siamfast.data.sequences import Sequence
+from siamfast.evaluation.protocols import PROTOCOLS, write_result
+from siamfast.evaluation.run import run_tracker
+from siamfast.evaluation.runs import Entry, read_dataset
+from siamfast.evaluation.summary import summarize
+from tests.evaluation.test_eval import evaluate, make_folder, summary
+
+
+def _sequences(root: Path) -> list[Sequence]:
+    return read_dataset(PROTOCOLS["folder"], root, None, lambda path, reason: pytest.fail(reason))
+
+
+class Recalling:
+    """A tracker that answers with the boxes that it was given, and is as sure as it was told to be."""
+
+    def __init__(self, boxes: np.ndarray, confidences: Any) -> None:
+        self.boxes, self.confidences = boxes, confidences
+
+    def track(self, img_files: Any, box: Any, visualize: bool = False) -> tuple[Any, Any]:
+        return self.boxes, np.full(len(self.boxes), 0.1)
+
+
+def test_confidence_is_scored_over_all_frames_but_the_first_of_all_sequences(tmp_path: Path) -> None:
+    """In `a` a tracker is lost for four frames, in `b` the target is absent for two: 6 of the 14 frames that count."""
+    root, folder = make_folder(tmp_path / "data"), PROTOCOLS["folder"]
+    rows = (root / "b" / "groundtruth.txt").read_text().splitlines()
+    (root / "b" / "groundtruth.txt").write_text("\n".join([*rows[:-2], *["nan,nan,nan,nan"] * 2]) + "\n")
+    sequences = _sequences(root)
+
+    def lost_auc(**confidences: list[float]) -> float:
+        for sequence in sequences:
+            boxes = np.nan_to_num(sequence.boxes, nan=5.0)
+            if sequence.name == "a":
+                boxes[4:] += 1000
+            tracker = Recalling(boxes, confidences[sequence.name])
+            write_result(folder, tmp_path, "t", sequence.name, run_tracker(lambda tracker=tracker: tracker, sequence))
+        return summarize(folder, tmp_path, Entry("t", "siamfc"), sequences).figures["lost_auc"]
+
+    a = [0, 0.9, 0.8, 0.7, 0.6, 0.1, 0.1, 0.1]
+    assert lost_auc(a=a, b=[0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.2, 0.2]) == 1.0
+    # A frame on the target, less sure than in one lost frame of `a` and in both of `b`: 3 of 8 x 6 pairs are wrong.
+    assert lost_auc(a=a, b=[0, 0.15, 0.9, 0.9, 0.9, 0.9, 0.2, 0.2]) == pytest.approx(1 - 3 / 48)
+
+
+def test_confidences_of_another_count_than_frames_are_an_error(tmp_path: Path) -> None:
+    (sequence, _) = _sequences(make_folder(tmp_path / "data"))
+    with pytest.raises(ValueError, match=r"confidences of shape \(3,\), expected \(8,\)"):
+        run_tracker(lambda: Recalling(sequence.boxes, [1, 1, 1]), sequence)
+
+
+def test_results_from_before_confidences_were_written_are_still_read(tmp_path: Path) -> None:
+    root, out = make_folder(tmp_path / "data"), tmp_path / "out"
+    assert evaluate("folder", root, out) == 0
+    before = summary(out)["trackers"]["siamfc"]
+    shutil.rmtree(out / "results" / "confidences")
+    boxes = out / "results" / "folder" / "siamfc" / "a.txt"
+    written = boxes.stat().st_mtime_ns
+    assert evaluate("folder", root, out) == 0
+    assert boxes.stat().st_mtime_ns == written
+    after = summary(out)["trackers"]["siamfc"]
+    assert after["overall"]["lost_auc"] is None
+    assert after["overall"]["ao"] == before["overall"]["ao"]
