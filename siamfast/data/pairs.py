@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from siamfast.data.windows import Windows, draw_windows
+from siamfast.data.windows import Windows, draw_recent, draw_windows
 
 _TRIES = 20  # frames of one item that may fail to decode before it is an error
 
@@ -74,6 +74,8 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         previous: 0, or the largest distance of a third frame from the search frame, which is cropped where the search
             frame is: what a tracker saw before.
         first_frames: share of items whose third frame is the template's, as it is for a tracker's second frame.
+        recent: 0, or the largest distance of a third frame from the search frame, which is cropped around its own box
+            as the template is.
 
     Raises:
         ValueError: a number outside its range; no track with a usable frame.
@@ -94,8 +96,15 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         negatives: float = 0.0,
         previous: int = 0,
         first_frames: float = 0.0,
+        recent: int = 0,
     ) -> None:
-        for name, value in (("length", length), ("seed", seed), ("previous", previous), ("max_shift", max_shift)):
+        for name, value in (
+            ("length", length),
+            ("seed", seed),
+            ("previous", previous),
+            ("recent", recent),
+            ("max_shift", max_shift),
+        ):
             if value < 0:
                 raise ValueError(f"{name}: got {value}, expected 0 or more")
         for name, share in (("negatives", negatives), ("first_frames", first_frames)):
@@ -104,7 +113,7 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         self.length, self.seed, self.tracks = length, seed, tracks
         self.exemplar, self.instance, self.context_amount = exemplar, instance, context_amount
         self.max_gap, self.max_shift, self.max_stretch, self.negatives = max_gap, max_shift, max_stretch, negatives
-        self.previous, self.first_frames = previous, first_frames
+        self.previous, self.first_frames, self.recent = previous, first_frames, recent
         videos: dict[str, list[int]] = {}
         for number, track in enumerate(tracks):
             if len(track.usable):
@@ -126,9 +135,10 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """template (3, exemplar, exemplar) and search (3, instance, instance) uint8, box (4,) float32 x, y, w, h of the
-        target in search-crop pixels, positive: whether the search crop shows the template's target; with `previous`
-        also previous, like search, and previous_box."""
+        """template (3, exemplar, exemplar) and search (3, instance, instance) uint8, template_box and box (4,) float32
+        x, y, w, h of the target in their pixels, positive: whether the search crop shows the template's target; with
+        `previous` also previous, like search, and previous_box; with `recent` also recent, like template, and
+        recent_box."""
         if not 0 <= index < self.length:
             raise IndexError(f"index: got {index}, expected 0 to {self.length - 1}")
         rng = np.random.default_rng((3, self.seed, index))
@@ -189,9 +199,17 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         if self.previous:
             crops["previous"] = self._searched(windows, frames.other, frames.previous)
             boxes["previous_box"] = other.boxes[frames.previous]
+        found = {name: windows.in_search(box) for name, box in boxes.items()}
+        found["template_box"] = windows.in_template(track.boxes[frames.template], self.exemplar)
+        if self.recent:
+            near = self._two(rng, frames.track, self.recent, frames.search if frames.positive else frames.template)[1]
+            window = draw_recent(rng, track.boxes[near], context_amount=self.context_amount)
+            center, size = window.template_center, window.template_size
+            crops["recent"] = self.crop(frames.track, near, center, size, self.exemplar, False)
+            found["recent_box"] = window.in_template(track.boxes[near], self.exemplar)
         item = {"positive": torch.tensor(frames.positive)}
-        for name, box in boxes.items():
-            item[name] = torch.from_numpy(windows.in_search(box).astype(np.float32))
+        for name, box in found.items():
+            item[name] = torch.from_numpy(box.astype(np.float32))
         for name, crop in crops.items():
             if crop is None:
                 return None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.data import textures
-from siamfast.data.sprites import Look, Points, Sprite, outline
+from siamfast.data.photos import Photos, Piece
+from siamfast.data.sprites import Cutout, Look, Points, Sprite, outline
 
 Array = NDArray[np.float64]
 
+_CUTOUTS = 0.5  # share of objects that are things cut out of photographs, where some are marked
 _BACKGROUND = 512  # side of the background's picture
 
 
@@ -41,22 +44,29 @@ class Thing:
         like: Thing | None = None,
         look: Look | None = None,
         still: bool = False,
+        photos: Photos | None = None,
     ) -> None:
         self.size = size
+        # (sprite, joint in the body's units, size, swing in radians a frame)
+        self.parts: list[tuple[Sprite, Array, float, Array]] = []
         resembles = like is not None and rng.random() < 0.65
         self.aspect: float = (
             like.aspect if resembles and like else float(np.exp(np.clip(rng.normal() * 0.5, -1.3, 1.3)))
         )
-        self.look: Look = like.look.near(rng) if resembles and like else (look or Look.draw(rng))
+        self.look: Look = like.look.near(rng) if resembles and like else (look or Look.draw(rng, photos))
+        self.cutout = self._cut(rng, photos, like)
+        if self.cutout is not None:
+            self.parts = [(Sprite(rng, self.cutout.points, self.look, self.cutout), np.zeros(2), 1.0, np.zeros(length))]
+            self._move(rng, length, start, speed, still)
+            self.side = np.zeros(length)  # it has no other sides
+            return
         count = 1 if still or rng.random() < 0.5 else int(rng.integers(2, 6))
         if like is not None and rng.random() < 0.6:
             count = len(like.parts)
-        # (sprite, joint in the body's units, size, swing in radians a frame)
-        self.parts: list[tuple[Sprite, Array, float, Array]] = []
         for index in range(count):
             shares_look = index == 0 or rng.random() < 0.45
             aspect = self.aspect if index == 0 else float(np.exp(rng.normal() * 0.7))
-            sprite = Sprite(rng, outline(rng, aspect), self.look if shares_look else None)
+            sprite = Sprite(rng, outline(rng, aspect), self.look if shares_look else Look.draw(rng, photos))
             if index == 0:
                 self.parts.append((sprite, np.zeros(2), 1.0, np.zeros(length)))
                 continue
@@ -67,6 +77,18 @@ class Thing:
         if rng.random() < 0.5:  # the body in front of its limbs, or behind them
             self.parts.reverse()
         self._move(rng, length, start, speed, still)
+
+    @staticmethod
+    def _cut(rng: np.random.Generator, photos: Photos | None, like: Thing | None) -> Cutout | None:
+        """A thing out of a photograph, one that resembles the one that is given, or none."""
+        if photos is None or not photos.marked:
+            return None
+        if like is not None and like.cutout is not None and rng.random() < 0.65:
+            return like.cutout.near(rng)
+        found = photos.thing(rng) if rng.random() < _CUTOUTS else None
+        if found is None:
+            return None
+        return Cutout(photos, found[0], bool(rng.random() < 0.5), rng.normal(size=3) * rng.choice([0.0, 5.0, 15.0]))
 
     def _move(self, rng: np.random.Generator, length: int, start: Array, speed: float, still: bool) -> None:
         one = np.ones(length)
@@ -110,35 +132,47 @@ class Scene:
     Coordinates are frame pixels; the first pixel spans 0 to 1. A window is (x, y, width, height).
     """
 
-    def __init__(self, seed: tuple[int, ...], length: int, size: tuple[int, int]) -> None:
+    def __init__(self, seed: tuple[int, ...], length: int, size: tuple[int, int], photos: Photos | None = None) -> None:
         rng = np.random.default_rng(seed)
         self.seed, self.length, self.height, self.width = seed, length, *size
+        self._photos = photos
         frame = np.array([self.width, self.height], float)
-        picture = textures.cut(rng, _BACKGROUND)
+        picture, piece = self._surface(rng)
         for _ in range(int(rng.choice([0, 1, 1, 2, 4]))):  # more surfaces, with random borders: snow, wood, sky
             plane = cv2.resize(textures.bank()[rng.integers(textures.BANK)][..., 0], (_BACKGROUND, _BACKGROUND))
             share = np.clip((plane - np.float32(rng.normal() * 0.7)) * np.float32(rng.uniform(2, 12)) + 0.5, 0, 1)
-            picture += (textures.cut(rng, _BACKGROUND) - picture) * share[..., None]
+            picture += (self._surface(rng)[0] - picture) * share[..., None]
         self.background = [picture.astype(np.uint8)]
         for _ in range(3):
             self.background.append(cv2.resize(self.background[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-        self.background_scale = rng.uniform(0.8, 3.0) * max(1.0, self.height / 480)
+        # A photograph has fewer pixels than a procedural background: enlarged as much it would be blurred, and what is
+        # sharp would be the target.
+        scale = rng.uniform(0.8, 3.0) if piece is None else np.exp(rng.uniform(np.log(0.3), np.log(1.5)))
+        self.background_scale = float(scale * max(1.0, self.height / 480))
         self.camera = np.cumsum(curve(rng, length, rng.choice([0, 0.5, 2.5, 8]), 25, 2), 0)
         self.shake = curve(rng, length, rng.choice([0, 0, 1.5]), 2, 2)
 
         target_size = float(self.height * np.exp(rng.uniform(np.log(0.06), np.log(0.4))))
         speed = float(rng.choice([0.5, 2, 5, 10])) * target_size / 60
         camouflaged = rng.random() < 0.25
-        look = Look.draw(rng)
-        if camouflaged:
+        look = Look.draw(rng, photos)
+        if camouflaged and piece is not None and photos is not None:
+            look = Look(look.base, look.contrast, look.source, photos, replace(piece.near(rng), size=0.4))
+        elif camouflaged:
             seen = picture.reshape(-1, 3)[rng.integers(0, picture.size // 3, 50)].mean(0)
             look = Look(seen + rng.normal(size=3) * 15, look.contrast, look.source)
-        self.target = Thing(rng, length, target_size, frame * rng.uniform(0.2, 0.8, 2), speed, look=look)
+        self.target = Thing(rng, length, target_size, frame * rng.uniform(0.2, 0.8, 2), speed, look=look, photos=photos)
         if rng.random() < 0.9:  # otherwise it may leave the frame
             self.target.position = _reflected(self.target.position, 0.08 * frame, 0.92 * frame)
         self.still = [
             Thing(
-                rng, length, target_size * np.exp(rng.normal() * 0.8), frame * rng.uniform(-0.1, 1.1, 2), 0, still=True
+                rng,
+                length,
+                target_size * np.exp(rng.normal() * 0.8),
+                frame * rng.uniform(-0.1, 1.1, 2),
+                0,
+                still=True,
+                photos=photos,
             )
             for _ in range(int(rng.integers(0, 20)))
         ]
@@ -159,10 +193,17 @@ class Scene:
         self.defocus = float(rng.choice([0, 0, 0, 0.8, 1.5]))
         self.blurs = bool(rng.random() < 0.4)
 
+    def _surface(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], Piece | None]:
+        """A background's picture, and the piece of a photograph that it is, if it is one."""
+        if self._photos is None or rng.random() < textures.PROCEDURAL:
+            return textures.cut(rng, _BACKGROUND), None
+        piece = self._photos.draw(rng, middle=False)
+        return self._photos.paint(piece, _BACKGROUND), piece
+
     def _other(self, rng: np.random.Generator, size: float, speed: float, like: Thing | None) -> Thing:
         """Something that comes near the target at some moment: a distractor, or what passes in front of it."""
         start = np.array([self.width, self.height]) * rng.uniform(0, 1, 2)
-        thing = Thing(rng, self.length, size, start, speed, like=like)
+        thing = Thing(rng, self.length, size, start, speed, like=like, photos=self._photos)
         if like is None or rng.random() < 0.75:
             moment, distance = int(rng.integers(self.length)), 1.6 if like is not None else 0.4
             meets = self.target.position[moment] + rng.normal(size=2) * self.target.size * distance
@@ -198,7 +239,9 @@ class Scene:
             self._draw(canvas, thing, t, np.zeros(2), np.ones(2), paint=float(thing is self.target))
         return (canvas[..., 0] > 0.5).astype(np.uint8)
 
-    def render(self, t: int, window: tuple[float, float, float, float], out: tuple[int, int]) -> NDArray[np.uint8]:
+    def render(
+        self, t: int, window: tuple[float, float, float, float], out: tuple[int, int], *, with_target: bool = True
+    ) -> NDArray[np.uint8]:
         """The window of frame t as (out_height, out_width, 3) uint8 RGB; outside the frame its mean colour.
 
         An enlarged window is drawn in the frame's own pixels first: a small target is as coarse as in a photograph.
@@ -206,21 +249,25 @@ class Scene:
         x, y, width, height = window
         native = min(out[0], max(1, round(height))), min(out[1], max(1, round(width)))
         scale, corner = np.array([native[1] / width, native[0] / height]), np.array([x, y])
-        canvas = self._composite(t, corner, scale, native)
+        canvas = self._composite(t, corner, scale, native, with_target)
         if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
             shape = (24, max(1, round(24 * self.width / self.height)))
-            small = self._composite(t, np.zeros(2), np.array([shape[1] / self.width, shape[0] / self.height]), shape)
+            small = self._composite(
+                t, np.zeros(2), np.array([shape[1] / self.width, shape[0] / self.height]), shape, with_target
+            )
             self._fill_outside(canvas, corner, scale, small.mean((0, 1)))
         image = self._sensor(canvas, t, window)
         if native == out:
             return image
         return np.asarray(cv2.resize(image, out[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
 
-    def _composite(self, t: int, corner: Array, scale: Array, out: tuple[int, int]) -> NDArray[np.float32]:
+    def _composite(
+        self, t: int, corner: Array, scale: Array, out: tuple[int, int], with_target: bool
+    ) -> NDArray[np.float32]:
         canvas = self._draw_background(t, corner, scale, out)
         for thing in self.still:
             self._draw(canvas, thing, t, corner - self.camera[t], scale)
-        for thing in (*self.behind, self.target, *self.front):
+        for thing in (*self.behind, *([self.target] if with_target else []), *self.front):
             self._draw(canvas, thing, t, corner, scale)
         canvas *= (self.light[t] * self.cast[t]).astype(np.float32)
         if self.shadow < 1:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.data import textures
+from siamfast.data.photos import Photos, Piece
 
 SIDE = 112  # pixels of a sprite's picture
 _FACES = 12  # views of a texture in a whole turn
@@ -44,20 +45,73 @@ def outline(rng: np.random.Generator, aspect: float) -> Points:
 
 @dataclass(frozen=True)
 class Look:
-    """What makes two things alike: base colour, contrast and source of the texture."""
+    """What makes two things alike: colour, contrast and source of a procedural texture, or a piece of a photograph."""
 
     base: NDArray[np.float64]
     contrast: float
     source: int
+    photos: Photos | None = None
+    piece: Piece | None = None
 
     @staticmethod
-    def draw(rng: np.random.Generator) -> Look:
-        return Look(textures.color(rng), float(rng.uniform(4, 55)), int(rng.integers(textures.BANK)))
+    def draw(rng: np.random.Generator, photos: Photos | None = None) -> Look:
+        look = Look(textures.color(rng), float(rng.uniform(4, 55)), int(rng.integers(textures.BANK)))
+        if photos is None or rng.random() < textures.PROCEDURAL:
+            return look
+        return replace(look, photos=photos, piece=photos.draw(rng, middle=True))
 
     def near(self, rng: np.random.Generator) -> Look:
         """Nearly the same look: what a distractor wears."""
         base = self.base + rng.normal(size=3) * rng.choice([3.0, 12.0, 30.0])
-        return Look(base, self.contrast * float(rng.uniform(0.8, 1.25)), self.source)
+        look = replace(self, base=base, contrast=self.contrast * float(rng.uniform(0.8, 1.25)))
+        return look if self.piece is None else replace(look, piece=self.piece.near(rng))
+
+    def paint(self, rng: np.random.Generator, back: bool) -> NDArray[np.float32]:
+        """(SIDE, SIDE, 3), 0..255; the back is another piece of the same texture or photograph."""
+        if self.photos is None or self.piece is None:
+            return textures.cut(rng, SIDE, self.base, self.contrast, self.source)
+        return self.photos.paint(self.piece.near(rng) if back else self.piece, SIDE)
+
+
+class Cutout:
+    """A thing of a photograph as a sprite's shape and picture.
+
+    Args:
+        photos: where it is from.
+        number: of the photograph; its alpha channel marks the thing.
+        mirrored: left and right exchanged. shift: (3,) added to the colours, grey levels.
+    """
+
+    def __init__(self, photos: Photos, number: int, mirrored: bool, shift: NDArray[np.float64]) -> None:
+        outline = photos.outline(number)
+        assert outline is not None
+        self._photos, self._number, self._mirrored, self._shift = photos, number, mirrored, shift
+        low, high = outline.min(0), outline.max(0)
+        self._middle, self._unit = (low + high) / 2, float(np.sqrt((high - low).prod())) / 2
+        points = (outline - self._middle) / self._unit
+        self.points: Points = points * [-1, 1] if mirrored else points
+
+    def near(self, rng: np.random.Generator) -> Cutout:
+        """Nearly the same thing: what a distractor is."""
+        shift = self._shift + rng.normal(size=3) * rng.choice([3.0, 10.0, 25.0])
+        return Cutout(self._photos, self._number, bool(rng.random() < 0.3) != self._mirrored, shift)
+
+    def paint(self, scale: float) -> NDArray[np.float32]:
+        """(SIDE, SIDE, 3), 0..255, `scale` pixels a unit: the photograph around the thing."""
+        image = self._photos.read(self._number)
+        factor = scale / self._unit
+        while factor < 0.6:  # filtered, not sampled
+            image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
+            factor *= 2
+        level = factor * self._unit / scale
+        sign = -1.0 if self._mirrored else 1.0
+        across, down = (SIDE / 2 - np.array([sign, 1.0]) * self._middle / level * factor).tolist()
+        # Pixel centres lie at integers for warpAffine, at halves for us.
+        matrix = np.array(
+            [[sign * factor, 0, across + 0.5 * sign * factor - 0.5], [0, factor, down + 0.5 * factor - 0.5]]
+        )
+        drawn = cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.clip(drawn + self._shift, 0, 255).astype(np.float32)
 
 
 class Sprite:
@@ -66,33 +120,37 @@ class Sprite:
     `scale` pixels of its picture are one unit, and the origin lies in the middle of the picture.
     """
 
-    def __init__(self, rng: np.random.Generator, points: Points, look: Look | None) -> None:
-        self.points = points
+    def __init__(self, rng: np.random.Generator, points: Points, look: Look, cutout: Cutout | None = None) -> None:
+        self.points, self._cutout = points, cutout
         self.half = np.abs(points).max(0)
         self.scale = (SIDE / 2 - _MARGIN) / float(self.half.max())
         polygon = np.round((points * self.scale + (SIDE - 1) / 2) * 16).astype(np.int32)  # 4 fractional bits
         alpha = np.zeros((SIDE, SIDE), np.uint8)
         cv2.fillPoly(alpha, [polygon], 255, cv2.LINE_AA, 4)
-        self._look = look or Look.draw(rng)
+        self._look = look
         self._seed = int(rng.integers(2**32))
         self._faces: dict[int, list[NDArray[np.uint8]]] = {}
         y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) / SIDE - 0.5
         self._shade = np.ones((SIDE, SIDE, 1), np.float32)
-        if rng.random() < 0.7:  # light from one side
+        if rng.random() < (0.7 if cutout is None else 0.2):  # light from one side
             self._shade += (rng.uniform(0, 0.7) * (x * rng.normal() + y * rng.normal()))[..., None].astype(np.float32)
-        if rng.random() < 0.4:  # darker towards the rim, as round things are
+        if cutout is None and rng.random() < 0.4:  # darker towards the rim, as round things are
             depth = cv2.distanceTransform(alpha, cv2.DIST_L2, 3)
             self._shade *= (1 - rng.uniform(0.1, 0.7) * np.exp(-depth / rng.uniform(2, 8)))[..., None]
-        self._line = (textures.color(rng).tolist(), int(rng.integers(1, 5))) if rng.random() < 0.15 else None
-        if rng.random() < 0.05:  # with a hole
+        lined = cutout is None and rng.random() < 0.15
+        self._line = (textures.color(rng).tolist(), int(rng.integers(1, 5))) if lined else None
+        if cutout is None and rng.random() < 0.05:  # with a hole
             cv2.circle(alpha, (SIDE // 2, SIDE // 2), int(rng.uniform(0.05, 0.2) * SIDE), 0, -1)
         self._polygon, self._alpha = polygon, alpha
 
     def _surface(self, back: bool) -> NDArray[np.float32]:
         """The texture of the front or of the back with its markings, (SIDE, SIDE, 3); the same at each call."""
         rng = np.random.default_rng((self._seed, back))
-        ink = textures.cut(rng, SIDE, self._look.base, self._look.contrast, self._look.source)
-        for _ in range(int(rng.integers(0, 5))):  # markings
+        if self._cutout is not None:
+            return self._cutout.paint(self.scale)
+        ink = self._look.paint(rng, back)
+        marked = self._look.piece is None or rng.random() < 0.2
+        for _ in range(int(rng.integers(0, 5)) if marked else 0):  # markings
             at = tuple((rng.uniform(0.2, 0.8, 2) * SIDE).astype(int).tolist())
             axes = tuple(rng.uniform(3, SIDE / 4, 2).astype(int).tolist())
             thickness = int(rng.choice([-1, -1, 2, 4]))

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from siamfast.files import replacing
 
 if TYPE_CHECKING:
+    from siamfast.data.photos import Photos
     from siamfast.data.synthetic import SyntheticVideo
 
 RECORD = "synthetic.json"  # in OUT: the settings and the clips' seeds
@@ -34,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--length", type=int, default=150, help="frames of each (default: 150)")
     parser.add_argument("--seed", type=int, default=0, help="of the first clip (default: 0)")
     parser.add_argument("--size", default="360x480", metavar="HxW", help="of the frames, pixels (default: 360x480)")
+    parser.add_argument(
+        "--photos", default="", metavar="FOLDER", help="photographs that four in five textures are cut from"
+    )
     parser.add_argument("--masks", action="store_true", help="also a mask of the visible target for each frame")
     parser.add_argument(
         "--hides", action="store_true",
@@ -43,23 +48,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the clips of a folder. size: (height, width) of the frames."""
+    """What decides the clips of a folder. size: (height, width) of the frames. photos: of their textures, or ""."""
 
     seed: int
     length: int
     size: tuple[int, int]
     masks: bool
     hides: bool
+    photos: str = ""
 
     def video(self, seed: int) -> SyntheticVideo:
         """The video of a clip."""
         from siamfast.data.synthetic import SyntheticVideo
 
-        return SyntheticVideo(seed, length=self.length, size=self.size)
+        return SyntheticVideo(seed, length=self.length, size=self.size, photos=_photos(self.photos))
 
     def suit(self, video: SyntheticVideo) -> bool:
         """Whether a tracker can begin at the first frame, and the target hides where it is to."""
         return video.visible(0) >= _CLEAR and (not self.hides or hides(_visible(video)))
+
+
+@lru_cache(maxsize=1)
+def _photos(folder: str) -> Photos | None:
+    from siamfast.data.photos import Photos
+
+    return Photos(folder) if folder else None
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -164,7 +177,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     ):  # fmt: skip
         if value < least:
             raise ValueError(f"--{name}: got {value}, expected {least} or more")
-    return Settings(arguments.seed, arguments.length, (height, width), arguments.masks, arguments.hides)
+    return Settings(
+        arguments.seed, arguments.length, (height, width), arguments.masks, arguments.hides, arguments.photos
+    )
 
 
 def _as_json(settings: Settings) -> dict[str, Any]:

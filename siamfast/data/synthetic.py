@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from siamfast.data.photos import Photos
 from siamfast.data.scene import Scene
-from siamfast.data.windows import Windows, draw_windows
+from siamfast.data.windows import Windows, draw_recent, draw_windows
 
 _VIDEO, _PAIRS = 0, 1  # first word of the scenes' seeds: clips to look at are never scenes of training
 _TEMPLATE_VISIBLE, _SEARCH_VISIBLE = 0.6, 0.35  # shares of the target that a pair must show
@@ -29,9 +31,11 @@ class SyntheticVideo:
         seed: 0 or more; each seed is another video.
         length: number of frames.
         size: (height, width) of a frame in pixels.
+        photos: a folder of photographs that four in five textures are cut from; None: all are procedural.
 
     Raises:
-        TypeError, ValueError: for arguments that are no such numbers.
+        TypeError, ValueError: for arguments that are no such numbers, or a folder without images.
+        FileNotFoundError: no such folder.
         IndexError: for a frame outside 0 .. length - 1.
 
     >>> video = SyntheticVideo(3, length=20)
@@ -41,13 +45,20 @@ class SyntheticVideo:
     20
     """
 
-    def __init__(self, seed: int, *, length: int = 150, size: tuple[int, int] = (360, 480)) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        length: int = 150,
+        size: tuple[int, int] = (360, 480),
+        photos: str | Path | Photos | None = None,
+    ) -> None:
         self.seed = _whole("seed", seed, 0)
         self.length = _whole("length", length, 1)
         if not isinstance(size, (tuple, list)) or len(size) != 2:
             raise TypeError(f"size: got {size!r}, expected (height, width)")
         self.height, self.width = (_whole("size", side, 16) for side in size)
-        self._scene = Scene((_VIDEO, self.seed), self.length, (self.height, self.width))
+        self._scene = Scene((_VIDEO, self.seed), self.length, (self.height, self.width), _photos(photos))
 
     def __len__(self) -> int:
         return self.length
@@ -88,12 +99,16 @@ class SyntheticVideo:
         return int(t)
 
 
+def _photos(photos: str | Path | Photos | None) -> Photos | None:
+    return photos if photos is None or isinstance(photos, Photos) else Photos(photos)
+
+
 @lru_cache(maxsize=2)
-def _scene(seed: int, number: int, attempt: int, length: int) -> Scene:
+def _scene(seed: int, number: int, attempt: int, length: int, photos: Photos | None) -> Scene:
     """The scene of some neighbouring pairs; kept, since they are drawn one after another."""
     rng = np.random.default_rng((_PAIRS, seed, number, attempt, 1))
     height = int(rng.integers(240, 721))
-    return Scene((_PAIRS, seed, number, attempt), length, (height, int(height * rng.uniform(1.0, 1.8))))
+    return Scene((_PAIRS, seed, number, attempt), length, (height, int(height * rng.uniform(1.0, 1.8))), photos)
 
 
 class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
@@ -107,14 +122,19 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         max_gap: largest distance of the two frames.
         max_shift: largest shift of the target from the search crop's centre, in crop pixels.
         max_stretch: largest relative change of the search window's size.
-        negatives: share of items whose search crop shows another scene.
+        negatives: share of items whose search crop shows no target: half of them another scene, half of them the same
+            one without the target, as if it had gone.
         previous: 0, or the largest distance of a third frame from the search frame, which is cropped where the search
             frame is: what a tracker saw before.
         first_frames: share of items whose third frame is the template's, as it is for a tracker's second frame.
+        recent: 0, or the largest distance of a third frame from the search frame, which is cropped around its own box
+            as the template is.
         pairs_per_scene: neighbouring items that share a scene; setting one up takes as long as drawing some pairs.
+        photos: as for SyntheticVideo.
 
     Raises:
-        TypeError, ValueError: for arguments that are no such numbers.
+        TypeError, ValueError: for arguments that are no such numbers, or a folder without images.
+        FileNotFoundError: no such folder.
 
     >>> item = SyntheticPairs(1000)[5]
     >>> item["template"].shape, item["search"].shape, item["box"].shape, bool(item["positive"])
@@ -135,7 +155,9 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         negatives: float = 0.0,
         previous: int = 0,
         first_frames: float = 0.0,
+        recent: int = 0,
         pairs_per_scene: int = 6,
+        photos: str | Path | Photos | None = None,
     ) -> None:
         self.length, self.seed = _whole("length", length, 0), _whole("seed", seed, 0)
         self.exemplar, self.instance = _whole("exemplar", exemplar, 1), _whole("instance", instance, 1)
@@ -150,14 +172,16 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         self.context_amount, self.max_shift = float(context_amount), float(max_shift)
         self.max_stretch, self.negatives = float(max_stretch), float(negatives)
         self.previous, self.first_frames = _whole("previous", previous, 0), float(first_frames)
+        self.recent, self.photos = _whole("recent", recent, 0), _photos(photos)
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """template (3, exemplar, exemplar) and search (3, instance, instance) uint8, box (4,) float32 x, y, w, h of the
-        target in search-crop pixels, positive: whether the search crop shows the template's target; with `previous`
-        also previous, like search, and previous_box."""
+        """template (3, exemplar, exemplar) and search (3, instance, instance) uint8, template_box and box (4,) float32
+        x, y, w, h of the target in their pixels, positive: whether the search crop shows the template's target; with
+        `previous` also previous, like search, and previous_box; with `recent` also recent, like template, and
+        recent_box."""
         if not 0 <= index < self.length:
             raise IndexError(f"index: got {index}, expected 0 to {self.length - 1}")
         rng = np.random.default_rng((_PAIRS, self.seed, index))
@@ -165,7 +189,8 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         begins = bool(self.previous and rng.random() < self.first_frames)
         scene, first, second = self._frames(rng, number, self.previous if begins else self.max_gap)
         positive = bool(rng.random() >= self.negatives)
-        other, there = (scene, second) if positive else self._frames(rng, number + 1, self.max_gap)[::2]
+        gone = bool(not positive and rng.random() < 0.5)
+        other, there = (scene, second) if positive or gone else self._frames(rng, number + 1, self.max_gap)[::2]
         windows = draw_windows(
             rng,
             scene.box(first),
@@ -178,7 +203,10 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         )
         item = {
             "template": _crop(scene, first, windows.template_center, windows.template_size, self.exemplar),
-            "search": _crop(other, there, windows.search_center, windows.search_size, self.instance),
+            "search": _crop(
+                other, there, windows.search_center, windows.search_size, self.instance, with_target=not gone
+            ),
+            "template_box": _tensor(windows.in_template(scene.box(first), self.exemplar)),
             "box": _box(windows, other, there),
             "positive": torch.tensor(positive),
         }
@@ -186,6 +214,11 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
             near = first if begins and positive else _neighbour(rng, there, self.previous, other.length)
             item["previous"] = _crop(other, near, windows.search_center, windows.search_size, self.instance)
             item["previous_box"] = _box(windows, other, near)
+        if self.recent:
+            near = _neighbour(rng, second, self.recent, scene.length)  # of the target, also where the search shows none
+            window = draw_recent(rng, scene.box(near), context_amount=self.context_amount)
+            item["recent"] = _crop(scene, near, window.template_center, window.template_size, self.exemplar)
+            item["recent_box"] = _tensor(window.in_template(scene.box(near), self.exemplar))
         return item
 
     def _frames(self, rng: np.random.Generator, number: int, gap: int) -> tuple[Scene, int, int]:
@@ -193,7 +226,7 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         over."""
         length = self.max_gap + 20
         for attempt in range(10 * _TRIES):
-            scene = _scene(self.seed, number, attempt, length)
+            scene = _scene(self.seed, number, attempt, length, self.photos)
             for _ in range(_TRIES):
                 first = int(rng.integers(length))
                 low, high = max(0, first - gap), min(length, first + gap + 1)
@@ -210,12 +243,18 @@ def _neighbour(rng: np.random.Generator, t: int, gap: int, length: int) -> int:
 
 
 def _box(windows: Windows, scene: Scene, t: int) -> torch.Tensor:
-    return torch.from_numpy(windows.in_search(scene.box(t)).astype(np.float32))
+    return _tensor(windows.in_search(scene.box(t)))
 
 
-def _crop(scene: Scene, t: int, center: NDArray[np.float64], size: float, side: int) -> torch.Tensor:
+def _tensor(box: NDArray[np.float64]) -> torch.Tensor:
+    return torch.from_numpy(box.astype(np.float32))
+
+
+def _crop(
+    scene: Scene, t: int, center: NDArray[np.float64], size: float, side: int, *, with_target: bool = True
+) -> torch.Tensor:
     corner = center - size / 2
-    image = scene.render(t, (float(corner[0]), float(corner[1]), size, size), (side, side))
+    image = scene.render(t, (float(corner[0]), float(corner[1]), size, size), (side, side), with_target=with_target)
     return torch.from_numpy(image).permute(2, 0, 1)
 
 

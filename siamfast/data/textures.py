@@ -13,6 +13,7 @@ Image = NDArray[np.float32]  # (H, W, 3)
 SIDE = 256
 BANK = 96  # textures that a process draws once; scenes cut, mix and recolour pieces of them
 _BANK_SEED = 77
+PROCEDURAL = 0.2  # share of procedural textures where there are photographs
 
 
 def fractal(rng: np.random.Generator, exponent: float | None = None) -> Image:

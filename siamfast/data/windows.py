@@ -30,6 +30,27 @@ class Windows(NamedTuple):
         corner = (np.array([x, y]) - self.search_center) * scale + self.instance / 2
         return np.array([*corner, w * scale, h * scale])
 
+    def in_template(self, box: ArrayLike, exemplar: int) -> NDArray[np.float64]:
+        """(4,) x, y, w, h in frame pixels -> in pixels of a template crop of side `exemplar`."""
+        x, y, w, h = np.asarray(box, dtype=float)
+        scale = exemplar / self.template_size
+        corner = (np.array([x, y]) - self.template_center) * scale + exemplar / 2
+        return np.array([*corner, w * scale, h * scale])
+
+
+def draw_recent(rng: np.random.Generator, box: ArrayLike, *, context_amount: float) -> Windows:
+    """The template window around a target as a tracker leaves it: not quite around its middle, not quite of its size.
+
+    Args:
+        rng: what draws the errors.
+        box: (4,) x, y, w, h of the target.
+        context_amount: context around the box, as a share of w + h.
+    """
+    x, y, w, h = np.asarray(box, dtype=float)
+    size = float(context_size([x, y, w, h], context_amount=context_amount)) * float(np.exp(rng.normal() * 0.08))
+    center = np.array([x + w / 2, y + h / 2]) + rng.normal(size=2) * 0.03 * size
+    return Windows(center, size, center, size, 1)
+
 
 def draw_windows(
     rng: np.random.Generator,

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
+from siamfast.data.scene import Scene
 from siamfast.data.synthetic import SyntheticPairs, SyntheticVideo
 
 SIZE = (120, 160)
@@ -104,6 +106,34 @@ def test_items_do_not_depend_on_the_number_of_workers(workers: int) -> None:
     here = torch.stack([pairs[i]["search"] for i in range(12)])
     there = [batch["search"] for batch in DataLoader(pairs, 2, num_workers=workers)]
     assert torch.equal(here, torch.cat(there))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_scene_without_its_target_changes_there_alone(seed: int) -> None:
+    video = _quiet(seed)
+    scene, window = video._scene, (0.0, 0.0, 320.0, 240.0)
+    shown, gone = (scene.render(5, window, (240, 320), with_target=w).astype(int) for w in (True, False))
+    x, y, w, h = video.box(5)
+    changed = np.abs(shown - gone).max(2) > 0
+    assert changed.any()
+    edge = 2 + round(2 * max(w, h) / 106)  # a pixel of a sprite's picture, 106 across, is spread over two of its own
+    changed[max(0, int(y) - edge) : int(y + h) + edge + 1, max(0, int(x) - edge) : int(x + w) + edge + 1] = False
+    assert not changed.any()
+
+
+def test_half_of_the_negatives_are_the_same_scene_without_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[bool] = []
+    render = Scene.render
+
+    def spied(scene: Scene, *arguments: Any, with_target: bool = True) -> NDArray[np.uint8]:
+        shown.append(with_target)
+        return render(scene, *arguments, with_target=with_target)
+
+    monkeypatch.setattr(Scene, "render", spied)
+    pairs = SyntheticPairs(60, seed=0, instance=127, negatives=1.0)
+    assert not any(bool(pairs[i]["positive"]) for i in range(60))
+    assert all(shown[::2])  # templates
+    assert 15 < sum(shown[1::2]) < 45
 
 
 def test_negative_pairs_have_their_share() -> None:

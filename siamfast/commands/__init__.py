@@ -1,0 +1,1 @@
+"""The commands of `siamfast` that have no folder of their own."""

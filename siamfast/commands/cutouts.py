@@ -1,0 +1,56 @@
+"""`siamfast cutouts`: photographs with what they show marked in their alpha channel, for --photos of the trainings."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("photos", metavar="PHOTOS", help="folder of photographs, at any depth")
+    parser.add_argument(
+        "out", metavar="OUT", help="folder to write: PNGs with an alpha channel where a thing was found, JPEGs without"
+    )
+    parser.add_argument(
+        "--backbone", metavar="FILE", default="", help="of siamfast convert-backbone (default: the packaged tracker's)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Cut out; stopped and run again, it goes on.
+
+    Raises:
+        ValueError, OSError: no photographs, weights of another network, a file that cannot be written.
+    """
+    import cv2
+    import numpy as np
+    from tqdm import tqdm
+
+    from siamfast.data.cutouts import cut_out
+    from siamfast.data.photos import Photos
+    from siamfast.files import replacing
+    from siamfast.models.mobile import SiamMobile
+    from siamfast.models.mobile_weights import start_from
+
+    photos, out = Photos(arguments.photos), Path(arguments.out)
+    if out.resolve() == photos.folder.resolve():
+        raise ValueError(f"OUT: {out} is PHOTOS; give another folder")
+    model = SiamMobile().eval()
+    start_from(model, arguments.backbone or "mobile")
+    out.mkdir(parents=True, exist_ok=True)
+    found = 0
+    for number, source in enumerate(tqdm(photos.files, desc="cutouts", unit="photo", file=sys.stderr)):
+        name = "-".join(source.relative_to(photos.folder).with_suffix("").parts)
+        marked, plain = out / f"{name}.png", out / f"{name}.jpg"
+        if not marked.exists() and not plain.exists():
+            image = photos.read(number)
+            mask = cut_out(image, model.backbone)
+            pixels = image if mask is None else np.dstack([image, mask.astype(np.uint8) * 255])
+            way = cv2.COLOR_RGB2BGR if mask is None else cv2.COLOR_RGBA2BGRA
+            with replacing(plain if mask is None else marked) as temporary:
+                if not cv2.imwrite(str(temporary), cv2.cvtColor(pixels, way)):
+                    raise OSError(f"cannot write {temporary}")
+        found += marked.exists()
+    print(f"{found} of {len(photos)} photographs show a thing that could be cut out; {out}")
+    return 0

@@ -1,0 +1,159 @@
+"""Training pairs from single photographs: two views of one place under stretch, turn, shift and light."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from siamfast.data.photos import Photos
+from siamfast.data.windows import draw_recent, draw_windows
+
+_STATIC = 4  # first word of the items' seeds: none is one of another source's
+
+Array = NDArray[np.float64]
+_MARKED = 0.7  # share of the targets that are things which an alpha channel marks, where there are some
+# What a target is taken to fill of its box: an outline between an ellipse and a rectangle. Boxes of turned views are
+# tight around it.
+_TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+_OUTLINE = np.stack([np.sign(f) * np.abs(f) ** 0.7 for f in (np.cos(_TURN), np.sin(_TURN))], 1)
+
+
+class StaticPairs(Dataset[dict[str, torch.Tensor]]):
+    """Two views of one photograph, of which a place near the middle is the target. Item i depends on (seed, i) alone.
+
+    Cheap, and of natural images throughout, where a renderer's objects are pasted. Source: Zhu et al. 2018,
+    "DaSiamRPN", section 3.2, and Li et al. 2019, "SiamRPN++", section 4.1, who train on single images of COCO and
+    ImageNet DET.
+
+    Args:
+        photos: a folder of images.
+        length: number of items.
+        options: as for SyntheticPairs; `max_gap`, `previous` and `first_frames` say nothing here.
+
+    Raises:
+        FileNotFoundError: no such folder. ValueError: no image in it.
+
+    >>> pairs = StaticPairs("photos", 1000)  # doctest: +SKIP
+    >>> pairs[0]["search"].shape  # doctest: +SKIP
+    torch.Size([3, 255, 255])
+    """
+
+    def __init__(
+        self,
+        photos: str | Path | Photos,
+        length: int,
+        *,
+        seed: int = 0,
+        exemplar: int = 127,
+        instance: int = 255,
+        context_amount: float = 0.5,
+        max_shift: float = 32.0,
+        max_stretch: float = 0.08,
+        negatives: float = 0.0,
+        recent: int = 0,
+    ) -> None:
+        self.photos = photos if isinstance(photos, Photos) else Photos(photos)
+        self.length, self.seed, self.exemplar, self.instance = length, seed, exemplar, instance
+        self.context_amount, self.max_shift, self.max_stretch = context_amount, max_shift, max_stretch
+        self.negatives, self.recent = negatives, recent
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """As SyntheticPairs.__getitem__."""
+        if not 0 <= index < self.length:
+            raise IndexError(f"index: got {index}, expected 0 to {self.length - 1}")
+        rng = np.random.default_rng((_STATIC, self.seed, index))
+        place = _Place.draw(rng, self.photos)
+        positive = bool(rng.random() >= self.negatives)
+        other = place if positive else _Place.draw(rng, self.photos)
+        view, box = other.view(rng)
+        windows = draw_windows(
+            rng, place.box, box, exemplar=self.exemplar, instance=self.instance, context_amount=self.context_amount,
+            max_shift=self.max_shift, max_stretch=self.max_stretch,
+        )  # fmt: skip
+        item: dict[str, NDArray[Any]] = {
+            "template": place.crop(np.eye(2), windows.template_center, windows.template_size, self.exemplar),
+            "search": other.crop(view, windows.search_center, windows.search_size, self.instance),
+            "template_box": windows.in_template(place.box, self.exemplar),
+            "box": windows.in_search(box),
+        }
+        if self.recent:
+            # Between the two views, nearer to the second.
+            near = np.eye(2) + (view - np.eye(2)) * rng.uniform(0.5, 1.2) if positive else np.eye(2)
+            box = place.seen(near)
+            window = draw_recent(rng, box, context_amount=self.context_amount)
+            item["recent"] = place.crop(near, window.template_center, window.template_size, self.exemplar)
+            item["recent_box"] = window.in_template(box, self.exemplar)
+        found = {
+            name: torch.from_numpy(value.transpose(2, 0, 1) if value.ndim == 3 else value.astype(np.float32))
+            for name, value in item.items()
+        }
+        return found | {"positive": torch.tensor(positive)}
+
+
+class _Place:
+    """A box of a photograph, and what surrounds the photograph: its mirror image, or its mean colour."""
+
+    def __init__(self, image: NDArray[np.uint8], box: Array, mirrored: bool, outline: Array | None = None) -> None:
+        self.image, self.box, self.middle = image, box, box[:2] + box[2:] / 2
+        self.outline = _OUTLINE * box[2:] / 2 if outline is None else outline - self.middle
+        self.border = cv2.BORDER_REFLECT_101 if mirrored else cv2.BORDER_CONSTANT
+
+    @staticmethod
+    def draw(rng: np.random.Generator, photos: Photos) -> _Place:
+        thing = photos.thing(rng) if rng.random() < _MARKED else None
+        if thing is not None:
+            outline = thing[1].outline
+            low, high = outline.min(0), outline.max(0)
+            return _Place(thing[1].image, np.concatenate([low, high - low]), bool(rng.random() < 0.35), outline)
+        image = photos.read(int(rng.integers(len(photos))))
+        height, width = image.shape[:2]
+        area = (min(height, width) * np.exp(rng.uniform(np.log(0.15), np.log(0.65)))) ** 2
+        aspect = float(np.exp(np.clip(rng.normal() * 0.45, -1.1, 1.1)))
+        sides = np.minimum([np.sqrt(area * aspect), np.sqrt(area / aspect)], [width * 0.95, height * 0.95])
+        middle = np.array([width, height]) * (0.5 + np.clip(rng.normal(size=2) * 0.14, -0.45, 0.45))
+        corner = np.clip(middle - sides / 2, 0, np.array([width, height]) - sides)
+        return _Place(image, np.concatenate([corner, sides]), bool(rng.random() < 0.6))
+
+    def view(self, rng: np.random.Generator) -> tuple[Array, Array]:
+        """A random linear map of the photograph about the middle of the box, and the box as it is there."""
+        angle = rng.normal() * rng.choice([0.03, 0.15, 0.4])
+        cos, sin = np.cos(angle), np.sin(angle)
+        stretch, shear = rng.normal() * 0.1, rng.normal() * 0.06
+        matrix = np.array([[cos, -sin], [sin, cos]]) @ np.array([[np.exp(stretch), shear], [0, np.exp(-stretch)]])
+        return matrix, self.seen(matrix)
+
+    def seen(self, matrix: Array) -> Array:
+        """(4,) x, y, w, h, tight around the target as `matrix` turns and stretches it about its middle."""
+        points = self.outline @ matrix.T + self.middle
+        low, high = points.min(0), points.max(0)
+        return np.concatenate([low, high - low])
+
+    def crop(self, matrix: Array, center: Array, size: float, side: int) -> NDArray[np.uint8]:
+        """The square window of `size` around `center` of the photograph under `matrix`, as (side, side, 3) uint8
+        RGB."""
+        scale = side / size
+        image, level = self.image, 1.0
+        while scale * level < 0.6 and min(image.shape[:2]) > 16:  # filtered, not sampled
+            image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
+            level *= 2
+        # A point p of the photograph, counted from the edge of the first pixel, lies at linear @ p + offset of the
+        # crop.
+        linear = matrix * scale
+        offset = (self.middle - matrix @ self.middle - center) * scale + side / 2
+        # Pixel centres lie at integers for warpAffine, at halves for us.
+        shift = offset + linear @ np.full(2, level / 2) - 0.5
+        affine = np.column_stack([linear * level, shift])
+        fill = self.image.reshape(-1, 3)[:: max(1, self.image.size // 3000)].mean(0).tolist()
+        drawn = cv2.warpAffine(
+            image, affine, (side, side), flags=cv2.INTER_LINEAR, borderMode=self.border, borderValue=fill
+        )
+        return np.asarray(drawn, np.uint8)
