@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from siamfast.files import replacing
-from siamfast.models import correspondence, guided
+from siamfast.models import correspondence, guided, mobile
 from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.models.guided import GuidedSiam
+from siamfast.models.mobile import SiamMobile
 from siamfast.models.siamfc import ARCHITECTURE, SiamFC
 from siamfast.version import __version__
 
@@ -24,6 +25,7 @@ DEFAULT_NAME = "siamfc_alexnet.safetensors"
 DEFAULT_ENCODER = "correspondence_resnet18.safetensors"
 _ARCHITECTURES: dict[type, str] = {
     SiamFC: ARCHITECTURE, CorrespondenceEncoder: correspondence.ARCHITECTURE, GuidedSiam: guided.ARCHITECTURE,
+    SiamMobile: mobile.ARCHITECTURE,
 }  # fmt: skip
 
 
@@ -42,7 +44,7 @@ def default_weights(name: str = DEFAULT_NAME) -> Path:
 
 
 def save_weights(
-    model: SiamFC | GuidedSiam | CorrespondenceEncoder,
+    model: SiamFC | GuidedSiam | SiamMobile | CorrespondenceEncoder,
     path: str | os.PathLike[str],
     *,
     recipe: str | Mapping[str, Any],
@@ -67,30 +69,42 @@ def save_weights(
         ValueError: another `dtype`, or weights that are not finite in it.
         OSError: the file cannot be written.
     """
+
+    architecture = next(name for kind, name in _ARCHITECTURES.items() if isinstance(model, kind))
+    metadata = {
+        "commit": _commit() if commit is None else commit,
+        "recipe": recipe if isinstance(recipe, str) else json.dumps(dict(recipe), default=str),
+        "figures": json.dumps(dict(figures or {})),
+    }
+    if isinstance(model, (GuidedSiam, SiamMobile)):
+        metadata["configuration"] = json.dumps(asdict(model.architecture))
+    save_tensors(model.state_dict(), path, architecture=architecture, metadata=metadata, dtype=dtype)
+
+
+def save_tensors(
+    state: Mapping[str, torch.Tensor],
+    path: str | os.PathLike[str],
+    *,
+    architecture: str,
+    metadata: Mapping[str, str],
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a state dict as safetensors, atomically; arguments and errors as for `save_weights`."""
     from safetensors.torch import save
 
     if dtype not in (torch.float16, torch.bfloat16, torch.float32):
         raise ValueError(f"dtype: got {dtype}, expected torch.float16, torch.bfloat16 or torch.float32")
     tensors = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state.items():
         kept = tensor.detach().cpu()
         if kept.dim() == 4 and kept.shape[0] > 1:  # convolution weights; the normalisation is (1, 3, 1, 1)
             kept = kept.to(dtype)
         if kept.is_floating_point() and not bool(torch.isfinite(kept).all()):
             raise ValueError(f"model: {name} has values that are not finite as {kept.dtype}; give a wider dtype")
         tensors[name] = kept.contiguous()
-    metadata = {
-        "format": "pt",
-        "architecture": next(name for kind, name in _ARCHITECTURES.items() if isinstance(model, kind)),
-        "siamfast": __version__,
-        "commit": _commit() if commit is None else commit,
-        "recipe": recipe if isinstance(recipe, str) else json.dumps(dict(recipe), default=str),
-        "figures": json.dumps(dict(figures or {})),
-    }
-    if isinstance(model, GuidedSiam):
-        metadata["configuration"] = json.dumps(asdict(model.architecture))
+    about = {"format": "pt", "architecture": architecture, "siamfast": __version__, **metadata}
     with replacing(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata=metadata))
+        temporary.write_bytes(save(tensors, metadata=about))
 
 
 def _commit() -> str:

@@ -15,9 +15,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from siamfast.training.correspondence import CorrespondenceTrainer
     from siamfast.training.guided import GuidedTrainer
+    from siamfast.training.mobile import MobileTrainer
     from siamfast.training.trainer import Trainer
 
-    makers: dict[str, Any] = {"siamfc": Trainer, "guided": GuidedTrainer, "correspondence": CorrespondenceTrainer}
+    makers: dict[str, Any] = {
+        "siamfc": Trainer, "guided": GuidedTrainer, "mobile": MobileTrainer, "correspondence": CorrespondenceTrainer,
+    }  # fmt: skip
     trainer = makers[arguments.task](config.from_arguments(arguments))
     figures = trainer.run()
     print(f"{trainer.out / trainer.file}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))

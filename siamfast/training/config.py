@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from siamfast.models import mobile
     from siamfast.models.guided import Architecture
 
 
@@ -23,8 +24,10 @@ class RunConfig:
     data: str = _option(
         "synthetic",
         "'synthetic', or a folder: folders of frames (correspondence); a store, or KIND:FOLDER, a data set as curate "
-        "reads it, annotated sequences where KIND is left out; several by weights: A=2,B=1 (siamfc)",
+        "reads it, annotated sequences where KIND is left out; 'static': two views of one photograph; several by "
+        "weights: A=2,B=1",
     )
+    photos: str = _option("", "folder of photographs: four in five textures of synthetic scenes are cut from them")
     val_data: str = _option("", "validation data, as --data; empty: held-out synthetic scenes, or --data itself")
     out: str = _option("runs/run", "folder for checkpoints, logs and weights; a run found there is resumed")
     init: str = _option("", "weights to start from (safetensors or a checkpoint of another project); empty: random")
@@ -184,6 +187,62 @@ class GuidedConfig(PairConfig):
 
 
 @dataclass
+class MobileConfig(PairConfig):
+    """`siamfast train --task mobile`: the light tracker over a backbone learned on ImageNet."""
+
+    out: str = _option("runs/mobile", "folder for checkpoints, logs and weights; a run found there is resumed")
+    init: str = _option(
+        "mobile",
+        "weights to start from: 'mobile', the packaged ones; a file of `siamfast convert-backbone`, for the backbone "
+        "alone, or of a mobile tracker; empty: random",
+    )
+    exemplar: int = _option(129, "side of the template crop, pixels")
+    instance: int = _option(257, "side of the search crop, pixels")
+    batch_size: int = _option(16, "triples in a step")
+    optimizer: Literal["sgd", "adamw"] = _option("adamw", "sgd: momentum 0.9, exponential decay; adamw: cosine decay")
+    lr: float = _option(1e-3, "first learning rate")
+    weight_decay: float = _option(1e-4, "weight decay")
+    negatives: float = _option(0.1, "share of pairs whose search crop shows no target")
+    max_shift: float = _option(64.0, "largest shift of the target from the centre of the search crop, pixels")
+    max_stretch: float = _option(0.25, "largest relative change of the search crop's size")
+    flip: float = _option(0.5, "share of pairs mirrored")
+    noise: float = _option(4.0, "largest sigma of noise added to a crop, grey levels")
+    cutout: float = _option(0.1, "share of search crops that a rectangle is cut out of")
+    smallest: int = _option(
+        193, "smallest side that the search crops of a batch are cut to, pixels: a tracker may search in smaller ones"
+    )
+    # network
+    head_width: int = _option(64, "channels of embedding and head")
+    head_blocks: int = _option(3, "residual blocks of the head's common trunk")
+    guided: bool = _option(True, "match the target's region in the last frame beside the template")
+    backbone_rate: float = _option(0.0, "learning rate of the backbone as a share of the head's; 0: it stays as it is")
+    # the third frame
+    recent: int = _option(4, "largest distance of the last frame from the search frame")
+    box_jitter: float = _option(0.08, "standard deviation of the last box's place and size, of its sides")
+    first_frames: float = _option(0.1, "share of triples whose last frame is the template's")
+    guidance_dropout: float = _option(0.15, "share of triples without a last frame")
+    wrong_guidance: float = _option(0.1, "share of triples whose last box is another place")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("exemplar", "instance", "smallest"):
+            self._check(name, getattr(self, name) % 16 == 1, "a multiple of 16 and 1 more")
+        self._check("smallest", self.exemplar <= self.smallest <= self.instance, "between exemplar and instance")
+        self._check("exemplar", self.exemplar == 129, "129")
+        self._check("recent", self.recent >= 1, "1 or more")
+        for name in ("first_frames", "guidance_dropout", "wrong_guidance"):
+            self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
+        for name in ("box_jitter", "backbone_rate"):
+            self._check(name, getattr(self, name) >= 0, "0 or more")
+        self.architecture()  # says what is wrong with its fields
+
+    def architecture(self) -> mobile.Architecture:
+        from siamfast.models.mobile import Architecture
+
+        return Architecture(self.head_width, self.head_blocks, self.guided)
+
+
+@dataclass
 class CorrespondenceConfig(RunConfig):
     """`siamfast train --task correspondence`: the encoder, on unlabelled video."""
 
@@ -214,6 +273,7 @@ class CorrespondenceConfig(RunConfig):
 TASKS: dict[str, type[RunConfig]] = {
     "siamfc": TrainConfig,
     "guided": GuidedConfig,
+    "mobile": MobileConfig,
     "correspondence": CorrespondenceConfig,
 }
 

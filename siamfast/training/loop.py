@@ -19,6 +19,7 @@ from siamfast.files import replacing
 from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.models.guided import GuidedSiam
 from siamfast.models.inference import choose_device, fast_bfloat16
+from siamfast.models.mobile import SiamMobile
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import save_weights
 from siamfast.training.config import RunConfig
@@ -39,7 +40,7 @@ class Loop:
     file: ClassVar[str]
     unit: ClassVar[str]
     config: RunConfig
-    model: SiamFC | GuidedSiam | CorrespondenceEncoder
+    model: SiamFC | GuidedSiam | SiamMobile | CorrespondenceEncoder
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -57,7 +58,7 @@ class Loop:
         self._val_data = self.make_data(config.val_data or config.data, config.val_pairs, config.seed + _HELD_OUT)
         self._validation: list[dict[str, torch.Tensor]] | None = None
 
-    def make_model(self) -> SiamFC | GuidedSiam | CorrespondenceEncoder:
+    def make_model(self) -> SiamFC | GuidedSiam | SiamMobile | CorrespondenceEncoder:
         """The model as training begins, on the CPU."""
         raise NotImplementedError
 
@@ -227,7 +228,7 @@ class Loop:
         recipe = dataclasses.asdict(self.config)
         del recipe["out"]
         # Weights travel: the names of what went in, not where it lay on this machine.
-        recipe |= {name: Path(recipe[name]).name for name in ("data", "val_data", "init")}
+        recipe |= {name: Path(recipe[name]).name for name in ("data", "val_data", "init", "photos")}
         recipe |= {"step": self.step, "seconds": round(self.seconds)}
         save_weights(self.model, path, recipe=recipe, figures=figures)
 

@@ -8,17 +8,20 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from siamfast.data.readers import LAYOUTS
-from siamfast.training.config import GuidedConfig, PairConfig
+from siamfast.training.config import GuidedConfig, MobileConfig, PairConfig
+
+_DRAWN = ("synthetic", "static")  # made, not read
 
 
 def make_pairs(config: PairConfig, source: str, length: int, *, seed: int) -> Dataset[Any]:
-    """`length` training pairs from `source`: "synthetic", a store, or [KIND:]FOLDER, a data set as it lies on disk; or
-    several of them with weights, as in "curated=3,got10k:GOT-10k=1,synthetic".
+    """`length` training pairs from `source`: "synthetic", "static" (views of one photograph), a store, or
+    [KIND:]FOLDER, a data set as it lies on disk; or several of them with weights, as in
+    "curated=3,got10k:GOT-10k=1,synthetic".
 
     Raises:
         ValueError: what is none of these, or has no pairs.
     """
-    if source == "synthetic" or Path(source).is_dir():  # a name may have commas
+    if source in _DRAWN or Path(source).is_dir():  # a name may have commas
         return _one(config, source, length, seed)
     sources, weights = [], []
     for part in source.split(","):
@@ -40,17 +43,25 @@ def _one(config: PairConfig, source: str, length: int, seed: int) -> Dataset[Any
         "seed": seed,
         "exemplar": config.exemplar,
         "instance": config.instance,
-        "max_gap": config.max_gap,
         "max_shift": config.max_shift,
         "max_stretch": config.max_stretch,
         "negatives": config.negatives,
     }
+    if isinstance(config, MobileConfig) and config.guided:
+        shared["recent"] = config.recent
+    if source == "static":
+        if not config.photos:
+            raise ValueError("data: 'static' are views of photographs: give --photos FOLDER too")
+        from siamfast.data.static_pairs import StaticPairs
+
+        return StaticPairs(config.photos, length, **shared)
+    shared["max_gap"] = config.max_gap
     if isinstance(config, GuidedConfig) and config.guidance != "none":
         shared |= {"previous": config.previous, "first_frames": config.first_frames}
     if source == "synthetic":
         from siamfast.data.synthetic import SyntheticPairs
 
-        return SyntheticPairs(length, **shared)
+        return SyntheticPairs(length, photos=config.photos or None, **shared)
     kind, _, folder = source.partition(":")
     if Path(source).is_dir() or kind not in LAYOUTS:
         kind, folder = "", source

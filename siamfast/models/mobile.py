@@ -1,0 +1,256 @@
+"""The mobile tracker's network: MobileNetV2 features matched as a whole and part by part, and a head for boxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+
+from siamfast.models.guided import Prediction
+from siamfast.models.mobilenet import COARSE_CHANNELS, FINE_CHANNELS, Features, MobileNetV2
+from siamfast.ops.correspondence_warp import correspondence_warp
+from siamfast.ops.xcorr import xcorr_depthwise
+
+ARCHITECTURE = "siam-mobile"
+STRIDE = 8
+# Sides of a tracker's crops, pixels: 16n + 1, so that the first and last cells lie on the first and last pixels.
+EXEMPLAR, INSTANCE = 129, 193
+KERNEL = 7  # cells of the template's kernel along a side
+MARGIN = (KERNEL - 1) // 2 + 1  # cells that correlation and one unpadded 3 x 3 convolution take at each border
+REGION = 13  # cells along a side of what is matched part by part: the target of a template crop and some context
+_VALUES = 3  # of a region: its cells' place in the target, x and y, and whether they are the target's
+_MAPS = 5  # of a match: mask, its log-odds, place x and y, confidence
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What decides the weights' shapes. It is kept with them.
+
+    width: channels of the embedding and of the head. blocks: of the head's common trunk. guided: whether the region of
+    the last frame is matched beside the template's.
+    """
+
+    width: int = 64
+    blocks: int = 3
+    guided: bool = True
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.width <= 1024:
+            raise ValueError(f"width: got {self.width}, expected 8 to 1024")
+        if not 1 <= self.blocks <= 16:
+            raise ValueError(f"blocks: got {self.blocks}, expected 1 to 16")
+
+
+class Region(NamedTuple):
+    """Cells around a target and what they are of it.
+
+    embedding: (N, C, 13, 13). values: (N, 3, 13, 13): the share of each cell that the target's box covers, and x, y of
+    the cell from the box's middle in half sides, within -2 and 2.
+    """
+
+    embedding: torch.Tensor
+    values: torch.Tensor
+
+
+class Template(NamedTuple):
+    """What is kept of the first frame.
+
+    kernel: (N, width, 7, 7) for the depthwise correlation. region: matched part by part. sides: (N, 2) of the box,
+    width and height in pixels of the template crop, which the head's boxes are multiples of."""
+
+    kernel: torch.Tensor
+    region: Region
+    sides: torch.Tensor
+
+
+def region_values(boxes: NDArray[np.floating], first: NDArray[np.floating]) -> NDArray[np.floating]:
+    """What the cells of a region are of a target: (N, 3, 13, 13), see Region.
+
+    In NumPy, whose calls on so few numbers cost a fifth of PyTorch's: a tracker makes them for every frame.
+
+    Args:
+        boxes: (N, 4) x, y, w, h in crop pixels, from the edge of the first.
+        first: (N, 2) x, y of the region's first cell in crop pixels, by index (the centre of pixel 0 is 0).
+    """
+    half = np.maximum(boxes[:, 2:, None] / 2, 0.5)
+    place = first[:, :, None] + (0.5 + STRIDE * np.arange(REGION)) - boxes[:, :2, None] - boxes[:, 2:, None] / 2
+    # The share of a cell of 8 pixels that lies within half a side of the middle, along each axis.
+    near = np.clip(half + STRIDE / 2 - np.abs(place), 0, np.minimum(2 * half, STRIDE)) / STRIDE
+    scaled = np.clip(place / half, -2, 2)
+    values = np.empty((len(boxes), _VALUES, REGION, REGION), boxes.dtype)
+    values[:, 0] = near[:, 1, :, None] * near[:, 0, None, :]
+    values[:, 1], values[:, 2] = scaled[:, 0, None, :], scaled[:, 1, :, None]
+    return values
+
+
+def _separable(channels: int, out: int, *, padding: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=padding, groups=channels, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.Conv2d(channels, out, 1, bias=False),
+        nn.BatchNorm2d(out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class SiamMobile(nn.Module):
+    """A light anchor-free siamese tracker over features learned on ImageNet.
+
+    Three ways of finding the target meet in one head: a depthwise correlation with the template's middle (Li et al.
+    2019, "SiamRPN++", section 3.3), which finds it as a whole; the softmax affinity of every search cell to the
+    template's cells, which says what part of the target the cell resembles, or that it resembles the background; and
+    the same with the region around the target in the last frame, whose features the tracker has computed already, as
+    a guide that costs no second network. The template's box is an input: its cells are marked as target or
+    background, and the predicted boxes are multiples of its sides (l, t, r, b as FCOS has them; Tian et al. 2019).
+
+    Args:
+        architecture: see Architecture.
+
+    >>> import torch
+    >>> net = SiamMobile().eval()
+    >>> with torch.inference_mode():
+    ...     template = net.template(torch.zeros(1, 3, 129, 129), torch.tensor([[32.5, 32.5, 64, 64]]))
+    ...     found, _ = net(template, torch.zeros(1, 3, 193, 193))
+    >>> found.scores.shape, found.boxes.shape
+    (torch.Size([1, 17, 17]), torch.Size([1, 4, 17, 17]))
+    """
+
+    def __init__(self, architecture: Architecture | None = None) -> None:
+        super().__init__()
+        self.architecture = architecture or Architecture()
+        width, maps = self.architecture.width, _MAPS * (2 if self.architecture.guided else 1)
+        self.backbone = MobileNetV2()
+        # Without affine parameters: the projections behind them have their own. They learn the features' mean and
+        # deviation, also of a frozen backbone.
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c, affine=False) for c in (FINE_CHANNELS, COARSE_CHANNELS))
+        self.fine, self.coarse = nn.Conv2d(FINE_CHANNELS, width, 1), nn.Conv2d(COARSE_CHANNELS, width, 1)
+        self.kernel = nn.Sequential(
+            nn.Conv2d(width + _VALUES, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 1),
+        )  # fmt: skip
+        self.search = nn.Sequential(
+            nn.Conv2d(width, width, 3, groups=width, bias=False), nn.BatchNorm2d(width),
+            nn.Conv2d(width, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+        )  # fmt: skip
+        # exp(sharpness): what cosines are multiplied by before the softmax; 1 / 0.07 at the start.
+        self.sharpness = nn.Parameter(torch.full((2 if self.architecture.guided else 1,), 2.66))
+        self.match_norm = nn.BatchNorm2d(width, affine=False)
+        self.merge = nn.Sequential(
+            nn.Conv2d(2 * width + maps, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+        self.trunk = nn.ModuleList(_separable(width, width) for _ in range(self.architecture.blocks))
+        self.classify, self.regress = _separable(width, width), _separable(width, width)
+        self.score, self.centerness, self.sides = (nn.Conv2d(width, n, 1) for n in (1, 1, 4))
+        self.box_scale, self.box_bias = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(0.0))
+        for layer in (self.score, self.centerness, self.sides):
+            nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+        assert self.score.bias is not None
+        nn.init.constant_(self.score.bias, -2.2)  # one cell in ten is the target's, as in Lin et al. 2017, section 4.1
+
+    # --------------------------------------------------------------------------------------------------------- geometry
+    @staticmethod
+    def cells(search: int) -> int:
+        """Cells along a side of the scores for a search crop of this side in pixels.
+
+        >>> SiamMobile.cells(257)
+        25
+        """
+        count = (search - 1) // STRIDE + 1 - 2 * MARGIN
+        if search % 16 != 1 or count < 1:
+            raise ValueError(f"search: got {search} pixels, expected a multiple of 16 and 1 more, 97 or more")
+        return count
+
+    @classmethod
+    def places(cls, search: int) -> torch.Tensor:
+        """(cells,) float32: search-crop pixels, by index, that the scores' cells lie at along a side."""
+        return STRIDE * (MARGIN + torch.arange(cls.cells(search), dtype=torch.float32))
+
+    # ---------------------------------------------------------------------------------------------------------- forward
+    def embed(self, features: Features) -> torch.Tensor:
+        """(N, width, h, w) of stride 8, cell i at pixel 8i: both resolutions of the backbone in one embedding."""
+        fine, coarse = (norm(f) for norm, f in zip(self.norms, features, strict=True))
+        up = F.interpolate(self.coarse(coarse), size=fine.shape[2:], mode="bilinear", align_corners=True)
+        return self.fine(fine) + up
+
+    def template(self, images: torch.Tensor, boxes: torch.Tensor, features: Features | None = None) -> Template:
+        """The template of a target.
+
+        Args:
+            images: (N, 3, 129, 129), RGB 0..255, floating.
+            boxes: (N, 4) x, y, w, h of the target in them, pixels from the edge of the first.
+            features: of the backbone, where they are there already.
+        """
+        region = self.region(images, boxes, features)
+        cut = (REGION - KERNEL) // 2 - 1
+        middle = torch.cat(region, 1)[..., cut : REGION - cut, cut : REGION - cut]
+        return Template(self.kernel(middle.to(region.embedding.dtype)), region, boxes[:, 2:])
+
+    def region(self, images: torch.Tensor, boxes: torch.Tensor, features: Features | None = None) -> Region:
+        """The region in the middle of a crop of the template's size; arguments as for `template`."""
+        embedding = self.embed(self.backbone(images) if features is None else features)
+        first = (embedding.shape[-1] - REGION) // 2
+        middle = embedding[..., first : first + REGION, first : first + REGION]
+        values = region_values(boxes.detach().cpu().numpy(), np.full((len(boxes), 2), first * STRIDE))
+        return Region(middle, torch.from_numpy(values).to(middle.device, torch.float32))
+
+    def forward(
+        self,
+        template: Template,
+        search: torch.Tensor,
+        last: Region | None = None,
+        features: Features | None = None,
+        known: torch.Tensor | None = None,
+    ) -> tuple[Prediction, torch.Tensor]:
+        """Where the template's target is.
+
+        Args:
+            template: of N images, or of 1 for all.
+            search: (N, 3, S, S), RGB 0..255, floating; S = 16n + 1.
+            last: the target's region in the last frame; None: not known, the guide says nothing.
+            features: of the backbone, where they are there already.
+            known: (N,) bool: for which searches `last` is known; None: for all.
+
+        Returns:
+            The prediction, and the search crop's embedding (N, width, h, w), which the next frame's region is cut from.
+        """
+        embedding = self.embed(self.backbone(search) if features is None else features)
+        inner = embedding[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+        kernel, region = template.kernel, template.region
+        if len(kernel) == 1 < len(search):
+            region = Region(*(part.expand(len(search), -1, -1, -1) for part in region))
+        whole = self.match_norm(xcorr_depthwise(kernel, self.search(embedding)))
+        maps = [whole, inner, self._match(inner, region, 0)]
+        if self.architecture.guided:
+            guide = (
+                inner.new_zeros(len(inner), _MAPS, *inner.shape[2:]) if last is None else self._match(inner, last, 1)
+            )
+            maps.append(guide if known is None else guide * known.to(guide.dtype)[:, None, None, None])
+        x = self.merge(torch.cat(maps, 1))
+        for block in self.trunk:
+            x = x + block(x)
+        classified, regressed = self.classify(x), self.regress(x)
+        prior = torch.cat((template.sides, template.sides), 1)[:, :, None, None] / 2
+        sides = torch.exp((self.box_scale * self.sides(regressed).float() + self.box_bias).clamp(max=4.0)) * prior
+        place = STRIDE * (MARGIN + torch.arange(sides.shape[-1], dtype=torch.float32, device=sides.device)) + 0.5
+        x_, y_ = place.view(1, 1, 1, -1), place.view(1, 1, -1, 1)
+        boxes = torch.cat((x_ - sides[:, :1], y_ - sides[:, 1:2], x_ + sides[:, 2:3], y_ + sides[:, 3:]), 1)
+        scores, centerness = self.score(classified)[:, 0].float(), self.centerness(classified)[:, 0].float()
+        return Prediction(scores, centerness, boxes), embedding
+
+    def _match(self, query: torch.Tensor, region: Region, which: int) -> torch.Tensor:
+        """(N, 5, h, w): what part of the region's target each cell of the query resembles."""
+        sharp = F.normalize(query.float(), dim=1) * torch.exp(self.sharpness[which])
+        warped, confidence = correspondence_warp(
+            sharp, F.normalize(region.embedding.float(), dim=1), region.values,
+            temperature=1.0, normalize=False, returns=("values", "confidence"),
+        )  # fmt: skip
+        mask = warped[:, :1]
+        odds = torch.logit(mask.clamp(1e-4, 1 - 1e-4)) / 4
+        return torch.cat((mask, odds, warped[:, 1:], confidence[:, None]), 1).to(query.dtype)

@@ -1,0 +1,156 @@
+"""The mobile tracker's per-frame network as one graph for inference engines: norms folded, plain operators alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from siamfast.models.mobile import MARGIN, Region, SiamMobile, Template
+
+INPUTS = ("image", "kernel", "sides", "keys", "values", "known")
+OUTPUTS = ("quality", "boxes", "embedding")
+
+
+class Targets(NamedTuple):
+    """What a search crop is matched with, in the graph's layout; R regions: the template's and, in a guided network,
+    the last frame's.
+
+    kernel: (1, width, 7, 7). sides: (1, 2). keys: (width, R * 169), unit length, times the sharpness. values: (R * 169,
+    R * 3), those of a region in its own columns, 0 elsewhere. known: (R,) 1, or 0 for a region that says nothing.
+    """
+
+    kernel: torch.Tensor
+    sides: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
+    known: torch.Tensor
+
+
+def graph_inputs(model: SiamMobile, template: Template, last: Region | None) -> Targets:
+    """The graph's inputs for one target; `last` None: nothing is known of the last frame."""
+    regions = [template.region]
+    if model.architecture.guided:
+        regions.append(template.region if last is None else last)
+    keys, values = zip(*(region_rows(model, region, i) for i, region in enumerate(regions)), strict=True)
+    known = torch.ones(len(regions))
+    if last is None:
+        known[1:] = 0
+    return Targets(
+        template.kernel.float(), template.sides.float(), torch.cat(keys, 1), torch.block_diag(*values), known
+    )
+
+
+def region_rows(model: SiamMobile, region: Region, which: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(width, 169) and (169, 3) of one target's region: its keys and values."""
+    sharp = F.normalize(region.embedding.float(), dim=1) * torch.exp(model.sharpness[which])
+    return sharp[0].flatten(1), region.values[0].flatten(1).T
+
+
+class SearchGraph(nn.Module):
+    """SiamMobile.forward of one target, from a uint8 crop to qualities and boxes.
+
+    Args:
+        model: in eval mode; copied, its BatchNorms and input normalisation folded into convolutions.
+        instance: side of the search crop, pixels.
+    """
+
+    places: torch.Tensor
+    signs: torch.Tensor
+
+    def __init__(self, model: SiamMobile, instance: int) -> None:
+        super().__init__()
+        m = copy.deepcopy(model).eval().float().cpu()
+        self.width, self.regions = m.architecture.width, 2 if m.architecture.guided else 1
+        self.backbone = m.backbone
+        self.fine, self.coarse = (_behind(norm, conv) for norm, conv in zip(m.norms, (m.fine, m.coarse), strict=True))
+        self.search = nn.Sequential(_fold(m.search[0], m.search[1]), _fold(m.search[2], m.search[3]), nn.ReLU())
+        # The norm of the correlation is a factor and a shift a channel: they go into the merge's columns.
+        merge = _fold(m.merge[0], m.merge[1])
+        mean, gain = _moments(m.match_norm)
+        columns = merge.weight.data[:, : self.width]
+        _bias(merge).sub_((columns[..., 0, 0] * (gain * mean)).sum(1))
+        merge.weight.data[:, : self.width] = columns * gain.view(1, -1, 1, 1)
+        self.merge = merge
+        self.trunk = nn.ModuleList(_fold_separable(block) for block in m.trunk)
+        self.classify, self.regress = _fold_separable(m.classify), _fold_separable(m.regress)
+        self.judge = nn.Conv2d(self.width, 2, 1)
+        self.judge.weight.data = torch.cat((m.score.weight.data, m.centerness.weight.data))
+        _bias(self.judge).copy_(torch.cat((_bias(m.score), _bias(m.centerness))))
+        self.sides = m.sides
+        self.sides.weight.data *= m.box_scale.data
+        _bias(self.sides).mul_(m.box_scale.data).add_(m.box_bias.data)
+        place = m.places(instance) + 0.5
+        across = torch.stack(torch.meshgrid(place, place, indexing="xy"))
+        self.register_buffer("places", torch.cat((across, across))[None])
+        self.register_buffer("signs", torch.tensor([-1.0, -1, 1, 1]).view(1, 4, 1, 1))
+        self.eval()
+
+    def forward(
+        self,
+        image: torch.Tensor,
+        kernel: torch.Tensor,
+        sides: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        known: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """image: (1, S, S, 3) uint8 RGB; the others as in Targets -> quality (1, h, w) 0 to 1, boxes (1, 4, h, w)
+        left, top, right, bottom in crop pixels, embedding (1, width, H, W)."""
+        fine, coarse = self.backbone(image.permute(0, 3, 1, 2).float())
+        up = F.interpolate(self.coarse(coarse), size=fine.shape[2:], mode="bilinear", align_corners=True)
+        embedding = self.fine(fine) + up
+        inner = embedding[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+        whole = F.conv2d(self.search(embedding), kernel.transpose(0, 1), groups=self.width)
+        rows = F.normalize(inner[0].flatten(1), dim=0).T  # (cells, width)
+        weights = torch.softmax((rows @ keys).unflatten(1, (self.regions, -1)), 2)  # (cells, R, 169)
+        mask, across, down = (weights.flatten(1) @ values).unflatten(1, (self.regions, 3)).unbind(2)  # (cells, R)
+        clamped = mask.clamp(1e-4, 1 - 1e-4)
+        odds = (torch.log(clamped) - torch.log(1 - clamped)) / 4
+        maps = torch.stack((mask, odds, across, down, weights.amax(2)), 2) * known[:, None]  # (cells, R, 5)
+        maps = maps.flatten(1).T.unflatten(1, inner.shape[2:])[None]
+        x = F.relu(self.merge(torch.cat((whole, inner, maps), 1)))
+        for block in self.trunk:
+            x = x + block(x)
+        judged = torch.sigmoid(self.judge(self.classify(x)))
+        raw = torch.exp(self.sides(self.regress(x)).clamp(max=4.0))
+        half = torch.cat((sides, sides), 1).view(1, 4, 1, 1) / 2
+        return judged[:, 0] * judged[:, 1], self.places + self.signs * raw * half, embedding
+
+
+def _fold(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    """The convolution with the BatchNorm that follows it folded in."""
+    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    folded: nn.Conv2d = nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
+    return folded
+
+
+def _fold_separable(block: nn.Module) -> nn.Sequential:
+    assert isinstance(block, nn.Sequential)
+    return nn.Sequential(_fold(block[0], block[1]), _fold(block[2], block[3]), nn.ReLU())
+
+
+def _behind(norm: nn.Module, conv: nn.Conv2d) -> nn.Conv2d:
+    """A 1 x 1 convolution with the BatchNorm before it, which has no affine parameters, folded in."""
+    mean, gain = _moments(norm)
+    weight = conv.weight.data * gain.view(1, -1, 1, 1)
+    _bias(conv).sub_((weight[..., 0, 0] * mean).sum(1))
+    conv.weight.data = weight
+    return conv
+
+
+def _moments(norm: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and reciprocal deviation of a BatchNorm in eval mode: (C,) each."""
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean, torch.rsqrt(norm.running_var + norm.eps)
+
+
+def _bias(conv: nn.Conv2d) -> torch.Tensor:
+    assert conv.bias is not None
+    return conv.bias.data

@@ -1,0 +1,167 @@
+"""The mobile tracker's training: a template, the target's region in the last frame, and a search crop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from siamfast.data.augmentation import augment_boxes, draw_augmentation
+from siamfast.models.guidance import elsewhere
+from siamfast.models.guided import Prediction
+from siamfast.models.mobile import SiamMobile
+from siamfast.models.mobile_weights import start_from
+from siamfast.models.mobilenet import Features
+from siamfast.ops.augment import augment
+from siamfast.training.box_losses import Targets, best_boxes, box_iou, box_loss, make_targets
+from siamfast.training.config import MobileConfig
+from siamfast.training.guided import jittered
+from siamfast.training.loop import Loop
+from siamfast.training.pairs import make_pairs
+from siamfast.training.record import Record
+
+WEIGHTS = {"classification": 1.0, "centerness": 1.0, "overlap": 3.0}  # video_analyst's
+_IMAGES = {"template": "template_box", "recent": "recent_box", "search": "box"}  # a crop and its box
+# Images that a frozen backbone takes at once: more of them leave the CPU's cache (16 at once: 15.9 ms each, 2: 10.3).
+_CHUNK = 2
+Batch = dict[str, torch.Tensor]
+
+
+class MobileTrainer(Loop):
+    """Train SiamMobile as `config` says, with exact resume: see `Loop`.
+
+    >>> from siamfast.training.config import MobileConfig
+    >>> MobileTrainer(MobileConfig(steps=2, batch_size=2, out="/tmp/run", workers=0)).run()  # doctest: +SKIP
+    """
+
+    file = "mobile.safetensors"
+    unit = "triples"
+    config: MobileConfig
+    model: SiamMobile
+
+    def make_model(self) -> SiamMobile:
+        model = SiamMobile(self.config.architecture())
+        if self.config.init:
+            start_from(model, self.config.init)
+        model.backbone.requires_grad_(self.config.backbone_rate > 0)
+        return model
+
+    def make_data(self, source: str, length: int, seed: int) -> Dataset[Any]:
+        return make_pairs(self.config, source, length, seed=seed)
+
+    # ------------------------------------------------------------------------------------------------------------ loss
+    def loss(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        batch = self._cut(self._augmented(self._to_device(batch), generator), generator)
+        region_boxes, kept = batch["template_box"], torch.ones(0)
+        if self.config.guided:
+            region_boxes = self._last_boxes(batch, generator)
+            kept = torch.rand(len(region_boxes), generator=generator) >= self.config.guidance_dropout
+        parts = box_loss(self._predict(batch, region_boxes, kept.to(self.device)), self._targets(batch))
+        return sum((WEIGHTS[name] * value for name, value in parts.items()), start=torch.zeros((), device=self.device))
+
+    def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Colour, blur, noise, cut-outs and flips; all crops of a triple are mirrored, or none, and gray, or none. In a
+        share of the triples the last frame is the template's."""
+        config, count = self.config, len(batch["search"])
+        flip, gray = (torch.rand(count, generator=generator) < share for share in (config.flip, config.gray))
+        found = dict(batch)
+        if "recent" in batch:
+            first = (torch.rand(count, generator=generator) < config.first_frames).to(self.device)
+            found["recent"] = torch.where(first[:, None, None, None], batch["template"], batch["recent"])
+            found["recent_box"] = torch.where(first[:, None], batch["template_box"], batch["recent_box"])
+        for name, box in _IMAGES.items():
+            if name not in found:
+                continue
+            side = found[name].shape[-1]
+            draws = draw_augmentation(
+                count, (side, side), generator, flip=flip, gray=gray, color_jitter=config.color_jitter,
+                blur=config.blur, noise=config.noise, cutout=config.cutout if name == "search" else 0.0,
+            )  # fmt: skip
+            found[name] = augment(found[name], draws)
+            found[box] = augment_boxes(found[box], draws, (side, side))
+        return found
+
+    def _cut(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The middles of the search crops, all of one drawn side."""
+        steps = (self.config.instance - self.config.smallest) // 16
+        edge = 8 * int(torch.randint(steps + 1, (1,), generator=generator))
+        if not edge:
+            return batch
+        shift = torch.tensor([edge, edge, 0, 0], device=self.device)
+        return batch | {"search": batch["search"][..., edge:-edge, edge:-edge], "box": batch["box"] - shift}
+
+    def _last_boxes(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+        """(N, 4) the last boxes as a tracker would have them: the truth with errors, or another place."""
+        count = len(batch["search"])
+        normal = torch.randn(count, 4, generator=generator).to(self.device)
+        boxes = jittered(batch["recent_box"], normal, self.config.box_jitter)
+        angle, further = (torch.rand(count, generator=generator).to(self.device) for _ in range(2))
+        wrong = (torch.rand(count, generator=generator) < self.config.wrong_guidance).to(self.device)
+        return torch.where(wrong[:, None], elsewhere(boxes, 2 * math.pi * angle, 0.5 + further / 2), boxes)
+
+    def _features(self, images: torch.Tensor) -> Features:
+        if self.config.backbone_rate > 0 and self.model.training:
+            features: Features = self.model.backbone(images)
+            return features
+        with torch.no_grad():
+            parts = [self.model.backbone(part) for part in images.split(_CHUNK)]
+        return Features(*(torch.cat(part).float() for part in zip(*parts, strict=True)))
+
+    def _predict(self, batch: Batch, region_boxes: torch.Tensor, kept: torch.Tensor) -> Prediction:
+        """kept: (N,) which have a last frame; empty: an unguided network."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            template = self.model.template(batch["template"], batch["template_box"], self._features(batch["template"]))
+            last = None
+            if len(kept):
+                last = self.model.region(batch["recent"], region_boxes, self._features(batch["recent"]))
+            found, _ = self.model(template, batch["search"], last, self._features(batch["search"]), kept)
+        assert isinstance(found, Prediction)
+        return found
+
+    def _targets(self, batch: Batch) -> Targets:
+        place = self.model.places(batch["search"].shape[-1]).to(self.device) + 0.5
+        return make_targets(batch["box"], batch["positive"], place)
+
+    # ------------------------------------------------------------------------------------------------------ validation
+    @torch.no_grad()
+    def validate(self, record: Record) -> dict[str, float]:
+        """Loss, and overlap of the best cell's box, on triples that training never sees: guided by the last frame,
+        without it, and guided to a wrong place. A network that leans on its guide falls with the last."""
+        self.model.eval()
+        losses: list[float] = []
+        overlaps: dict[str, list[torch.Tensor]] = {}
+        generator = torch.Generator().manual_seed(0)
+        for number, batch in enumerate(self.validation_batches()):
+            batch = self._to_device(batch)
+            batch |= {name: batch[name].float() for name in _IMAGES if name in batch}
+            targets = self._targets(batch)
+            for name, boxes, kept in self._ways(batch, generator):
+                found = self._predict(batch, boxes, kept)
+                iou = box_iou(best_boxes(found), targets.boxes)[batch["positive"]]
+                overlaps.setdefault(name, []).append(iou)
+                if name == "guided" or not self.config.guided:
+                    parts = box_loss(found, targets)
+                    losses.append(float(sum(WEIGHTS[k] * v for k, v in parts.items())) * len(iou))
+                    if number == 0:
+                        record.responses(self.step, batch["search"], found.scores[:, None])
+        figures = {"loss": sum(losses) / max(1, sum(map(len, next(iter(overlaps.values())))))}
+        for name, values in overlaps.items():
+            iou = torch.cat(values)
+            figures |= {f"{name}_overlap": float(iou.mean()), f"{name}_hit_rate": float((iou > 0.5).float().mean())}
+        record.scalars(self.step, {f"validation/{name}": value for name, value in figures.items()})
+        return figures
+
+    def _ways(self, batch: Batch, generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        count = len(batch["search"])
+        if not self.config.guided:
+            yield "unguided", batch["template_box"], torch.ones(0)
+            return
+        boxes = jittered(batch["recent_box"], torch.randn(count, 4, generator=generator).to(self.device), 0.08)
+        angle = 2 * math.pi * torch.rand(count, generator=generator).to(self.device)
+        every = torch.ones(count, dtype=torch.bool, device=self.device)
+        yield "guided", boxes, every
+        yield "unguided", boxes, ~every
+        yield "misguided", elsewhere(boxes, angle, torch.full_like(angle, 0.75)), every
