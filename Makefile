@@ -29,15 +29,15 @@ $(BIN)/python:
 # torch comes first and by its pinned version, so that nothing that follows asks for another one.
 $(VENV)/.installed: $(BIN)/python pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train]
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,fast]
 	touch $@
 
 $(VENV)/.tested-with: $(VENV)/.installed
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,test]
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,fast,test]
 	touch $@
 
 $(VENV)/.linted-with: $(VENV)/.tested-with
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,test,bench,lint]
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,fast,test,bench,lint]
 	touch $@
 
 clean:
@@ -47,14 +47,14 @@ clean:
 $(VENV)-contrib/.installed: $(VENV)/.installed
 	$(PYTHON) -m venv $(VENV)-contrib
 	$(VENV)-contrib/bin/python -m pip install -q -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)" \
-		numpy safetensors matplotlib tqdm pillow defusedxml lmdb opencv-contrib-python-headless
+		numpy safetensors matplotlib tqdm pillow defusedxml lmdb onnxruntime opencv-contrib-python-headless
 	$(VENV)-contrib/bin/python -m pip install -q --no-deps .
 	touch $@
 
 .PHONY: trackers
 trackers: $(VENV)-contrib/.installed  ## siamfast eval beside OpenCV's trackers: make trackers SEQUENCES=folder [NANO=folder]
 	cd / && $(CURDIR)/$(VENV)-contrib/bin/python -m siamfast.cli eval --dataset folder $(abspath $(SEQUENCES)) --frames 200 \
-		--model siamfc --model guided --peers csrt,kcf,mil$(NANO:%=,nanotrack) $(addprefix --nano-models=,$(abspath $(NANO))) \
+		--model mobile --model siamfc --model guided --peers csrt,kcf,mil$(NANO:%=,nanotrack) $(addprefix --nano-models=,$(abspath $(NANO))) \
 		--out $(CURDIR)/build/trackers
 
 .PHONY: tables perf-guard

@@ -24,7 +24,7 @@ from siamfast.evaluation.metrics import overlap
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import load_model
 from siamfast.ops.xcorr import xcorr
-from siamfast.tracking.tracker import Tracker
+from siamfast.tracking.siamfc import SiamFCTracker
 
 SIZE, LENGTH, SEED = (480, 640), 16, 5
 
@@ -59,7 +59,7 @@ def trackers(name: str, targets: int, scales: int, device: str) -> list[Any]:
         found: list[Any] = [CommunityTracker(model()[0], device) for _ in range(targets)]
     else:
         precision = "float32" if name.endswith("float32") else "auto"
-        found = [Tracker(model()[0], device=device, precision=precision, scales=scales) for _ in range(targets)]
+        found = [SiamFCTracker(model()[0], device=device, precision=precision, scales=scales) for _ in range(targets)]
     for tracker, box in zip(found, boxes_of(targets), strict=True):
         tracker.init(video()[0][0], box)
     return found

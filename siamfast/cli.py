@@ -19,8 +19,14 @@ _COMMANDS = {
     ),
     "train": (
         "siamfast.training.command",
-        "train SiamFC, a guided tracker or a correspondence encoder",
+        "train the mobile tracker, SiamFC, a guided tracker or a correspondence encoder",
     ),
+    "convert-backbone": (
+        "siamfast.commands.convert_backbone",
+        "convert ImageNet weights of MobileNetV2 for `train --task mobile`",
+    ),
+    "cutouts": ("siamfast.commands.cutouts", "mark what photographs show, for textures of synthetic video"),
+    "export": ("siamfast.commands.export", "write a mobile tracker's graphs for onnxruntime beside its weights"),
     "curate": ("siamfast.data.curate_command", "crop the targets of a data set into a store for training"),
     "synthesize": ("siamfast.data.synthesize_command", "write synthetic clips with exact boxes, to evaluate on"),
     "eval": ("siamfast.evaluation.command", "evaluate trackers on OTB, GOT-10k, LaSOT or a folder of sequences"),

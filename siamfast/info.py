@@ -14,7 +14,7 @@ from siamfast.ops import _backend
 from siamfast.version import __version__
 
 OPS = ("xcorr", "balanced_logistic_loss", "correspondence_warp", "crop_and_resize", "augment")
-_PACKAGES = ("numpy", "triton", "opencv-python-headless", "opencv-python", "safetensors", "tensorboard")
+_PACKAGES = ("numpy", "onnxruntime", "triton", "opencv-python-headless", "opencv-python", "safetensors", "tensorboard")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    print("\n".join([*versions(), "", *devices(), "", *backends()]))
+    print("\n".join([*versions(), "", *devices(), "", tracker(), "", *backends()]))
     return 0
 
 
@@ -53,6 +53,25 @@ def devices() -> list[str]:
             f"{card.total_memory / 2**30:.0f} GiB"
         )
     return rows
+
+
+def tracker() -> str:
+    """What runs the default tracker on the CPU, and why nothing faster does."""
+    from siamfast.models.inference import choose_precision
+    from siamfast.models.mobile import INSTANCE
+    from siamfast.models.mobile_engine import graph_path, onnxruntime_missing
+    from siamfast.models.mobile_weights import DEFAULT_NAME
+    from siamfast.models.quantized import int8_missing
+    from siamfast.models.weights import default_weights
+
+    weights = default_weights(DEFAULT_NAME)
+    missing = onnxruntime_missing(weights, INSTANCE)
+    if missing is not None:
+        precision = choose_precision("auto", torch.device("cpu"), int8=False)
+        return f"default tracker: torch, {precision} (onnxruntime would be faster, but {missing})"
+    graph = graph_path(weights)
+    slower = int8_missing()
+    return f"default tracker: onnxruntime, {graph.name if graph else ''}" + (f" ({slower})" if slower else "")
 
 
 def _cpu_name() -> str:

@@ -20,7 +20,21 @@ from siamfast.models.weights import save_weights
 
 
 @pytest.mark.parametrize(
-    "command", ["track", "propagate", "show-correspondence", "curate", "synthesize", "train", "demo", "bench", "info"]
+    "command",
+    [
+        "track",
+        "propagate",
+        "show-correspondence",
+        "convert-backbone",
+        "cutouts",
+        "export",
+        "curate",
+        "synthesize",
+        "train",
+        "demo",
+        "bench",
+        "info",
+    ],
 )
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -45,6 +59,10 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["track", "FRAMES", "--box", "nan,2,5,5"],
         ["track", "FRAMES", "--box", "900,900,10,10"],
         ["track", "FRAMES"],
+        ["export", "nowhere.safetensors"],
+        ["cutouts", "nowhere", "OUT/cutouts"],
+        ["convert-backbone", "nowhere.pt", "OUT/backbone.safetensors"],
+        ["train", "--data", "synthetic", "--photos", "nowhere", "--out", "OUT"],
         ["propagate", "FRAMES", "--mask", "nowhere.png", "--out", "OUT/masks"],
         ["show-correspondence", "nowhere.png", "nowhere.png", "--out", "OUT/figure.png"],
     ],

@@ -90,7 +90,7 @@ class CommunityTracker:
 def main() -> None:
     from siamfast.data.sequences import read_sequences
     from siamfast.evaluation.metrics import overlap
-    from siamfast.tracking.tracker import Tracker
+    from siamfast.tracking.siamfc import SiamFCTracker
     from siamfast.tracking.video import read_image
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -107,7 +107,7 @@ def main() -> None:
     for sequence in read_sequences(arguments.sequences):
         sequence = sequence.first(arguments.frames)
         frames = [read_image(path) for path in sequence.frames]
-        ours, peer = Tracker(model, precision=arguments.precision), CommunityTracker(model)
+        ours, peer = SiamFCTracker(model, precision=arguments.precision), CommunityTracker(model)
         ours.init(frames[0], sequence.boxes[0])
         peer.init(frames[0], sequence.boxes[0])
         boxes: list[list[ArrayLike]] = [[sequence.boxes[0]], [sequence.boxes[0]]]

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", choices=tuple(PROTOCOLS), required=True, help="its layout, and its way of scoring")
     parser.add_argument(
         "--model", action="append", metavar="[LABEL=]MODEL[:option=value]",
-        help="siamfc, guided, or a file of weights; may be given several times (default: siamfc)",
+        help="mobile, siamfc, guided, or a file of weights; may be given several times (default: mobile)",
     )  # fmt: skip
     parser.add_argument(
         "--peers", default="", help="OpenCV's trackers beside it: csrt, kcf, mil, nanotrack, joined by commas"
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.frames is not None and arguments.frames < 2:
         raise ValueError(f"--frames: got {arguments.frames}, expected 2 or more")
     protocol, root, out = PROTOCOLS[arguments.dataset], Path(arguments.root), Path(arguments.out)
-    entries = [parse_entry(text) for text in arguments.model or ["siamfc"]]
+    entries = [parse_entry(text) for text in arguments.model or ["mobile"]]
     entries += peer_entries(arguments.peers, arguments.nano_models)
     labels = [entry.label for entry in entries]
     if len(set(labels)) < len(labels):

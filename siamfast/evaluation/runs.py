@@ -26,8 +26,8 @@ from siamfast.files import replacing
 class Entry:
     """A tracker under evaluation.
 
-    label: its name in files and report. model: siamfc, guided, a file of weights, or opencv:KIND. options: of the
-    tracker; of opencv:nanotrack "models", the folder of its files.
+    label: its name in files and report. model: mobile, siamfc, guided, a file of weights, or opencv:KIND. options: of
+    the tracker; of opencv:nanotrack "models", the folder of its files.
     """
 
     label: str
@@ -40,11 +40,11 @@ class Entry:
             from siamfast.evaluation.opencv_trackers import OpenCVTracker
 
             return OpenCVTracker(self.model.removeprefix("opencv:"), **dict(self.options))
-        from siamfast.tracking.models import MODELS, make_tracker
+        from siamfast.tracking.registry import TRACKERS, Tracker
 
-        named = self.model in MODELS
-        return make_tracker(
-            self.model if named else None, None if named else self.model, device=device, **dict(self.options)
+        named = self.model in TRACKERS
+        return Tracker(
+            None if named else self.model, model=self.model if named else None, device=device, **dict(self.options)
         )
 
     def signature(self) -> dict[str, Any]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from siamfast.tracking.models import MODELS, make_tracker
+from siamfast.tracking.registry import TRACKERS, Tracker
 from siamfast.tracking.video import read_image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast vot`."""
-    parser.add_argument("--model", choices=MODELS, help="siamfc or guided; left out: what the weights are of")
+    parser.add_argument("--model", choices=tuple(TRACKERS), help="left out: what the weights are of, or mobile")
     parser.add_argument("--weights", metavar="FILE", help="other weights than the packaged ones")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
 
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise ValueError(f"vot: needs vot-trax (pip install 'siamfast[vot]'): {error}") from error
 
-    tracker = make_tracker(arguments.model, arguments.weights, device=arguments.device)
+    tracker = Tracker(arguments.weights, model=arguments.model, device=arguments.device)
     try:
         with trax.Server([trax.Region.RECTANGLE], [trax.Image.PATH], tracker_name=tracker.name) as server:
             while serve(server, tracker):

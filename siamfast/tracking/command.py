@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from siamfast.tracking.sequence_tracker import SequenceTracker
     from siamfast.tracking.video import Frames
 
-from siamfast.tracking.models import MODELS, make_tracker
+from siamfast.tracking.registry import TRACKERS, Tracker
 
 HEADER = "frame,x,y,w,h,confidence"
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="VIDEO", help="write the annotated video here (.mp4, .mkv, .mov, .avi)")
     parser.add_argument("--csv", metavar="FILE", help=f"write the boxes here: {HEADER}; neither: to standard output")
     parser.add_argument(
-        "--model", choices=MODELS, help="siamfc or guided; left out: what the weights are of, or siamfc"
+        "--model", choices=tuple(TRACKERS), help="left out: what the weights are of, or mobile where there are none"
     )
     parser.add_argument("--weights", metavar="FILE", help="other weights than the packaged ones")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         frames = stack.enter_context(open_frames(arguments.input))
         video = stack.enter_context(VideoOutput(arguments.out, frames.fps)) if arguments.out else None
         rows = stack.enter_context(TextOutput(arguments.csv)) if arguments.csv else None
-        tracker = make_tracker(arguments.model, arguments.weights, device=arguments.device)
+        tracker = Tracker(arguments.weights, model=arguments.model, device=arguments.device)
         return _track(frames, tracker, box, video, rows, arguments.response, arguments.show_guidance)
 
 

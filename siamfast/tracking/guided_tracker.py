@@ -17,6 +17,7 @@ from siamfast.models.inference import choose_device, choose_precision
 from siamfast.models.weights import load_encoder
 from siamfast.ops.crop_and_resize import crop_and_resize
 from siamfast.ops.siamfc_crops import context_size
+from siamfast.tracking.anchor_free import Choice, choose, hann_window
 from siamfast.tracking.images import as_rgb, check_box
 from siamfast.tracking.sequence_tracker import SequenceTracker, Track, with_fields
 
@@ -105,9 +106,7 @@ class GuidedTracker(SequenceTracker):
             self._guide = Guide(held, model.backbone, model.architecture.names)
         self.name = "SiamGuided" if model.architecture.names else "SiamUnguided"
         c = self.config
-        self._place = model.places(c.exemplar, c.instance).numpy() + 0.5
-        hann = np.hanning(len(self._place) + 2)[1:-1]
-        self._window = np.outer(hann, hann)
+        self._window = hann_window(model.cells(c.exemplar, c.instance))
         self._template: Template | None = None
         self._guidance: Guidance | None = None
         self._quality: NDArray[np.float32] | None = None
@@ -134,7 +133,7 @@ class GuidedTracker(SequenceTracker):
         self._previous, self._shift, self._stretch = frame, np.zeros(2), np.ones(2)
         if self.config.calibrate:
             found, scale = self._look(frame)
-            box = self._best(found, scale)[0]
+            box = self._best(found, scale).box
             truth = self._box[2:] * scale
             self._stretch = np.clip(truth / box[2:], 0.5, 2.0)
             off = (self.config.instance / 2 - box[:2] - box[2:] / 2) / box[2:]
@@ -217,31 +216,18 @@ class GuidedTracker(SequenceTracker):
 
     def _choose(self, found: Prediction, scale: float) -> tuple[NDArray[np.float64], float]:
         """The box x, y, w, h in the search crop, calibrated, its size smoothed, and how sure it is."""
-        box, rate, confidence = self._best(found, scale)
-        middle = box[:2] + box[2:] * (0.5 + self._shift)
-        sides = box[2:] * self._stretch
-        size = self._box[2:] * scale * (1 - rate) + sides * rate
-        return np.concatenate([middle - size / 2, size]), confidence
+        best = self._best(found, scale)
+        rate = best.penalty * best.quality * self.config.size_lr
+        middle = best.box[:2] + best.box[2:] * (0.5 + self._shift)
+        size = self._box[2:] * scale * (1 - rate) + best.box[2:] * self._stretch * rate
+        return np.concatenate([middle - size / 2, size]), best.quality
 
-    def _best(self, found: Prediction, scale: float) -> tuple[NDArray[np.float64], float, float]:
-        """The box of the best cell as the network sees it, how far the size is to follow it, and how sure it is; chosen
-        as SiamFC++ chooses."""
+    def _best(self, found: Prediction, scale: float) -> Choice:
+        """The best cell as the network sees it, not calibrated."""
         c = self.config
         quality = (torch.sigmoid(found.scores) * torch.sigmoid(found.centerness))[0].cpu().numpy()
-        boxes = found.boxes[0].permute(1, 2, 0).cpu().numpy().astype(np.float64)
-        sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 1e-3)
-        now, seen = self._box[2:] * scale, sides * self._stretch
-
-        def padded(size: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.sqrt((size + size.sum(-1, keepdims=True) / 2).prod(-1))
-
-        def change(ratio: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.maximum(ratio, 1 / ratio)
-
-        shape = change((seen[..., 0] / seen[..., 1]) / (now[0] / now[1]))
-        penalty = np.exp(-(shape * change(padded(seen) / padded(now)) - 1) * c.penalty_k)
-        judged = penalty * quality * (1 - c.window_influence) + self._window * c.window_influence
-        best = np.unravel_index(int(judged.argmax()), judged.shape)
         self._quality = quality.astype(np.float32)
-        rate = float(penalty[best] * quality[best] * c.size_lr)
-        return np.concatenate([boxes[best][:2], sides[best]]), rate, float(quality[best])
+        return choose(
+            quality, found.boxes[0].cpu().numpy(), self._box[2:] * scale, self._window,
+            influence=c.window_influence, penalty_k=c.penalty_k, stretch=self._stretch,
+        )  # fmt: skip

@@ -62,12 +62,12 @@ def test_confidences_of_another_count_than_frames_are_an_error(tmp_path: Path) -
 def test_results_from_before_confidences_were_written_are_still_read(tmp_path: Path) -> None:
     root, out = make_folder(tmp_path / "data"), tmp_path / "out"
     assert evaluate("folder", root, out) == 0
-    before = summary(out)["trackers"]["siamfc"]
+    before = summary(out)["trackers"]["mobile"]
     shutil.rmtree(out / "results" / "confidences")
-    boxes = out / "results" / "folder" / "siamfc" / "a.txt"
+    boxes = out / "results" / "folder" / "mobile" / "a.txt"
     written = boxes.stat().st_mtime_ns
     assert evaluate("folder", root, out) == 0
     assert boxes.stat().st_mtime_ns == written
-    after = summary(out)["trackers"]["siamfc"]
+    after = summary(out)["trackers"]["mobile"]
     assert after["overall"]["lost_auc"] is None
     assert after["overall"]["ao"] == before["overall"]["ao"]

@@ -91,7 +91,7 @@ def summary(out: Path) -> dict[str, Any]:
 def test_every_layout_is_evaluated(kind: str, tmp_path: Path) -> None:
     root, out = MAKERS[kind](tmp_path / "data"), tmp_path / "out"
     assert evaluate(kind, root, out) == 0
-    found = summary(out)["trackers"]["siamfc"]
+    found = summary(out)["trackers"]["mobile"]
     assert len(found["sequences"]) == 2
     counted = {"otb": 8, "got10k": 6, "lasot": 7, "folder": 7}[kind]  # the given one, and hidden ones
     assert all(s["frames"] == counted for s in found["sequences"].values())
@@ -101,14 +101,14 @@ def test_every_layout_is_evaluated(kind: str, tmp_path: Path) -> None:
     confidences = {name for name in files if name.startswith("confidences/")}
     assert len(confidences) == 2
     assert files - confidences == {
-        "otb": {"OTB2015/siamfc/Basketball.txt", "OTB2015/siamfc/Bolt.txt",
-                "OTB2015/siamfc/times/Basketball_time.txt", "OTB2015/siamfc/times/Bolt_time.txt"},
-        "got10k": {f"GOT-10k/siamfc/GOT-10k_Val_00000{n}/GOT-10k_Val_00000{n}_{end}.txt"
+        "otb": {"OTB2015/mobile/Basketball.txt", "OTB2015/mobile/Bolt.txt",
+                "OTB2015/mobile/times/Basketball_time.txt", "OTB2015/mobile/times/Bolt_time.txt"},
+        "got10k": {f"GOT-10k/mobile/GOT-10k_Val_00000{n}/GOT-10k_Val_00000{n}_{end}.txt"
                    for n in (1, 2) for end in ("001", "time")},
-        "lasot": {"LaSOT/siamfc/cat-1.txt", "LaSOT/siamfc/cat-2.txt",
-                  "LaSOT/siamfc/times/cat-1_time.txt", "LaSOT/siamfc/times/cat-2_time.txt"},
-        "folder": {"folder/siamfc/a.txt", "folder/siamfc/b.txt",
-                   "folder/siamfc/times/a_time.txt", "folder/siamfc/times/b_time.txt"},
+        "lasot": {"LaSOT/mobile/cat-1.txt", "LaSOT/mobile/cat-2.txt",
+                  "LaSOT/mobile/times/cat-1_time.txt", "LaSOT/mobile/times/cat-2_time.txt"},
+        "folder": {"folder/mobile/a.txt", "folder/mobile/b.txt",
+                   "folder/mobile/times/a_time.txt", "folder/mobile/times/b_time.txt"},
     }[kind]  # fmt: skip
 
 
@@ -121,8 +121,8 @@ def test_the_got10k_toolkit_reads_our_otb_results_and_agrees(tmp_path: Path) -> 
     experiment.dataset = datasets.OTB(str(root), 2015, download=False)
     experiment.result_dir, experiment.report_dir = str(out / "results" / "OTB2015"), str(tmp_path / "reports")
     experiment.nbins_iou, experiment.nbins_ce = 21, 51
-    theirs = experiment.report(["siamfc"])["siamfc"]["overall"]
-    ours = summary(out)["trackers"]["siamfc"]["overall"]
+    theirs = experiment.report(["mobile"])["mobile"]["overall"]
+    ours = summary(out)["trackers"]["mobile"]["overall"]
     assert theirs["success_score"] == pytest.approx(ours["auc"], abs=2e-3)
     assert theirs["precision_score"] == pytest.approx(ours["precision20"], abs=2e-3)
 
@@ -132,8 +132,8 @@ def test_the_got10k_toolkit_reads_our_got10k_results_and_agrees(tmp_path: Path) 
     root, out = make_got10k(tmp_path / "data"), tmp_path / "out"
     assert evaluate("got10k", root, out) == 0
     experiment = experiments.ExperimentGOT10k(str(root), "val", str(out / "results"), str(tmp_path / "reports"))
-    theirs = experiment.report(["siamfc"])["siamfc"]["overall"]
-    ours = summary(out)["trackers"]["siamfc"]["overall"]
+    theirs = experiment.report(["mobile"])["mobile"]["overall"]
+    ours = summary(out)["trackers"]["mobile"]["overall"]
     assert theirs["ao"] == pytest.approx(ours["ao"], abs=2e-3)  # theirs are clipped to the frame
     assert theirs["sr"] == pytest.approx(ours["sr50"], abs=1e-9)
 
@@ -145,8 +145,8 @@ def test_of_a_test_set_results_are_written_alone(tmp_path: Path) -> None:
     for path in (root / "test").glob("*/groundtruth.txt"):
         path.write_text(path.read_text().splitlines()[0] + "\n")
     assert evaluate("got10k", root, out, "--subset", "test") == 0
-    assert summary(out)["trackers"]["siamfc"]["overall"]["ao"] is None
-    rows = np.loadtxt(out / "results/GOT-10k/siamfc/GOT-10k_Val_000001/GOT-10k_Val_000001_001.txt", delimiter=",")
+    assert summary(out)["trackers"]["mobile"]["overall"]["ao"] is None
+    rows = np.loadtxt(out / "results/GOT-10k/mobile/GOT-10k_Val_000001/GOT-10k_Val_000001_001.txt", delimiter=",")
     assert rows.shape == (FRAMES, 4)
 
 
@@ -163,8 +163,8 @@ def test_what_is_done_is_not_done_again_and_the_rest_is(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(runs, "run_one", counting)
     assert evaluate("folder", root, out) == 130
-    assert list(summary(out)["trackers"]["siamfc"]["sequences"]) == ["a"]
-    (out / "results" / "folder" / "siamfc" / "b.txt").write_text("1,2,3\n")  # torn
+    assert list(summary(out)["trackers"]["mobile"]["sequences"]) == ["a"]
+    (out / "results" / "folder" / "mobile" / "b.txt").write_text("1,2,3\n")  # torn
     monkeypatch.setattr(runs, "run_one", lambda *a: done.append(a[3].name) or real(*a))
     assert evaluate("folder", root, out) == 0
     assert done == ["a", "b"]
@@ -178,7 +178,7 @@ def test_several_processes_find_the_same(tmp_path: Path) -> None:
         assert evaluate("folder", root, tmp_path / name, "--workers", workers) == 0
     for sequence in ("a", "b"):
         one, two = (
-            np.loadtxt(tmp_path / n / f"results/folder/siamfc/{sequence}.txt", delimiter=",") for n in ("one", "two")
+            np.loadtxt(tmp_path / n / f"results/folder/mobile/{sequence}.txt", delimiter=",") for n in ("one", "two")
         )
         np.testing.assert_allclose(one, two, atol=0.1)  # threads may change the last bits of the features
 
@@ -198,7 +198,7 @@ def test_what_cannot_be_evaluated_is_listed_and_the_rest_is_done(
     out = tmp_path / "out"
     assert evaluate("folder", root, out) == 1
     found = summary(out)
-    assert set(found["trackers"]["siamfc"]["sequences"]) == {"a", "b"}
+    assert set(found["trackers"]["mobile"]["sequences"]) == {"a", "b"}
     errors = dict(found["errors"])
     assert set(errors) == {"missing", "short", "nan", "broken", "text"}
     assert "7 frames, but" in errors["missing"].replace("has 7 frames", "7 frames")
@@ -214,9 +214,9 @@ def test_results_of_other_weights_are_never_mixed(tmp_path: Path) -> None:
     root, out = make_folder(tmp_path / "data"), tmp_path / "out"
     assert evaluate("folder", root, out, "--frames", "3") == 0
     assert evaluate("folder", root, out) == 2
-    assert evaluate("folder", root, out, "--frames", "3", "--model", "siamfc=siamfc:scales=1") == 2
+    assert evaluate("folder", root, out, "--frames", "3", "--model", "mobile=siamfc:scales=1") == 2
     assert evaluate("folder", root, out, "--frames", "3", "--model", "other=siamfc:scales=1") == 0
-    assert set(json.loads((out / "runs.json").read_text())) == {"siamfc", "other"}
+    assert set(json.loads((out / "runs.json").read_text())) == {"mobile", "other"}
 
 
 @pytest.mark.parametrize(

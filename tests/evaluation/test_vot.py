@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from siamfast.data.synthetic import SyntheticVideo
-from siamfast.tracking.tracker import Tracker
+from siamfast.tracking.siamfc import SiamFCTracker
 
 trax = pytest.importorskip("trax")
 trax_client = pytest.importorskip("trax.client")
@@ -25,7 +25,7 @@ def test_a_trax_client_gets_the_tracker_s_own_boxes(tmp_path: Path) -> None:
         cv2.imwrite(paths[-1], video.frame(t)[..., ::-1])
         images.append(video.frame(t))
     box = tuple(float(v) for v in np.round(video.box(0), 2))
-    command = [sys.executable, "-m", "siamfast.cli", "vot", "--device", "cpu"]
+    command = [sys.executable, "-m", "siamfast.cli", "vot", "--model", "siamfc", "--device", "cpu"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdin is not None
         assert server.stdout is not None
@@ -44,5 +44,5 @@ def test_a_trax_client_gets_the_tracker_s_own_boxes(tmp_path: Path) -> None:
             assert 0 <= float(properties.get("confidence", 1)) <= 1
         client.quit()
         assert server.wait(30) == 0
-    expected, _ = Tracker(device="cpu").track(images, box)
+    expected, _ = SiamFCTracker(device="cpu").track(images, box)
     np.testing.assert_allclose(found, expected, atol=0.05)

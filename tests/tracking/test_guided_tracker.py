@@ -17,7 +17,7 @@ from siamfast.models.guided import Architecture, GuidedSiam, Prediction
 from siamfast.models.guided_weights import DEFAULT_NAME
 from siamfast.models.weights import default_weights, save_weights
 from siamfast.tracking.guided_tracker import GuidedTracker
-from siamfast.tracking.models import make_tracker
+from siamfast.tracking.registry import Tracker
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ class Oracle:
 
     def __init__(self, net: GuidedSiam, tracker: GuidedTracker, move: tuple[float, float], grow: float) -> None:
         self.template, self.move, self.grow = net.template, move, grow
-        self.place = torch.from_numpy(tracker._place).float()
+        self.place = net.places(tracker.config.exemplar, tracker.config.instance) + 0.5
         tracker._model = self  # type: ignore[assignment]
 
     def __call__(self, template: Any, search: torch.Tensor, guidance: Any) -> Prediction:
@@ -137,12 +137,12 @@ def test_the_command_tracks_with_it_and_shows_the_guidance(weights: Path, tmp_pa
 
 
 def test_weights_say_which_tracker_they_are_of(weights: Path) -> None:
-    assert make_tracker(weights=weights).name == "SiamGuided"
-    assert make_tracker(None).name == "SiamFC"
+    assert Tracker(weights).name == "SiamGuided"
+    assert Tracker(model="siamfc").name == "SiamFC"
     with pytest.raises(ValueError, match="model: got 'x'"):
-        make_tracker("x")
+        Tracker(model="x")
     with pytest.raises(ValueError, match="holds the architecture 'siam-guided', expected 'siamfc-alexnet'"):
-        make_tracker("siamfc", weights)
+        Tracker(weights, model="siamfc")
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class TrackerConfig:
         need("max_scale", self.max_scale >= 1, "at least 1")
 
 
-class Tracker(SequenceTracker):
+class SiamFCTracker(SequenceTracker):
     """SiamFC's tracker (Bertinetto et al. 2016), with a size and a centre that cannot run away.
 
     Also a tracker for the got10k toolkit's experiments: `name`, `is_deterministic`, `track`.
@@ -95,7 +95,7 @@ class Tracker(SequenceTracker):
     >>> import numpy as np
     >>> from siamfast.models.siamfc import SiamFC
     >>> frames = np.random.default_rng(0).integers(0, 256, (2, 120, 160, 3), dtype=np.uint8)
-    >>> tracker = Tracker(SiamFC()).init(frames[0], (60, 40, 30, 20))
+    >>> tracker = SiamFCTracker(SiamFC()).init(frames[0], (60, 40, 30, 20))
     >>> box, confidence = tracker.update(frames[1])
     >>> len(box), 0.0 <= confidence <= 1.0
     (4, True)
@@ -113,7 +113,7 @@ class Tracker(SequenceTracker):
         config: TrackerConfig | None = None,
         **fields: Any,
     ) -> None:
-        self.config = with_fields("Tracker", config or TrackerConfig(), fields)
+        self.config = with_fields("SiamFCTracker", config or TrackerConfig(), fields)
         self.device = choose_device(device)
         model = load_model(weights)
         self._scale, self.bias = model.scale.item(), model.bias.item()
@@ -128,7 +128,7 @@ class Tracker(SequenceTracker):
         self._responses: torch.Tensor | None = None
         self._peak: Peak | None = None
 
-    def init(self, image: Any, box: ArrayLike) -> Tracker:
+    def init(self, image: Any, box: ArrayLike) -> SiamFCTracker:
         """Take the target from the first frame.
 
         Args:

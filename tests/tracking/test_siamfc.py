@@ -19,7 +19,7 @@ from siamfast.evaluation.metrics import center_error, overlap, precision_curve, 
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import load_model, save_weights
 from siamfast.tracking.command import add_arguments, run
-from siamfast.tracking.tracker import Tracker
+from siamfast.tracking.siamfc import SiamFCTracker
 from siamfast.tracking.video import read_image
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -49,7 +49,7 @@ def moving_square(frames: int = 10, step: int = 4) -> tuple[list[np.ndarray], np
 
 def test_tracker_follows_a_moving_patch(model: SiamFC) -> None:
     images, boxes = moving_square()
-    found, times = Tracker(model).track(images, boxes[0])
+    found, times = SiamFCTracker(model).track(images, boxes[0])
     assert overlap(found, boxes).mean() > 0.7
     assert center_error(found, boxes).max() < 8
     assert times.shape == (10,)
@@ -57,7 +57,7 @@ def test_tracker_follows_a_moving_patch(model: SiamFC) -> None:
 
 def test_confidences_of_a_sequence_are_those_of_its_updates(model: SiamFC) -> None:
     images, boxes = moving_square(4)
-    tracker = Tracker(model)
+    tracker = SiamFCTracker(model)
     assert tracker.confidences is None
     tracker.track(images, boxes[0])
     confidences = tracker.confidences
@@ -70,14 +70,14 @@ def test_pil_images_and_strided_views_track_alike(model: SiamFC) -> None:
     from PIL import Image
 
     images, boxes = moving_square(4)
-    plain, _ = Tracker(model).track(images, boxes[0])
+    plain, _ = SiamFCTracker(model).track(images, boxes[0])
     for variant in ([Image.fromarray(i) for i in images], [i[..., ::-1].copy()[..., ::-1] for i in images]):
-        np.testing.assert_array_equal(Tracker(model).track(variant, boxes[0])[0], plain)
+        np.testing.assert_array_equal(SiamFCTracker(model).track(variant, boxes[0])[0], plain)
 
 
 def test_two_runs_give_the_same_boxes(model: SiamFC) -> None:
     images, boxes = moving_square(5)
-    first, second = (Tracker(model).track(images, boxes[0])[0] for _ in range(2))
+    first, second = (SiamFCTracker(model).track(images, boxes[0])[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -87,7 +87,7 @@ def test_two_runs_give_the_same_boxes(model: SiamFC) -> None:
 def test_on_noise_the_box_never_runs_away(model: SiamFC, box: tuple[float, ...]) -> None:
     """Every frame is new noise: size stays within 0.2 to 5 of the first, the centre in the frame, all is finite."""
     rng = np.random.default_rng(1)
-    tracker = Tracker(model, scale_step=1.5, scale_lr=1.0, scale_penalty=1.0)
+    tracker = SiamFCTracker(model, scale_step=1.5, scale_lr=1.0, scale_penalty=1.0)
     tracker.init(rng.integers(0, 256, (160, 240, 3), dtype=np.uint8), box)
     for _ in range(25):
         (x, y, w, h), confidence = tracker.update(rng.integers(0, 256, (160, 240, 3), dtype=np.uint8))
@@ -100,7 +100,7 @@ def test_on_noise_the_box_never_runs_away(model: SiamFC, box: tuple[float, ...])
 
 def test_confidence_falls_when_the_target_is_gone(model: SiamFC) -> None:
     images, boxes = moving_square(3, step=0)
-    tracker = Tracker(model).init(images[0], boxes[0])
+    tracker = SiamFCTracker(model).init(images[0], boxes[0])
     there = tracker.update(images[1]).confidence
     background = images[2].copy()
     background[60:96, 60:96] = background[110:146, 60:96]
@@ -109,7 +109,7 @@ def test_confidence_falls_when_the_target_is_gone(model: SiamFC) -> None:
 
 def test_update_before_init_is_an_error(model: SiamFC) -> None:
     with pytest.raises(RuntimeError, match="call init"):
-        Tracker(model).update(np.zeros((9, 9, 3), np.uint8))
+        SiamFCTracker(model).update(np.zeros((9, 9, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -125,14 +125,14 @@ def test_update_before_init_is_an_error(model: SiamFC) -> None:
 )
 def test_bad_first_frames_are_named(model: SiamFC, image: Any, box: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"box|image"):
-        Tracker(model).init(image, box)
+        SiamFCTracker(model).init(image, box)
 
 
 def test_unknown_and_wrong_hyper_parameters_are_named(model: SiamFC) -> None:
     with pytest.raises(TypeError, match="unknown arguments scale_stop"):
-        Tracker(model, scale_stop=1)
+        SiamFCTracker(model, scale_stop=1)
     with pytest.raises(ValueError, match="scales: got 2, expected an odd number"):
-        Tracker(model, scales=2)
+        SiamFCTracker(model, scales=2)
 
 
 @needs_shared
@@ -141,7 +141,7 @@ def test_the_original_weights_track_as_siamfc_pytorch_does(name: str, published:
     """AO over the first 200 frames; the README of the shared data has siamfc-pytorch's."""
     (sequence,) = (s for s in read_sequences(SHARED / "sequences") if s.name == name)
     sequence = sequence.first(min(200, len(sequence)))
-    boxes, _ = Tracker(SHARED / "weights" / "siamfc3s_color.pth").track(sequence.frames, sequence.boxes[0])
+    boxes, _ = SiamFCTracker(SHARED / "weights" / "siamfc3s_color.pth").track(sequence.frames, sequence.boxes[0])
     assert np.nanmean(overlap(boxes, sequence.boxes)) > published - 0.01
 
 
@@ -151,7 +151,7 @@ def test_float32_boxes_stay_beside_the_peers() -> None:
     (sequence,) = (s for s in read_sequences(SHARED / "sequences") if s.name == "Man")
     sequence = sequence.first(25)
     weights = SHARED / "weights" / "siamfc3s_color.pth"
-    ours, _ = Tracker(weights, precision="float32").track(sequence.frames, sequence.boxes[0])
+    ours, _ = SiamFCTracker(weights, precision="float32").track(sequence.frames, sequence.boxes[0])
     peer, theirs = CommunityTracker(load_model(weights)), [sequence.boxes[0]]
     peer.init(read_image(sequence.frames[0]), sequence.boxes[0])
     theirs += [peer.update(read_image(path)) for path in sequence.frames[1:]]
@@ -272,6 +272,6 @@ def test_default_weights_track_synthetic_video_they_were_not_trained_on() -> Non
     for seed in range(6):
         clip = SyntheticVideo(seed, length=30)
         images, truth = zip(*clip, strict=True)
-        boxes, _ = siamfast.Tracker().track(images, truth[0])
+        boxes, _ = siamfast.SiamFCTracker().track(images, truth[0])
         overlaps.append(overlap(boxes, np.stack(truth)).mean())
     assert np.median(overlaps) > 0.5

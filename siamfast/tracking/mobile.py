@@ -1,0 +1,239 @@
+"""The mobile tracker: one search crop a frame, guided by what its own features were around the target before."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from siamfast.models.inference import choose_device, choose_precision
+from siamfast.models.mobile import EXEMPLAR, INSTANCE, SiamMobile
+from siamfast.models.mobile_engine import (
+    ENGINES,
+    Engine,
+    OnnxEngine,
+    Search,
+    TorchEngine,
+    graph_path,
+    onnxruntime_missing,
+)
+from siamfast.models.mobile_export import digest
+from siamfast.models.mobile_weights import DEFAULT_NAME, load_mobile
+from siamfast.models.weights import default_weights
+from siamfast.ops.crop_and_resize import crop_and_resize
+from siamfast.ops.siamfc_crops import context_size
+from siamfast.tracking.anchor_free import Choice, choose, hann_window
+from siamfast.tracking.images import as_rgb, check_box
+from siamfast.tracking.sequence_tracker import SequenceTracker, Track, with_fields
+
+GUIDES = ("on", "off", "wrong")
+
+
+@dataclasses.dataclass(frozen=True)
+class MobileConfig:
+    """Hyper-parameters of mobile tracking; docs/weights.md says how they were chosen.
+
+    Attributes:
+        instance: side of the search crop in pixels, a multiple of 16 and 1 more; the template's is 129.
+        context_amount: share of w + h added to both sides of the box.
+        window_influence: weight of the Hann window.
+        penalty_k: how strongly a change of size or shape is held against a cell.
+        size_lr: how far the size follows the best cell, times its quality.
+        min_side: of the box, pixels.
+        guide: "on": the target's region in the last frame is matched too; "off": it is not; "wrong": a place beside the
+            target is taken for it. The last two are for experiments.
+        guide_confidence: the quality from which a frame's region becomes the guide.
+        calibrate: how far boxes are corrected by what the network says of the first frame, where the truth is known: 0,
+            not at all; 1, wholly (sides by their ratio to this power).
+    """
+
+    instance: int = INSTANCE
+    context_amount: float = 0.5
+    window_influence: float = 0.25
+    penalty_k: float = 0.1
+    size_lr: float = 0.4
+    min_side: float = 4.0
+    guide: str = "on"
+    guide_confidence: float = 0.45
+    calibrate: float = 0.5
+
+    def __post_init__(self) -> None:
+        SiamMobile.cells(self.instance)
+        for name, low, high in (
+            ("context_amount", 0, 10), ("window_influence", 0, 1), ("penalty_k", 0, 10), ("size_lr", 0, 1),
+            ("min_side", 1, 1e4), ("guide_confidence", 0, 1), ("calibrate", 0, 1),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise TypeError(f"{name}: got {value!r}, expected a number")
+            if not low <= value <= high:
+                raise ValueError(f"{name}: got {value!r}, expected {low} to {high}")
+        if self.guide not in GUIDES:
+            raise ValueError(f"guide: got {self.guide!r}, expected one of {', '.join(GUIDES)}")
+
+
+class MobileTracker(SequenceTracker):
+    """Tracks with a SiamMobile; the default tracker.
+
+    Confidence: the best cell's score times its centre-ness, 0 to 1.
+
+    Args:
+        weights: a path (safetensors of `siamfast train --task mobile`), a SiamMobile, or None for the packaged ones.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", ...
+        precision: "auto" (what is fastest without losing accuracy), "float32", "int8" (onnxruntime, CPUs with VNNI),
+            "bfloat16", "float16" (PyTorch).
+        engine: "torch"; "onnxruntime", for CPUs, which takes the graph beside the weights (int8 where the CPU has
+            VNNI); "auto": onnxruntime where it is installed, the device is a CPU, and there is a graph of that
+            precision.
+        fields: MobileConfig's.
+
+    Raises:
+        ValueError, TypeError: a hyper-parameter out of range, an unknown one, a device, precision or engine that cannot
+            be used, weights of another architecture.
+        OSError: weights that cannot be read.
+
+    >>> import numpy as np
+    >>> frames = np.random.default_rng(0).integers(0, 256, (2, 120, 160, 3), dtype=np.uint8)
+    >>> tracker = MobileTracker().init(frames[0], (60, 40, 30, 20))
+    >>> box, confidence = tracker.update(frames[1])
+    >>> len(box), 0.0 <= confidence <= 1.0
+    (4, True)
+    """
+
+    name = "SiamMobile"
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] | SiamMobile | None = None,
+        *,
+        device: str | torch.device = "auto",
+        precision: str = "auto",
+        engine: str = "auto",
+        **fields: Any,
+    ) -> None:
+        self.config = with_fields("MobileTracker", MobileConfig(), fields)
+        self.device = choose_device(device)
+        path: Path | None = None
+        if isinstance(weights, SiamMobile):
+            model = weights.eval()
+        else:
+            path = default_weights(DEFAULT_NAME) if weights is None else Path(weights)
+            model = load_mobile(path)
+        self.runner = _make_engine(model, path, self.device, precision, engine, self.config.instance)
+        self.engine, self.precision = self.runner.name, self.runner.precision
+        self._window = hann_window(SiamMobile.cells(self.config.instance))
+        self._quality: NDArray[np.float32] | None = None
+
+    def init(self, image: Any, box: ArrayLike) -> MobileTracker:
+        """Take the target from the first frame.
+
+        Args:
+            image: RGB, (H, W, 3) uint8 array or PIL image. box: x, y, w, h in 0-based pixels.
+
+        Returns:
+            The tracker itself.
+
+        Raises:
+            ValueError: the box has no area or lies outside the image. TypeError: not an image.
+        """
+        frame = as_rgb(image)
+        height, width = frame.shape[:2]
+        self._box = check_box(box, width, height)
+        self._fill = np.rint(frame.mean(axis=(0, 1), dtype=np.float64))
+        side = self._side()
+        sides = self._box[2:] * EXEMPLAR / side
+        self.runner.start(self._crop(frame, side, EXEMPLAR), np.concatenate([EXEMPLAR / 2 - sides / 2, sides]))
+        self._stretch, self._shift = np.ones(2), np.zeros(2)
+        if self.config.calibrate:
+            box = self._look(frame)[0].box
+            scale = self._scale()
+            self._stretch = np.clip(self._box[2:] * scale / box[2:], 0.5, 2.0) ** self.config.calibrate
+            off = np.clip((self.config.instance / 2 - box[:2] - box[2:] / 2) / box[2:], -0.5, 0.5)
+            self._shift = off * self.config.calibrate
+        self._quality = np.zeros(self._window.shape, np.float32)
+        return self
+
+    def update(self, image: Any) -> Track:
+        """Find the target in the next frame.
+
+        Args:
+            image: RGB, (H, W, 3) uint8 array or PIL image.
+
+        Raises:
+            RuntimeError: before `init`. TypeError, ValueError: not an image.
+        """
+        if self._quality is None:
+            raise RuntimeError("update: call init(image, box) first")
+        frame, c = as_rgb(image), self.config
+        scale = self._scale()
+        best, search = self._look(frame)
+        self._quality = search.quality
+        # Calibrated: x, y of the middle and the sides, search-crop pixels.
+        middle, sides = best.box[:2] + best.box[2:] * (0.5 + self._shift), best.box[2:] * self._stretch
+        if c.guide != "off" and best.quality >= c.guide_confidence:
+            beside = [sides[0], 0] if c.guide == "wrong" else [0, 0]
+            self.runner.remember(search, np.concatenate([middle - sides / 2 + beside, sides]))
+        rate = best.penalty * best.quality * c.size_lr
+        size = (self._box[2:] * scale * (1 - rate) + sides * rate) / scale
+        place = self._box[:2] + self._box[2:] / 2 + (middle - c.instance / 2) / scale
+        height, width = frame.shape[:2]
+        place = np.clip(place, 0.0, [width, height])
+        size = np.clip(size, c.min_side, [max(width, c.min_side), max(height, c.min_side)])
+        self._box = np.concatenate([place - size / 2, size])
+        x, y, w, h = self._box.tolist()
+        return Track((x, y, w, h), best.quality)
+
+    @property
+    def response(self) -> NDArray[np.float32]:
+        """The last frame's scores times centre-ness, penalties and window left out: (17, 17) by default."""
+        if self._quality is None:
+            raise RuntimeError("response: call init(image, box) first")
+        return self._quality
+
+    def _look(self, frame: NDArray[np.uint8]) -> tuple[Choice, Search]:
+        """The best cell around the box as it is now, not calibrated, and all that the network says there."""
+        c, scale = self.config, self._scale()
+        search = self.runner.search(self._crop(frame, c.instance / scale, c.instance), guided=c.guide != "off")
+        best = choose(
+            search.quality, search.boxes, self._box[2:] * scale, self._window, influence=c.window_influence,
+            penalty_k=c.penalty_k, stretch=self._stretch,
+        )  # fmt: skip
+        return best, search
+
+    def _scale(self) -> float:
+        """Crop pixels per frame pixel."""
+        return EXEMPLAR / self._side()
+
+    def _side(self) -> float:
+        """Of the template's window around the box as it is now, frame pixels."""
+        return max(1.0, float(context_size(self._box, context_amount=self.config.context_amount)))
+
+    def _crop(self, frame: NDArray[np.uint8], side: float, out: int) -> NDArray[np.uint8]:
+        center = self._box[:2] + self._box[2:] / 2 - 0.5  # of a crop pixel centres are whole numbers
+        crop: NDArray[np.uint8] = crop_and_resize(frame, center, side, out, fill=self._fill, rounding="subpixel")
+        return crop
+
+
+def _make_engine(
+    model: SiamMobile, path: Path | None, device: torch.device, precision: str, engine: str, instance: int
+) -> Engine:
+    if engine not in ENGINES:
+        raise ValueError(f"engine: got {engine!r}, expected one of {', '.join(ENGINES)}")
+    missing = onnxruntime_missing(path, instance, precision)
+    if device.type != "cpu":
+        missing = f"it runs on the CPU only, not on {device.type!r}"
+    if engine == "onnxruntime" and missing is not None:
+        raise ValueError(f"engine: got 'onnxruntime', but {missing}")
+    if engine != "torch" and missing is None and path is not None:
+        graph = graph_path(path, precision)
+        assert graph is not None
+        made = OnnxEngine(model, graph)
+        if made.digest != digest(path):
+            raise ValueError(f"engine: {graph} was made of other weights than {path}: run siamfast export {path}")
+        return made
+    return TorchEngine(model, device, choose_precision(precision, device, int8=False))

@@ -1,0 +1,74 @@
+"""Which tracker goes with a name, or with a file of weights. A tracker is added here and nowhere else."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from siamfast.tracking.sequence_tracker import SequenceTracker
+
+
+class Kind(NamedTuple):
+    """Where a tracker's class is, and the architecture that its weights name in their metadata."""
+
+    module: str
+    name: str
+    architecture: str
+
+
+TRACKERS = {
+    "mobile": Kind("siamfast.tracking.mobile", "MobileTracker", "siam-mobile"),
+    "siamfc": Kind("siamfast.tracking.siamfc", "SiamFCTracker", "siamfc-alexnet"),
+    "guided": Kind("siamfast.tracking.guided_tracker", "GuidedTracker", "siam-guided"),
+}
+DEFAULT = "mobile"
+_FOREIGN = "siamfc"  # what other projects' PyTorch files are checkpoints of
+
+
+def Tracker(
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    model: str | None = None,
+    device: str | torch.device = "auto",
+    **options: Any,
+) -> SequenceTracker:
+    """A tracker of one target: by its name, by what its weights are of, or the default one.
+
+    Args:
+        weights: a file: safetensors of ours, or a checkpoint of siamfc-pytorch or StrangerZhang's SiamFC; None: the
+            packaged ones.
+        model: mobile, siamfc or guided; None: as the weights say, mobile where there are none.
+        device: "auto" (CUDA where there is one), "cpu", "cuda", ...
+        options: of siamfast.MobileTracker, SiamFCTracker or GuidedTracker.
+
+    Raises:
+        ValueError: another name; an option out of range; weights of another architecture. TypeError: an option that the
+            tracker does not have. OSError: weights that cannot be read.
+
+    >>> import numpy as np
+    >>> frames = np.random.default_rng(0).integers(0, 256, (2, 120, 160, 3), dtype=np.uint8)
+    >>> tracker = Tracker()
+    >>> tracker.name
+    'SiamMobile'
+    >>> box, confidence = tracker.init(frames[0], (60, 40, 30, 20)).update(frames[1])
+    """
+    if model is not None and model not in TRACKERS:
+        raise ValueError(f"model: got {model!r}, expected one of {', '.join(TRACKERS)}")
+    kind = TRACKERS[model or _named_by(weights)]
+    made: SequenceTracker = getattr(importlib.import_module(kind.module), kind.name)(weights, device=device, **options)
+    return made
+
+
+def _named_by(weights: str | os.PathLike[str] | None) -> str:
+    from siamfast.models.weights import read_metadata
+
+    if weights is None:
+        return DEFAULT
+    if Path(weights).suffix != ".safetensors":
+        return _FOREIGN
+    architecture = read_metadata(weights).get("architecture")
+    return next((name for name, kind in TRACKERS.items() if kind.architecture == architecture), _FOREIGN)
