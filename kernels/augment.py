@@ -17,7 +17,7 @@ _SAMPLES = tl.constexpr(1024)
 @triton.jit
 def _axis(first, count, at, step, support, BLOCK: tl.constexpr):
     """Where cells first .. first + BLOCK - 1 of an axis look, and the first pixel that any of them may see."""
-    middle = at - 0.5 * (count - 1).to(tl.float32) * step
+    middle = at - 0.5 * tl.cast(count - 1, tl.float32) * step
     ends = first.to(tl.float32) * step + middle
     other = (first + BLOCK - 1).to(tl.float32) * step + middle
     place = (first + tl.arange(0, BLOCK)).to(tl.float32) * step + middle
@@ -162,7 +162,7 @@ def augment_kernel(
     sigma = tl.load(draw + 8)
     if sigma > 0:
         seed = tl.load(draw + 9).to(tl.uint32)
-        place, plane = (i * out_width + j).to(tl.uint32), (out_height * out_width).to(tl.uint32)
+        place, plane = (i * out_width + j).to(tl.uint32), tl.cast(out_height * out_width, tl.uint32)
         r += sigma * _noise(seed, place)
         g += sigma * _noise(seed, place + plane)
         b += sigma * _noise(seed, place + 2 * plane)

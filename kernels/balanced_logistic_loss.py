@@ -146,7 +146,7 @@ def balanced_logistic_loss_kernel(
                 negatives += tl.sum((y == 0.0).to(tl.float32), 1)
         times = 1.0
         if LABELS == 1 or (LABELS == 0 and not CENTERS):
-            times = samples.to(tl.float32)
+            times = tl.cast(samples, tl.float32)
         positives = tl.zeros((ROWS,), tl.float32) + tl.sum(positives, 0) * times
         negatives = tl.zeros((ROWS,), tl.float32) + tl.sum(negatives, 0) * times
     total = tl.zeros((ROWS,), tl.float32)

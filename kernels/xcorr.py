@@ -185,6 +185,6 @@ def add_parts_kernel(
     mask = (cell < cells)[None, :]
     total = tl.zeros((1, BLOCK), tl.float32)
     for part in range(SPLIT):
-        total += tl.load(parts_ptr + part * rows.to(tl.int64) * cells + at, mask=mask, other=0.0)
+        total += tl.load(parts_ptr + part * tl.cast(rows, tl.int64) * cells + at, mask=mask, other=0.0)
     total = _scaled(total, row, scale_ptr, bias_ptr, alpha, beta, PER_TEMPLATE, SCALES, BIASES)
     tl.store(out_ptr + at, total.to(out_ptr.dtype.element_ty), mask=mask)
