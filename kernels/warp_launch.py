@@ -10,6 +10,7 @@ import triton
 from siamfast.kernels import correspondence_warp as forward_kernels
 from siamfast.kernels import correspondence_warp_backward as backward_kernels
 from siamfast.kernels import correspondence_warp_top as top_kernels
+from siamfast.kernels import tf32
 from siamfast.kernels.warp_features import through_unit_rows, unit_rows
 from siamfast.kernels.warp_windows import SIDE, windows
 from siamfast.kernels.xcorr_launch import EXACT, chip_of
@@ -45,9 +46,9 @@ def product_of(query: torch.Tensor, normalize: bool) -> tuple[torch.dtype, str]:
     """What rows are stored in and how they are multiplied.
 
     Unit features in float16 have TF32's 10 bits at twice its speed; bfloat16's 7 would change about 1 % of the top-10
-    sets. Float32 features with TF32 forbidden (torch.backends.cudnn.allow_tf32) are multiplied exactly.
+    sets. Float32 features with TF32 forbidden (kernels/tf32.py) are multiplied exactly.
     """
-    if query.dtype == torch.float32 and not torch.backends.cudnn.allow_tf32:
+    if query.dtype == torch.float32 and not tf32.allowed():
         return torch.float32, EXACT
     if normalize or query.dtype == torch.float16:
         return torch.float16, "ieee"

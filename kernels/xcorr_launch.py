@@ -7,6 +7,7 @@ import math
 
 import torch
 import triton
+from siamfast.kernels import tf32
 from siamfast.kernels.tuning import tuned
 from siamfast.kernels.xcorr import add_parts_kernel, full_forward_kernel
 from siamfast.kernels.xcorr_backward import gradients_kernel, search_gradient_kernel, template_gradient_kernel
@@ -29,7 +30,7 @@ def precision(x: torch.Tensor) -> str:
     """TF32 where PyTorch would use it for a convolution, else three TF32 products that give float32's accuracy."""
     if x.dtype != torch.float32:
         return "ieee"
-    return "tf32" if torch.backends.cudnn.allow_tf32 else EXACT
+    return "tf32" if tf32.allowed() else EXACT
 
 
 def _product(x: torch.Tensor) -> dict[str, str | bool]:
