@@ -175,10 +175,10 @@ def test_what_is_done_is_not_done_again_and_the_rest_is(tmp_path: Path, monkeypa
 def test_several_processes_find_the_same(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data")
     for name, workers in (("one", "0"), ("two", "2")):
-        assert evaluate("folder", root, tmp_path / name, "--workers", workers) == 0
+        assert evaluate("folder", root, tmp_path / name, "--workers", workers, "--model", "siamfc") == 0
     for sequence in ("a", "b"):
         one, two = (
-            np.loadtxt(tmp_path / n / f"results/folder/mobile/{sequence}.txt", delimiter=",") for n in ("one", "two")
+            np.loadtxt(tmp_path / n / f"results/folder/siamfc/{sequence}.txt", delimiter=",") for n in ("one", "two")
         )
         np.testing.assert_allclose(one, two, atol=0.1)  # threads may change the last bits of the features
 
