@@ -16,8 +16,7 @@ _STRIDE = 16
 _SIMILAR, _WEAK = (0.2, 0.3, 0.1, 0.4), 1e-5
 _WORKED_AT = 200  # shorter side in pixels at which the outline is found
 # What a cut-out must be like to be kept: how much of the image's border its cells and its pixels may touch, the
-# overlap of
-# cells and pixels, and its share of the image.
+# overlap of cells and pixels, and its share of the image.
 _BORDER_CELLS, _BORDER, _AGREEMENT, _SHARE = 0.25, 0.15, 0.6, (0.03, 0.65)
 
 

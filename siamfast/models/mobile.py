@@ -88,12 +88,12 @@ def region_values(boxes: NDArray[np.floating], first: NDArray[np.floating]) -> N
     return values
 
 
-def _separable(channels: int, out: int, *, padding: int = 1) -> nn.Sequential:
+def _separable(channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=padding, groups=channels, bias=False),
+        nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
         nn.BatchNorm2d(channels),
-        nn.Conv2d(channels, out, 1, bias=False),
-        nn.BatchNorm2d(out),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
         nn.ReLU(inplace=True),
     )
 
@@ -143,8 +143,8 @@ class SiamMobile(nn.Module):
         self.merge = nn.Sequential(
             nn.Conv2d(2 * width + maps, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
-        self.trunk = nn.ModuleList(_separable(width, width) for _ in range(self.architecture.blocks))
-        self.classify, self.regress = _separable(width, width), _separable(width, width)
+        self.trunk = nn.ModuleList(_separable(width) for _ in range(self.architecture.blocks))
+        self.classify, self.regress = _separable(width), _separable(width)
         self.score, self.centerness, self.sides = (nn.Conv2d(width, n, 1) for n in (1, 1, 4))
         self.box_scale, self.box_bias = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(0.0))
         for layer in (self.score, self.centerness, self.sides):
