@@ -98,7 +98,7 @@ class Photos:
         largest = max(found, key=cv2.contourArea, default=None)
         if largest is None or min(cv2.boundingRect(largest)[2:]) < 8:
             return None
-        fewer = cv2.approxPolyDP(largest, 1.0, True)[:, 0].astype(np.float64)
+        fewer = _divided(cv2.approxPolyDP(largest, 1.0, True)[:, 0].astype(np.float64))
         # A contour runs through the centres of the border's pixels: half a pixel outwards, to their edges.
         return fewer + 0.5 + 0.5 * np.sign(fewer - fewer.mean(0))
 
@@ -142,6 +142,15 @@ class Photos:
         if piece.color is not None:
             part = part @ piece.color
         return np.clip(part + piece.shift, 0, 255).astype(np.float32)
+
+
+def _divided(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The closed outline with points no further apart than some pixels, so that its edges can be bent."""
+    parts = []
+    for first, last in zip(points, np.roll(points, -1, 0), strict=True):
+        count = max(1, int(np.hypot(*(last - first)) / 6))
+        parts.append(first + (last - first) * (np.arange(count) / count)[:, None])
+    return np.concatenate(parts)
 
 
 def _has_alpha(path: Path) -> bool:

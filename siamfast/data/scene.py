@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.data import textures
+from siamfast.data.bends import Bend
 from siamfast.data.photos import Photos, Piece
 from siamfast.data.sprites import Cutout, Look, Points, Sprite, outline
 
 Array = NDArray[np.float64]
 
 _CUTOUTS = 0.5  # share of objects that are things cut out of photographs, where some are marked
+_BENT = 0.6  # share of those that bend
 _BACKGROUND = 512  # side of the background's picture
 
 
@@ -56,9 +58,15 @@ class Thing:
         self.look: Look = like.look.near(rng) if resembles and like else (look or Look.draw(rng, photos))
         self.cutout = self._cut(rng, photos, like)
         if self.cutout is not None:
-            self.parts = [(Sprite(rng, self.cutout.points, self.look, self.cutout), np.zeros(2), 1.0, np.zeros(length))]
+            points = self.cutout.points
+            bends = not still and rng.random() < _BENT
+            bend = Bend.draw(rng, float(np.abs(points).max())) if bends else None
+            sprite = Sprite(rng, points, self.look, self.cutout, bend)
+            self.parts = [(sprite, np.zeros(2), 1.0, np.zeros(length))]
             self._move(rng, length, start, speed, still)
             self.side = np.zeros(length)  # it has no other sides
+            if bends:
+                self.side += rng.random() + np.cumsum(curve(rng, length, rng.choice([0.01, 0.03, 0.08]), 30)[:, 0])
             return
         count = 1 if still or rng.random() < 0.5 else int(rng.integers(2, 6))
         if like is not None and rng.random() < 0.6:
@@ -123,7 +131,9 @@ class Thing:
 
     def points(self, t: int) -> Points:
         """All outlines in the frame: their extent is the exact box."""
-        return np.concatenate([sprite.points @ matrix.T + origin for sprite, matrix, origin in self.placed(t)])
+        return np.concatenate(
+            [sprite.outline(self.side[t]) @ matrix.T + origin for sprite, matrix, origin in self.placed(t)]
+        )
 
 
 class Scene:

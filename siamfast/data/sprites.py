@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.data import textures
+from siamfast.data.bends import POSES, Bend
 from siamfast.data.photos import Photos, Piece
 
 SIDE = 112  # pixels of a sprite's picture
-_FACES = 12  # views of a texture in a whole turn
+_FACES = POSES  # views of a texture in a whole turn
 _MARGIN = 3  # clear pixels around the shape, so that filtering finds a transparent border
 
 Points = NDArray[np.float64]  # (P, 2) x, y
@@ -115,18 +116,25 @@ class Cutout:
 
 
 class Sprite:
-    """One shape with a texture that goes round it: `points` in its own units.
+    """One shape with a texture that goes round it, or flat and bent: `points` in its own units.
 
-    `scale` pixels of its picture are one unit, and the origin lies in the middle of the picture.
+    `scale` pixels of its picture are one unit, and the origin lies in the middle of the picture. `side`, wherever it is
+    an argument, counts the turns about the upright axis, or the cycles of the bend.
     """
 
-    def __init__(self, rng: np.random.Generator, points: Points, look: Look, cutout: Cutout | None = None) -> None:
-        self.points, self._cutout = points, cutout
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        points: Points,
+        look: Look,
+        cutout: Cutout | None = None,
+        bend: Bend | None = None,
+    ) -> None:
+        self.points, self._cutout, self._bend = points, cutout, bend
         self.half = np.abs(points).max(0)
-        self.scale = (SIDE / 2 - _MARGIN) / float(self.half.max())
-        polygon = np.round((points * self.scale + (SIDE - 1) / 2) * 16).astype(np.int32)  # 4 fractional bits
-        alpha = np.zeros((SIDE, SIDE), np.uint8)
-        cv2.fillPoly(alpha, [polygon], 255, cv2.LINE_AA, 4)
+        poses = [points] if bend is None else [points, *(bend.forward(points, pose) for pose in range(POSES))]
+        self.scale = (SIDE / 2 - _MARGIN) / float(max(np.abs(pose).max() for pose in poses))
+        polygon, alpha = self._silhouette(points)
         self._look = look
         self._seed = int(rng.integers(2**32))
         self._faces: dict[int, list[NDArray[np.uint8]]] = {}
@@ -142,6 +150,17 @@ class Sprite:
         if cutout is None and rng.random() < 0.05:  # with a hole
             cv2.circle(alpha, (SIDE // 2, SIDE // 2), int(rng.uniform(0.05, 0.2) * SIDE), 0, -1)
         self._polygon, self._alpha = polygon, alpha
+
+    def outline(self, side: float) -> Points:
+        """(P, 2) the outline as it is bent, exactly that of the picture."""
+        return self.points if self._bend is None else self._bend.forward(self.points, _face(side))
+
+    def _silhouette(self, points: Points) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """The outline in pixels of the picture, with 4 fractional bits, and what it encloses as 255."""
+        polygon = np.round((points * self.scale + (SIDE - 1) / 2) * 16).astype(np.int32)
+        alpha = np.zeros((SIDE, SIDE), np.uint8)
+        cv2.fillPoly(alpha, [polygon], 255, cv2.LINE_AA, 4)
+        return polygon, alpha
 
     def _surface(self, back: bool) -> NDArray[np.float32]:
         """The texture of the front or of the back with its markings, (SIDE, SIDE, 3); the same at each call."""
@@ -160,18 +179,24 @@ class Sprite:
         return ink
 
     def pyramid(self, side: float = 0.0) -> list[NDArray[np.uint8]]:
-        """The picture turned by `side` turns about the upright axis, and smaller versions of it, so that a small object
-        is filtered, not sampled. (SIDE, SIDE, 4) uint8 RGBA and halves of it."""
-        face = round(side * _FACES) % _FACES
+        """The picture turned or bent, and smaller versions of it, so that a small object is filtered, not sampled.
+        (SIDE, SIDE, 4) uint8 RGBA and halves of it."""
+        face = _face(side)
         if face not in self._faces:
-            ink = self._surface(False)
-            if face:  # the front moves out at one edge as the back comes in at the other
+            ink, alpha = self._surface(False), self._alpha
+            if self._bend is not None:
+                place = (np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2) / np.float32(self.scale)
+                across, down = self._bend.backward(place[None], place[:, None], face)
+                x, y = (v.astype(np.float32) * self.scale + np.float32((SIDE - 1) / 2) for v in (across, down))
+                ink = cv2.remap(ink, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+                alpha = self._silhouette(self.outline(side))[1]
+            elif face:  # the front moves out at one edge as the back comes in at the other
                 start = face * 2 * SIDE // _FACES
                 ink = np.roll(np.hstack([ink, self._surface(True)]), -start, 1)[:, :SIDE]
             ink = ink * self._shade
             if self._line:
                 cv2.polylines(ink, [self._polygon], True, self._line[0], self._line[1], cv2.LINE_AA, 4)
-            picture = np.dstack([np.clip(ink, 0, 255).astype(np.uint8), self._alpha])
+            picture = np.dstack([np.clip(ink, 0, 255).astype(np.uint8), alpha])
             half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
             quarter = cv2.resize(half, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
             self._faces[face] = [picture, half, quarter]  # type: ignore[list-item]
@@ -186,12 +211,12 @@ class Sprite:
         paint: float | None = None,
         side: float = 0.0,
     ) -> None:
-        """Composite the sprite, turned by `side`, its light times `gain`, over what it covers; with `paint` its
+        """Composite the sprite, its light times `gain`, over what it covers; with `paint` its
         silhouette in one ink."""
         height, width = canvas.shape[:2]
         to_canvas = matrix / self.scale
         level = int(np.clip(np.floor(-np.log2(np.sqrt(abs(np.linalg.det(to_canvas))) + 1e-9)), 0, 2))
-        picture = self.pyramid(side if paint is None else 0.0)[level]
+        picture = self.pyramid(side if paint is None or self._bend is not None else 0.0)[level]
         to_canvas = to_canvas * 2**level
         # Pixel centres lie at integers for warpAffine, at halves for us.
         end = picture.shape[0]
@@ -209,3 +234,8 @@ class Sprite:
         part = canvas[y0:y1, x0:x1]
         ink = drawn[..., :3] * np.float32(gain) if paint is None else np.float32(paint)
         part += (ink - part) * alpha
+
+
+def _face(side: float) -> int:
+    """Which of the views or poses is drawn."""
+    return round(side * _FACES) % _FACES

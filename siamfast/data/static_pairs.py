@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from siamfast.data.bends import POSES, Bend
 from siamfast.data.photos import Photos
 from siamfast.data.windows import draw_recent, draw_windows
 
@@ -18,6 +19,8 @@ _STATIC = 4  # first word of the items' seeds: none is one of another source's
 
 Array = NDArray[np.float64]
 _MARKED = 0.7  # share of the targets that are things which an alpha channel marks, where there are some
+_BENT = 0.5  # share of the pairs whose second view is bent
+_GRID = 4  # pixels between the places that a bend is computed at; it is linear between them
 # What a target is taken to fill of its box: an outline between an ellipse and a rectangle. Boxes of turned views are
 # tight around it.
 _TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
@@ -74,20 +77,21 @@ class StaticPairs(Dataset[dict[str, torch.Tensor]]):
         place = _Place.draw(rng, self.photos)
         positive = bool(rng.random() >= self.negatives)
         other = place if positive else _Place.draw(rng, self.photos)
-        view, box = other.view(rng)
+        view = other.view(rng)
+        box = other.seen(view)
         windows = draw_windows(
             rng, place.box, box, exemplar=self.exemplar, instance=self.instance, context_amount=self.context_amount,
             max_shift=self.max_shift, max_stretch=self.max_stretch,
         )  # fmt: skip
         item: dict[str, NDArray[Any]] = {
-            "template": place.crop(np.eye(2), windows.template_center, windows.template_size, self.exemplar),
+            "template": place.crop(_FLAT, windows.template_center, windows.template_size, self.exemplar),
             "search": other.crop(view, windows.search_center, windows.search_size, self.instance),
             "template_box": windows.in_template(place.box, self.exemplar),
             "box": windows.in_search(box),
         }
         if self.recent:
             # Between the two views, nearer to the second.
-            near = np.eye(2) + (view - np.eye(2)) * rng.uniform(0.5, 1.2) if positive else np.eye(2)
+            near = view.times(rng.uniform(0.5, 1.2)) if positive else _FLAT
             box = place.seen(near)
             window = draw_recent(rng, box, context_amount=self.context_amount)
             item["recent"] = place.crop(near, window.template_center, window.template_size, self.exemplar)
@@ -97,6 +101,21 @@ class StaticPairs(Dataset[dict[str, torch.Tensor]]):
             for name, value in item.items()
         }
         return found | {"positive": torch.tensor(positive)}
+
+
+class _View(NamedTuple):
+    """How a photograph is seen about the middle of a box: bent, then turned and stretched by a (2, 2) matrix."""
+
+    matrix: Array
+    bend: Bend | None = None
+    pose: float = 0.0
+
+    def times(self, share: float) -> _View:
+        matrix = np.eye(2) + (self.matrix - np.eye(2)) * share
+        return _View(matrix, self.bend and self.bend.times(share), self.pose)
+
+
+_FLAT = _View(np.eye(2))
 
 
 class _Place:
@@ -113,7 +132,7 @@ class _Place:
         if thing is not None:
             outline = thing[1].outline
             low, high = outline.min(0), outline.max(0)
-            return _Place(thing[1].image, np.concatenate([low, high - low]), bool(rng.random() < 0.35), outline)
+            return _Place(thing[1].image, np.concatenate([low, high - low]), bool(rng.random() < 0.75), outline)
         image = photos.read(int(rng.integers(len(photos))))
         height, width = image.shape[:2]
         area = (min(height, width) * np.exp(rng.uniform(np.log(0.15), np.log(0.65)))) ** 2
@@ -121,39 +140,45 @@ class _Place:
         sides = np.minimum([np.sqrt(area * aspect), np.sqrt(area / aspect)], [width * 0.95, height * 0.95])
         middle = np.array([width, height]) * (0.5 + np.clip(rng.normal(size=2) * 0.14, -0.45, 0.45))
         corner = np.clip(middle - sides / 2, 0, np.array([width, height]) - sides)
-        return _Place(image, np.concatenate([corner, sides]), bool(rng.random() < 0.6))
+        return _Place(image, np.concatenate([corner, sides]), bool(rng.random() < 0.75))
 
-    def view(self, rng: np.random.Generator) -> tuple[Array, Array]:
-        """A random linear map of the photograph about the middle of the box, and the box as it is there."""
+    def view(self, rng: np.random.Generator) -> _View:
+        """A random view of the photograph about the middle of the box."""
         angle = rng.normal() * rng.choice([0.03, 0.15, 0.4])
         cos, sin = np.cos(angle), np.sin(angle)
         stretch, shear = rng.normal() * 0.1, rng.normal() * 0.06
         matrix = np.array([[cos, -sin], [sin, cos]]) @ np.array([[np.exp(stretch), shear], [0, np.exp(-stretch)]])
-        return matrix, self.seen(matrix)
+        bend = Bend.draw(rng, float(self.box[2:].max()) / 2) if rng.random() < _BENT else None
+        return _View(matrix, bend, rng.uniform(0, POSES))
 
-    def seen(self, matrix: Array) -> Array:
-        """(4,) x, y, w, h, tight around the target as `matrix` turns and stretches it about its middle."""
-        points = self.outline @ matrix.T + self.middle
+    def seen(self, view: _View) -> Array:
+        """(4,) x, y, w, h, tight around the target."""
+        points = self.outline if view.bend is None else view.bend.forward(self.outline, view.pose)
+        points = points @ view.matrix.T + self.middle
         low, high = points.min(0), points.max(0)
         return np.concatenate([low, high - low])
 
-    def crop(self, matrix: Array, center: Array, size: float, side: int) -> NDArray[np.uint8]:
-        """The square window of `size` around `center` of the photograph under `matrix`, as (side, side, 3) uint8
-        RGB."""
+    def crop(self, view: _View, center: Array, size: float, side: int) -> NDArray[np.uint8]:
+        """The square window of `size` around `center` of the view, as (side, side, 3) uint8 RGB."""
         scale = side / size
         image, level = self.image, 1.0
         while scale * level < 0.6 and min(image.shape[:2]) > 16:  # filtered, not sampled
             image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
             level *= 2
-        # A point p of the photograph, counted from the edge of the first pixel, lies at linear @ p + offset of the
-        # crop.
-        linear = matrix * scale
-        offset = (self.middle - matrix @ self.middle - center) * scale + side / 2
-        # Pixel centres lie at integers for warpAffine, at halves for us.
-        shift = offset + linear @ np.full(2, level / 2) - 0.5
-        affine = np.column_stack([linear * level, shift])
+        # From a crop pixel to the place that it is of, about the middle, flat; pixel centres lie at halves.
+        back = np.linalg.inv(view.matrix)
+        corner = back @ (center - size / 2 - self.middle)
+        count = -(-side // _GRID)
+        pixel = (np.arange(count + 1) * _GRID + 0.5) / scale
+        x = back[0, 0] * pixel[None] + back[0, 1] * pixel[:, None] + corner[0]
+        y = back[1, 0] * pixel[None] + back[1, 1] * pixel[:, None] + corner[1]
+        if view.bend is not None:
+            x, y = view.bend.backward(x, y, view.pose)
+        # In pixels of the (smaller) photograph by index, and for every crop pixel: linear between those of the grid.
+        place = (np.stack([x, y], 2) + self.middle) / level - 0.5
+        fine = np.array([[1 / _GRID, 0, 0], [0, 1 / _GRID, 0]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        lookup = cv2.warpAffine(place.astype(np.float32), fine, (side, side), flags=flags)
         fill = self.image.reshape(-1, 3)[:: max(1, self.image.size // 3000)].mean(0).tolist()
-        drawn = cv2.warpAffine(
-            image, affine, (side, side), flags=cv2.INTER_LINEAR, borderMode=self.border, borderValue=fill
-        )
+        drawn = cv2.remap(image, lookup, None, cv2.INTER_LINEAR, borderMode=self.border, borderValue=fill)  # type: ignore[call-overload]
         return np.asarray(drawn, np.uint8)

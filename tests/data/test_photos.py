@@ -12,6 +12,7 @@ import torch
 
 from siamfast.cli import main
 from siamfast.data import textures
+from siamfast.data.bends import POSES, Bend
 from siamfast.data.cutouts import normalized_cut
 from siamfast.data.photos import Photos
 from siamfast.data.sprites import Cutout, Look, Sprite
@@ -103,7 +104,7 @@ def test_static_pairs_take_what_the_other_sources_give(folder: Path) -> None:
     assert all(static[name].dtype == drawn[name].dtype and static[name].shape == drawn[name].shape for name in drawn)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(16))
 def test_the_box_of_a_view_lies_around_the_target(seed: int) -> None:
     """A target painted white on black: its extent in the crop is the box, to what resampling blurs."""
     rng = np.random.default_rng(seed)
@@ -113,9 +114,10 @@ def test_the_box_of_a_view_lies_around_the_target(seed: int) -> None:
     outline = np.stack([np.sign(f) * np.abs(f) ** 0.7 for f in (np.cos(turn), np.sin(turn))], 1) * box[2:] / 2
     points = np.round((outline + place.middle - 0.5) * 16).astype(np.int32)
     place.image = np.ascontiguousarray(cv2.fillPoly(place.image.copy(), [points], (255, 255, 255), cv2.LINE_AA, 4))
-    matrix, seen = place.view(rng)
+    view = place.view(rng)
+    seen = place.seen(view)
     center, size, side = seen[:2] + seen[2:] / 2 + rng.normal(size=2) * 10, 200.0, 257
-    crop = place.crop(matrix, center, size, side)
+    crop = place.crop(view, center, size, side)
     rows, columns = (np.nonzero(crop[..., 0].max(axis) > 127)[0] for axis in (1, 0))
     expected = np.concatenate([(seen[:2] - center) * side / size + side / 2, seen[2:] * side / size])
     measured = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
@@ -159,6 +161,28 @@ def test_a_cutout_s_picture_lies_under_its_outline(marked: Path, mirrored: bool)
     assert (picture[inside][:, 0] > 200).all()
     assert (picture[outside][:, 0] < 30).all()
     assert abs(np.ptp(cutout.points[:, 0]) / np.ptp(cutout.points[:, 1]) - 121 / 81) < 0.03
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_bent_cutout_s_picture_lies_under_its_outline(marked: Path, seed: int) -> None:
+    """The same, of every pose, and its extent is the outline's."""
+    photos, rng = Photos(marked), np.random.default_rng(seed)
+    cutout = Cutout(photos, photos.marked[0], False, np.zeros(3))
+    bend = Bend.draw(rng, float(np.abs(cutout.points).max()))
+    sprite = Sprite(rng, cutout.points, Look.draw(rng), cutout, bend)
+    sprite._shade = np.ones_like(sprite._shade)
+    extents = []
+    for pose in range(POSES):
+        picture = sprite.pyramid(pose / POSES)[0]
+        inside, outside = (cv2.erode(a, np.ones((9, 9))) > 0 for a in (picture[..., 3], 255 - picture[..., 3]))
+        assert (picture[inside][:, 0] > 190).all()
+        assert (picture[outside][:, 0] < 40).all()
+        outline = sprite.outline(pose / POSES) * sprite.scale + 56
+        rows, columns = (np.nonzero(picture[..., 3].max(axis) > 127)[0] for axis in (1, 0))
+        low, high = outline.min(0), outline.max(0)
+        np.testing.assert_allclose([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], [*low, *high], atol=1.5)
+        extents.append(high - low)
+    assert np.ptp(extents, axis=0).max() > 4  # it does bend
 
 
 def test_things_become_targets_and_distractors(marked: Path) -> None:
