@@ -48,6 +48,10 @@ class RunConfig:
     lr_end: float = _option(1e-5, "last learning rate")
     warmup: int = _option(200, "steps over which the learning rate rises from 0")
     weight_decay: float = _option(5e-4, "weight decay")
+    average: float = _option(
+        0.0,
+        "decay a step of the moving average of the weights, which is validated and written; 0: the weights as they are",
+    )
     # record
     log_every: int = _option(20, "steps between TensorBoard scalars")
     val_every: int = _option(1000, "steps between validations; also after the last")
@@ -60,6 +64,7 @@ class RunConfig:
         self._check("blur", 0.0 <= self.blur <= 1.0, "a share between 0 and 1")
         for name in ("weight_decay", "warmup"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
+        self._check("average", 0.0 <= self.average < 1.0, "in [0, 1)")
         self._check("color_jitter", 0.0 <= self.color_jitter <= 1.0, "0 to 1")
         for name in ("lr", "lr_end"):
             self._check(name, getattr(self, name) > 0, "more than 0")
@@ -197,19 +202,20 @@ class MobileConfig(PairConfig):
         "alone, or of a mobile tracker; empty: random",
     )
     exemplar: int = _option(129, "side of the template crop, pixels")
-    instance: int = _option(257, "side of the search crop, pixels")
+    instance: int = _option(209, "side of the search crop, pixels")
     batch_size: int = _option(16, "triples in a step")
     optimizer: Literal["sgd", "adamw"] = _option("adamw", "sgd: momentum 0.9, exponential decay; adamw: cosine decay")
     lr: float = _option(1e-3, "first learning rate")
     weight_decay: float = _option(1e-4, "weight decay")
-    negatives: float = _option(0.1, "share of pairs whose search crop shows no target")
-    max_shift: float = _option(64.0, "largest shift of the target from the centre of the search crop, pixels")
-    max_stretch: float = _option(0.25, "largest relative change of the search crop's size")
+    negatives: float = _option(0.2, "share of pairs whose search crop shows no target")
+    average: float = _option(0.999, "decay a step of the moving average of the weights, which is validated and written")
+    max_shift: float = _option(56.0, "largest shift of the target from the centre of the search crop, pixels")
+    max_stretch: float = _option(0.35, "largest relative change of the search crop's size")
     flip: float = _option(0.5, "share of pairs mirrored")
     noise: float = _option(4.0, "largest sigma of noise added to a crop, grey levels")
     cutout: float = _option(0.1, "share of search crops that a rectangle is cut out of")
     smallest: int = _option(
-        193, "smallest side that the search crops of a batch are cut to, pixels: a tracker may search in smaller ones"
+        145, "smallest side that the search crops of a batch are cut to, pixels: a tracker may search in smaller ones"
     )
     # network
     head_width: int = _option(64, "channels of embedding and head")

@@ -7,11 +7,13 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from siamfast.data.stream import PairStream
@@ -51,6 +53,9 @@ class Loop:
         self.model = self.make_model()
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(self.trained().values(), config)
+        self.average: AveragedModel | None = None
+        if config.average:
+            self.average = AveragedModel(self.model, multi_avg_fn=_moving_average(config.average), use_buffers=True)
         self.step = 0
         self.seconds = 0.0  # of training, over all runs that led here
         # Both made now: a wrong path is told before anything is written, not at the first validation.
@@ -78,6 +83,17 @@ class Loop:
         """Figures on `validation_batches`, recorded."""
         raise NotImplementedError
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """In here `model` is the moving average of the weights, where there is one."""
+        model = self.model
+        try:
+            if self.average is not None and self.average.n_averaged:
+                self.model = self.average.module  # type: ignore[assignment]
+            yield
+        finally:
+            self.model = model
+
     # ------------------------------------------------------------------------------------------------------- checkpoint
     @property
     def checkpoint(self) -> Path:
@@ -88,6 +104,7 @@ class Loop:
         state = {
             "config": dataclasses.asdict(self.config),
             **{name: module.state_dict() for name, module in self.trained().items()},
+            **({} if self.average is None else {"average": self.average.state_dict()}),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
@@ -111,6 +128,8 @@ class Loop:
             )
         for name, module in self.trained().items():
             module.load_state_dict(state[name])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
         return True
@@ -133,13 +152,18 @@ class Loop:
         if resumed:
             bar.write(f"resumed {self.checkpoint} at step {self.step} of {config.steps}")
         try:
-            figures = self._steps(bar, record) or self.validate(record)  # a finished run has no steps left
+            figures = self._steps(bar, record) or self._validated(record)  # a finished run has no steps left
         finally:
             bar.close()
             record.close()
         self.save()
-        self.export(self.out / self.file, figures)
+        with self.averaged():
+            self.export(self.out / self.file, figures)
         return figures
+
+    def _validated(self, record: Record) -> dict[str, float]:
+        with self.averaged():
+            return self.validate(record)
 
     def _steps(self, bar: Any, record: Record) -> dict[str, float]:
         config = self.config
@@ -173,7 +197,7 @@ class Loop:
                 logged_at, logged_step, waited, losses = now, self.step, 0.0, 0.0
             last = self.step == config.steps
             if self.step % config.val_every == 0 or last:
-                figures = self.validate(record)
+                figures = self._validated(record)
                 bar.write(f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
                 logged_at = logged_at + (time.perf_counter() - asked)  # validation is not training time
             if self.step % config.save_every == 0 or last:
@@ -193,6 +217,8 @@ class Loop:
         loss = self.loss(batch, generator)
         loss.backward()
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         return float(loss.detach())
 
     # ------------------------------------------------------------------------------------------------------------- data
@@ -231,6 +257,20 @@ class Loop:
         recipe |= {name: Path(recipe[name]).name for name in ("data", "val_data", "init", "photos")}
         recipe |= {"step": self.step, "seconds": round(self.seconds)}
         save_weights(self.model, path, recipe=recipe, figures=figures)
+
+
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """For AveragedModel: exponential, of a decay that rises from 0.1, so that the first weights are soon forgotten."""
+
+    def update(averages: list[torch.Tensor], values: list[torch.Tensor], count: torch.Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, share)
+            else:
+                average.copy_(value)
+
+    return update
 
 
 def _quiet_worker(_: int) -> None:

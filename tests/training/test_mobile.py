@@ -39,6 +39,37 @@ def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(tmp_path: Path) -> No
     second.run()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(second.model.state_dict()[name], value), name
+    one, two = (load_mobile(tmp_path / run / "mobile.safetensors").state_dict() for run in ("whole", "parts"))
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_the_moving_average_is_what_is_validated_and_written(tmp_path: Path) -> None:
+    run = trainer(tmp_path, average=0.6)
+    weight = run.model.score.weight
+    expected, values = None, []
+    step = run._train_step
+
+    def watched(batch: dict[str, torch.Tensor]) -> float:
+        nonlocal expected
+        loss = step(batch)
+        value, count = weight.detach().clone(), len(values)
+        decay = min(0.6, (1 + count) / (10 + count))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+        values.append(value)
+        return loss
+
+    seen = []
+    validate = run.validate
+    run._train_step = watched  # type: ignore[method-assign]
+    run.validate = lambda record: seen.append(run.model.score.weight.clone()) or validate(record)  # type: ignore
+    run.run()
+    assert expected is not None
+    assert not torch.equal(expected, values[-1])
+    torch.testing.assert_close(seen[-1], expected)
+    # float16 on disk
+    torch.testing.assert_close(
+        load_mobile(tmp_path / "mobile.safetensors").score.weight, expected, rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1])
