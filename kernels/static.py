@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import triton
+from siamfast.kernels.races import races
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -70,6 +71,7 @@ class Usage:
     tensor_core: int
     wide_loads: int
     warps: int  # of a block
+    races: tuple[str, ...] = ()  # as races.py describes them
 
     def occupancy(self, chip: int) -> float:
         """Part of a multiprocessor's warps that can be there at once."""
@@ -115,6 +117,7 @@ def compile_for(build: Build, chip: int) -> Usage:
         len(re.findall(r"\b(?:HGMMA|HMMA|QGMMA|UTC\w*MMA)\b", code)),
         len(re.findall(r"\b(?:LDG|LDGSTS)\.\S*\.128", code)),
         compiled.metadata.num_warps,
+        tuple(races(compiled.asm["ttgir"])),
     )
 
 

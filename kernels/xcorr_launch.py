@@ -178,7 +178,9 @@ def gradients_config(taps: int, size: int, precision: str) -> Config | None:
     # Steps of 64 pixels spill on sm_100, and so do 64 channels in float32 at more than 64 taps; 32 channels are too few
     # for 16-byte loads of 2-byte elements by all threads.
     block_c = 64 if block_m == 64 or size == 2 else 32
-    return {"BLOCK_M": block_m, "BLOCK_Q": 32, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 2}
+    # No stages in TF32: Triton would pipeline dG with one buffer, which the next copy overwrites while a product of
+    # sm_90 may still read it (races.py).
+    return {"BLOCK_M": block_m, "BLOCK_Q": 32, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 1}
 
 
 def search_config(size: int, precision: str) -> Config:

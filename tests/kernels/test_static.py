@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("triton")
 
 from siamfast.kernels import static
+from siamfast.kernels.races import races
 from siamfast.kernels.shipped import shipped
 
 BUILDS = {chip: list(shipped(chip)) for chip in static.CHIPS}
@@ -44,6 +45,31 @@ def test_configuration_fits_the_chip(usages: Usages, number: int, chip: int) -> 
     assert (used.tensor_core > 0) == build.tensor_cores, used
     assert used.wide_loads > 0 or not build.wide, used
     assert used.occupancy(chip) > 0, used
+    assert not used.races, used
+
+
+def test_a_race_is_found_where_triton_makes_one() -> None:
+    """Two stages in the TF32 gradients: what was shipped before."""
+    build = next(b for b in BUILDS[90] if b.name == "xcorr dz and dx, siamfc train, fp32")
+    usage = static.compile_for(replace(build, options=build.options | {"num_stages": 2}), 90)
+    assert len(usage.races) == 1
+    assert "1 buffer(s), is filled while 1 product(s) may still read it" in usage.races[0]
+
+
+LOOP = """
+  %a = ttg.local_alloc : () -> !ttg.memdesc<{buffers}x64x32xf32, #shared, #smem, mutable>
+  scf.for %i = %c0 to %c9 step %c1 : i32 {{
+    %v = ttg.memdesc_index %a[%i] : !ttg.memdesc<{buffers}x64x32xf32, #shared> -> !ttg.memdesc<64x32xf32, #shared>
+    %d = ttng.warp_group_dot %v, %b, %c {{inputPrecision = 0 : i32, isAsync = true}} : a * b -> c
+    %w = ttng.warp_group_dot_wait %d, %v {{pendings = {pendings} : i32}} : c, a
+    %t = ttg.async_copy_global_to_local %p, %v mask %m : x -> <64x32xf32, #shared>
+  }}
+"""
+
+
+@pytest.mark.parametrize(("buffers", "pendings", "raced"), [(1, 0, 0), (1, 1, 1), (2, 1, 0), (2, 2, 1), (3, 2, 0)])
+def test_as_many_buffers_as_pending_products_are_too_few(buffers: int, pendings: int, raced: int) -> None:
+    assert len(races(LOOP.format(buffers=buffers, pendings=pendings))) == raced
 
 
 def test_occupancy_is_what_the_tightest_resource_allows() -> None:
