@@ -14,14 +14,14 @@ from torch import nn
 from siamfast.models.guided import Prediction
 from siamfast.models.mobilenet import COARSE_CHANNELS, FINE_CHANNELS, Features, MobileNetV2
 from siamfast.ops.correspondence_warp import correspondence_warp
-from siamfast.ops.xcorr import xcorr_depthwise
+from siamfast.ops.xcorr import xcorr_pixelwise
 
 ARCHITECTURE = "siam-mobile"
 STRIDE = 8
 # Sides of a tracker's crops, pixels: 16n + 1, so that the first and last cells lie on the first and last pixels.
-EXEMPLAR, INSTANCE = 129, 193
-KERNEL = 7  # cells of the template's kernel along a side
-MARGIN = (KERNEL - 1) // 2 + 1  # cells that correlation and one unpadded 3 x 3 convolution take at each border
+EXEMPLAR, INSTANCE = 129, 161
+KERNEL = 7  # cells of the template along a side that the search is correlated with, one by one
+MARGIN = 1  # cells that an unpadded 3 x 3 convolution takes at each border
 REGION = 13  # cells along a side of what is matched part by part: the target of a template crop and some context
 _VALUES = 3  # of a region: its cells' place in the target, x and y, and whether they are the target's
 _MAPS = 5  # of a match: mask, its log-odds, place x and y, confidence
@@ -60,7 +60,7 @@ class Region(NamedTuple):
 class Template(NamedTuple):
     """What is kept of the first frame.
 
-    kernel: (N, width, 7, 7) for the depthwise correlation. region: matched part by part. sides: (N, 2) of the box,
+    kernel: (N, width, 7, 7) for the correlation, cell by cell. region: matched part by part. sides: (N, 2) of the box,
     width and height in pixels of the template crop, which the head's boxes are multiples of."""
 
     kernel: torch.Tensor
@@ -101,12 +101,13 @@ def _separable(channels: int) -> nn.Sequential:
 class SiamMobile(nn.Module):
     """A light anchor-free siamese tracker over features learned on ImageNet.
 
-    Three ways of finding the target meet in one head: a depthwise correlation with the template's middle (Li et al.
-    2019, "SiamRPN++", section 3.3), which finds it as a whole; the softmax affinity of every search cell to the
-    template's cells, which says what part of the target the cell resembles, or that it resembles the background; and
-    the same with the region around the target in the last frame, whose features the tracker has computed already, as
-    a guide that costs no second network. The template's box is an input: its cells are marked as target or
-    background, and the predicted boxes are multiples of its sides (l, t, r, b as FCOS has them; Tian et al. 2019).
+    Three ways of finding the target meet in one head: a correlation with every cell of the template's middle (Yan et
+    al. 2021, "LightTrack"), whose maps the head's convolutions put together; the softmax affinity of every search cell
+    to the template's cells, which says what part of the target the cell resembles, or that it resembles the
+    background; and the same with the region around the target in the last frame, whose features the tracker has
+    computed already, as a guide that costs no second network. The template's box is an input: its cells are marked as
+    target or background, and the predicted boxes are multiples of its sides (l, t, r, b as FCOS has them; Tian et al.
+    2019).
 
     Args:
         architecture: see Architecture.
@@ -115,9 +116,9 @@ class SiamMobile(nn.Module):
     >>> net = SiamMobile().eval()
     >>> with torch.inference_mode():
     ...     template = net.template(torch.zeros(1, 3, 129, 129), torch.tensor([[32.5, 32.5, 64, 64]]))
-    ...     found, _ = net(template, torch.zeros(1, 3, 193, 193))
+    ...     found, _ = net(template, torch.zeros(1, 3, 161, 161))
     >>> found.scores.shape, found.boxes.shape
-    (torch.Size([1, 17, 17]), torch.Size([1, 4, 17, 17]))
+    (torch.Size([1, 19, 19]), torch.Size([1, 4, 19, 19]))
     """
 
     def __init__(self, architecture: Architecture | None = None) -> None:
@@ -139,9 +140,9 @@ class SiamMobile(nn.Module):
         )  # fmt: skip
         # exp(sharpness): what cosines are multiplied by before the softmax; 1 / 0.07 at the start.
         self.sharpness = nn.Parameter(torch.full((2 if self.architecture.guided else 1,), 2.66))
-        self.match_norm = nn.BatchNorm2d(width, affine=False)
+        self.match_norm = nn.BatchNorm2d(KERNEL**2, affine=False)
         self.merge = nn.Sequential(
-            nn.Conv2d(2 * width + maps, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+            nn.Conv2d(KERNEL**2 + width + maps, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
         self.trunk = nn.ModuleList(_separable(width) for _ in range(self.architecture.blocks))
         self.classify, self.regress = _separable(width), _separable(width)
@@ -159,11 +160,11 @@ class SiamMobile(nn.Module):
     def cells(search: int) -> int:
         """Cells along a side of the scores for a search crop of this side in pixels.
 
-        >>> SiamMobile.cells(257)
-        25
+        >>> SiamMobile.cells(161)
+        19
         """
         count = (search - 1) // STRIDE + 1 - 2 * MARGIN
-        if search % 16 != 1 or count < 1:
+        if search % 16 != 1 or count + 2 * MARGIN < REGION:
             raise ValueError(f"search: got {search} pixels, expected a multiple of 16 and 1 more, 97 or more")
         return count
 
@@ -225,7 +226,7 @@ class SiamMobile(nn.Module):
         kernel, region = template.kernel, template.region
         if len(kernel) == 1 < len(search):
             region = Region(*(part.expand(len(search), -1, -1, -1) for part in region))
-        whole = self.match_norm(xcorr_depthwise(kernel, self.search(embedding)))
+        whole = self.match_norm(xcorr_pixelwise(kernel, self.search(embedding)))
         maps = [whole, inner, self._match(inner, region, 0)]
         if self.architecture.guided:
             guide = (

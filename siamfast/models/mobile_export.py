@@ -107,7 +107,7 @@ def _exact_nodes(graph: Any) -> list[str]:
     exact, seen = [], 0
     for node in graph.graph.node:
         seen += node.op_type == "Conv"
-        if seen > backbone or (seen == backbone and node.op_type != "Conv"):
+        if seen > backbone:
             exact.append(node.name)
     return exact
 

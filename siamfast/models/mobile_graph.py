@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from siamfast.models.mobile import MARGIN, Region, SiamMobile, Template
+from siamfast.models.mobile import KERNEL, MARGIN, Region, SiamMobile, Template
 
 INPUTS = ("image", "kernel", "sides", "keys", "values", "known")
 OUTPUTS = ("quality", "boxes", "embedding")
@@ -19,8 +19,9 @@ class Targets(NamedTuple):
     """What a search crop is matched with, in the graph's layout; R regions: the template's and, in a guided network,
     the last frame's.
 
-    kernel: (1, width, 7, 7). sides: (1, 2). keys: (width, R * 169), unit length, times the sharpness. values: (R * 169,
-    R * 3), those of a region in its own columns, 0 elsewhere. known: (R,) 1, or 0 for a region that says nothing.
+    kernel: (width, width), the correlation with the template's 49 cells and what the merge makes of its maps. sides:
+    (1, 2). keys: (width, R * 169), unit length, times the sharpness. values: (R * 169, R * 3), those of a region in its
+    own columns, 0 elsewhere. known: (R,) 1, or 0 for a region that says nothing.
     """
 
     kernel: torch.Tensor
@@ -35,13 +36,14 @@ def graph_inputs(model: SiamMobile, template: Template, last: Region | None) -> 
     regions = [template.region]
     if model.architecture.guided:
         regions.append(template.region if last is None else last)
+    # The norm of the correlation is a factor and a shift a map; the shift goes into the graph's own bias.
+    columns = _fold(model.merge[0], model.merge[1]).weight[:, : KERNEL**2, 0, 0] * _moments(model.match_norm)[1]
     keys, values = zip(*(region_rows(model, region, i) for i, region in enumerate(regions)), strict=True)
     known = torch.ones(len(regions))
     if last is None:
         known[1:] = 0
-    return Targets(
-        template.kernel.float(), template.sides.float(), torch.cat(keys, 1), torch.block_diag(*values), known
-    )
+    kernel = columns @ template.kernel[0].flatten(1).T.float()
+    return Targets(kernel, template.sides.float(), torch.cat(keys, 1), torch.block_diag(*values), known)
 
 
 def region_rows(model: SiamMobile, region: Region, which: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -58,6 +60,7 @@ class SearchGraph(nn.Module):
         instance: side of the search crop, pixels.
     """
 
+    maps: torch.Tensor
     places: torch.Tensor
     signs: torch.Tensor
 
@@ -68,13 +71,13 @@ class SearchGraph(nn.Module):
         self.backbone = m.backbone
         self.fine, self.coarse = (_behind(norm, conv) for norm, conv in zip(m.norms, (m.fine, m.coarse), strict=True))
         self.search = nn.Sequential(_fold(m.search[0], m.search[1]), _fold(m.search[2], m.search[3]), nn.ReLU())
-        # The norm of the correlation is a factor and a shift a channel: they go into the merge's columns.
+        # Of the merge of three kinds of maps: the first is in the input `kernel`, but for the shift of its norm.
         merge = _fold(m.merge[0], m.merge[1])
         mean, gain = _moments(m.match_norm)
-        columns = merge.weight.data[:, : self.width]
-        _bias(merge).sub_((columns[..., 0, 0] * (gain * mean)).sum(1))
-        merge.weight.data[:, : self.width] = columns * gain.view(1, -1, 1, 1)
-        self.merge = merge
+        first, self.inner = KERNEL**2, nn.Conv2d(self.width, self.width, 1)
+        self.inner.weight.data = merge.weight.data[:, first : first + self.width]
+        _bias(self.inner).copy_(_bias(merge) - merge.weight.data[:, :first, 0, 0] @ (gain * mean))
+        self.register_buffer("maps", merge.weight.data[:, first + self.width :, 0, 0])
         self.trunk = nn.ModuleList(_fold_separable(block) for block in m.trunk)
         self.classify, self.regress = _fold_separable(m.classify), _fold_separable(m.regress)
         self.judge = nn.Conv2d(self.width, 2, 1)
@@ -104,15 +107,14 @@ class SearchGraph(nn.Module):
         up = F.interpolate(self.coarse(coarse), size=fine.shape[2:], mode="bilinear", align_corners=True)
         embedding = self.fine(fine) + up
         inner = embedding[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
-        whole = F.conv2d(self.search(embedding), kernel.transpose(0, 1), groups=self.width)
+        x = self.inner(inner) + (kernel @ self.search(embedding)[0].flatten(1)).unflatten(1, inner.shape[2:])
         rows = F.normalize(inner[0].flatten(1), dim=0).T  # (cells, width)
         weights = torch.softmax((rows @ keys).unflatten(1, (self.regions, -1)), 2)  # (cells, R, 169)
         mask, across, down = (weights.flatten(1) @ values).unflatten(1, (self.regions, 3)).unbind(2)  # (cells, R)
         clamped = mask.clamp(1e-4, 1 - 1e-4)
         odds = (torch.log(clamped) - torch.log(1 - clamped)) / 4
         maps = torch.stack((mask, odds, across, down, weights.amax(2)), 2) * known[:, None]  # (cells, R, 5)
-        maps = maps.flatten(1).T.unflatten(1, inner.shape[2:])[None]
-        x = F.relu(self.merge(torch.cat((whole, inner, maps), 1)))
+        x = F.relu(x + (self.maps @ maps.flatten(1).T).unflatten(1, inner.shape[2:]))
         for block in self.trunk:
             x = x + block(x)
         judged = torch.sigmoid(self.judge(self.classify(x)))

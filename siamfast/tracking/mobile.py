@@ -190,7 +190,7 @@ class MobileTracker(SequenceTracker):
 
     @property
     def response(self) -> NDArray[np.float32]:
-        """The last frame's scores times centre-ness, penalties and window left out: (17, 17) by default."""
+        """The last frame's scores times centre-ness, penalties and window left out: (19, 19) by default."""
         if self._quality is None:
             raise RuntimeError("response: call init(image, box) first")
         return self._quality

@@ -128,11 +128,11 @@ def test_a_file_that_is_no_mobilenet_is_named(tmp_path: Path, capsys: pytest.Cap
 
 # ------------------------------------------------------------------------------------------------------------ geometry
 def test_cells_and_places() -> None:
-    assert SiamMobile.cells(INSTANCE) == len(SiamMobile.places(INSTANCE)) == 17
+    assert SiamMobile.cells(INSTANCE) == len(SiamMobile.places(INSTANCE)) == 19
     places = SiamMobile.places(INSTANCE)
-    assert float(places[0]) == 32
-    assert float(places[8]) == (INSTANCE - 1) / 2  # the middle cell lies on the middle pixel
-    for wrong in (256, 255, 49):
+    assert float(places[0]) == 8
+    assert float(places[9]) == (INSTANCE - 1) / 2  # the middle cell lies on the middle pixel
+    for wrong in (256, 255, 81):
         with pytest.raises(ValueError, match=f"search: got {wrong}"):
             SiamMobile.cells(wrong)
 
@@ -177,7 +177,7 @@ def test_an_unguided_network_ignores_the_last_frame() -> None:
         search = torch.rand(2, 3, 161, 161) * 255
         found, embedding = net(template, search)
         again, _ = net(template, search, template.region)
-    assert found.scores.shape == (2, 13, 13)
+    assert found.scores.shape == (2, 19, 19)
     assert embedding.shape == (2, 8, 21, 21)
     assert torch.equal(found.boxes, again.boxes)
 
