@@ -84,9 +84,9 @@ class _Count(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def launches() -> Row:
+def launches(device: str) -> Row:
     """Of each contender, forward and backward; the ops of ours are one kernel each."""
-    runs = make(8, "cpu", False).runs
+    runs = make(8, device, False).runs
     found = {}
     for name, run in runs.items():
         run()  # ours keeps the labels' map from its first call

@@ -72,10 +72,16 @@ def attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> 
     return out.transpose(1, 2).unflatten(2, query.shape[2:])
 
 
+@functools.cache
+def _window(grid: tuple[int, int], frames: int, device: torch.device) -> torch.Tensor:
+    """(queries, keys) bool, made once, as DINO makes it."""
+    return allowed_keys(grid, (frames, *grid), RADIUS, "square", (), device)
+
+
 def masked(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """DINO's way: the whole affinity, all but the window masked out."""
     grid = (query.shape[2], query.shape[3])
-    near = allowed_keys(grid, (keys.shape[1], *grid), RADIUS, "square", ())
+    near = _window(grid, keys.shape[1], query.device)
     return _warped(torch.softmax(_affinity(query, keys).masked_fill(~near.T, -torch.inf), dim=1), values, query)
 
 
@@ -105,6 +111,9 @@ def largest(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> to
     return (torch.gather(chosen, 3, index) * weights[:, None]).sum(2).unflatten(2, query.shape[2:])
 
 
+LEAST_VALUES = 16  # channels that flex_attention's kernels on a GPU want of the values, at least
+
+
 def flex(window: bool) -> Call:
     """PyTorch's compiled flex_attention, its window a block mask made beforehand; on the CPU it has no backward."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
@@ -125,8 +134,9 @@ def flex(window: bool) -> Call:
             t.flatten(2).transpose(1, 2).unsqueeze(1) for t in (query, keys.transpose(1, 2), values.transpose(1, 2))
         )
         q, r = F.normalize(q, dim=3), F.normalize(r, dim=3)
+        v = F.pad(v, (0, max(0, LEAST_VALUES - v.shape[3])))
         found = attend(q, r, v, scale=1 / TEMPERATURE, block_mask=masks[sizes] if window else None)
-        return found[:, 0].transpose(1, 2).unflatten(2, (height, width))  # type: ignore[union-attr, index]
+        return found[:, 0, :, : values.shape[2]].transpose(1, 2).unflatten(2, (height, width))  # type: ignore[union-attr, index]
 
     return call
 

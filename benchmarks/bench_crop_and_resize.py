@@ -100,7 +100,7 @@ def make(cut: Windows, device: str, compiled: bool) -> Made:
     cv2.setNumThreads(torch.get_num_threads())
     where = cut.centers, cut.sizes, cut.out
     if device == "cuda":
-        return on_gpu(cut, frames)
+        return on_device(cut, frames, device)
 
     def check(name: str) -> None:
         found, expected = (crop(frames[0], *where).astype(int) for crop in (CONTENDERS[name], seed))
@@ -114,14 +114,14 @@ def make(cut: Windows, device: str, compiled: bool) -> Made:
     return Made({name: functools.partial(run, crop) for name, crop in CONTENDERS.items()}, check)
 
 
-def on_gpu(cut: Windows, frames: list[NDArray[np.uint8]]) -> Made:
+def on_device(cut: Windows, frames: list[NDArray[np.uint8]], device: str) -> Made:
     """Ours on a frame that is there already (a video decoder's); OpenCV's crops are made on the CPU and uploaded."""
-    there = [torch.from_numpy(frame).cuda().permute(2, 0, 1) for frame in frames]
+    there = [torch.from_numpy(frame).to(device).permute(2, 0, 1) for frame in frames]
     near, far = itertools.cycle(there), itertools.cycle(frames)
     where = cut.centers, cut.sizes, cut.out
     runs = {
         OURS: lambda: siamfast.crop_and_resize(next(near), *where, rounding="siamfc"),
-        "opencv": lambda: torch.from_numpy(opencv(next(far), *where)).cuda().permute(0, 3, 1, 2),
+        "opencv": lambda: torch.from_numpy(opencv(next(far), *where)).to(device).permute(0, 3, 1, 2),
     }
 
     def check(name: str) -> None:

@@ -94,7 +94,7 @@ def make(size: str, targets: int, device: str, compiled: bool) -> Made:
     return Made({name: functools.partial(fresh, name) for name in (OURS, "seed")}, check)
 
 
-def stages(size: str, targets: int) -> Row:
+def stages(size: str, targets: int, device: str) -> Row:
     """Milliseconds a frame of every stage, and their part of the whole."""
     root = dataset(size, targets)
     spent: dict[str, float] = {}

@@ -98,21 +98,27 @@ def make(targets: int, scales: int, device: str, compiled: bool) -> Made:
     return Made(runs, check)
 
 
-def stages() -> Row:
-    """Microseconds of each part of one target's frame, medians."""
-    (tracker,) = trackers(OURS, 1, 3, "cpu")
+def stages(device: str) -> Row:
+    """Microseconds of each part of one target's frame, medians; a GPU is waited for after each."""
+    (tracker,) = trackers(OURS, 1, 3, device)
+
+    def now() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
     taken: dict[str, list[float]] = {"crop": [], "features": [], "xcorr": [], "peak": []}
     with torch.inference_mode():
         for frame in video()[0][1:]:
-            marks = [time.perf_counter()]
+            marks = [now()]
             crops = tracker._crop(frame, tracker._search_sides(), tracker.config.instance)
-            marks.append(time.perf_counter())
+            marks.append(now())
             features = tracker._embedder.search(torch.from_numpy(crops))
-            marks.append(time.perf_counter())
-            responses = xcorr(tracker._template, features, scale=tracker._scale)[:, 0]
-            marks.append(time.perf_counter())
+            marks.append(now())
+            responses = xcorr(tracker._template, features, scale=tracker._scale)[:, 0].float().cpu()
+            marks.append(now())
             tracker._find(responses)
-            marks.append(time.perf_counter())
+            marks.append(now())
             for name, (begin, end) in zip(taken, itertools.pairwise(marks), strict=True):
                 taken[name].append(end - begin)
     return {"stages_us": {name: round(statistics.median(t) * 1e6, 1) for name, t in taken.items()}}

@@ -60,10 +60,10 @@ def make(batch: int, device: str, compiled: bool) -> Made:
     return Made(runs, check)
 
 
-def data_wait(batch: int) -> Row:
+def data_wait(batch: int, device: str) -> Row:
     """Of a real run on synthetic pairs: pairs a second, and the share of the time that the step waits for them."""
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(config(batch, "cpu", folder, steps=16, log_every=8, workers=1, val_every=16)).run()
+        Trainer(config(batch, device, folder, steps=16, log_every=8, workers=1, val_every=16)).run()
         rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
     last = [row for row in rows if "train/data_wait_share" in row][-1]
     return {name: round(last[f"train/{name}"], 4) for name in ("pairs_per_second", "data_wait_share")}

@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import time
@@ -57,7 +58,7 @@ class Case:
     flop: int | None = None
     unit: str | None = None
     per: int = 1
-    extra: Callable[[], Row] | None = None  # more columns: seconds by stage, ...
+    extra: Callable[[str], Row] | None = None  # device -> more columns: seconds by stage, ...
     compilable: bool = False  # make(device, True) gives a contender "compiled"
 
     @property
@@ -136,16 +137,23 @@ def about(device: str) -> Row:
         version = triton.__version__
     except ImportError:
         version = None
-    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return {
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "triton": version,
         "siamfast": siamfast.__version__,
-        "commit": described.stdout.strip() or None,
+        "commit": commit(),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def commit() -> str | None:
+    """None where git is missing, or the tree's history."""
+    if shutil.which("git") is None:
+        return None
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return described.stdout.strip() or None
 
 
 def device_name(device: str) -> str:
@@ -180,7 +188,7 @@ def measure(case: Case, made: Made, seconds: float, device: str = "cpu") -> Row:
         row |= {"floor_us": round(floor * 1e6, 3), "floor_fraction": round(floor / ours, 4)}
         row["speeds"] = {name: float(f"{value:.4g}") for name, value in speed.items()}
     if case.extra is not None:
-        row |= case.extra()
+        row |= case.extra(device)
     return row | about(device)
 
 
