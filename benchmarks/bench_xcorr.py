@@ -56,8 +56,8 @@ def _count(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape).numel())
 
 
-def _full(name: str, batch: int, c: int, z: int, x: int, kernels: int = 1) -> Shape:
-    return Shape(f"{name}, B={batch}", "full", (batch, kernels * c, z, z), (batch, c, x, x))
+def full(name: str, batch: int, c: int, z: int, x: int, kernels: int = 1) -> Shape:
+    return Shape(name, "full", (batch, kernels * c, z, z), (batch, c, x, x))
 
 
 def _depthwise(name: str, batch: int, c: int, z: int, x: int, padding: int = 0) -> Shape:
@@ -65,12 +65,12 @@ def _depthwise(name: str, batch: int, c: int, z: int, x: int, padding: int = 0) 
 
 
 SHAPES = [
-    _full("siamfc-pytorch train", 8, 256, 6, 20),
+    full("siamfc-pytorch train, B=8", 8, 256, 6, 20),
     Shape("siamfc-pytorch track, 3 scales", "full", (1, 256, 6, 6), (3, 256, 22, 22), train=False),
-    *(_full("seed", batch, 256, 6, 22) for batch in (1, 8, 32, 64)),
-    _full("alexnet v2", 32, 32, 17, 49),
-    _full("siamrpn up-channel 10", 8, 256, 4, 20, 10),
-    _full("siamrpn up-channel 20", 8, 256, 4, 20, 20),
+    *(full(f"seed, B={batch}", batch, 256, 6, 22) for batch in (1, 8, 32, 64)),
+    full("alexnet v2, B=32", 32, 32, 17, 49),
+    full("siamrpn up-channel 10, B=8", 8, 256, 4, 20, 10),
+    full("siamrpn up-channel 20, B=8", 8, 256, 4, 20, 20),
     *(_depthwise("pysot resnet-50", batch, 256, 5, 29) for batch in (1, 8, 28)),
     *(_depthwise("pysot alexnet", batch, 256, 4, 20) for batch in (1, 8, 64)),
     _depthwise("siamcar", 8, 256, 7, 31),

@@ -6,7 +6,7 @@ pytest benchmarks/bench_xcorr_balanced_loss.py [--quick] [--compiled] [--results
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -29,8 +29,8 @@ def two_ops(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return siamfast.balanced_logistic_loss(siamfast.xcorr(z, x, scale=SCALE), r_pos=16, r_neg=0)
 
 
-def make(shape: bench_xcorr.Shape, device: str, compiled: bool) -> Made:
-    z, x, _ = (t.requires_grad_() for t in bench_xcorr.inputs(shape, device))
+def make(shape: bench_xcorr.Shape, dtype: torch.dtype, device: str, compiled: bool) -> Made:
+    z, x = (t.to(dtype).requires_grad_() for t in bench_xcorr.inputs(shape, device)[:2])
     labels, convolution = labels_of_the_seed(len(x)).to(device).contiguous(), bench_xcorr.grouped(shape)
 
     def eager(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -49,22 +49,36 @@ def make(shape: bench_xcorr.Shape, device: str, compiled: bool) -> Made:
 
     def check(name: str) -> None:
         for what, found, true in zip(("loss", "dz", "dx"), both(calls[name]), truth, strict=True):
-            # Sums of some ten thousand float32 terms; TF32 on a GPU rounds each factor to 11 bits.
-            require_close(f"{shape.name}: {what} of {name}", found, true, 5e-3 if z.is_cuda else 2e-5)
+            # Sums of some ten thousand float32 terms; TF32 on a GPU rounds each factor to 11 bits, bfloat16 to 8.
+            allowed = 3e-2 if dtype == torch.bfloat16 else 5e-3 if z.is_cuda else 2e-5
+            require_close(f"{shape.name}: {what} of {name}", found, true, allowed)
 
     runs: dict[str, Run] = {name: functools.partial(both, call) for name, call in calls.items()}
     return Made(runs, check)
 
 
+def _case(shape: bench_xcorr.Shape, dtype: torch.dtype = torch.float32) -> Case:
+    cells, size = 17 * 17 * shape.x[0], dtype.itemsize
+    name = shape.name if dtype == torch.float32 else f"{shape.name}, {str(dtype).removeprefix('torch.')}"
+    return Case(
+        "xcorr_balanced_loss", name, "forward+backward", {"z": shape.z, "x": shape.x},
+        (OURS, "grouped, eager", "our two ops"), functools.partial(make, shape, dtype),
+        str(dtype).removeprefix("torch."), bytes=2 * (shape.bytes - 4 * cells) * size // 4, flop=3 * shape.flop,
+        compilable=True,
+    )  # fmt: skip
+
+
 def cases(quick: bool = False) -> Iterator[Case]:
     for shape in bench_xcorr.SHAPES:
         if shape.name.startswith("seed") and (shape.name == "seed, B=8" or not quick):
-            cells = 17 * 17 * shape.x[0]
-            yield Case(
-                "xcorr_balanced_loss", shape.name, "forward+backward", {"z": shape.z, "x": shape.x},
-                (OURS, "grouped, eager", "our two ops"), functools.partial(make, shape),
-                bytes=2 * (shape.bytes - 4 * cells), flop=3 * shape.flop, compilable=True,
-            )  # fmt: skip
+            yield _case(shape)
+
+
+def batches(sizes: Sequence[int]) -> Iterator[Case]:
+    """The seed's sizes at these batches, float32 and bfloat16."""
+    for batch in sizes:
+        for dtype in (torch.float32, torch.bfloat16):
+            yield _case(bench_xcorr.full(f"seed, B={batch}", batch, 256, 6, 22), dtype)
 
 
 def test_xcorr_balanced_loss(timed: None) -> None:

@@ -1,6 +1,6 @@
 """How everything here is measured: values first, then all contenders in turn, one row a case.
 
-A suite file (bench_<op>.py) gives `cases(quick)`; conftest.py makes pytest items of them, gpu.py runs them on a GPU.
+A suite file (bench_<op>.py) gives `cases(quick)`; conftest.py makes pytest items of them, gpu/ runs them on a GPU.
 """
 
 from __future__ import annotations

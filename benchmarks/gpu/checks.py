@@ -1,0 +1,103 @@
+"""One call of our kernels whose float64 truth is known: how it is run, compared and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+from unittest import mock
+
+import torch
+import triton.runtime.interpreter
+from triton.runtime.jit import JITFunction
+
+from benchmarks.gpu.machine import tf32_products
+from benchmarks.gpu.schedule import Row
+
+Tensors = dict[str, torch.Tensor]
+
+
+class Check(NamedTuple):
+    """run: device -> our kernels' results by name, made anew. truth: device -> the same in float64, made once for
+    several dtypes. allowed: part of each result's largest value. judge: (found, truth) -> columns of another rule."""
+
+    op: str
+    case: str
+    dtype: torch.dtype
+    run: Callable[[str], Tensors]
+    truth: Callable[[str], Tensors]
+    allowed: float
+    tf32: bool = True
+    judge: Callable[[Tensors, Tensors], Row] | None = None
+
+    @property
+    def name(self) -> str:
+        exact = "" if self.tf32 else ", exact"
+        return f"{self.op}, {self.case}, {str(self.dtype).removeprefix('torch.')}{exact}"
+
+
+def numbers(*size: int, generator: torch.Generator, whole: bool, scale: float = 1.0) -> torch.Tensor:
+    """Normal float32 numbers; without `whole` such as float16 and bfloat16 hold too, so that one truth serves both.
+
+    Float32 keeps its whole mantissas: of rounded factors TF32's products would be exact.
+    """
+    found = torch.randn(size, generator=generator) * scale
+    return found if whole else found.bfloat16().half().float()
+
+
+@contextmanager
+def poisoned() -> Iterator[None]:
+    """New memory comes filled with NaN: what a kernel does not write shows."""
+
+    def filled(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def made(*arguments: Any, **options: Any) -> torch.Tensor:
+            tensor = make(*arguments, **options)
+            return tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor
+
+        return made
+
+    with ExitStack() as patches:
+        for where, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
+            patches.enter_context(mock.patch.object(where, name, filled(getattr(where, name))))
+        yield
+
+
+@contextmanager
+def launched() -> Iterator[dict[str, int]]:
+    """Names of the kernels that are launched inside, and how often."""
+    counts: dict[str, int] = {}
+    with ExitStack() as patches:
+        for kind in (JITFunction, triton.runtime.interpreter.InterpretedFunction):
+
+            def run(self: Any, *arguments: Any, _run: Any = kind.run, **options: Any) -> Any:
+                counts[self.fn.__name__] = counts.get(self.fn.__name__, 0) + 1
+                return _run(self, *arguments, **options)
+
+            patches.enter_context(mock.patch.object(kind, "run", run))
+        yield counts
+
+
+def difference(found: torch.Tensor, truth: torch.Tensor) -> float:
+    """The largest, as a part of the truth's largest value; NaN where there is one."""
+    truth = truth.detach().double()
+    away = (found.detach().to(truth.device).double() - truth).abs().max()
+    return float(away / truth.abs().max().clamp_min(1e-300))
+
+
+def compared(check: Check, device: str, truth_on: str) -> Row:
+    """The row: each result's difference, whether two runs gave the same bits, which kernels ran."""
+    with tf32_products(check.tf32), poisoned():
+        with launched() as kernels:
+            found = check.run(device)
+        again = check.run(device)
+    truth = check.truth(truth_on)
+    row: Row = {"op": check.op, "case": check.case, "dtype": str(check.dtype), "exact": not check.tf32}
+    row |= {name: difference(found[name], true) for name, true in truth.items()}
+    row["same_bits"] = all(torch.equal(found[name], again[name]) for name in found)
+    row["kernels"] = kernels
+    good = all(row[name] <= check.allowed for name in truth)
+    if check.judge is not None:
+        columns = check.judge(found, truth)
+        good = columns.pop("good", good)
+        row |= columns
+    return row | {"allowed": check.allowed, "ok": bool(good and row["same_bits"])}

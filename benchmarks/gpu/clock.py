@@ -1,0 +1,69 @@
+"""Microseconds on the device between CUDA events: of a call, and of a replay of its graph."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+Run = Callable[[], Any]
+FLUSH = 1 << 28  # bytes written before every call: more than any chip's L2
+CALLS = 10  # of one graph
+
+
+@functools.cache
+def _flush(device: str) -> torch.Tensor:
+    return torch.empty(FLUSH if device == "cuda" else 16, dtype=torch.uint8, device=device)
+
+
+def microseconds(run: Run, device: str, seconds: float = 0.05, turns: int = 200) -> float:
+    """Median of calls that find the L2 cache cold; of `seconds` in all, 3 turns at least.
+
+    Events are queued with the work, so that a call's launch is hidden where the device is behind the host.
+    """
+    run()
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    once = max(time.perf_counter() - began, 1e-6)
+    count = max(3, min(turns, int(seconds / once)))
+    events = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(count)]
+    for begin, end in events:
+        _flush(device).zero_()
+        begin.record()
+        run()
+        end.record()
+    torch.cuda.synchronize()
+    return round(statistics.median(begin.elapsed_time(end) for begin, end in events) * 1e3, 3)
+
+
+def graph_microseconds(run: Run, turns: int = 20) -> float:
+    """Of one call in a CUDA graph of CALLS calls, median of replays: no launches by the host, a warm L2 cache."""
+    before, beside = torch.cuda.current_stream(), torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(2):  # lazy initialisations are not captured
+            run()
+    torch.cuda.current_stream().wait_stream(beside)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            for _ in range(CALLS):
+                run()
+    finally:
+        torch.cuda.set_stream(before)  # a capture that fails leaves its own
+    taken = []
+    for _ in range(turns):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        taken.append(begin.elapsed_time(end))
+    return round(statistics.median(taken) * 1e3 / CALLS, 3)

@@ -1,0 +1,93 @@
+"""The order of the sections, the time that each may take, and the file that says how far a run has come.
+
+Needs no PyTorch: the process that watches the worker imports this and stays able to write a row whatever breaks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+# Seconds of each section, most important first. Together the whole run's, so that each gets its turn; what a section
+# does not use goes to what others had to leave out.
+BUDGETS = {
+    "versions": 10.0,  # what is installed, nvidia-smi
+    "extension": 2.0,  # starts the C++ build, which goes on in the background
+    "warm": 70.0,  # Triton's cache, by parallel compiles
+    "smoke": 60.0,  # every kernel once, each by itself
+    "races": 40.0,
+    "values": 90.0,
+    "sanitizer": 75.0,
+    "speeds": 15.0,
+    "ops": 90.0,
+    "fused": 25.0,
+    "ncu": 40.0,
+    "tracking": 35.0,
+}
+# A second call's, on top of the first's first two.
+MORE = {"versions": 10.0, "extension": 2.0, "training": 120.0, "compiled": 240.0, "tuning": 180.0}
+SECONDS = 560.0  # of a run: a call on a lent machine ends after 600
+GRACE = 20.0  # a task that is still running so long after its section's end is ended
+
+
+def append(row: Row, file: Path) -> None:
+    """A line more, at once and whole."""
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, (json.dumps(row) + "\n").encode())
+    finally:
+        os.close(handle)
+
+
+def reason(error: BaseException) -> str:
+    """An exception in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
+
+
+@dataclass
+class Progress:
+    """How far a run has come; a worker that starts anew goes on from here. Times are time.monotonic()'s."""
+
+    file: Path
+    began: dict[str, float] = field(default_factory=dict)  # section -> its first task's beginning
+    tasks: set[tuple[str, str]] = field(default_factory=set)  # begun: none is begun twice
+    told: set[str] = field(default_factory=set)  # sections whose left-out tasks are in a row
+    running: tuple[str, str, float, float] | None = None  # section, task, since when, until when at most
+    finished: bool = False
+
+    @classmethod
+    def read(cls, file: Path) -> Progress:
+        found = cls(file)
+        if file.exists():
+            for line in file.read_text().splitlines():
+                try:
+                    found._take(json.loads(line))
+                except ValueError:
+                    continue  # being written
+        return found
+
+    def _take(self, event: Row) -> None:
+        kind, section = event["event"], event.get("section", "")
+        if kind == "section":
+            self.began.setdefault(section, event["at"])
+        elif kind == "task":
+            self.tasks.add((section, event["task"]))
+            self.running = (section, event["task"], event["at"], event["until"])
+        elif kind == "done":
+            self.running = None
+        elif kind == "left out":
+            self.told.add(section)
+        elif kind == "finished":
+            self.finished = True
+
+    def note(self, event: str, section: str = "", **more: Any) -> None:
+        row = {"event": event, "section": section, "at": time.monotonic(), **more}
+        self._take(row)
+        append(row, self.file)

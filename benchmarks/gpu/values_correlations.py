@@ -1,0 +1,105 @@
+"""Checks of the correlations' kernels: forward and both gradients, together and apart."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+import torch
+
+import siamfast
+from benchmarks import bench_xcorr
+from benchmarks.bench_xcorr import SHAPES, Shape
+from benchmarks.gpu.checks import Check, Tensors, numbers
+from siamfast.ops import _xcorr_triton as ours
+
+BOTH = (True, True)
+
+
+def small(shape: Shape) -> Shape:
+    """With few channels and samples; sizes of maps stay, they decide the kernels' blocks."""
+    (nz, kc, *z), (nx, c, *x) = shape.z, shape.x
+    kernels, channels = min(2, kc // c), min(2 if shape.kind == "depthwise" else 8, c)
+    return shape._replace(z=(min(nz, 2), kernels * channels, *z), x=(min(nx, 2) if nz > 1 else nx, channels, *x))
+
+
+@functools.cache
+def tensors(shape: Shape, whole: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """z, x, the response's gradient; pixel-wise templates as kernels of one cell."""
+    generator = torch.Generator().manual_seed(0)
+    z, x = (numbers(*size, generator=generator, whole=whole) for size in (shape.z, shape.x))
+    if shape.kind == "pixelwise":
+        z = z.flatten(2).transpose(1, 2).reshape(len(z), -1, 1, 1)
+    cells = [a + 2 * shape.padding - b + 1 for a, b in zip(x.shape[2:], z.shape[2:], strict=True)]
+    maps = x.shape[1] if shape.kind == "depthwise" else z.shape[1] // x.shape[1]
+    return z, x, numbers(len(x), maps, *cells, generator=generator, whole=whole)
+
+
+@functools.cache
+def truth(shape: Shape, whole: bool, device: str) -> Tensors:
+    z, x, grad = (t.to(device).double() for t in tensors(shape, whole))
+    call = bench_xcorr.ours(shape) if shape.kind == "depthwise" else siamfast.xcorr
+    with siamfast.backend("reference"):
+        found = bench_xcorr.both_ways(call, z, x, grad)
+    return {name: t.detach() for name, t in zip(("value", "dz", "dx"), found, strict=True)}
+
+
+def allowed(dtype: torch.dtype, tf32: bool) -> float:
+    """TF32 rounds factors to 11 bits, the 16-bit types their results to 8 and 11; exact float32 sums keep some 20."""
+    return 1e-2 if dtype == torch.bfloat16 else 1e-5 if dtype == torch.float32 and not tf32 else 2e-3
+
+
+def correlation(shape: Shape, dtype: torch.dtype, tf32: bool = True, parts: str = "value dz dx") -> Check:
+    """parts: which results; dz and dx together are one kernel where its blocks allow it, alone one each."""
+    wanted = parts.split()
+    whole = dtype == torch.float32
+    needs = ["dz" in wanted, "dx" in wanted]
+
+    def run(device: str) -> Tensors:
+        z, x, grad = (t.to(device, dtype) for t in tensors(shape, whole))
+        found: Tensors = {}
+        if shape.kind == "depthwise":
+            padding = (shape.padding, shape.padding)
+            if "value" in wanted:
+                found["value"] = ours.depthwise_forward(z, x, *padding)
+            if any(needs):
+                found |= zip(("dz", "dx"), ours.depthwise_backward(grad, z, x, *padding, needs), strict=True)
+        else:
+            options = (None, None, 1.0, 0.0, shape.padding, shape.padding, False)
+            if "value" in wanted:
+                found["value"] = ours.full_forward(z, x, *options)
+            if any(needs):
+                slopes = ours.full_backward(grad, z, x, *options, [*needs, False, False])[:2]
+                found |= zip(("dz", "dx"), slopes, strict=True)
+        return {name: found[name] for name in wanted}
+
+    def true(device: str) -> Tensors:
+        return {name: t for name, t in truth(shape, whole, device).items() if name in wanted}
+
+    name = shape.name if len(wanted) == 3 else f"{shape.name}, {' and '.join(wanted)}"
+    return Check(f"xcorr {shape.kind}", name, dtype, run, true, allowed(dtype, tf32), tf32)
+
+
+def values(kind: str, tiny: bool) -> Iterator[Check]:
+    """Every shape of a kind in every dtype, float32 also in its exact products."""
+    for shape in SHAPES:
+        if shape.kind == kind:
+            for dtype, tf32 in ((torch.float32, True), (torch.bfloat16, True), (torch.float32, False),
+                                (torch.float16, True)):  # fmt: skip
+                yield correlation(small(shape) if tiny else shape, dtype, tf32)
+
+
+def smoke() -> Iterator[Check]:
+    """Each kernel by itself, at tiny sizes."""
+    full = Shape("6x6 on 22x22", "full", (2, 8, 6, 6), (2, 8, 22, 22))
+    # Few programs and many channels: these are split, and their sums added by a kernel of its own.
+    split = Shape("split channels", "full", (1, 256, 3, 3), (1, 256, 9, 9))
+    depthwise = Shape("5x5 on 13x13", "depthwise", (2, 2, 5, 5), (2, 2, 13, 13))
+    for shape, parts in (
+        (full, "value"), (full, "dz dx"), (full, "dx"), (full, "dz"), (split, "value"), (depthwise, "value"),
+        (depthwise, "dz dx"),
+    ):  # fmt: skip
+        yield correlation(shape, torch.float32, True, parts)
+    for shape in (full, depthwise):
+        yield correlation(shape, torch.bfloat16)
+    yield correlation(full, torch.float32, False)

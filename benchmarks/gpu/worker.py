@@ -1,0 +1,184 @@
+"""Runs the sections' tasks one after another; every row is written at once, every exception becomes a row.
+
+Started by supervisor.py; by itself as `python -m benchmarks.gpu.worker` under compute-sanitizer (tools.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.gpu.schedule import BUDGETS, GRACE, MORE, SECONDS, Progress, Row, append, reason
+from benchmarks.gpu.supervisor import LOST_DEVICE
+from benchmarks.gpu.tasks import Section, Setting, Task
+
+# section -> module of this package that has a function of the same name
+HOMES = {
+    "versions": "machine", "extension": "extension", "warm": "warm", "smoke": "values", "races": "races",
+    "values": "values", "sanitizer": "tools", "speeds": "machine", "ops": "timing", "fused": "timing", "ncu": "tools",
+    "tracking": "timing", "training": "more", "compiled": "more", "tuning": "more",
+}  # fmt: skip
+LAST_SECONDS = 5.0  # before the run's end, in which nothing begins
+LEAST_SECONDS = 10.0  # of a task that begins just before its section's end
+
+
+class Worker:
+    """One process's part of a run.
+
+    sections: name -> what lists its tasks. budgets: seconds of each. until: the run's end, of time.monotonic().
+    lost: whether the device can no longer be used.
+    """
+
+    def __init__(
+        self, sections: dict[str, Section], budgets: dict[str, float], setting: Setting, progress: Progress,
+        until: float, about: Callable[[], Row], lost: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self.sections, self.budgets, self.setting, self.progress = sections, budgets, setting, progress
+        self.until, self.about, self.lost = until, about, lost
+        self.started = time.monotonic()
+
+    def run(self) -> None:
+        waiting = {name: self._section(name) for name in self.sections}
+        # Time is left: what the sections had to leave out, in their order, and no more bounds than the run's.
+        for name, tasks in waiting.items():
+            for number, task in enumerate(tasks):
+                if self._over(self.until):
+                    waiting[name] = tasks[number:]
+                    break
+                self._task(name, task, self.until)
+            else:
+                waiting[name] = []
+        left = {name: [task.name for task in tasks] for name, tasks in waiting.items() if tasks}
+        self._write({"section": "end", "task": "left out", "left_out": left})
+        self.progress.note("finished")
+
+    def _over(self, end: float) -> bool:
+        return time.monotonic() > min(end, self.until - LAST_SECONDS)
+
+    def _section(self, name: str) -> list[Task]:
+        """Run what the section's time allows; what is left."""
+        self.progress.note("section", name)
+        end = self.progress.began[name] + self.budgets[name]
+        try:
+            tasks = [task for task in self.sections[name](self.setting) if (name, task.name) not in self.progress.tasks]
+        except Exception as error:
+            self.failed(name, "list of tasks", error)
+            return []
+        while tasks and not self._over(end):
+            self._task(name, tasks.pop(0), end)
+        if tasks and name not in self.progress.told:
+            why = "the run's time is over" if self._over(self.until) else f"its {self.budgets[name]:.0f} s are over"
+            self._write({"section": name, "task": "left out", "left_out": [t.name for t in tasks], "reason": why})
+            self.progress.note("left out", name)
+        return tasks
+
+    def _task(self, section: str, task: Task, end: float) -> None:
+        began = time.monotonic()
+        end = max(end, began + LEAST_SECONDS)
+        self.progress.note("task", section, task=task.name, until=min(end + GRACE, self.until))
+        self.setting.left = lambda: min(end, self.until - LAST_SECONDS) - time.monotonic()
+        try:
+            rows = task.run()
+            for row in [rows] if isinstance(rows, dict) else rows or ():
+                self._write({"section": section, "task": task.name, "task_seconds": time.monotonic() - began} | row)
+        except (Exception, SystemExit) as error:
+            self.failed(section, task.name, error)
+            if self.lost():
+                self.progress.note("done", section)
+                sys.stdout.flush()
+                os._exit(LOST_DEVICE)  # the CUDA context's own end may hang
+        self.progress.note("done", section)
+
+    def failed(self, section: str, task: str, error: BaseException) -> None:
+        trace = "".join(traceback.format_exception(error))[-1500:]
+        self._write({"section": section, "task": task, "ok": False, "error": reason(error), "trace": trace})
+
+    def _write(self, row: Row) -> None:
+        row = {"seconds": round(time.monotonic() - self.started, 2)} | row
+        if "task_seconds" in row:
+            row["task_seconds"] = round(row["task_seconds"], 3)
+        try:
+            where = self.about()
+        except Exception as error:  # not even the device's name
+            where = {"about": reason(error)}
+        append(where | row | where, self.setting.rows)  # a row may have its own "commit"
+        kept = {k: v for k, v in row.items() if k not in ("seconds", "section", "task", "task_seconds", "trace")}
+        print(f"{row['seconds']:6.1f} {row['section']}, {row['task']}: {json.dumps(kept)[:300]}", flush=True)
+
+
+def sections_of(names: list[str]) -> dict[str, Section]:
+    """Modules load when their section begins: one that does not costs its own sections alone."""
+
+    def section(name: str) -> Section:
+        return lambda setting: getattr(importlib.import_module(f"benchmarks.gpu.{HOMES[name]}"), name)(setting)
+
+    return {name: section(name) for name in names}
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rows", default="gpu.jsonl", help="the file in --out that rows are appended to")
+    parser.add_argument("--only", action="append", choices=HOMES)
+    parser.add_argument("--more", action="store_true")
+    parser.add_argument("--rehearse", action="store_true")
+    parser.add_argument("--commit")
+    parser.add_argument("--began", type=float, default=None, help="of time.monotonic()")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    began = time.monotonic() if options.began is None else options.began
+    import torch
+
+    from benchmarks import harness
+    from benchmarks.gpu import checkout, rehearsal
+
+    checkout.use_checkout()
+    if options.rehearse:
+        rehearsal.replace_cuda()
+    device = "cpu" if options.rehearse else "cuda"
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # peers and ours alike
+    given = {"commit": options.commit} if options.commit else {}
+    budgets = MORE if options.more else BUDGETS
+    if options.only:
+        budgets = {name: seconds for name, seconds in (BUDGETS | MORE).items() if name in options.only}
+    setting = Setting(options.out, options.out / options.rows, device, options.rehearse, options.rehearse)
+    progress = Progress.read(setting.rows.with_suffix(".progress.jsonl"))
+    worker = Worker(
+        sections_of(list(budgets)), budgets, setting, progress, began + options.seconds,
+        lambda: harness.about(device) | given, lambda: lost(device),
+    )  # fmt: skip
+    worker.started = began
+    if device == "cuda" and not torch.cuda.is_available():
+        worker.failed("versions", "device", RuntimeError("PyTorch sees no CUDA device; --rehearse needs none"))
+        worker.sections = sections_of(["versions"])
+    worker.run()
+    return 0
+
+
+def lost(device: str) -> bool:
+    """Whether an error has left the GPU unusable for this process."""
+    import torch
+
+    if device != "cuda":
+        return False
+    try:
+        torch.cuda.synchronize()
+        return float(torch.ones(8, device=device).sum()) != 8
+    except Exception:
+        return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The one command for a GPU runs to its end on a CPU, every section of it: a GPU's first minute finds no typo."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton")
+
+from benchmarks.gpu import tools
+from benchmarks.gpu.schedule import BUDGETS, SECONDS
+
+ROOT = Path(__file__).parents[2]
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a rehearsal has left its rows and reports."""
+    out = tmp_path_factory.mktemp("rehearsal")
+    command = [sys.executable, "-m", "benchmarks.gpu", "--out", out, "--rehearse", "--commit", "abc"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT, timeout=280)
+    assert done.returncode == 0, done.stdout[-3000:] + (out / "worker.log").read_text()[-2000:]
+    return out
+
+
+@pytest.fixture
+def rows(folder: Path) -> Rows:
+    return [json.loads(line) for line in (folder / "gpu.jsonl").read_text().splitlines()]
+
+
+def of(rows: Rows, section: str) -> Rows:
+    return [row for row in rows if row["section"] == section]
+
+
+def test_the_sections_leave_rows_in_their_order(rows: Rows) -> None:
+    assert list(dict.fromkeys(row["section"] for row in rows)) == [*BUDGETS, "end"]
+    assert sum(BUDGETS.values()) <= SECONDS
+    assert all(row["ok"] for row in rows if "ok" in row)
+    assert rows[-1]["left_out"] == {}
+    assert all(row["commit"] == "abc" and "torch" in row and "seconds" in row for row in rows)
+
+
+def test_every_kernel_of_ours_is_in_the_smoke_section(rows: Rows) -> None:
+    ran = {name for row in of(rows, "smoke") for name in row["kernels"]}
+    assert ran == set(tools.our_kernels())
+
+
+def test_values_take_every_op_in_turn(rows: Rows) -> None:
+    ops = ["xcorr full", "xcorr_balanced_loss", "xcorr depthwise", "correspondence_warp", "balanced_logistic_loss",
+           "crop_and_resize", "augment", "xcorr pixelwise"]  # fmt: skip
+    assert [row["op"] for row in of(rows, "values")] == ops
+
+
+def test_the_race_test_compares_both_numbers_of_stages(rows: Rows) -> None:
+    assert [(row["task"], row["stages"]) for row in of(rows, "races")] == [
+        (name, stages) for name in ("gradients, float32", "fused loss, bfloat16") for stages in (1, 2)
+    ]
+
+
+def test_the_tools_reports_are_kept_whole(rows: Rows, folder: Path) -> None:
+    summary = of(rows, "sanitizer")[-1]
+    assert summary["checks"] == len(of(rows, "sanitizer")) - 1 > 0
+    assert "ERROR SUMMARY: 0" in (folder / summary["report"]).read_text()
+    (profile,) = of(rows, "ncu")
+    assert profile["kernels"][0]["Duration [us]"] == 12.5
+    assert profile["of"] in (folder / profile["report"]).read_text()
+
+
+def test_every_op_is_timed_with_and_without_a_graph(rows: Rows) -> None:
+    ops = of(rows, "ops")
+    kinds = {"xcorr full", "xcorr depthwise", "xcorr pixelwise", "balanced_logistic_loss", "xcorr_balanced_loss",
+             "correspondence_warp", "crop_and_resize", "augment"}  # fmt: skip
+    assert {row["op"] for row in ops} == kinds
+    for row in (*ops, *of(rows, "fused")):
+        assert all({"device_us", "graph_us"} <= set(found) for found in row["contenders"].values())
+    assert {row["dtype"] for row in of(rows, "fused")} == {"float32", "bfloat16"}
+    built, tracked = of(rows, "tracking")
+    assert built["built"]
+    assert tracked["contenders"]["siamfast"]["p50_us"] > 0

@@ -1,0 +1,137 @@
+"""Nothing that a section or a task does costs another one its rows: exceptions, missing time, crashes, hangs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gpu import worker as module
+from benchmarks.gpu.schedule import Progress, Row, append
+from benchmarks.gpu.supervisor import supervise
+from benchmarks.gpu.tasks import Section, Setting, Task, round_robin
+from benchmarks.gpu.worker import Worker
+
+ROOT = Path(__file__).parents[2]
+
+
+def fails() -> Row:
+    raise ZeroDivisionError("no such luck\nand more")
+
+
+def section(*tasks: Task) -> Section:
+    return lambda setting: iter(tasks)
+
+
+def cannot_be_listed(setting: Setting) -> Iterator[Task]:
+    raise ImportError("no module")
+
+
+def ran(folder: Path, sections: dict[str, Section], seconds: float = 60.0, each: float = 60.0) -> list[dict[str, Any]]:
+    """The rows of a run; `each`: a section's seconds."""
+    setting = Setting(folder, folder / "gpu.jsonl", "cpu")
+    worker = Worker(
+        sections, dict.fromkeys(sections, each), setting, Progress.read(folder / "progress"),
+        time.monotonic() + seconds, lambda: {"device": "none"}, lambda: False,
+    )  # fmt: skip
+    worker.run()
+    return [json.loads(line) for line in setting.rows.read_text().splitlines()]
+
+
+def test_an_exception_is_a_row_of_one_line_and_the_next_task_runs(tmp_path: Path) -> None:
+    good = Task("good", lambda: {"value": 1})
+    rows = ran(
+        tmp_path,
+        {"first": section(Task("bad", fails), good), "broken": cannot_be_listed, "last": section(good)},
+    )
+    assert [(row["section"], row["task"]) for row in rows] == [
+        ("first", "bad"), ("first", "good"), ("broken", "list of tasks"), ("last", "good"), ("end", "left out"),
+    ]  # fmt: skip
+    assert rows[0]["error"] == "ZeroDivisionError: no such luck"
+    assert not rows[0]["ok"]
+    assert rows[1]["value"] == 1
+    assert rows[-1]["left_out"] == {}
+
+
+def test_rows_before_a_failure_are_written(tmp_path: Path) -> None:
+    def two() -> Iterator[Row]:
+        yield {"value": 1}
+        fails()
+
+    rows = ran(tmp_path, {"one": section(Task("task", two))})
+    assert [row.get("value") for row in rows] == [1, None, None]
+
+
+def test_what_a_section_has_no_time_for_is_named_and_done_at_the_end(tmp_path: Path) -> None:
+    slow = [Task(str(n), lambda: time.sleep(0.15) or {}) for n in range(3)]
+    rows = ran(tmp_path, {"slow": section(*slow), "next": section(Task("quick", dict))}, each=0.1)
+    assert [(row["section"], row["task"]) for row in rows] == [
+        ("slow", "0"), ("slow", "left out"), ("next", "quick"), ("slow", "1"), ("slow", "2"), ("end", "left out"),
+    ]  # fmt: skip
+    assert rows[1]["left_out"] == ["1", "2"]
+
+
+def test_what_the_run_has_no_time_for_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LAST_SECONDS", 0.0)
+    slow = [Task(str(n), lambda: time.sleep(0.2) or {}) for n in range(3)]
+    rows = ran(tmp_path, {"slow": section(*slow)}, seconds=0.1)
+    assert [row["task"] for row in rows] == ["0", "left out", "left out"]
+    assert rows[-1]["left_out"] == {"slow": ["1", "2"]}
+
+
+def test_every_group_has_its_turn_before_one_is_finished() -> None:
+    assert list(round_robin([[1, 2, 3], [], [4], [5, None]])) == [1, 4, 5, 2, None, 3]
+
+
+CRASHING = """
+import os, pathlib, signal, sys, time
+from benchmarks.gpu import worker
+from benchmarks.gpu.schedule import Progress
+from benchmarks.gpu.tasks import Setting, Task
+
+worker.GRACE, worker.LEAST_SECONDS = 0.2, 0.2
+folder, lost = pathlib.Path(sys.argv[1]), []
+
+def loses():
+    lost.append(True)
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+def tasks(setting):
+    yield Task("good", lambda: {"value": 1})
+    yield Task("killed", lambda: os.kill(os.getpid(), signal.SIGKILL))
+    yield Task("loses the device", loses)
+    yield Task("hangs", lambda: time.sleep(100))
+    yield Task("last", lambda: {"value": 2})
+
+setting = Setting(folder, folder / "gpu.jsonl", "cpu")
+worker.Worker({"one": tasks}, {"one": 2.0}, setting, Progress.read(folder / "progress"),
+              time.monotonic() + 60, dict, lambda: bool(lost)).run()
+"""
+
+
+def test_another_process_goes_on_behind_the_task_that_broke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(ROOT)
+    script = tmp_path / "crashing.py"
+    script.write_text(CRASHING)
+    rows = tmp_path / "gpu.jsonl"
+    command = [sys.executable, str(script), str(tmp_path)]
+    log, until = tmp_path / "worker.log", time.monotonic() + 60
+    supervise(command, tmp_path / "progress", log, until, lambda row: append(row, rows))
+    found = {row["task"]: row for row in map(json.loads, rows.read_text().splitlines())}
+    assert "SIGKILL" in found["killed"]["error"]
+    assert "illegal memory access" in found["loses the device"]["error"]
+    assert "still running" in found["hangs"]["error"]
+    assert found["last"]["value"] == 2
+
+
+def test_a_worker_that_cannot_begin_is_not_started_for_ever(tmp_path: Path) -> None:
+    rows: list[Row] = []
+    command = [sys.executable, "-c", "raise SystemExit('no PyTorch here')"]
+    supervise(command, tmp_path / "progress", tmp_path / "worker.log", time.monotonic() + 60, rows.append)
+    assert [row["error"] for row in rows] == ["the worker ended with code 1: no PyTorch here"] * 2
