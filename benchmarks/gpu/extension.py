@@ -25,6 +25,7 @@ from benchmarks.gpu.tasks import Setting, Task
 ROOT = Path(__file__).parents[2]
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread", "-fPIC"]
 LOG = "build.log"
+WAIT = 10.0  # seconds
 
 
 def target(setting: Setting) -> Path:
@@ -51,9 +52,9 @@ def begin(setting: Setting) -> Row:
 
 
 def ended(setting: Setting) -> Row:
-    """Wait for the build as long as the section may; the library is used from here on."""
-    log = setting.out / LOG
-    while not target(setting).exists() and setting.left() > 5:
+    """Wait a little for the build, which has had minutes; the library is used from here on."""
+    log, until = setting.out / LOG, time.monotonic() + WAIT
+    while not target(setting).exists() and time.monotonic() < until:
         if log.exists() and log.read_text(errors="replace").rstrip().endswith('"ok": false}'):
             break
         time.sleep(0.2)

@@ -16,10 +16,12 @@ from benchmarks.gpu.clock import microseconds
 from benchmarks.gpu.schedule import Row
 from benchmarks.gpu.tasks import Setting, Task
 
+MOST = 90.0  # seconds of a task: compilations, and a short training
+
 
 def training(setting: Setting) -> Iterator[Task]:
     for case in timing.suite("training", setting.small):
-        yield Task(case.group, functools.partial(timing.timed, case, setting, graphs=False))
+        yield Task(case.group, functools.partial(timing.timed, case, setting, graphs=False), MOST)
 
 
 def compiled(setting: Setting) -> Iterator[Task]:
@@ -31,14 +33,14 @@ def compiled(setting: Setting) -> Iterator[Task]:
         (rest if (case.op, case.direction) in seen else first).append(case)
         seen.add((case.op, case.direction))
     for case in first[:1] if setting.small else (*first, *rest):
-        yield Task(case.group, functools.partial(timing.timed, case, setting, compiled=True))
+        yield Task(case.group, functools.partial(timing.timed, case, setting, compiled=True), MOST)
 
 
 def tuning(setting: Setting) -> Iterator[Task]:
     """What the tuner chooses for the full correlations, beside the configuration that runs without it."""
     shapes = [shape for shape in bench_xcorr.SHAPES if shape.kind != "depthwise"]
     for shape in shapes[:1] if setting.small else shapes:
-        yield Task(shape.name, functools.partial(tuned, shape, setting))
+        yield Task(shape.name, functools.partial(tuned, shape, setting), MOST)
 
 
 def tuned(shape: bench_xcorr.Shape, setting: Setting) -> Row:

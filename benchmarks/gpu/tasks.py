@@ -14,10 +14,12 @@ T = TypeVar("T")
 
 
 class Task(NamedTuple):
-    """name: the same in every run, for a worker that starts anew skips what has begun."""
+    """name: the same in every run, for a worker that starts anew skips what has begun. most: seconds after which it is
+    taken to hang, and its process ended."""
 
     name: str
     run: Callable[[], Row | Iterable[Row] | None]
+    most: float = 30.0
 
 
 @dataclass

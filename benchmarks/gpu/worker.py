@@ -82,7 +82,8 @@ class Worker:
     def _task(self, section: str, task: Task, end: float) -> None:
         began = time.monotonic()
         end = max(end, began + LEAST_SECONDS)
-        self.progress.note("task", section, task=task.name, until=min(end + GRACE, self.until))
+        limit = min(began + task.most, end + GRACE, self.until)
+        self.progress.note("task", section, task=task.name, until=limit)
         self.setting.left = lambda: min(end, self.until - LAST_SECONDS) - time.monotonic()
         try:
             rows = task.run()
