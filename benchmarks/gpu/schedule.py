@@ -36,6 +36,11 @@ SECONDS = 560.0  # of a run: a call on a lent machine ends after 600
 GRACE = 20.0  # a task that is still running so long after its section's end is ended
 
 
+def scaled(budgets: dict[str, float], seconds: float) -> dict[str, float]:
+    """The sections' seconds in a run of `seconds`."""
+    return {name: each * seconds / SECONDS for name, each in budgets.items()}
+
+
 def append(row: Row, file: Path) -> None:
     """A line more, at once and whole."""
     handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -46,9 +51,10 @@ def append(row: Row, file: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """An exception in one line."""
+    """An exception in one line: its first, and the next where that only announces it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"[:300]
+    said = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or "no message"
+    return f"{type(error).__name__}: {said}"[:300]
 
 
 @dataclass

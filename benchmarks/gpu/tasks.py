@@ -19,7 +19,7 @@ class Task(NamedTuple):
 
     name: str
     run: Callable[[], Row | Iterable[Row] | None]
-    most: float = 30.0
+    most: float = 45.0
 
 
 @dataclass

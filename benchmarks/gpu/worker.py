@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.gpu.schedule import BUDGETS, GRACE, MORE, SECONDS, Progress, Row, append, reason
+from benchmarks.gpu.schedule import BUDGETS, GRACE, MORE, SECONDS, Progress, Row, append, reason, scaled
 from benchmarks.gpu.supervisor import LOST_DEVICE
 from benchmarks.gpu.tasks import Section, Setting, Task
 
@@ -151,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # peers and ours alike
     given = {"commit": options.commit} if options.commit else {}
-    budgets = MORE if options.more else BUDGETS
+    budgets = scaled(MORE if options.more else BUDGETS, options.seconds)
     if options.only:
         budgets = {name: seconds for name, seconds in (BUDGETS | MORE).items() if name in options.only}
     setting = Setting(options.out, options.out / options.rows, device, options.rehearse, options.rehearse)
