@@ -22,12 +22,12 @@ def suite(name: str, tiny: bool) -> list[Case]:
     return list(importlib.import_module(f"benchmarks.bench_{name}").cases(tiny))
 
 
-def loaded() -> tuple[list[Case], dict[str, Exception]]:
-    """The cases of the suites that load, and why the others do not."""
+def loaded(tiny: bool) -> tuple[list[Case], dict[str, Exception]]:
+    """The cases of the suites that load, and why the others do not; tiny: also those that `--quick` adds."""
     cases, broken = [], {}
     for name in SUITES:
         try:
-            cases += suite(name, False)
+            cases += suite(name, False) + (suite(name, True) if tiny else [])
         except Exception as error:
             broken[name] = error
     return cases, broken
@@ -36,7 +36,7 @@ def loaded() -> tuple[list[Case], dict[str, Exception]]:
 def ordered_cases(tiny: bool) -> list[Case]:
     """One of every op, then the rest; in a rehearsal the smallest of every op."""
     groups: dict[str, list[Case]] = {}
-    for case in loaded()[0]:
+    for case in loaded(tiny)[0]:
         groups.setdefault(case.op, []).append(case)
     if tiny:
         return [min(group, key=lambda case: case.bytes or 0) for group in groups.values()]
@@ -50,7 +50,7 @@ def fused_cases(tiny: bool) -> list[Case]:
 
 
 def ops(setting: Setting) -> Iterator[Task]:
-    for name, error in loaded()[1].items():
+    for name, error in loaded(setting.small)[1].items():
         yield Task(f"suite {name}", lambda error=error: _raise(error))
     for case in ordered_cases(setting.small):
         yield Task(case.group, lambda case=case: timed(case, setting))
