@@ -21,9 +21,9 @@ def _flush(device: str) -> torch.Tensor:
 
 
 def microseconds(run: Run, device: str, seconds: float = 0.05, turns: int = 200) -> float:
-    """Median of calls that find the L2 cache cold; of `seconds` in all, 3 turns at least.
+    """Median of calls that meet a cold L2 cache, for some `seconds` in all and 3 turns at least.
 
-    Events are queued with the work, so that a call's launch is hidden where the device is behind the host.
+    The host queues calls ahead while the device clears the cache: short launches are hidden, long ones are in the time.
     """
     run()
     torch.cuda.synchronize()
@@ -43,7 +43,7 @@ def microseconds(run: Run, device: str, seconds: float = 0.05, turns: int = 200)
 
 
 def graph_microseconds(run: Run, turns: int = 20) -> float:
-    """Of one call in a CUDA graph of CALLS calls, median of replays: no launches by the host, a warm L2 cache."""
+    """Median of one call in replays of a CUDA graph of CALLS calls: no launches by the host, a warm L2 cache."""
     before, beside = torch.cuda.current_stream(), torch.cuda.Stream()
     beside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(beside):

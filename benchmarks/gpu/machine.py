@@ -1,4 +1,4 @@
-"""What the machine is, and how fast: the figures that all others are read beside."""
+"""The sections on the machine itself: software, GPU, and the speeds that all other figures are read beside."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def speeds(setting: Setting) -> Iterator[Task]:
 
 
 def copy(count: int, device: str) -> Row:
-    """Of `count` float32 numbers: read once, written once."""
+    """A copy of `count` float32 numbers, each read once and written once."""
     source = torch.randn(count, device=device)
     target = torch.empty_like(source)
     taken = microseconds(lambda: target.copy_(source), device)

@@ -37,7 +37,7 @@ def compiled(setting: Setting) -> Iterator[Task]:
 
 
 def tuning(setting: Setting) -> Iterator[Task]:
-    """What the tuner chooses for the full correlations, beside the configuration that runs without it."""
+    """The tuner's choice for the full correlations, beside the configuration that runs without it."""
     shapes = [shape for shape in bench_xcorr.SHAPES if shape.kind != "depthwise"]
     for shape in shapes[:1] if setting.small else shapes:
         yield Task(shape.name, functools.partial(tuned, shape, setting), MOST)

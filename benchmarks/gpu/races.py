@@ -1,7 +1,7 @@
 """A test for races: the same call thousands of times, its bits compared, while another stream keeps the chip busy.
 
-Of two kernels whose loads are pipelined: both correlation gradients in float32, and the fused loss in bfloat16, which
-reads back from memory what it has written. Each in two pipeline stages and in one, which has no copies in flight.
+Two kernels whose loads are pipelined take it: both correlation gradients in float32, and the fused loss in bfloat16,
+which reads back from memory what it has written. Each runs in one pipeline stage, with no copies in flight, and in two.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Progress:
     file: Path
     began: dict[str, float] = field(default_factory=dict)  # section -> its first task's beginning
     tasks: set[tuple[str, str]] = field(default_factory=set)  # begun: none is begun twice
-    told: set[str] = field(default_factory=set)  # sections whose left-out tasks are in a row
+    listed: set[str] = field(default_factory=set)  # sections whose left-out tasks are in a row
     running: tuple[str, str, float, float] | None = None  # section, task, since when, until when at most
     finished: bool = False
 
@@ -89,7 +89,7 @@ class Progress:
         elif kind == "done":
             self.running = None
         elif kind == "left out":
-            self.told.add(section)
+            self.listed.add(section)
         elif kind == "finished":
             self.finished = True
 

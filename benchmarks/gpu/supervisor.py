@@ -1,6 +1,6 @@
 """Watches the worker: starts it anew after a crash or a lost GPU, ends what hangs, and writes the rows it cannot.
 
-Of a CUDA error that stays (an illegal address) every later call of the process fails; only another process goes on.
+After a CUDA error that stays (an illegal address) every later call of the process fails; only another process goes on.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Started by supervisor.py; by itself as `python -m benchmarks.gpu.worker` under c
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -73,7 +74,7 @@ class Worker:
             return []
         while tasks and not self._over(end):
             self._task(name, tasks.pop(0), end)
-        if tasks and name not in self.progress.told:
+        if tasks and name not in self.progress.listed:
             why = "the run's time is over" if self._over(self.until) else f"its {self.budgets[name]:.0f} s are over"
             self._write({"section": name, "task": "left out", "left_out": [t.name for t in tasks], "reason": why})
             self.progress.note("left out", name)
@@ -162,6 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     worker.started = began
     if device == "cuda" and not torch.cuda.is_available():
+        worker.lost = lambda: False
         worker.failed("versions", "device", RuntimeError("PyTorch sees no CUDA device; --rehearse needs none"))
         worker.sections = sections_of(["versions"])
     worker.run()
@@ -169,12 +171,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def lost(device: str) -> bool:
-    """Whether an error has left the GPU unusable for this process."""
+    """Whether an error has left the GPU unusable for this process; where it has not, its memory is given back."""
     import torch
 
     if device != "cuda":
         return False
     try:
+        gc.collect()
+        torch.cuda.empty_cache()
         torch.cuda.synchronize()
         return float(torch.ones(8, device=device).sum()) != 8
     except Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.gpu import extension, tools
 from benchmarks.gpu import worker as module
 from benchmarks.gpu.schedule import Progress, Row, append
 from benchmarks.gpu.supervisor import supervise
@@ -135,3 +137,18 @@ def test_a_worker_that_cannot_begin_is_not_started_for_ever(tmp_path: Path) -> N
     command = [sys.executable, "-c", "raise SystemExit('no PyTorch here')"]
     supervise(command, tmp_path / "progress", tmp_path / "worker.log", time.monotonic() + 60, rows.append)
     assert [row["error"] for row in rows] == ["the worker ended with code 1: no PyTorch here"] * 2
+
+
+def test_torch_lends_pybind11s_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pybind11" else found(name))
+    assert (Path(extension.includes()[-1]) / "pybind11" / "pybind11.h").exists()
+
+
+def test_the_slowest_are_the_furthest_above_their_floors_one_of_each_kind() -> None:
+    def row(op: str, device_us: float, floor_us: float, section: str = "ops") -> Row:
+        ours = {"device_us": device_us}
+        return {"section": section, "op": op, "pass": "forward", "floor_us": floor_us, "contenders": {"siamfast": ours}}
+
+    rows = [row("a", 10, 9), row("a", 30, 5), row("b", 12, 2), row("c", 90, 1, "fused"), {"section": "smoke"}]
+    assert tools.slowest(rows) == [rows[1], rows[2]]
