@@ -32,14 +32,14 @@ def run(arguments: argparse.Namespace) -> int:
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"export: needs {', '.join(missing)}: pip install {' '.join(missing)}")
-    from siamfast.models.mobile_export import export_graphs
+    from siamfast.models.mobile_export import quantize, trace, write_graph
     from siamfast.models.mobile_weights import load_mobile
 
     weights = Path(arguments.weights)
-    model = load_mobile(weights)
-    written = export_graphs(model, weights)
+    graph = trace(load_mobile(weights))
+    written = [write_graph(graph, weights, ".onnx")]
     if not arguments.no_int8:
-        written = export_graphs(model, weights, _calibration(weights, arguments.photos))
+        written.append(write_graph(quantize(graph, _calibration(weights, arguments.photos)), weights, ".int8.onnx"))
     for path in written:
         print(f"wrote {path}, {path.stat().st_size / 2**20:.1f} MB")
     return 0

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import fields
 from pathlib import Path
-
-import torch
 
 from siamfast.models.backbones import AlexNetBackbone
 from siamfast.models.guided import ARCHITECTURE, Architecture, GuidedSiam
-from siamfast.models.weights import default_weights, load_model, read_safetensors
+from siamfast.models.weights import default_weights, load_built, load_model
 
 DEFAULT_NAME = "guided_alexnet.safetensors"
 
@@ -27,28 +23,7 @@ def load_guided(weights: str | os.PathLike[str] | None = None) -> GuidedSiam:
         ValueError: not such weights.
     """
     path = default_weights(DEFAULT_NAME) if weights is None else Path(weights)
-    state, metadata = read_safetensors(path)
-    if metadata.get("architecture") != ARCHITECTURE:
-        raise ValueError(
-            f"weights: {path} holds the architecture {metadata.get('architecture')!r}, expected {ARCHITECTURE!r}"
-        )
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: leave the random state alone
-        model = GuidedSiam(_architecture(metadata.get("configuration", ""), path))
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(
-            f"weights: {path} does not fit its own architecture ({' '.join(str(error).split())[:300]})"
-        ) from None
-    return model.eval()
-
-
-def _architecture(text: str, path: Path) -> Architecture:
-    try:
-        given = json.loads(text)
-        return Architecture(**{field.name: given[field.name] for field in fields(Architecture)})
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"weights: {path} says nothing of use on its architecture ({error})") from None
+    return load_built(path, ARCHITECTURE, GuidedSiam, Architecture)
 
 
 def start_from(model: GuidedSiam, weights: str) -> None:

@@ -107,7 +107,7 @@ class OnnxEngine:
 
     Args:
         model: the same network.
-        path: its graph, made by `export_graphs`.
+        path: its graph, made by `siamfast export`.
 
     Raises:
         ValueError: a graph that onnxruntime cannot load.

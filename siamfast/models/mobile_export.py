@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +26,30 @@ def digest(weights: Path) -> str:
     return hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
-def export_graphs(
-    model: SiamMobile, weights: Path, calibration: Iterable[dict[str, NDArray[Any]]] | None = None
-) -> list[Path]:
-    """Write the graph of `model` beside its weights, and with `calibration` the one in 8 bits.
+def write_graph(graph: Any, weights: Path, suffix: str) -> Path:
+    """Write a graph beside the weights that it was made of: ".onnx", or ".int8.onnx", after "mobile".
 
     Args:
-        model: as loaded from `weights`.
-        weights: its file; "mobile.safetensors" gives "mobile.onnx" and "mobile.int8.onnx".
-        calibration: inputs of the graph as they occur while tracking, by name: the ranges of the 8-bit activations.
+        graph: of `trace` or `quantize`; its large constants become float16.
+        weights: the file, which the graph is bound to by a digest.
 
     Raises:
-        ImportError: onnx or onnxscript is not installed. OSError: a file cannot be written.
+        OSError: it cannot be written.
     """
     import onnx
 
-    whole = _trace(model)
-    graphs = [(weights.with_suffix(".onnx"), whole)]
-    if calibration is not None:
-        graphs.append((weights.with_suffix(".int8.onnx"), _quantize(whole, list(calibration))))
-    for path, graph in graphs:
-        _store_half(graph)
-        onnx.helper.set_model_props(graph, {DIGEST: digest(weights)})
-        onnx.checker.check_model(graph)
-        with replacing(path) as temporary:
-            temporary.write_bytes(graph.SerializeToString())
-    return [path for path, _ in graphs]
+    graph = copy.deepcopy(graph)
+    _store_half(graph)
+    onnx.helper.set_model_props(graph, {DIGEST: digest(weights)})
+    onnx.checker.check_model(graph)
+    path = weights.with_suffix(suffix)
+    with replacing(path) as temporary:
+        temporary.write_bytes(graph.SerializeToString())
+    return path
 
 
-def _trace(model: SiamMobile) -> Any:
+def trace(model: SiamMobile) -> Any:
+    """The graph in float32, an onnx.ModelProto. ImportError: onnx or onnxscript is not installed."""
     image = torch.zeros(1, INSTANCE, INSTANCE, 3, dtype=torch.uint8)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
@@ -68,9 +63,13 @@ def _trace(model: SiamMobile) -> Any:
     return program.model_proto
 
 
-def _quantize(graph: Any, calibration: list[dict[str, NDArray[Any]]]) -> Any:
-    """The convolutions of the backbone and of the head in 8 bits: activations uint8 a tensor, weights int8 a
-    channel."""
+def quantize(graph: Any, calibration: list[dict[str, NDArray[Any]]]) -> Any:
+    """The graph with the convolutions of its backbone in 8 bits: activations uint8 a tensor, weights int8 a channel.
+
+    Args:
+        graph: of `trace`.
+        calibration: inputs as they occur while tracking, by name: the ranges of the activations.
+    """
     import tempfile
 
     import onnx

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import fields
 from pathlib import Path
-
-import torch
 
 from siamfast.models import mobilenet
 from siamfast.models.mobile import ARCHITECTURE, Architecture, SiamMobile
-from siamfast.models.weights import default_weights, read_safetensors
+from siamfast.models.weights import default_weights, load_built, read_safetensors
 
 DEFAULT_NAME = "mobile.safetensors"
 
@@ -27,25 +23,7 @@ def load_mobile(weights: str | os.PathLike[str] | None = None) -> SiamMobile:
         ValueError: not such weights.
     """
     path = default_weights(DEFAULT_NAME) if weights is None else Path(weights)
-    state, metadata = read_safetensors(path)
-    if metadata.get("architecture") != ARCHITECTURE:
-        raise ValueError(
-            f"weights: {path} holds the architecture {metadata.get('architecture')!r}, expected {ARCHITECTURE!r}"
-        )
-    try:
-        given = json.loads(metadata.get("configuration", ""))
-        architecture = Architecture(**{field.name: given[field.name] for field in fields(Architecture)})
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"weights: {path} says nothing of use on its architecture ({error})") from None
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: leave the random state alone
-        model = SiamMobile(architecture)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(
-            f"weights: {path} does not fit its own architecture ({' '.join(str(error).split())[:300]})"
-        ) from None
-    return model.eval()
+    return load_built(path, ARCHITECTURE, SiamMobile, Architecture)
 
 
 def start_from(model: SiamMobile, weights: str) -> None:

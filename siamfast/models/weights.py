@@ -7,9 +7,9 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -201,6 +201,41 @@ def load_encoder(weights: str | os.PathLike[str] | None = None) -> Correspondenc
     if wrong:
         raise ValueError(f"weights: {path} does not fit a ResNet-18 of width {first.shape[0]}: {', '.join(wrong[:9])}")
     model.load_state_dict(own | state)
+    return model.eval()
+
+
+Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+def load_built(path: Path, architecture: str, network: type[Model], parts: type[Any]) -> Model:
+    """A network in eval mode, built as its weights say.
+
+    Args:
+        path: safetensors that `save_weights` wrote of such a network.
+        architecture: the name that they must have.
+        network: what is built, of one argument: `parts`, a dataclass.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: not such weights.
+    """
+    state, metadata = read_safetensors(path)
+    if metadata.get("architecture") != architecture:
+        raise ValueError(
+            f"weights: {path} holds the architecture {metadata.get('architecture')!r}, expected {architecture!r}"
+        )
+    try:
+        given = json.loads(metadata.get("configuration", ""))
+        configuration = parts(**{field.name: given[field.name] for field in fields(parts)})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"weights: {path} says nothing of use on its architecture ({error})") from None
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: leave the random state alone
+        model = network(configuration)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"weights: {path} does not fit its own architecture ({' '.join(str(error).split())[:300]})"
+        ) from None
     return model.eval()
 
 
