@@ -39,6 +39,8 @@ def fits(
     """Whether the kernel's blocks hold these sizes, and one program knows what a sample's cells weigh."""
     if z.shape[0] != x.shape[0] or x.numel() == 0:
         return False
+    if x.dtype == torch.float16:  # gradients of some 1e-7 are stored here before GradScaler's factor enlarges them
+        return False
     own_labels = centers is not None or (labels is not None and labels.shape[0] > 1)
     if own_labels and options.balance != 0:
         return False

@@ -34,7 +34,8 @@ def xcorr_balanced_loss(
     """`balanced_logistic_loss(xcorr(z, x, ...), ...)` of one template kernel: SiamFC's head and loss in one call.
 
     In training on a GPU one launch gives the loss and the gradients of z, x, scale and bias, and backward only scales
-    them; everywhere else it is the two ops one after the other.
+    them; everywhere else, and in float16, whose small gradients would vanish before a GradScaler's factor enlarges
+    them, it is the two ops one after the other.
 
     Args:
         z, x, scale, bias, padding: as for `xcorr`, with one kernel a template.

@@ -14,7 +14,7 @@ from siamfast.ops.xcorr import arguments_of
 
 # Of the largest value: TF32 is not the interpreter's, so float32 has its own roundings; 16-bit types round the slope
 # that meets z and x, and the composition also the response between the ops.
-ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 EVERY = torch.tensor([-1.0, 0.0, 0.3, 1.0])
 
 
@@ -83,7 +83,7 @@ def main() -> None:
         (2, 40, (4, 4), (20, 20), (0, 0)),
     )
     kinds = itertools.cycle(("made", "centers", "map", "maps"))
-    dtypes = itertools.cycle((torch.float32, torch.float32, torch.bfloat16, torch.float16, torch.float32))
+    dtypes = itertools.cycle((torch.float32, torch.float32, torch.bfloat16, torch.float32, torch.float32))
     rest = itertools.cycle(itertools.product(("mean", "none", "sum"), (0, 1, 2), ("sample", "batch", "cells"), (0, 1)))
     for _ in range(5):
         for n, c, template, search, padding in sizes:
@@ -104,6 +104,11 @@ def main() -> None:
                 labels, centers, r_pos=8, balance=balance, reduction=reduction, neg_weight=0.7,
             )  # fmt: skip
             done += 1
+    # In float16 the gradients of a mean over many cells would vanish before GradScaler's factor arrives.
+    z, x = torch.randn(2, 8, 6, 6).half(), torch.randn(2, 8, 22, 22).half()
+    options = check_options(8, 16, 0, "l1", "half", "sample")
+    assert not fused.fits(z, x, 0, 0, None, None, options)
+    assert fused.fits(z.bfloat16(), x.bfloat16(), 0, 0, None, None, options)
     print(f"{done} cases")
 
 
