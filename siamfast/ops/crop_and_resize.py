@@ -299,7 +299,7 @@ def _crop_torch(
         if pixels.dtype == torch.uint8 and chosen.mean != "exact":
             ink = ink.trunc() if chosen.mean == "truncate" else ink.round()
     else:
-        ink = torch.as_tensor(_colors(fill, images, channels)).to(pixels.device)
+        ink = torch.as_tensor(_colors(fill, images, channels)).to(pixels.device, non_blocking=True)
     args = (pixels, windows, ink, height, width, border, RULES[chosen.rule], antialias)
     return raw.crop(*args)
 
@@ -310,5 +310,8 @@ def _tensor_mean(pixels: torch.Tensor) -> torch.Tensor:
         array = pixels.numpy()
         if _serves_numpy(array):
             return torch.from_numpy(_numpy_mean(array))
+    height, width = pixels.shape[2:]
+    if pixels.dtype == torch.uint8 and 255 * width < 1 << 24:  # a row's sum is exact in float32, a level in 16 bits
+        return pixels.half().sum(3, dtype=torch.float32).double().sum(2) / (height * width)
     double = pixels.dtype == torch.float64 or not pixels.is_floating_point()
     return pixels.to(torch.float64 if double else torch.float32).mean((2, 3))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import siamfast
 from siamfast.ops import _backend
+from siamfast.ops import crop_and_resize as crop_module
 from siamfast.ops._crop_windows import CONVENTIONS
 
 PATHS = ("baseline", "avx2", "avx512")
@@ -253,6 +254,15 @@ def test_the_mean_is_exact_and_can_be_had_once() -> None:
     np.testing.assert_allclose(mean, image.reshape(-1, 3).mean(0), rtol=1e-15)
     once = siamfast.crop_and_resize(image, (0, 0), 200, 64, rounding="siamfc", fill=np.trunc(mean))
     np.testing.assert_array_equal(once, siamfast.crop_and_resize(image, (0, 0), 200, 64, rounding="siamfc"))
+
+
+@pytest.mark.parametrize("width", [277, 65_792, 65_794])
+def test_the_mean_is_exact_where_no_simd_sums_serve(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU; the widest rows whose sum float32 holds, and wider ones."""
+    monkeypatch.setattr(crop_module, "_serves_numpy", lambda _: False)
+    pixels = torch.randint(0, 256, (2, 3, 3, width), dtype=torch.uint8)
+    pixels[1] = 255
+    torch.testing.assert_close(crop_module._tensor_mean(pixels), pixels.double().mean((2, 3)), rtol=1e-15, atol=0)
 
 
 def test_many_boxes_are_each_box_alone() -> None:
