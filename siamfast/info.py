@@ -52,6 +52,9 @@ def devices() -> list[str]:
             f"cuda:{index}: {card.name}, sm_{card.major}{card.minor}, {card.multi_processor_count} SMs, "
             f"{card.total_memory / 2**30:.0f} GiB"
         )
+        too_old = _backend.gpu_too_old(index)
+        if too_old is not None:
+            rows.append(f"cuda:{index}: served by the torch backend: {too_old}")
     return rows
 
 

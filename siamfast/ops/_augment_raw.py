@@ -34,7 +34,7 @@ def augment(
 
 
 def _kernel(images: torch.Tensor, draws: torch.Tensor, *options: Any) -> torch.Tensor:
-    chosen = _backend.pick(reason, images.device.type, options[-1])
+    chosen = _backend.pick(reason, images.device, options[-1])
     if chosen == "cpp":
         return _augment_cpp.forward(images, draws, *options)
     if chosen == "triton":

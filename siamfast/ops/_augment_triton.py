@@ -9,11 +9,7 @@ from siamfast.ops import _backend
 
 def reason(device_type: str, dtype: torch.dtype) -> str | None:
     """Why the Triton kernel cannot serve, or None."""
-    if device_type != "cuda":
-        return f"the Triton kernel takes CUDA tensors, not {device_type}"
-    if dtype not in _backend.FLOATS:
-        return f"the Triton kernel has no {dtype}"
-    return _backend.triton_missing()
+    return _backend.triton_reason(device_type, dtype)
 
 
 def forward(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
@@ -56,28 +56,29 @@ def backend(name: str) -> Iterator[None]:
         _forced = before
 
 
-# (backend, device type, dtype) -> None when it can serve, else the reason why it cannot.
+# (backend, device, dtype) -> None when it can serve, else the reason why it cannot. device: "cpu", "cuda" (the current
+# one) or "cuda:1".
 Reason = Callable[[str, str, torch.dtype], "str | None"]
 
 
-def can_run(reason: Reason, name: str, device_type: str, dtype: torch.dtype, raise_error: bool) -> bool:
+def can_run(reason: Reason, name: str, device: str, dtype: torch.dtype, raise_error: bool) -> bool:
     """Whether `name` serves tensors of this device and dtype; with `raise_error` the reason why not is raised."""
-    why = reason(_check_name(name, "backend"), device_type, dtype)
+    why = reason(_check_name(name, "backend"), device, dtype)
     if why is not None and raise_error:
         raise ValueError(f"backend {name!r} cannot run this call: {why}")
     return why is None
 
 
-def pick(reason: Reason, device_type: str, dtype: torch.dtype) -> str:
+def pick(reason: Reason, device: torch.device, dtype: torch.dtype) -> str:
     """The forced backend, or the first of AUTO_ORDER that can serve."""
-    name = forced()
+    name, where = forced(), str(device)
     if name is not None:
-        can_run(reason, name, device_type, dtype, raise_error=True)
+        can_run(reason, name, where, dtype, raise_error=True)
         return name
     for name in AUTO_ORDER:
-        if reason(name, device_type, dtype) is None:
+        if reason(name, where, dtype) is None:
             return name
-    raise ValueError(f"no backend serves {dtype} tensors on {device_type!r}: {reason('torch', device_type, dtype)}")
+    raise ValueError(f"no backend serves {dtype} tensors on {where!r}: {reason('torch', where, dtype)}")
 
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -109,3 +110,34 @@ def triton_missing() -> str | None:
     except ImportError as error:
         return f"triton did not load ({type(error).__name__}: {error})"
     return None
+
+
+def triton_reason(device: str, dtype: torch.dtype, dtypes: Container[torch.dtype] = FLOATS) -> str | None:
+    """Why an op's Triton kernels, made for `dtypes`, cannot serve, or None."""
+    kind, _, index = device.partition(":")
+    if kind != "cuda":
+        return f"the Triton kernels take CUDA tensors, not {device}"
+    if dtype not in dtypes:
+        return f"the Triton kernels have no {dtype}"
+    return triton_missing() or gpu_too_old(int(index) if index else _current_gpu())
+
+
+def _current_gpu() -> int | None:
+    """None on a machine without a GPU, where only `siamfast info` and `can_run` ask about CUDA."""
+    return torch.cuda.current_device() if torch.cuda.is_available() else None
+
+
+# Triton 3.6 and later have no tensor-core products for GPUs before sm_80 (T4, V100).
+LEAST_CAPABILITY = (8, 0)
+
+
+@cache
+def gpu_too_old(index: int | None) -> str | None:
+    """None when Triton serves this CUDA device, else why not."""
+    if index is None:
+        return None
+    major, minor = torch.cuda.get_device_capability(index)
+    if (major, minor) >= LEAST_CAPABILITY:
+        return None
+    least = "".join(map(str, LEAST_CAPABILITY))
+    return f"Triton serves sm_{least} and later, and {torch.cuda.get_device_name(index)} is sm_{major}{minor}"

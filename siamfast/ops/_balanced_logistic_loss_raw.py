@@ -134,7 +134,7 @@ def _kernel(
     scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None, *numbers: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:  # the loss, and its derivative by every score, both in `sum_dtype`
     options = Options(*numbers)
-    chosen = _backend.pick(reason, scores.device.type, scores.dtype)
+    chosen = _backend.pick(reason, scores.device, scores.dtype)
     if chosen == "cpp":
         return _balanced_logistic_loss_cpp.forward(scores, labels, centers, options)
     if chosen == "triton":

@@ -55,7 +55,7 @@ def _reference(
 
 def _kernel(*args: Any) -> tuple[torch.Tensor, ...]:
     query = args[0]
-    chosen = _backend.pick(reason, query.device.type, query.dtype)
+    chosen = _backend.pick(reason, query.device, query.dtype)
     if chosen == "reference":
         return _reference(*args)
     forward = {"cpp": _correspondence_warp_cpp, "triton": _correspondence_warp_triton}.get(chosen, blocked).forward
@@ -73,7 +73,7 @@ def _fake(query: Any, keys: Any, values: Any, bias: Any, *options: Any) -> tuple
 def _backward_kernel(*args: Any) -> tuple[torch.Tensor, ...]:
     *rest, needs = args
     grads, given, (query, keys, values, bias), options = tuple(rest[:4]), tuple(rest[4:9]), rest[9:13], rest[13:]
-    chosen = _backend.pick(reason, query.device.type, query.dtype)
+    chosen = _backend.pick(reason, query.device, query.dtype)
     if chosen == "reference":
         return _reference_backward(*args)
     topk, post, details = options[5:8]

@@ -12,11 +12,7 @@ from siamfast.ops import _correspondence_warp_torch as blocked
 
 def reason(device_type: str, dtype: torch.dtype) -> str | None:
     """Why the Triton kernels cannot serve, or None."""
-    if device_type != "cuda":
-        return f"the Triton kernels take CUDA tensors, not {device_type}"
-    if dtype not in _backend.FLOATS:
-        return f"the Triton kernels have no {dtype}"
-    return _backend.triton_missing()
+    return _backend.triton_reason(device_type, dtype)
 
 
 def _too_many(topk: int, query: torch.Tensor, keys: torch.Tensor, options: tuple[Any, ...]) -> bool:

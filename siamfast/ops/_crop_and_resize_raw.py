@@ -23,11 +23,7 @@ def reason(name: str, device_type: str, dtype: torch.dtype) -> str | None:
         module, cause = _backend.extension()
         return None if module is not None else cause
     if name == "triton":
-        if device_type != "cuda":
-            return f"the Triton kernel takes CUDA tensors, not {device_type}"
-        if dtype not in CODES:
-            return f"the Triton kernel has no {dtype}"
-        return _backend.triton_missing()
+        return _backend.triton_reason(device_type, dtype, CODES)
     return None
 
 
@@ -46,7 +42,7 @@ def crop(
 
 
 def _kernel(image: torch.Tensor, windows: torch.Tensor, fill: torch.Tensor, *options: Any) -> torch.Tensor:
-    chosen = _backend.pick(reason, image.device.type, image.dtype)
+    chosen = _backend.pick(reason, image.device, image.dtype)
     antialias = options[-1]
     if chosen == "triton" and antialias:
         chosen = "torch"  # a filter's taps are many and few crops need it
@@ -104,7 +100,7 @@ def _reference_backward(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, .
 
 def _backward_kernel(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
     image, windows, fill, *options, needs = args
-    name = _backend.pick(reason, image.device.type, image.dtype)
+    name = _backend.pick(reason, image.device, image.dtype)
     formula = reference.crop_and_resize if name == "reference" else _crop_and_resize_torch.forward
     found = _library.reference_gradients(
         lambda image, fill: formula(image, windows, fill, *options), (image, fill), grad, needs

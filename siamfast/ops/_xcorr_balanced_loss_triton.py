@@ -21,7 +21,9 @@ Arguments = tuple[Any, ...]
 def serves(arguments: Arguments, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options) -> bool:
     """Whether this call is one for the fused kernel."""
     z, x, scale, bias, _, _, ph, pw, _ = arguments
-    if not x.is_cuda or _backend.forced() not in (None, "triton") or _xcorr_triton.reason("cuda", x.dtype) is not None:
+    if not x.is_cuda or _backend.forced() not in (None, "triton"):
+        return False
+    if _xcorr_triton.reason(str(x.device), x.dtype) is not None:
         return False
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (z, x, scale, bias))
     traced = (

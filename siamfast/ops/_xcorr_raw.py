@@ -23,7 +23,7 @@ def reason(name: str, device_type: str, dtype: torch.dtype) -> str | None:
 
 def _implementation(x: torch.Tensor) -> ModuleType | None:
     """The module that serves x, all with the same four functions; None for the reference."""
-    chosen = _backend.pick(reason, x.device.type, x.dtype)
+    chosen = _backend.pick(reason, x.device, x.dtype)
     return {"triton": _xcorr_triton, "cpp": _xcorr_cpp, "torch": _xcorr_torch}.get(chosen)
 
 

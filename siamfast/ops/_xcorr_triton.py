@@ -10,11 +10,7 @@ from siamfast.ops._xcorr_torch import layout, response_size
 
 def reason(device_type: str, dtype: torch.dtype) -> str | None:
     """Why the Triton kernels cannot serve, or None."""
-    if device_type != "cuda":
-        return f"the Triton kernels take CUDA tensors, not {device_type}"
-    if dtype not in _backend.FLOATS:
-        return f"the Triton kernels have no {dtype}"
-    return _backend.triton_missing()
+    return _backend.triton_reason(device_type, dtype)
 
 
 def _numbers(value: torch.Tensor | None) -> torch.Tensor | None:
