@@ -104,18 +104,23 @@ def compile_for(build: Build, chip: int) -> Usage:
     aligned = {(names.index(n),): [["tt.divisibility", 16]] for n in (*build.pointers, *steps)}
     source = ASTSource(build.kernel, signature, constexprs=build.constants, attrs=aligned)
     compiled = triton.compile(source, target=GPUTarget("cuda", chip, 32), options=build.options)
+    return usage_of(compiled, code=True)
+
+
+def usage_of(compiled: Any, *, code: bool) -> Usage:
+    """What a compiled kernel's cubin uses; its instructions are counted with `code`, which takes most of the time."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
         used = {n: int(v) for n, v in re.findall(r"(REG|STACK|LOCAL):(\d+)", _cuobjdump("-res-usage", file.name))}
-        code = _cuobjdump("-sass", file.name)
+        lines = _cuobjdump("-sass", file.name) if code else ""
     return Usage(
         used["REG"],
         used["STACK"],
         used["LOCAL"],
         compiled.metadata.shared,
-        len(re.findall(r"\b(?:HGMMA|HMMA|QGMMA|UTC\w*MMA)\b", code)),
-        len(re.findall(r"\b(?:LDG|LDGSTS)\.\S*\.128", code)),
+        len(re.findall(r"\b(?:HGMMA|HMMA|QGMMA|UTC\w*MMA)\b", lines)),
+        len(re.findall(r"\b(?:LDG|LDGSTS)\.\S*\.128", lines)),
         compiled.metadata.num_warps,
         tuple(races(compiled.asm["ttgir"])),
     )

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
+from siamfast.kernels import chips, tf32
 from siamfast.kernels import correspondence_warp as forward_kernels
 from siamfast.kernels import correspondence_warp_backward as backward_kernels
 from siamfast.kernels import correspondence_warp_top as top_kernels
-from siamfast.kernels import tf32
 from siamfast.kernels.warp_features import through_unit_rows, unit_rows
 from siamfast.kernels.warp_windows import SIDE, windows
-from siamfast.kernels.xcorr_launch import EXACT, chip_of
+from siamfast.kernels.xcorr_launch import EXACT
 
 Config = dict[str, int]
 
@@ -179,7 +179,7 @@ def launch_top(task: Task, topk: int, post: bool) -> tuple[torch.Tensor, ...]:
     fewer than topk keys."""
     (n, cells, _), (k, keys) = task.query.shape, task.values.shape[1:]
     (bounds, places, limit), constants, tiles = _common(task)
-    config = top_config(constants["WINDOW"], task.precision, chip_of(task.query.device))
+    config = top_config(constants["WINDOW"], task.precision, chips.chip_of(task.query.device))
     tiles = tiles if task.windowed else triton.cdiv(cells, config["BLOCK_Q"])
     split = split_of(tiles * n, keys, MOST_LISTED // topk)
     device, shape = task.query.device, (n, cells, split, topk)
@@ -216,7 +216,7 @@ def launch_backward(
     shared = d_lse - (d_out * out).sum(1) - certain - d_entropy * entropy
     ends = torch.stack((lse, shared, d_entropy, certain), 1).contiguous()
     (n, cells, padded), (k, keys) = task.query.shape, task.values.shape[1:]
-    size, chip = {"dtype": torch.float32, "device": task.query.device}, chip_of(task.query.device)
+    size, chip = {"dtype": torch.float32, "device": task.query.device}, chips.chip_of(task.query.device)
     numbers = (d_out.contiguous(), ends, index.contiguous())
     slopes = "tf32" if task.precision != EXACT else EXACT
     common: dict[str, Any] = {"DETAILS": True, **values_block(k), "SLOPES": slopes}

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 import triton
 import triton.language as tl
+from siamfast.kernels import chips
 from siamfast.kernels.balanced_logistic_loss import cell_losses, class_weights, made_labels
 from siamfast.kernels.xcorr import band_sums
 from siamfast.kernels.xcorr_backward import meet
 from siamfast.kernels.xcorr_launch import (
-    chip_of,
     forward_blocks,
     forward_config,
     gradients_config,
@@ -186,7 +186,7 @@ def config(
 def config_of(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> dict[str, int] | None:
     """`config` for these tensors."""
     sizes = *z.shape[2:], x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
-    return config(*sizes, x.shape[1], x.element_size(), precision(x), chip_of(x.device))
+    return config(*sizes, x.shape[1], x.element_size(), precision(x), chips.chip_of(x.device))
 
 
 def launch(

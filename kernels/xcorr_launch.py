@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
 import triton
-from siamfast.kernels import tf32
+from siamfast.kernels import chips, tf32
 from siamfast.kernels.tuning import tuned
 from siamfast.kernels.xcorr import add_parts_kernel, full_forward_kernel
 from siamfast.kernels.xcorr_backward import gradients_kernel, search_gradient_kernel, template_gradient_kernel
@@ -83,15 +82,6 @@ def forward_candidates(channels: int, size: int) -> list[Config]:
     ]
 
 
-@functools.cache
-def chip_of(device: torch.device) -> int:
-    """90 for sm_90; 0 for the interpreter."""
-    if device.type != "cuda":
-        return 0
-    major, minor = torch.cuda.get_device_capability(device)
-    return 10 * major + minor
-
-
 def split_of(programs: int, channels: int, block_c: int) -> int:
     """Parts of the channels, of at least two blocks each; decided by the sizes alone."""
     return max(1, min(triton.cdiv(PROGRAMS, programs), channels // (2 * block_c)))
@@ -165,7 +155,7 @@ def launch_forward(
             x.stride(1),
             x.stride(3),
         )
-        default = forward_config(blocks, channels, size, precision(x), chip_of(x.device))
+        default = forward_config(blocks, channels, size, precision(x), chips.chip_of(x.device))
         config = tuned(x, key, default, lambda: forward_candidates(channels, size), run)
         return run(config)
 
