@@ -109,9 +109,10 @@ def augment_kernel(
     of rows after the other, and multiplies by the weights of both axes; blur and step only change the weights.
     Bytes: the image, 2 to 4 times from L2, and the output.
     """
-    n = tl.program_id(1).to(tl.int64)
-    tiles = tl.cdiv(out_width, BLOCK)
-    top, left = tl.program_id(0) // tiles * BLOCK, tl.program_id(0) % tiles * BLOCK
+    # All on one axis of the grid: its others hold 65,535 programs.
+    across, down = tl.cdiv(out_width, BLOCK), tl.cdiv(out_height, BLOCK)
+    tile, n = tl.program_id(0) % (across * down), (tl.program_id(0) // (across * down)).to(tl.int64)
+    top, left = tile // across * BLOCK, tile % across * BLOCK
     draw = draws_ptr + n * _DRAWS
     blur, step_v, step_u = tl.load(draw + 4), tl.load(draw + 3), tl.load(draw + 2)
     support_v = tl.where(blur > 0, 3 * blur, tl.maximum(1.0, tl.abs(step_v)))
@@ -197,7 +198,7 @@ def launch(
     out = torch.empty((count, 3, height, width), dtype=dtype, device=images.device, memory_format=torch.channels_last)
     if count == 0:
         return out
-    grid = (triton.cdiv(height, BLOCK) * triton.cdiv(width, BLOCK), count)
+    grid = (triton.cdiv(height, BLOCK) * triton.cdiv(width, BLOCK) * count,)
     with torch.cuda.device_of(images):
         augment_kernel[grid](
             images,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from siamfast.kernels.warp_windows import near, tile_bounds, tile_cells
+from siamfast.kernels.warp_windows import near, tile_and_sample, tile_bounds, tile_cells, tile_count
 from siamfast.kernels.xcorr import product
 
 
@@ -123,8 +123,8 @@ def warp_forward_kernel(
     On chip: logits (BLOCK_Q, BLOCK_J), sums (BLOCK_Q, KP), and the queries' rows where CP is one block. Bytes: every
     key row once a tile of queries, from L2.
     """
-    tile, n, part = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2) % SPLIT
-    first = (tl.program_id(2) // SPLIT) * KP
+    tile, n = tile_and_sample(tile_count(HQ, WQ, WINDOW, BLOCK_Q, SIDE))
+    part, first = tl.program_id(1) % SPLIT, (tl.program_id(1) // SPLIT) * KP
     cells, keys = HQ * WQ, FRAMES * H * W
     cell, y, x, inside = tile_cells(tile, HQ, WQ, WINDOW, BLOCK_Q, SIDE)
     query_rows = query_ptr + (n * cells + tl.where(inside, cell, 0)) * CP
@@ -194,8 +194,8 @@ def warp_join_kernel(
     BLOCK: tl.constexpr,
 ):
     """The parts of the keys, joined in their order, so that two runs give the same bits. One program: BLOCK queries."""
-    q = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    n = tl.program_id(1).to(tl.int64)
+    tile, n = tile_and_sample((Q + BLOCK - 1) // BLOCK)
+    q = tile * BLOCK + tl.arange(0, BLOCK)
     mask = q < Q
     largest = tl.full((BLOCK,), float("-inf"), tl.float32)
     index = tl.zeros((BLOCK,), tl.int64)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 from siamfast.kernels.correspondence_warp import logits, tile_logits
-from siamfast.kernels.warp_windows import near, tile_bounds, tile_cells
+from siamfast.kernels.warp_windows import near, tile_and_sample, tile_bounds, tile_cells, tile_count
 from siamfast.kernels.xcorr import product
 
 
@@ -71,8 +71,8 @@ def warp_query_slopes_kernel(
     UPCAST: tl.constexpr,
 ):
     """One program: BLOCK_D channels of the slopes of a tile of queries, over all its keys."""
-    tile, n = tl.program_id(0), tl.program_id(1).to(tl.int64)
-    d = tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D)
+    tile, n = tile_and_sample(tile_count(HQ, WQ, WINDOW, BLOCK_Q, SIDE))
+    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     cells, keys = HQ * WQ, FRAMES * H * W
     cell, y, x, inside = tile_cells(tile, HQ, WQ, WINDOW, BLOCK_Q, SIDE)
     query_rows = query_ptr + (n * cells + tl.where(inside, cell, 0)) * CP
@@ -151,14 +151,15 @@ def warp_key_slopes_kernel(
     UPCAST: tl.constexpr,
 ):
     """One program: BLOCK_D channels of the slopes of a tile of keys, over all queries that see it."""
-    n = tl.program_id(1).to(tl.int64)
-    d = tl.program_id(2) * BLOCK_D + tl.arange(0, BLOCK_D)
+    d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     cells, keys = HQ * WQ, FRAMES * H * W
     if WINDOW > 0:
-        tiles = ((H + SIDE - 1) // SIDE) * ((W + SIDE - 1) // SIDE)
-        tile, frame, tall = tl.program_id(0) % tiles, tl.program_id(0) // tiles, H
+        tiles = tile_count(H, W, WINDOW, BLOCK_J, SIDE)
+        tile_of_all, n = tile_and_sample(FRAMES * tiles)
+        tile, frame, tall = tile_of_all % tiles, tile_of_all // tiles, H
     else:
-        tile, frame, tall = tl.program_id(0), 0, FRAMES * H
+        tile, n = tile_and_sample(tile_count(FRAMES * H, W, WINDOW, BLOCK_J, SIDE))
+        frame, tall = 0, FRAMES * H
     exempt = tl.load(exempt_ptr + frame) != 0
     place, y, x, inside = tile_cells(tile, tall, W, WINDOW, BLOCK_J, SIDE)
     key = tl.where(inside, frame * H * W + place, 0)
@@ -214,4 +215,4 @@ def warp_key_slopes_kernel(
     else:
         at = d_keys_ptr + (n * keys + key)[:, None] * CP + d[None, :]
         tl.store(at, found, mask=inside[:, None] & (d < CP)[None, :])
-        tl.store(d_bias_ptr + n * keys + key, along, mask=inside & (key * 0 + tl.program_id(2) == 0))
+        tl.store(d_bias_ptr + n * keys + key, along, mask=inside & (key * 0 + tl.program_id(1) == 0))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 from siamfast.kernels.correspondence_warp import tile_logits
-from siamfast.kernels.warp_windows import tile_bounds, tile_cells
+from siamfast.kernels.warp_windows import tile_and_sample, tile_bounds, tile_cells, tile_count
 
 NOBODY = tl.constexpr(2147483647)  # index of an empty place in a list
 
@@ -71,7 +71,8 @@ def warp_lists_kernel(
     UPCAST: tl.constexpr,
 ):
     """One program: a tile of queries, a part of the keys. On chip: logits (BLOCK_Q, BLOCK_J) and lists."""
-    tile, n, part = tl.program_id(0), tl.program_id(1).to(tl.int64), tl.program_id(2)
+    tile, n = tile_and_sample(tile_count(HQ, WQ, WINDOW, BLOCK_Q, SIDE))
+    part = tl.program_id(1)
     cells, keys = HQ * WQ, FRAMES * H * W
     cell, y, x, inside = tile_cells(tile, HQ, WQ, WINDOW, BLOCK_Q, SIDE)
     query_rows = query_ptr + (n * cells + tl.where(inside, cell, 0)) * CP
@@ -126,8 +127,8 @@ def warp_chosen_kernel(
     BLOCK: tl.constexpr,
 ):
     """The best KT of all parts, largest first, and the values under their weights. One program: BLOCK queries."""
-    q = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    n = tl.program_id(1).to(tl.int64)
+    tile, n = tile_and_sample((Q + BLOCK - 1) // BLOCK)
+    q = tile * BLOCK + tl.arange(0, BLOCK)
     inside = q < Q
     row = n * Q + q
     part = tl.arange(0, PARTS)
@@ -192,7 +193,7 @@ def warp_top_slopes_kernel(
     BLOCK_C: tl.constexpr,
 ):
     """One program: one query. w = softmax of the chosen logits; ds = w (a - sum w a), a = what a weight is worth."""
-    q, n = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    q, n = tile_and_sample(Q)
     place, c = tl.arange(0, PLACES), tl.arange(0, BLOCK_C)
     used = place < KT
     key = tl.load(index_ptr + (n * KT + place) * Q + q, mask=used, other=0)
@@ -245,7 +246,7 @@ def warp_top_keys_kernel(
     BLOCK_K: tl.constexpr,
 ):
     """One program: one key, over the queries that chose it in their order, so that two runs give the same bits."""
-    key, n = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    key, n = tile_and_sample(J)
     begin = tl.load(begins_ptr + n * (J + 1) + key)
     end = tl.load(begins_ptr + n * (J + 1) + key + 1)
     c, channel = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_K)

@@ -80,8 +80,10 @@ def crop_and_resize_kernel(
     and one written for each channel. Bytes: the pixels under the window (the second and later reads hit the cache)
     and the output.
     """
-    m = tl.program_id(1).to(tl.int64)
-    cells = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    # All on one axis of the grid: its others hold 65,535 programs.
+    tiles = tl.cdiv(out_height * out_width, BLOCK)
+    m = (tl.program_id(0) // tiles).to(tl.int64)
+    cells = tl.program_id(0) % tiles * BLOCK + tl.arange(0, BLOCK)
     mask = cells < out_height * out_width
     i, j = cells // out_width, cells % out_width
     corner_x, corner_y = tl.load(windows_ptr + m * 4), tl.load(windows_ptr + m * 4 + 1)
@@ -125,7 +127,7 @@ def launch(
     windows = windows.to(image.device, non_blocking=True).contiguous()
     ink = fill.to(image.device, torch.float32).contiguous()
     several = image.shape[0] > 1
-    grid = (triton.cdiv(out_height * out_width, BLOCK), count)
+    grid = (triton.cdiv(out_height * out_width, BLOCK) * count,)
     with torch.cuda.device_of(image):
         crop_and_resize_kernel[grid](
             image,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from siamfast.kernels.warp_windows import tile_and_sample
 
 EPS = 1e-12  # F.normalize's least norm
 BLOCK_CELLS, BLOCK_CHANNELS, NUM_WARPS = 64, 32, 4
@@ -36,8 +37,8 @@ def unit_rows_kernel(
     BLOCK_CHANNELS: tl.constexpr,
 ):
     """rows = factor * features / max(|features|, LEAST). One program: BLOCK_CELLS cells of one frame."""
-    frame = tl.program_id(1).to(tl.int64)
-    cell = tl.program_id(0) * BLOCK_CELLS + tl.arange(0, BLOCK_CELLS)
+    tile, frame = tile_and_sample((cells + BLOCK_CELLS - 1) // BLOCK_CELLS)
+    cell = tile * BLOCK_CELLS + tl.arange(0, BLOCK_CELLS)
     inside = cell < cells
     at = (frame // T) * f_n + (frame % T) * f_t + (cell // W).to(tl.int64) * f_y + (cell % W).to(tl.int64) * f_x
     inverse = tl.full((BLOCK_CELLS,), 1.0, tl.float32)
@@ -85,8 +86,8 @@ def through_unit_rows_kernel(
 ):
     """Slopes of the rows to slopes of the features: factor / |x| * (g - u <u, g>), u = x / |x|; without the second term
     where the norm was raised to LEAST, for there it does not depend on x."""
-    frame = tl.program_id(1).to(tl.int64)
-    cell = tl.program_id(0) * BLOCK_CELLS + tl.arange(0, BLOCK_CELLS)
+    tile, frame = tile_and_sample((cells + BLOCK_CELLS - 1) // BLOCK_CELLS)
+    cell = tile * BLOCK_CELLS + tl.arange(0, BLOCK_CELLS)
     inside = cell < cells
     at = (frame // T) * f_n + (frame % T) * f_t + (cell // W).to(tl.int64) * f_y + (cell % W).to(tl.int64) * f_x
     inverse = tl.full((BLOCK_CELLS,), 1.0, tl.float32)
@@ -122,7 +123,7 @@ def unit_rows(
     cells = height * width
     rows = torch.empty((n, t, cells, padded), dtype=dtype, device=features.device)
     inverse = torch.empty((n, t, cells if normalize else 0), dtype=torch.float32, device=features.device)
-    unit_rows_kernel[(triton.cdiv(cells, BLOCK_CELLS), n * t)](
+    unit_rows_kernel[(triton.cdiv(cells, BLOCK_CELLS) * n * t,)](
         features, rows, inverse, factor, t, channels, width, cells, *features.stride(), CP=padded,
         NORMALIZE=normalize, LEAST=EPS, BLOCK_CELLS=BLOCK_CELLS, BLOCK_CHANNELS=BLOCK_CHANNELS, num_warps=NUM_WARPS,
     )  # fmt: skip
@@ -138,7 +139,7 @@ def through_unit_rows(
 ) -> torch.Tensor:  # like features, contiguous
     n, t, channels, height, width = features.shape
     out = torch.empty(features.shape, dtype=features.dtype, device=features.device)
-    through_unit_rows_kernel[(triton.cdiv(height * width, BLOCK_CELLS), n * t)](
+    through_unit_rows_kernel[(triton.cdiv(height * width, BLOCK_CELLS) * n * t,)](
         slopes, features, inverse, out, factor, t, channels, width, height * width, *features.stride(),
         CP=slopes.shape[-1], NORMALIZE=normalize, LEAST=EPS, BLOCK_CELLS=BLOCK_CELLS, BLOCK_CHANNELS=BLOCK_CHANNELS,
         num_warps=NUM_WARPS,

@@ -159,14 +159,14 @@ def launch_forward(task: Task) -> tuple[torch.Tensor, ...]:
     sums, state = torch.empty((split, n, k, cells), **like), torch.empty((split, n, 3, cells), **like)
     index = torch.empty((split, n, cells), dtype=torch.int64, device=task.query.device)
     with torch.cuda.device_of(task.query):
-        forward_kernels.warp_forward_kernel[(tiles, n, split * slices)](
+        forward_kernels.warp_forward_kernel[(tiles * n, split * slices)](
             task.query, task.keys, task.values, task.keys if task.bias is None else task.bias, task.exempt, bounds,
             places, sums, state, index, limit, n, k, *task.sizes, SPLIT=split, **block, **constants, **config,
         )  # fmt: skip
         if split > 1:
             out, ends = torch.empty((n, k, cells), **like), torch.empty((n, 3, cells), **like)
             best = torch.empty((n, cells), dtype=torch.int64, device=task.query.device)
-            forward_kernels.warp_join_kernel[(triton.cdiv(cells, 128), n)](
+            forward_kernels.warp_join_kernel[(triton.cdiv(cells, 128) * n,)](
                 sums, state, index, out, ends, best, n, k, cells, SPLIT=split, BLOCK=128, num_warps=4
             )
         else:
@@ -192,12 +192,12 @@ def launch_top(task: Task, topk: int, post: bool) -> tuple[torch.Tensor, ...]:
     listed = max(2, triton.next_power_of_2(split * topk))
     block = max(1, 4096 // listed**2)
     with torch.cuda.device_of(task.query):
-        top_kernels.warp_lists_kernel[(tiles, n, split)](
+        top_kernels.warp_lists_kernel[(tiles * n, split)](
             task.query, task.keys, task.keys if task.bias is None else task.bias, task.exempt, bounds, places, best,
             index, state, limit, *task.sizes, SPLIT=split, KT=topk, PLACES=max(2, triton.next_power_of_2(topk)),
             **constants, **config,
         )  # fmt: skip
-        top_kernels.warp_chosen_kernel[(triton.cdiv(cells, block), n)](
+        top_kernels.warp_chosen_kernel[(triton.cdiv(cells, block) * n,)](
             best, index, state, task.values, out, ends, chosen, k, cells, keys, SPLIT=split,
             PARTS=triton.next_power_of_2(split), KT=topk, LISTED=listed, POST=post, BLOCK=block, num_warps=4,
         )  # fmt: skip
@@ -230,7 +230,7 @@ def launch_backward(
             config = backward_config(task.precision, chip, by_key=False)
             (bounds, places, limit), constants, tiles = _common(task, backward=True)
             tiles = tiles if task.windowed else triton.cdiv(cells, config["BLOCK_Q"])
-            backward_kernels.warp_query_slopes_kernel[(tiles, n, triton.cdiv(padded, config["BLOCK_D"]))](
+            backward_kernels.warp_query_slopes_kernel[(tiles * n, triton.cdiv(padded, config["BLOCK_D"]))](
                 *rows, bounds, places, *numbers, d_query, limit, k, *task.sizes, **constants, **common, **config
             )
         (bounds, places, limit), constants, tiles = _common(task, backward=True, by_key=True)
@@ -239,7 +239,7 @@ def launch_backward(
                 continue
             config = backward_config(task.precision, chip, by_key=True, values=k if of_values else 0)
             blocks = tiles * task.sizes[4] if task.windowed else triton.cdiv(keys, config["BLOCK_J"])
-            backward_kernels.warp_key_slopes_kernel[(blocks, n, triton.cdiv(width, config["BLOCK_D"]))](
+            backward_kernels.warp_key_slopes_kernel[(blocks * n, triton.cdiv(width, config["BLOCK_D"]))](
                 *rows, bounds, places, *numbers, d_keys, d_values, d_bias, limit, k, *task.sizes, OF_VALUES=of_values,
                 **constants, **common, **config,
             )  # fmt: skip
@@ -261,7 +261,7 @@ def launch_top_backward(
     d_out, chosen = grads[0].contiguous(), chosen.contiguous()
     block = min(128, triton.next_power_of_2(padded))
     with torch.cuda.device_of(task.query):
-        top_kernels.warp_top_slopes_kernel[(cells, n)](
+        top_kernels.warp_top_slopes_kernel[(cells * n,)](
             task.query, task.keys, task.values, task.keys if task.bias is None else task.bias, chosen, d_out, ends,
             weights, slopes, d_query, k, cells, keys, BIAS=task.bias is not None, CP=padded, KT=topk,
             PLACES=max(2, triton.next_power_of_2(topk)), BLOCK_C=block, num_warps=4,
@@ -269,7 +269,7 @@ def launch_top_backward(
         by_choice = chosen.transpose(1, 2).reshape(n, cells * topk)
         ordered, order = torch.sort(by_choice, dim=1, stable=True)
         begins = torch.searchsorted(ordered, torch.arange(keys + 1, device=chosen.device).expand(n, -1).contiguous())
-        top_kernels.warp_top_keys_kernel[(keys, n)](
+        top_kernels.warp_top_keys_kernel[(keys * n,)](
             task.query, d_out, weights, slopes, order, begins, d_keys, d_values, d_bias, k, cells, keys,
             NEED_VALUES=need_values and k > 0, CP=padded, KT=topk, BLOCK_C=block,
             BLOCK_K=min(64, max(2, triton.next_power_of_2(max(1, k)))), num_warps=4,

@@ -99,6 +99,22 @@ def least_keys(
 
 
 @triton.jit
+def tile_and_sample(tiles):
+    """This program's tile, and its sample in int64. Both are on one axis: a grid's others hold 65,535 programs."""
+    return tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
+
+
+@triton.jit
+def tile_count(HEIGHT, WIDTH, WINDOW: tl.constexpr, BLOCK: tl.constexpr, SIDE: tl.constexpr):
+    """Tiles of a map: of SIDE x SIDE cells, or without a window of BLOCK cells in a row."""
+    if WINDOW == 0:
+        tiles = (HEIGHT * WIDTH + BLOCK - 1) // BLOCK
+    else:
+        tiles = ((HEIGHT + SIDE - 1) // SIDE) * ((WIDTH + SIDE - 1) // SIDE)
+    return tiles
+
+
+@triton.jit
 def tile_cells(tile, HEIGHT, WIDTH, WINDOW: tl.constexpr, BLOCK: tl.constexpr, SIDE: tl.constexpr):
     """Cells of a tile: their index, y, x, and whether they are in the map."""
     i = tl.arange(0, BLOCK)
