@@ -9,7 +9,9 @@ import triton
 import triton.language as tl
 
 # Output cells of a tile's side. The pixels under it are read once; a wider tile has less rim, but too many registers.
-BLOCK, STRIP, NUM_WARPS = 32, 16, 4
+# Where more than MOST_PIXELS are under it (a large step, a wide blur) a tile of FINE cells has enough: 128 pixels spill
+# by 16 to 232 bytes a thread, on every chip.
+BLOCK, FINE, MOST_PIXELS, STRIP, NUM_WARPS = 32, 16, 64, 16, 4
 _DRAWS = tl.constexpr(14)
 _SAMPLES = tl.constexpr(1024)
 
@@ -177,12 +179,18 @@ def augment_kernel(
     tl.store(target + 2, b.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-def pixels(draws: torch.Tensor) -> int:
-    """What a tile sees along an axis, at most: a power of two, 16 or more."""
+def pixels(draws: torch.Tensor, block: int) -> int:
+    """What a tile of block x block cells sees along an axis, at most: a power of two, 16 or more."""
     step = draws[:, 2:4].abs().amax(1)
     support = torch.where(draws[:, 4] > 0, 3 * draws[:, 4], step.clamp_min(1))
-    widest = float(((BLOCK - 1) * step + 2 * support).max()) + 2
+    widest = float(((block - 1) * step + 2 * support).max()) + 2
     return 1 << max(4, math.ceil(math.log2(widest)))
+
+
+def blocks(draws: torch.Tensor) -> dict[str, int]:
+    """A tile's cells and the pixels under it, along an axis."""
+    block = BLOCK if pixels(draws, BLOCK) <= MOST_PIXELS else FINE
+    return {"BLOCK": block, "PIXELS": pixels(draws, block)}
 
 
 def launch(
@@ -198,7 +206,8 @@ def launch(
     out = torch.empty((count, 3, height, width), dtype=dtype, device=images.device, memory_format=torch.channels_last)
     if count == 0:
         return out
-    grid = (triton.cdiv(height, BLOCK) * triton.cdiv(width, BLOCK) * count,)
+    sizes = blocks(draws)
+    grid = (triton.cdiv(height, sizes["BLOCK"]) * triton.cdiv(width, sizes["BLOCK"]) * count,)
     with torch.cuda.device_of(images):
         augment_kernel[grid](
             images,
@@ -211,8 +220,7 @@ def launch(
             *images.stride(),
             *mean,
             *(1 / v for v in std),
-            BLOCK=BLOCK,
-            PIXELS=pixels(draws),
+            **sizes,
             STRIP=STRIP,
             EXACT=dtype == torch.float32,
             num_warps=NUM_WARPS,
