@@ -80,7 +80,7 @@ def _features() -> Iterator[Build]:
 
 
 def _constants(case: _Case, precision: str, size: int, backward: bool = False) -> dict[str, Any]:
-    padded, block = warp_launch.row_blocks(case.channels, size, backward)
+    padded, block = warp_launch.row_blocks(case.channels, size, precision, backward)
     return {"WINDOW": case.window, "BIAS": False, "CP": padded, "BLOCK_C": block, "SIDE": SIDE, "PRECISION": precision,
             "UPCAST": False}  # fmt: skip
 
@@ -110,7 +110,9 @@ def _plain(case: _Case, name: str, precision: str, dtype: str, size: int, chip: 
     rows, values, flop = _work(case, size)
     block = warp_launch.values_block(case.values)
     weighing = 2 * case.batch * case.cells * case.seen * case.values
-    config = warp_launch.forward_config(case.window > 0, precision)
+    config = warp_launch.forward_config(
+        case.window > 0, precision, constants["BLOCK_C"] == constants["CP"], case.values
+    )
     split = 1
     if not case.window:
         split = warp_launch.split_of(triton.cdiv(case.cells, config["BLOCK_Q"]) * case.batch, case.cells, 16)

@@ -55,22 +55,30 @@ def product_of(query: torch.Tensor, normalize: bool) -> tuple[torch.dtype, str]:
     return torch.float32, "tf32"
 
 
-def row_blocks(channels: int, size: int, backward: bool = False) -> tuple[int, int]:
+def row_blocks(channels: int, size: int, precision: str, backward: bool = False) -> tuple[int, int]:
     """Padded channels of a row, and those of one block: the whole row up to 512 bytes, so that a tile of queries stays
-    on the chip. The backward kernels have other tiles beside it: 256 bytes."""
+    on the chip. The backward kernels have other tiles beside it: 256 bytes; the exact product has three factors of
+    each: 128 bytes, for 256 and more spill (forward by up to 544 bytes a thread, on sm_86)."""
     whole = max(16, triton.next_power_of_2(channels))
     if whole * size <= 512:
-        return whole, min(whole, 256 // size) if backward else whole
+        most = 128 if precision == EXACT else 256 if backward else 512
+        return whole, min(whole, most // size)
     block = 128 // size
     return triton.cdiv(channels, block) * block, block
 
 
-def forward_config(windowed: bool, precision: str) -> Config:
+def forward_config(windowed: bool, precision: str, whole: bool, values: int) -> Config:
+    """whole: whether a row is one block, so that the queries' stay on the chip; values: channels.
+
+    Where values are summed by products, 64 keys at once are for float16 rows of several blocks and up to 16 channels.
+    Whole rows of 512 bytes want 100 to 140 KiB of shared memory for them, where consumer cards have 99; and whole rows,
+    TF32 and more channels spill (16 bytes to 1 KiB a thread on sm_86, 90 and 120).
+    """
     if precision == EXACT:
         return {"BLOCK_Q": 64, "BLOCK_J": 32, "num_warps": 4, "num_stages": 2}
-    if windowed:
-        return {"BLOCK_Q": SIDE * SIDE, "BLOCK_J": 64, "num_warps": 8, "num_stages": 2}
-    return {"BLOCK_Q": 128, "BLOCK_J": 64, "num_warps": 8, "num_stages": 2}
+    easy = values <= SMALL_VALUES or (precision == "ieee" and not whole and values <= 16)
+    keys = 64 if easy else 32
+    return {"BLOCK_Q": SIDE * SIDE if windowed else 128, "BLOCK_J": keys, "num_warps": 8, "num_stages": 2}
 
 
 def top_config(window: int, precision: str, chip: int) -> Config:
@@ -100,10 +108,10 @@ def backward_config(precision: str, chip: int, by_key: bool, values: int = 0) ->
 
 
 def values_block(channels: int) -> Config:
-    """KP channels of values in one program, and whether they are summed one by one."""
+    """KP channels of values in one program, and whether they are summed one by one. Sums of 64 spill."""
     if channels <= SMALL_VALUES:
         return {"KP": triton.next_power_of_2(max(1, channels)), "SMALL": True}
-    return {"KP": min(64, max(16, triton.next_power_of_2(channels))), "SMALL": False}
+    return {"KP": min(32, max(16, triton.next_power_of_2(channels))), "SMALL": False}
 
 
 def make_task(
@@ -112,7 +120,7 @@ def make_task(
 ) -> Task:  # fmt: skip
     (n, channels, hq, wq), (frames, h, w) = query.shape, (keys.shape[1], *keys.shape[3:])
     dtype, precision = product_of(query, normalize)
-    padded, _ = row_blocks(channels, dtype.itemsize)
+    padded, _ = row_blocks(channels, dtype.itemsize, precision)
     with torch.cuda.device_of(query):
         q, q_inverse = unit_rows(query.unsqueeze(1), dtype, padded, 1 / temperature, normalize)
         r, r_inverse = unit_rows(keys, dtype, padded, 1.0, normalize)
@@ -134,7 +142,7 @@ def _common(task: Task, *, backward: bool = False, by_key: bool = False) -> tupl
     """bounds and places, constants, and how many tiles there are (without a window: none)."""
     hq, wq, h, w, _ = task.sizes
     found = windows((hq, wq), (h, w), task.radius, task.circle, task.query.device, by_key)
-    _, block = row_blocks(task.query.shape[2], task.query.element_size(), backward)
+    _, block = row_blocks(task.query.shape[2], task.query.element_size(), task.precision, backward)
     constants = {
         "WINDOW": found.kind, "BIAS": task.bias is not None, "CP": task.query.shape[2], "BLOCK_C": block, "SIDE": SIDE,
         "PRECISION": task.precision, "UPCAST": not task.query.is_cuda,
@@ -151,7 +159,8 @@ def launch_forward(task: Task) -> tuple[torch.Tensor, ...]:
     """values (N, K, Q), confidence, entropy, lse (N, Q), float32; index (N, Q) int64."""
     (n, cells, _), (k, keys) = task.query.shape, task.values.shape[1:]
     (bounds, places, limit), constants, tiles = _common(task)
-    config, block = forward_config(task.windowed, task.precision), values_block(k)
+    whole = constants["BLOCK_C"] == constants["CP"]
+    config, block = forward_config(task.windowed, task.precision, whole, k), values_block(k)
     tiles = tiles if task.windowed else triton.cdiv(cells, config["BLOCK_Q"])
     slices = triton.cdiv(max(k, 1), block["KP"])
     split = split_of(tiles * n * slices, keys, 16)
