@@ -19,7 +19,7 @@ from siamfast.kernels import (
     xcorr_depthwise,
     xcorr_launch,
 )
-from siamfast.kernels.static import Build
+from siamfast.kernels.static import CHIPS, Build
 
 _SIZES = {"u8": 1, "fp32": 4, "bf16": 2}
 
@@ -99,7 +99,7 @@ def _full(dtype: str, precision: str, case: _Case, chip: int) -> Iterator[Build]
     blocks = xcorr_launch.forward_blocks(hz, wz, height, width, case.kernels, precision)
     assert blocks is not None
     vector = xcorr_launch.vector(width, height, plane, size, blocks)
-    config = xcorr_launch.forward_config(blocks, case.channels, size, precision, chip)
+    config = xcorr_launch.forward_config(blocks, case.channels, size, precision, chip, CHIPS[chip].shared_block)
     yield Build(
         f"xcorr forward, {name}", xcorr.full_forward_kernel,
         {"z_ptr": dtype, "x_ptr": dtype, "scale_ptr": "fp32", "bias_ptr": "fp32", "out_ptr": dtype},
@@ -175,7 +175,9 @@ def _fused(dtype: str, case: _Case, chip: int) -> Iterator[Build]:
     """Correlation, loss about the samples' centres, and both gradients."""
     size, (hz, wz), (height, width) = _SIZES[dtype], case.z, case.x
     product = {"fp32": "tf32", "bf16": "ieee"}[dtype]
-    config = xcorr_balanced_loss.config(hz, wz, height, width, case.channels, size, product, chip)
+    config = xcorr_balanced_loss.config(
+        hz, wz, height, width, case.channels, size, product, chip, CHIPS[chip].shared_block
+    )
     assert config is not None
     z, x = (case.batch * case.channels * n for n in (hz * wz, height * width))
     plane = height * width

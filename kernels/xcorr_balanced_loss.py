@@ -165,7 +165,7 @@ def xcorr_balanced_loss_kernel(
 
 
 def config(
-    hz: int, wz: int, height: int, width: int, channels: int, size: int, product: str, chip: int
+    hz: int, wz: int, height: int, width: int, channels: int, size: int, product: str, chip: int, shared: int
 ) -> dict[str, int] | None:
     """How a sample is cut up; height, width: of the padded search. None where a template or a response is too large."""
     blocks = forward_blocks(hz, wz, height, width, 1, product)
@@ -173,7 +173,7 @@ def config(
     cells = triton.next_power_of_2((height - hz + 1) * (width - wz + 1))
     if blocks is None or both is None or blocks["TEMPLATE_ROWS"] < hz or both["BLOCK_M"] > 64 or cells > 4096:
         return None
-    forward = forward_config(blocks, channels, size, product, chip)
+    forward = forward_config(blocks, channels, size, product, chip, shared)
     return {
         **{name: blocks[name] for name in ("TEMPLATE_ROWS", "BAND", "KERNELS", "TAPS")},
         "FORWARD_Q": blocks["BLOCK_Q"], "FORWARD_C": forward["BLOCK_C"] if chip >= 90 else 16,  # more spill on sm_80
@@ -186,7 +186,7 @@ def config(
 def config_of(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> dict[str, int] | None:
     """`config` for these tensors."""
     sizes = *z.shape[2:], x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
-    return config(*sizes, x.shape[1], x.element_size(), precision(x), chips.chip_of(x.device))
+    return config(*sizes, x.shape[1], x.element_size(), precision(x), *chips.chip_and_shared(x.device))
 
 
 def launch(

@@ -61,9 +61,13 @@ def forward_blocks(hz: int, wz: int, height: int, width: int, outputs: int, prec
     return {"TEMPLATE_ROWS": rows, "BAND": band, "KERNELS": kernels, "TAPS": taps, "BLOCK_Q": cells}
 
 
-def forward_config(blocks: Config, channels: int, size: int, precision: str, chip: int) -> Config:
-    """The configuration that runs without tuning. size: bytes of an element; chip: 90 for sm_90."""
+def forward_config(blocks: Config, channels: int, size: int, precision: str, chip: int, shared: int) -> Config:
+    """The configuration that runs without tuning. size: bytes of an element; chip: 90 for sm_90; shared: bytes of
+    shared memory that a block may have, of which the channels of one step must leave some."""
     block_c = min(max(16, triton.next_power_of_2(channels)), 128 // size)
+    rows = blocks["KERNELS"] * blocks["TAPS"] + blocks["BLOCK_Q"]  # 1 x 8 taps on 1,024 cells: 128 KiB of 64 channels
+    while block_c > 16 and block_c * size * rows > shared:
+        block_c //= 2
     sums = blocks["KERNELS"] * blocks["TAPS"] * blocks["BLOCK_Q"]
     large = sums >= MOST_SUMS // (4 if precision == EXACT else 2)
     # From sm_90 on, TF32 wants the channels of x side by side in shared memory: a pipelined copy goes there 4 bytes at
@@ -155,7 +159,7 @@ def launch_forward(
             x.stride(1),
             x.stride(3),
         )
-        default = forward_config(blocks, channels, size, precision(x), chips.chip_of(x.device))
+        default = forward_config(blocks, channels, size, precision(x), *chips.chip_and_shared(x.device))
         config = tuned(x, key, default, lambda: forward_candidates(channels, size), run)
         return run(config)
 
