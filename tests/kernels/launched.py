@@ -1,69 +1,167 @@
-"""Run by test_launch.py: launchers compile with a launch's own specialisation, on CPU tensors under a stand-in driver.
+"""Every launcher is driven through the public ops, and what it launches is compiled for GPUs that are not here.
 
-A launch makes constants of integer arguments that are 1, and of nothing that the interpreter or a static build shows: a
-method call on such an argument (`rows.to(tl.int64)`) compiles for every size but 1.
+    python -m tests.kernels.launched [--all] [--chips 80,86] [--only warp] [--seed 7] [--random 40]
+
+CPU tensors stand in for CUDA's, and Triton has a driver that only names a chip. A launch then compiles with its own
+specialisation, which neither the interpreter nor a static build shows: integer arguments that are 1 become constants
+(a method call on one, `rows.to(tl.int64)`, compiles for every size but 1), addresses and strides may be multiples of 16
+or not. Each kernel must compile, without stack or spills, within the shared memory of a block of its chip, and its grid
+within the driver's limits.
+
+Without --all: a sample of the table's shapes and of random ones, for one chip each; test_launch.py runs it.
 """
 
 from __future__ import annotations
 
-import itertools
+import argparse
+import collections
+import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import triton
-from siamfast.kernels import augment, balanced_logistic_loss, xcorr_launch
+from siamfast.kernels import chips, static
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from siamfast.ops._balanced_logistic_loss_raw import Options
-from siamfast.ops.augment import no_draws
+import siamfast
+from siamfast.ops import _backend
+from tests.kernels.launch_cases import RANDOM, Case, table
+
+# CUDA C++ programming guide, technical specifications per compute capability: shared memory that a block may ask for.
+SHARED = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
+MOST_PROGRAMS = (2**31 - 1, 65535, 65535)
+SEED, SAMPLE, SAMPLE_RANDOM = 20261126, 24, 3  # cases of the table, and of each op's random ones
+ALL_RANDOM = 40
+# Where a few registers less let one more block run on a multiprocessor, ptxas keeps as many numbers of its own accord
+# on the stack; with all 255 registers (`maxnreg`) it keeps none, and half as many warps run. Counted, not blamed.
+BARGAIN, MOST_REGISTERS = 32, 255  # bytes a thread
 
 
 class StandIn:
     """What Triton asks a driver when it specialises and compiles: the chip. Nothing is run."""
 
     def __init__(self, chip: int) -> None:
-        self._target = GPUTarget("cuda", chip, 32)
+        self.chip = chip
 
     def get_current_target(self) -> GPUTarget:
-        return self._target
+        return GPUTarget("cuda", self.chip, 32)
 
     def get_current_device(self) -> int:
-        return 0
+        return self.chip  # Triton keeps what it compiled by the device's number
 
     def get_current_stream(self, device: int | None = None) -> int:
         return 0
 
 
-compiled: list[str] = []
-_run = JITFunction.run
+class Proof:
+    """Compiles what is launched, and keeps what is wrong with it."""
 
+    def __init__(self) -> None:
+        self.chip, self.case = 0, Case("", "", lambda: None)
+        self.seen: set[str] = set()
+        self.launches: collections.Counter[str] = collections.Counter()
+        self.wrong: list[str] = []
+        self.bargains: list[str] = []
+        self._run = JITFunction.run
 
-def run(self: Any, *arguments: Any, grid: Any, warmup: bool = False, **options: Any) -> Any:
-    compiled.append(self.fn.__name__)
-    return _run(self, *arguments, grid=grid, warmup=True, **options)
+    def install(self) -> None:
+        """In place of Triton's launch, of what the ops know of the device, and of its limits."""
+        proof = self
 
+        def run(kernel: Any, *arguments: Any, grid: Any, warmup: bool = False, **options: Any) -> Any:
+            return proof.launch(kernel, arguments, grid, options)
 
-def main() -> None:
-    JITFunction.run = run
-    for chip in (80, 90):
+        JITFunction.run = run
+        _backend.triton_reason = lambda *ignored: None
+        chips.chip_of = lambda device: self.chip
+        chips.shared_limit = lambda device: SHARED[self.chip]
+
+    def launch(self, kernel: Any, arguments: tuple[Any, ...], grid: Any, options: dict[str, Any]) -> Any:
+        name = kernel.fn.__name__
+        self.launches[name] += 1
+        if "UPCAST" in options:
+            options["UPCAST"] = False  # it is for the interpreter, which the tensors' device stands for
+        for axis, (programs, most) in enumerate(zip(grid, MOST_PROGRAMS, strict=False)):
+            if not 1 <= programs <= most:
+                self.blame(name, f"grid {grid}: {programs} programs on axis {axis}")
+        compiled = self._run(kernel, *arguments, grid=grid, warmup=True, **options)
+        if compiled.hash not in self.seen:
+            self.seen.add(compiled.hash)
+            used = static.usage_of(compiled, code=False)
+            bargain = used.registers < MOST_REGISTERS and used.stack <= BARGAIN and not used.spills
+            if used.stack and bargain:
+                self.bargains.append(f"sm_{self.chip} {name}: {used.stack} B, {used.registers} registers")
+            elif used.stack or used.spills:
+                self.blame(name, f"stack {used.stack} B, spills {used.spills} B, {used.registers} registers")
+            if used.shared > SHARED[self.chip]:
+                self.blame(name, f"shared memory {used.shared / 1024:.1f} KiB of {SHARED[self.chip] >> 10}")
+        return compiled
+
+    def blame(self, kernel: str, what: str) -> None:
+        self.wrong.append(f"sm_{self.chip} {kernel}: {what}\n    {self.case.op}: {self.case.name}")
+        print(self.wrong[-1], file=sys.stderr, flush=True)
+
+    def prove(self, case: Case, chip: int) -> None:
+        self.case, self.chip = case, chip
         driver.set_active(StandIn(chip))
-        for templates, searches, size in ((1, 1, 22), (1, 3, 22), (2, 2, 9)):
-            z, x = torch.zeros(templates, 256, 6, 6), torch.zeros(searches, 256, size, size)
-            blocks = xcorr_launch.forward_blocks(6, 6, size, size, 1, xcorr_launch.precision(x))
-            assert blocks is not None
-            xcorr_launch.launch_forward(z, x, None, None, 1.0, 0.0, 0, 0, False, blocks)
-        for samples in (1, 2):
-            scores, labels = torch.zeros(samples, 17, 17), torch.zeros(1, 17, 17)
-            for shared, balance in itertools.product((labels, None), range(3)):
-                balanced_logistic_loss.launch(scores, shared, None, Options(8.0, 16.0, 0.0, 1.0, 0, 0, balance, 0))
-        for side in (1, 16):
-            images = torch.zeros(side, 3, 20, 20, dtype=torch.uint8)
-            draws = no_draws(side, (20, 20))
-            augment.launch(images, draws, side, side, [0.0] * 3, [1.0] * 3, torch.float32)
-    print(f"{len(compiled)} launches of {', '.join(sorted(set(compiled)))}; Triton {triton.__version__}")
+        torch.backends.cudnn.conv.fp32_precision = "tf32" if case.tf32 else "ieee"
+        try:
+            with siamfast.backend("triton"):
+                case.call()
+        except Exception as error:
+            self.blame("?", f"{type(error).__name__}: {str(error)[-300:]}")
+
+
+def cases(arguments: argparse.Namespace) -> Iterator[tuple[Case, int]]:
+    """With the chip that each is compiled for."""
+    rng = np.random.default_rng(arguments.seed)
+    numbers = [int(n) for n in arguments.chips.split(",")] if arguments.chips else list(SHARED)
+    known = [case for case in table() if arguments.only in case.op]
+    if arguments.all:
+        yield from ((case, chip) for chip in numbers for case in known)
+        times = ALL_RANDOM if arguments.random is None else arguments.random
+    else:
+        chosen = sorted(
+            {*rng.choice(len(known), min(SAMPLE, len(known)), replace=False)}
+            | {number for number, case in enumerate(known) if case.always}
+        )
+        yield from ((known[number], int(rng.choice(numbers))) for number in chosen)
+        times = SAMPLE_RANDOM if arguments.random is None else arguments.random
+    for draw in RANDOM:
+        for _ in range(times):
+            case = draw(rng)
+            if arguments.only in case.op:
+                yield from ((case, chip) for chip in (numbers if arguments.all else [int(rng.choice(numbers))]))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="all shapes of the table, every case on every chip")
+    parser.add_argument("--chips", default="", help="by their numbers, 80 for sm_80, with commas between")
+    parser.add_argument("--only", default="", help="ops whose name has this in it")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--random", type=int, help="random cases of each op")
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", message="TRITON_DEFAULT_FP_FUSION")
+    print(f"seed {arguments.seed}, Triton {triton.__version__}, torch {torch.__version__}", flush=True)
+    proof = Proof()
+    proof.install()
+    count = 0
+    for case, chip in cases(arguments):
+        proof.prove(case, chip)
+        count += 1
+    print(
+        f"{count} calls, {sum(proof.launches.values())} launches, {len(proof.seen)} kernels, {len(proof.wrong)} wrong"
+    )
+    print("launched:", ", ".join(sorted(proof.launches)))
+    print(f"on the stack for one more block: {len(proof.bargains)}", *sorted(proof.bargains), sep="\n    ")
+    return 1 if proof.wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
