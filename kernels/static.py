@@ -36,6 +36,8 @@ CHIPS = {
     90: Chip("H200", 227 << 10, 228 << 10, 4.3e12, {"plain": 60e12, "fp32": 400e12, "bf16": 780e12}),
     100: Chip("B200", 227 << 10, 228 << 10, 8.0e12, {"plain": 75e12, "fp32": 1100e12, "bf16": 2250e12}),
 }
+# Registers of a thread, and bytes on the stack that a block more may cost it.
+MOST_REGISTERS, MOST_BARGAIN = 255, 32
 # The same on all three: registers and warps of a multiprocessor, and what the driver keeps of a block's shared memory.
 _REGISTERS, _WARPS, _BLOCKS, _RESERVED = 65536, 64, 32, 1024
 
@@ -72,6 +74,19 @@ class Usage:
     wide_loads: int
     warps: int  # of a block
     races: tuple[str, ...] = ()  # as races.py describes them
+
+    @property
+    def bargain(self) -> bool:
+        """Whether ptxas keeps a few numbers on the stack for one more block on a multiprocessor, with registers left.
+
+        Given all registers (`maxnreg`) it keeps none there, and half as many warps run.
+        """
+        return 0 < self.stack <= MOST_BARGAIN and self.spills == 0 and self.registers < MOST_REGISTERS
+
+    @property
+    def spilled(self) -> bool:
+        """Whether the kernel wants more registers than there are."""
+        return (self.stack > 0 or self.spills > 0) and not self.bargain
 
     def occupancy(self, chip: int) -> float:
         """Part of a multiprocessor's warps that can be there at once."""
