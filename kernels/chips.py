@@ -18,6 +18,12 @@ def chip_of(device: torch.device) -> int:
     return 10 * major + minor
 
 
+def multiplies_from_shared(chip: int) -> bool:
+    """Whether tensor cores read their factors from shared memory: those of sm_90 and sm_100, not of sm_120 (consumer
+    Blackwell), whose products are sm_80's and hold them in registers."""
+    return 90 <= chip < 120
+
+
 @functools.cache
 def shared_limit(device: torch.device) -> int:
     """Bytes of shared memory that a block may ask for: 99 KiB on consumer cards, 163 or 227 on data-centre ones."""

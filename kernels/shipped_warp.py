@@ -123,8 +123,12 @@ def _plain(case: _Case, name: str, precision: str, dtype: str, size: int, chip: 
         rate=rate, wide=True,
     )  # fmt: skip
     constants = _constants(case, precision, size, backward=True)
-    slopes = {"DETAILS": True, **block, "SLOPES": "tf32" if precision != EXACT else EXACT}
-    config = warp_launch.backward_config(precision, chip, by_key=False)
+    slopes = {
+        "DETAILS": True,
+        **warp_launch.slopes_block(case.values),
+        "SLOPES": "tf32" if precision != EXACT else EXACT,
+    }
+    config = warp_launch.backward_config(precision, chip, case.window, case.values, by_key=False, of_values=False)
     pointers = _pointers(dtype, "values_ptr", "grad_ptr", "ends_ptr", "index_ptr")
     yield Build(
         f"warp dquery, {name}", correspondence_warp_backward.warp_query_slopes_kernel,
@@ -132,7 +136,7 @@ def _plain(case: _Case, name: str, precision: str, dtype: str, size: int, chip: 
         2 * rows + values, 2 * flop + weighing, rate="fp32", wide=True,
     )  # fmt: skip
     for kind, of_values in (("dkeys", False), ("dvalues", True)):
-        config = warp_launch.backward_config(precision, chip, by_key=True, values=case.values if of_values else 0)
+        config = warp_launch.backward_config(precision, chip, case.window, case.values, True, of_values)
         yield Build(
             f"warp {kind}, {name}", correspondence_warp_backward.warp_key_slopes_kernel,
             pointers | {"d_keys_ptr": "fp32", "d_values_ptr": "fp32", "d_bias_ptr": "fp32"},
@@ -146,11 +150,14 @@ def _top(case: _Case, name: str, precision: str, dtype: str, size: int, chip: in
     rows, values, flop = _work(case, size)
     config = warp_launch.top_config(case.window, precision, chip)
     places = triton.next_power_of_2(case.topk)
+    down, across = (triton.cdiv(cells, SIDE) for cells in case.side)
+    tiles = down * across if case.window else triton.cdiv(case.cells, config["BLOCK_Q"])
+    split = warp_launch.split_of(tiles * case.batch, case.cells, warp_launch.MOST_LISTED // case.topk)
     yield Build(
         f"warp lists, {name}", correspondence_warp_top.warp_lists_kernel,
         _pointers(dtype, "best_ptr", "state_ptr") | {"index_ptr": "i32"},
-        {**constants, **_tiles(config), "SPLIT": 1, "KT": case.topk, "PLACES": places}, _options(config), rows, flop,
-        rate=rate, wide=True,
+        {**constants, **_tiles(config), "SPLIT": split, "KT": case.topk, "PLACES": places}, _options(config), rows,
+        flop, rate=rate, wide=True,
     )  # fmt: skip
     if precision != "ieee":
         return  # what follows is the same for all

@@ -20,7 +20,9 @@ Config = dict[str, int]
 # Programs that fill a large chip; fewer are made more by dealing out the keys, of which each gets some tiles at least.
 PROGRAMS, LEAST_KEYS = 128, 512
 MOST_TOP, MOST_LISTED = 32, 128  # chosen keys, and those of all parts that a program sorts at once
-SMALL_VALUES = 4  # channels of values that are summed without tensor cores
+# Channels of values that are summed without tensor cores; backward they are no more than a few multiply-adds a logit,
+# and products of them want registers that the slopes have.
+SMALL_VALUES, SMALL_SLOPES = 4, 16
 
 
 class Task(NamedTuple):
@@ -85,24 +87,32 @@ def top_config(window: int, precision: str, chip: int) -> Config:
     """Lists are sought through by rows: smaller tiles, so that their rounds are few. Distances in float64 (window 3)
     take twice the registers."""
     keys = 16 if window == 3 else 32 if precision == EXACT else 64
+    # A second stage spills: circles by 16 bytes a thread on sm_100, distances before sm_90.
+    one_stage = (window == 2 and chip == 100 and precision != EXACT) or (
+        window == 3 and not chips.multiplies_from_shared(chip)
+    )
     return {
         "BLOCK_Q": SIDE * SIDE,
         "BLOCK_J": keys,
         "num_warps": 4,
-        "num_stages": 1 if window == 3 and chip < 90 else 2,
+        "num_stages": 1 if one_stage else 2,
     }
 
 
-def backward_config(precision: str, chip: int, by_key: bool, values: int = 0) -> Config:
-    """values: channels, where their slopes are what is sought.
+def backward_config(precision: str, chip: int, window: int, channels: int, by_key: bool, of_values: bool) -> Config:
+    """window: its kind; channels: of values, whose slopes are what is sought, or of_values is False.
 
     A program computes the logits again for BLOCK_D channels of slopes, so many channels are few programs that do. The
-    side it goes over comes in tiles of 32, before sm_90 of 16: there products take their factors from registers.
+    side it goes over comes in tiles of 32, or of 16 where products take their factors from registers. Distances in
+    float64 (window 3) and products of many channels of values leave room for fewer slopes.
     """
-    over = 32 if chip >= 90 else 16
-    slopes = 256 if (chip >= 90 and precision == "ieee") or (chip == 90 and precision == "tf32") else 128
-    if values:
-        over, slopes = 32, min(64, max(16, triton.next_power_of_2(values)))
+    large = chips.multiplies_from_shared(chip)
+    over = 32 if large else 16
+    slopes = 256 if (large and precision == "ieee") or (chip == 90 and precision == "tf32") else 128
+    if window == 3 or (channels > SMALL_SLOPES and not large):
+        slopes = 64
+    if of_values:
+        over, slopes = 32, min(64 if large else 32, max(16, triton.next_power_of_2(channels)))
     tiles = {"BLOCK_Q": over if by_key else SIDE * SIDE, "BLOCK_J": SIDE * SIDE if by_key else over}
     return {**tiles, "BLOCK_D": slopes, "num_warps": 8, "num_stages": 1}
 
@@ -112,6 +122,11 @@ def values_block(channels: int) -> Config:
     if channels <= SMALL_VALUES:
         return {"KP": triton.next_power_of_2(max(1, channels)), "SMALL": True}
     return {"KP": min(32, max(16, triton.next_power_of_2(channels))), "SMALL": False}
+
+
+def slopes_block(channels: int) -> Config:
+    """The same, backward."""
+    return {"KP": 16, "SMALL": channels <= SMALL_SLOPES}
 
 
 def make_task(
@@ -228,7 +243,7 @@ def launch_backward(
     size, chip = {"dtype": torch.float32, "device": task.query.device}, chips.chip_of(task.query.device)
     numbers = (d_out.contiguous(), ends, index.contiguous())
     slopes = "tf32" if task.precision != EXACT else EXACT
-    common: dict[str, Any] = {"DETAILS": True, **values_block(k), "SLOPES": slopes}
+    common: dict[str, Any] = {"DETAILS": True, **slopes_block(k), "SLOPES": slopes}
     bias = task.keys if task.bias is None else task.bias
     rows = task.query, task.keys, task.values, bias, task.exempt
     d_query = torch.empty((n, cells, padded) if needs[0] else (0,), **size)
@@ -236,8 +251,8 @@ def launch_backward(
     d_values, d_bias = torch.empty((n, k, keys), **size), torch.empty((n, keys), **size)
     with torch.cuda.device_of(task.query):
         if needs[0]:
-            config = backward_config(task.precision, chip, by_key=False)
             (bounds, places, limit), constants, tiles = _common(task, backward=True)
+            config = backward_config(task.precision, chip, constants["WINDOW"], k, by_key=False, of_values=False)
             tiles = tiles if task.windowed else triton.cdiv(cells, config["BLOCK_Q"])
             backward_kernels.warp_query_slopes_kernel[(tiles * n, triton.cdiv(padded, config["BLOCK_D"]))](
                 *rows, bounds, places, *numbers, d_query, limit, k, *task.sizes, **constants, **common, **config
@@ -246,7 +261,7 @@ def launch_backward(
         for of_values, wanted, width in ((False, needs[1] or needs[3], padded), (True, needs[2], k)):
             if not wanted or not width:
                 continue
-            config = backward_config(task.precision, chip, by_key=True, values=k if of_values else 0)
+            config = backward_config(task.precision, chip, constants["WINDOW"], k, by_key=True, of_values=of_values)
             blocks = tiles * task.sizes[4] if task.windowed else triton.cdiv(keys, config["BLOCK_J"])
             backward_kernels.warp_key_slopes_kernel[(blocks * n, triton.cdiv(width, config["BLOCK_D"]))](
                 *rows, bounds, places, *numbers, d_keys, d_values, d_bias, limit, k, *task.sizes, OF_VALUES=of_values,

@@ -174,9 +174,10 @@ def config(
     if blocks is None or both is None or blocks["TEMPLATE_ROWS"] < hz or both["BLOCK_M"] > 64 or cells > 4096:
         return None
     forward = forward_config(blocks, channels, size, product, chip, shared)
+    channels_at_once = forward["BLOCK_C"] if chips.multiplies_from_shared(chip) else 16  # more spill
     return {
         **{name: blocks[name] for name in ("TEMPLATE_ROWS", "BAND", "KERNELS", "TAPS")},
-        "FORWARD_Q": blocks["BLOCK_Q"], "FORWARD_C": forward["BLOCK_C"] if chip >= 90 else 16,  # more spill on sm_80
+        "FORWARD_Q": blocks["BLOCK_Q"], "FORWARD_C": channels_at_once,
         "CELLS": cells,
         **{name: both[name] for name in ("BLOCK_M", "BLOCK_Q", "BLOCK_C")},
         "num_warps": 8, "num_stages": forward["num_stages"],

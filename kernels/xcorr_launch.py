@@ -70,9 +70,9 @@ def forward_config(blocks: Config, channels: int, size: int, precision: str, chi
         block_c //= 2
     sums = blocks["KERNELS"] * blocks["TAPS"] * blocks["BLOCK_Q"]
     large = sums >= MOST_SUMS // (4 if precision == EXACT else 2)
-    # From sm_90 on, TF32 wants the channels of x side by side in shared memory: a pipelined copy goes there 4 bytes at
-    # a time. Without stages x passes through registers in 16-byte loads, and a second program hides the wait.
-    stages = 1 if size == 4 and chip >= 90 else 2
+    # On sm_90 and 100 TF32 wants the channels of x side by side in shared memory: a pipelined copy goes there 4 bytes
+    # at a time. Without stages x passes through registers in 16-byte loads, and a second program hides the wait.
+    stages = 1 if size == 4 and chips.multiplies_from_shared(chip) else 2
     return {"BLOCK_C": block_c, "num_warps": 8 if large else 4, "num_stages": stages}
 
 
