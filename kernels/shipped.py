@@ -110,7 +110,7 @@ def _full(dtype: str, precision: str, case: _Case, chip: int) -> Iterator[Build]
     wide = plane * size % 16 == 0
     grads = {"grad_ptr": dtype, "scale_ptr": "fp32"}
     common["FLAT"] = True
-    both = xcorr_launch.gradients_config(taps, size, precision)
+    both = xcorr_launch.gradients_config(taps, size, precision, wide)
     if both is not None:
         yield Build(
             f"xcorr dz and dx, {name}", xcorr_backward.gradients_kernel,

@@ -169,7 +169,7 @@ def config(
 ) -> dict[str, int] | None:
     """How a sample is cut up; height, width: of the padded search. None where a template or a response is too large."""
     blocks = forward_blocks(hz, wz, height, width, 1, product)
-    both = gradients_config(hz * wz, size, product)
+    both = gradients_config(hz * wz, size, product, wide=True)
     cells = triton.next_power_of_2((height - hz + 1) * (width - wz + 1))
     if blocks is None or both is None or blocks["TEMPLATE_ROWS"] < hz or both["BLOCK_M"] > 64 or cells > 4096:
         return None

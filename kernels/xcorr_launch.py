@@ -164,14 +164,15 @@ def launch_forward(
         return run(config)
 
 
-def gradients_config(taps: int, size: int, precision: str) -> Config | None:
-    """Of both gradients; taps: of all kernels that meet one search. None where their sums do not fit the registers."""
+def gradients_config(taps: int, size: int, precision: str, wide: bool) -> Config | None:
+    """Of both gradients; taps: of all kernels that meet one search; wide: whether x allows 16-byte loads. None where
+    their sums do not fit the registers."""
     block_m = max(64, triton.next_power_of_2(taps))
     if block_m > 256 or precision == EXACT:
         return None
     # Steps of 64 pixels spill on sm_100, and so do 64 channels in float32 at more than 64 taps; 32 channels are too few
-    # for 16-byte loads of 2-byte elements by all threads.
-    block_c = 64 if block_m == 64 or size == 2 else 32
+    # for 16-byte loads of 2-byte elements by all threads. Without such loads 64 spill at 256 taps (72 bytes, sm_90).
+    block_c = 64 if block_m == 64 or (size == 2 and (wide or block_m == 128)) else 32
     # No stages in TF32: Triton would pipeline dG with one buffer, which the next copy overwrites while a product of
     # sm_90 may still read it (races.py).
     return {"BLOCK_M": block_m, "BLOCK_Q": 32, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 1}
@@ -202,7 +203,8 @@ def launch_gradients(
 ) -> None:
     """Both gradients, in one launch where the taps fit one program."""
     (nx, channels, height, width), (hz, wz) = x.shape, z.shape[2:]
-    config = gradients_config(grad.shape[1] * hz * wz, x.element_size(), precision(x))
+    wide = is_flat(x) and height * width * x.element_size() % 16 == 0 and x.data_ptr() % 16 == 0
+    config = gradients_config(grad.shape[1] * hz * wz, x.element_size(), precision(x), wide)
     if config is None:
         launch_search_gradient(grad, z, scale, dx, alpha, ph, pw, all_pairs)
         launch_template_gradient(grad, x, dz, alpha, ph, pw, all_pairs)
