@@ -43,6 +43,23 @@ $(VENV)/.linted-with: $(VENV)/.tested-with
 clean:
 	rm -rf $(VENV) build siamfast.egg-info siamfast/*.so siamfast-demo
 
+# SEED and RANDOM (cases of each op) for other draws, CHIPS=86,120 for some chips, TRITON=3.6.0 for another release, in an
+# environment of its own.
+PROOF_VENV := $(VENV)$(TRITON:%=-triton-%)
+
+.PHONY: gpu-proof
+gpu-proof: $(PROOF_VENV)/$(if $(TRITON),.installed,.tested-with)  ## needs no GPU: what calls launch compiles, fits six chips, does not spill
+	$(PROOF_VENV)/bin/python -m tests.kernels.launched --all $(SEED:%=--seed %) $(RANDOM:%=--random %) $(CHIPS:%=--chips %)
+
+$(VENV)-triton-%/.installed: pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)-triton-$*
+	mkdir -p build
+	sed 's/^triton==.*/triton==$*/' constraints.txt > build/constraints-triton-$*.txt
+	PIP_CONSTRAINT=build/constraints-triton-$*.txt $(VENV)-triton-$*/bin/python -m pip install -q \
+		"torch==$$(sed -n 's/^torch==//p' constraints.txt)" triton
+	PIP_CONSTRAINT=build/constraints-triton-$*.txt $(VENV)-triton-$*/bin/python -m pip install -q -e .
+	touch $@
+
 # OpenCV's own trackers are in its contrib build, which takes the place of the usual one: an environment of its own.
 $(VENV)-contrib/.installed: $(VENV)/.installed
 	$(PYTHON) -m venv $(VENV)-contrib
