@@ -40,8 +40,8 @@ def races(ttgir: str) -> list[str]:
         values = _VALUE.findall(line[named.end() :] if named else line)
         loop = next((block for block in reversed(blocks) if block is not None), _Loop())
         if kind == "ttg.local_alloc":
-            sides = line.split("memdesc<")[-1].split("x")
-            buffers[result] = int(sides[0]) if "mutable" in line and sides[2].isdigit() else 1
+            sides = [side for side in line.split("memdesc<")[-1].split("x") if side.isdigit()]
+            buffers[result] = int(sides[0]) if "mutable" in line and len(sides) == 3 else 1
             roots[result] = result
             if values:  # filled as it is made, at the same place in each round
                 loop.events.append(("fill", result))

