@@ -29,8 +29,8 @@ class Chip:
     rates: dict[str, float]  # FLOP a second: plain float32, and the dense tensor cores'
 
 
-# Limits: CUDA C++ programming guide, compute capabilities. Speeds: sm_90 as measured on an H200 (performance.md), the
-# others from the data sheets of A100 80GB SXM and B200.
+# Limits: CUDA C++ programming guide, compute capabilities. Speeds: sm_90 as PyTorch's own copies and products had them
+# on an H200, the others from the data sheets of A100 80GB SXM and B200. None of our kernels has been timed on any.
 CHIPS = {
     80: Chip("A100", 163 << 10, 164 << 10, 2.0e12, {"plain": 19.5e12, "fp32": 156e12, "bf16": 312e12}),
     90: Chip("H200", 227 << 10, 228 << 10, 4.3e12, {"plain": 60e12, "fp32": 400e12, "bf16": 780e12}),
