@@ -32,6 +32,13 @@ from siamfast.tracking.images import as_rgb, check_box
 from siamfast.tracking.sequence_tracker import SequenceTracker, Track, with_fields
 
 GUIDES = ("on", "off", "wrong")
+# Where a lost target is looked for: places this share of a search crop's side apart, in rings around the last one, in
+# turn; so many of them a frame.
+_ASIDE, _RINGS, _PLACES_A_FRAME = 0.75, 12, 2
+_PLACES = sorted(
+    ((x, y) for x in range(-_RINGS, _RINGS + 1) for y in range(-_RINGS, _RINGS + 1) if x or y),
+    key=lambda place: (max(abs(place[0]), abs(place[1])), (3 * place[0] + 5 * place[1]) % 8),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +55,9 @@ class MobileConfig:
         guide: "on": the target's region in the last frame is matched too; "off": it is not; "wrong": a place beside the
             target is taken for it. The last two are for experiments.
         guide_confidence: the quality from which a frame's region becomes the guide.
+        lost_confidence: the quality below which the target may be elsewhere: two places more are searched, further and
+            further away with every frame, over the whole of it. 0: never.
+        found_confidence: the quality from which the target is taken to be there.
         calibrate: how far boxes are corrected by what the network says of the first frame, where the truth is known: 0,
             not at all; 1, wholly (sides by their ratio to this power).
     """
@@ -59,14 +69,17 @@ class MobileConfig:
     size_lr: float = 0.4
     min_side: float = 4.0
     guide: str = "on"
-    guide_confidence: float = 0.45
+    guide_confidence: float = 0.55
+    lost_confidence: float = 0.2
+    found_confidence: float = 0.4
     calibrate: float = 0.5
 
     def __post_init__(self) -> None:
         SiamMobile.cells(self.instance)
         for name, low, high in (
             ("context_amount", 0, 10), ("window_influence", 0, 1), ("penalty_k", 0, 10), ("size_lr", 0, 1),
-            ("min_side", 1, 1e4), ("guide_confidence", 0, 1), ("calibrate", 0, 1),
+            ("min_side", 1, 1e4), ("guide_confidence", 0, 1), ("lost_confidence", 0, 1),
+            ("found_confidence", 0, 1), ("calibrate", 0, 1),
         ):  # fmt: skip
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -148,7 +161,7 @@ class MobileTracker(SequenceTracker):
         side = self._side()
         sides = self._box[2:] * EXEMPLAR / side
         self.runner.start(self._crop(frame, side, EXEMPLAR), np.concatenate([EXEMPLAR / 2 - sides / 2, sides]))
-        self._stretch, self._shift = np.ones(2), np.zeros(2)
+        self._stretch, self._shift, self._turn = np.ones(2), np.zeros(2), -1
         if self.config.calibrate:
             box = self._look(frame)[0].box
             scale = self._scale()
@@ -172,6 +185,10 @@ class MobileTracker(SequenceTracker):
         frame, c = as_rgb(image), self.config
         scale = self._scale()
         best, search = self._look(frame)
+        if best.quality < c.lost_confidence:
+            best, search = self._look_around(frame, best, search)
+        else:
+            self._turn = -1
         self._quality = search.quality
         # Calibrated: x, y of the middle and the sides, search-crop pixels.
         middle, sides = best.box[:2] + best.box[2:] * (0.5 + self._shift), best.box[2:] * self._stretch
@@ -203,6 +220,25 @@ class MobileTracker(SequenceTracker):
             search.quality, search.boxes, self._box[2:] * scale, self._window, influence=c.window_influence,
             penalty_k=c.penalty_k, stretch=self._stretch,
         )  # fmt: skip
+        return best, search
+
+    def _look_around(self, frame: NDArray[np.uint8], best: Choice, search: Search) -> tuple[Choice, Search]:
+        """Beside where the target was: what is found there, and the box moved there; or what is given, not found."""
+        box, step = self._box, _ASIDE * self.config.instance / self._scale()
+        height, width = frame.shape[:2]
+        left = _PLACES_A_FRAME
+        for _ in _PLACES:
+            self._turn = (self._turn + 1) % len(_PLACES)
+            self._box = box + np.append(np.multiply(_PLACES[self._turn], step), [0, 0])
+            x, y = self._box[:2] + self._box[2:] / 2
+            if 0 <= x < width and 0 <= y < height:
+                found, there = self._look(frame)
+                if found.quality >= self.config.found_confidence:
+                    return found, there
+                left -= 1
+            if not left:
+                break
+        self._box = box
         return best, search
 
     def _scale(self) -> float:
