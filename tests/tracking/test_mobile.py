@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 import siamfast
 from siamfast.cli import main
+from siamfast.data import textures
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.evaluation.metrics import overlap
 from siamfast.models.mobile import INSTANCE, REGION, Architecture, SiamMobile
@@ -181,6 +183,30 @@ def test_the_packaged_weights_follow_a_target() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
+@pytest.mark.parametrize(("lost_confidence", "found"), [(0.2, True), (0.0, False)])
+def test_a_target_that_comes_back_elsewhere_is_found(lost_confidence: float, found: bool) -> None:
+    """A round thing lies still, is gone for three frames, and is then on the other side of the frame."""
+    rng = np.random.default_rng(0)
+    empty = cv2.resize(np.clip(textures.fractal(rng) * 25 + 110, 0, 255), (480, 360)).astype(np.uint8)
+    thing = cv2.resize(np.clip(textures.dead_leaves(rng) * 70 + 128, 0, 255)[:96, :96], (48, 48)).astype(np.uint8)
+    disc = cv2.circle(np.zeros((48, 48), np.uint8), (24, 24), 23, 1, -1) > 0
+
+    def frame(x: int, y: int) -> NDArray[np.uint8]:
+        shown = empty.copy()
+        shown[y : y + 48, x : x + 48][disc] = thing[disc]
+        return shown
+
+    tracker = MobileTracker(lost_confidence=lost_confidence).init(frame(60, 60), (60, 60, 48, 48))
+    assert tracker.update(frame(62, 60)).confidence > 0.5
+    for _ in range(3):
+        gone = tracker.update(empty)
+    assert gone.confidence < 0.1
+    for _ in range(40):  # two places a frame: all of it takes 30
+        last = tracker.update(frame(330, 250))
+    assert (last.confidence > 0.5) == found
+    assert (np.abs(np.subtract(last.box, (330, 250, 48, 48))).max() < 8) == found
+
+
 def test_a_graph_of_other_weights_is_refused(weights: Path, net: SiamMobile, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_weights(net, other, recipe="another")
