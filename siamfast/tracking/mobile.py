@@ -33,7 +33,7 @@ from siamfast.tracking.sequence_tracker import SequenceTracker, Track, with_fiel
 
 GUIDES = ("on", "off", "wrong")
 # Where a lost target is looked for: places this share of a search crop's side apart, in rings around the last one, in
-# turn; so many of them a frame.
+# turn; so many of them a frame. Twelve rings are 22 sides of the target.
 _ASIDE, _RINGS, _PLACES_A_FRAME = 0.75, 12, 2
 _PLACES = sorted(
     ((x, y) for x in range(-_RINGS, _RINGS + 1) for y in range(-_RINGS, _RINGS + 1) if x or y),
@@ -56,7 +56,7 @@ class MobileConfig:
             target is taken for it. The last two are for experiments.
         guide_confidence: the quality from which a frame's region becomes the guide.
         lost_confidence: the quality below which the target may be elsewhere: two places more are searched, further and
-            further away with every frame, over the whole of it. 0: never.
+            further away with every frame, out to 22 sides of the target. 0: never.
         found_confidence: the quality from which the target is taken to be there.
         calibrate: how far boxes are corrected by what the network says of the first frame, where the truth is known: 0,
             not at all; 1, wholly (sides by their ratio to this power).
