@@ -12,8 +12,9 @@
 namespace siamfast {
 namespace {
 
-// Too little work is not worth waking threads.
-constexpr std::int64_t kWorthThreads = 1 << 13;  // output cells
+// Too little work is not worth waking threads: a tracker's crop takes .2 ms on one, and 3.9 on two beside a busy
+// process.
+constexpr std::int64_t kWorthThreads = 1 << 15;  // output cells
 constexpr std::int64_t kWorthSumming = 1 << 16;  // pixels
 constexpr int kRowsAhead = 4;
 
