@@ -29,7 +29,7 @@ from siamfast.ops.crop_and_resize import crop_and_resize
 from siamfast.ops.siamfc_crops import context_size
 from siamfast.tracking.anchor_free import Choice, choose, hann_window
 from siamfast.tracking.images import as_rgb, check_box
-from siamfast.tracking.sequence_tracker import SequenceTracker, Track, with_fields
+from siamfast.tracking.sequence_tracker import SequenceTracker, Track, check_ranges, with_fields
 
 GUIDES = ("on", "off", "wrong")
 # Where a lost target is looked for: places this share of a search crop's side apart, in rings around the last one, in
@@ -76,16 +76,12 @@ class MobileConfig:
 
     def __post_init__(self) -> None:
         SiamMobile.cells(self.instance)
-        for name, low, high in (
+        check_ranges(
+            self,
             ("context_amount", 0, 10), ("window_influence", 0, 1), ("penalty_k", 0, 10), ("size_lr", 0, 1),
             ("min_side", 1, 1e4), ("guide_confidence", 0, 1), ("lost_confidence", 0, 1),
             ("found_confidence", 0, 1), ("calibrate", 0, 1),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError(f"{name}: got {value!r}, expected a number")
-            if not low <= value <= high:
-                raise ValueError(f"{name}: got {value!r}, expected {low} to {high}")
+        )  # fmt: skip
         if self.guide not in GUIDES:
             raise ValueError(f"guide: got {self.guide!r}, expected one of {', '.join(GUIDES)}")
 

@@ -39,6 +39,20 @@ def with_fields(owner: str, config: Config, fields: dict[str, Any]) -> Config:
     return dataclasses.replace(config, **fields)
 
 
+def check_ranges(config: DataclassInstance, *ranges: tuple[str, float, float]) -> None:
+    """Refuse what is no number, or out of range: of each field's name, least and largest value.
+
+    Raises:
+        TypeError, ValueError: naming the field, what it holds and what was expected.
+    """
+    for name, low, high in ranges:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{name}: got {value!r}, expected a number")
+        if not low <= value <= high:
+            raise ValueError(f"{name}: got {value!r}, expected {low} to {high}")
+
+
 class SequenceTracker:
     """A tracker of one target: `init` on the first frame, `update` on every other one.
 
