@@ -70,11 +70,11 @@ class StorePairs(TrackPairs):
         self, track: int, place: int, center: NDArray[np.float64], size: float, side: int, template: bool
     ) -> NDArray[np.uint8]:
         held = self.store.tracks[track]
-        stored = self.store.crop(held, place, "z" if template else "x")
-        if template:
-            return stored
         x, y, w, h = held.boxes[place].astype(float)
         scale = float(held.scales[place])
+        if template and abs(size * scale - side) < 0.5:  # the window that was stored
+            return self.store.crop(held, place, "z")
+        stored = self.store.crop(held, place, "x")
         # From frame pixels to the stored crop's, whose middle is the middle of the box.
         middle = (stored.shape[0] - 1) / 2 + (center - [x + w / 2, y + h / 2]) * scale
         found: NDArray[np.uint8] = crop_and_resize(stored, middle, size * scale, side, rounding="subpixel")

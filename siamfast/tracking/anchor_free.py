@@ -1,4 +1,4 @@
-"""From an anchor-free head's prediction to the cell whose box is taken, as SiamFC++ and SiamRPN choose it."""
+"""From an anchor-free head's prediction to one box: the best cell, as SiamFC++ and SiamRPN choose it, and its like."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+_AGREES = 0.6  # overlap with the best cell's box from which another cell's counts too
+
 
 class Choice(NamedTuple):
-    """box: (4,) x, y, w, h in search-crop pixels, as the network predicts it. quality: of its cell, 0 to 1. penalty:
-    what its quality was multiplied by, 0 to 1."""
+    """box: (4,) x, y, w, h in search-crop pixels, the mean of what the cells that agree predict. quality: of the best
+    cell, 0 to 1. penalty: what that was multiplied by, 0 to 1."""
 
     box: Array
     quality: float
@@ -35,9 +37,11 @@ def choose(
     penalty_k: float,
     stretch: Array | float = 1.0,
 ) -> Choice:
-    """The cell with the highest quality after a penalty on changes of size and shape, blended with a window.
+    """The cell with the highest quality after a penalty on changes of size and shape, blended with a window; its box,
+    averaged with those of the cells that agree with it, weighted by quality and overlap.
 
-    Sources: Li et al. 2018, "SiamRPN", section 4.3 (the penalty); Xu et al. 2020, "SiamFC++".
+    Sources: Li et al. 2018, "SiamRPN", section 4.3 (the penalty); Xu et al. 2020, "SiamFC++"; Gidaris and Komodakis
+    2015, section 3.3 ("box voting").
 
     Args:
         quality: (h, w), 0 to 1.
@@ -56,8 +60,20 @@ def choose(
     penalty = np.exp(-(shape * area - 1) * penalty_k)
     judged = penalty * quality * (1 - influence) + window * influence
     best = np.unravel_index(int(judged.argmax()), judged.shape)
-    box = np.array([left[best], top[best], wide[best], high[best]])
+    boxes = np.stack([left, top, right, bottom])
+    overlap = _overlap(boxes, boxes[:, best[0], best[1], None, None])
+    weight = np.where(overlap >= _AGREES, overlap * quality, 0)
+    weight[best] += 1e-9  # where all qualities are 0
+    left, top, right, bottom = (boxes * weight).sum((1, 2)) / weight.sum()
+    box = np.array([left, top, right - left, bottom - top])
     return Choice(box, float(quality[best]), float(penalty[best]))
+
+
+def _overlap(boxes: Array, one: Array) -> Array:
+    """Intersection over union of (4, h, w) left, top, right, bottom with (4, 1, 1)."""
+    shared = np.clip(np.minimum(boxes[2:], one[2:]) - np.maximum(boxes[:2], one[:2]), 0, None).prod(0)
+    areas = (np.clip(b[2:] - b[:2], 0, None).prod(0) for b in (boxes, one))
+    return np.asarray(shared / np.maximum(sum(areas) - shared, 1e-9))
 
 
 def _padded(wide: Array | float, high: Array | float) -> Array:

@@ -63,8 +63,8 @@ class MobileConfig:
     """
 
     instance: int = INSTANCE
-    context_amount: float = 0.5
-    window_influence: float = 0.25
+    context_amount: float = 0.55
+    window_influence: float = 0.35
     penalty_k: float = 0.1
     size_lr: float = 0.4
     min_side: float = 4.0

@@ -36,20 +36,23 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_box_is_where_the_target_is(store: Path) -> None:
     pairs = StorePairs(store, 40, seed=1, max_stretch=0.2)
-    moved = []
+    moved: list[tuple[float, float]] = []
+    sides: list[float] = []
     for index in range(40):
         item = pairs[index]
         assert item["template"].shape == (3, 127, 127)
         assert item["search"].shape == (3, 255, 255)
-        x, y, w, h = item["box"].tolist()
-        rows, columns = np.nonzero(item["search"].numpy().mean(0) > 150)
-        np.testing.assert_allclose([columns.min(), columns.max() + 1, rows.min(), rows.max() + 1],
-                                   [x, x + w, y, y + h], atol=1.6)  # fmt: skip
+        for image, box in (("template", "template_box"), ("search", "box")):
+            x, y, w, h = item[box].tolist()
+            rows, columns = np.nonzero(item[image].numpy().mean(0) > 150)
+            np.testing.assert_allclose([columns.min(), columns.max() + 1, rows.min(), rows.max() + 1],
+                                       [x, x + w, y, y + h], atol=1.6)  # fmt: skip
         moved.append((x + w / 2 - 127.5, y + h / 2 - 127.5))
-        square = item["template"].numpy().mean(0) > 150
-        assert abs(square.sum() ** 0.5 - 127 / 2) < 4  # s_z = 2 * 40: the square fills half of the template
+        sides.append(item["template_box"][2].item())
     assert np.abs(moved).max() <= 32.5
     assert np.std(moved) > 8
+    assert abs(np.mean(sides) - 127 / 2) < 4  # s_z = 2 * 40: the square fills half of the template
+    assert np.std(sides) > 1  # whose window is not always of one size
 
 
 def test_workers_do_not_change_the_pairs(store: Path) -> None:

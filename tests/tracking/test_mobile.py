@@ -85,7 +85,7 @@ def with_oracle(net: SiamMobile, oracle: Oracle, **fields: Any) -> MobileTracker
 def test_a_prediction_in_the_crop_becomes_a_box_in_the_frame(net: SiamMobile) -> None:
     """A box of 30 x 30: its template window is 60 pixels, so a crop pixel is 60 / 129 of a frame pixel."""
     oracle = Oracle((16.0, -8.0), 1.2)
-    tracker = with_oracle(net, oracle, calibrate=0.0, window_influence=0.0, penalty_k=0.0, size_lr=1.0)
+    tracker = with_oracle(net, oracle, context_amount=0.5, calibrate=0.0, window_influence=0.0, penalty_k=0.0, size_lr=1.0)
     tracker.init(frames()[0], (60, 40, 30, 30))
     assert oracle.crop.shape == (1, 129, 129, 3)
     np.testing.assert_allclose(oracle.box, [32.25, 32.25, 64.5, 64.5])
@@ -116,7 +116,9 @@ def test_calibration_corrects_what_the_first_frame_showed(net: SiamMobile, share
     """A network that takes twice the width for the target, a quarter of it to the right: fully corrected, all is as it
     was; not corrected, as the network said."""
     oracle = Oracle((16.0, 0.0), 2.0)
-    tracker = with_oracle(net, oracle, calibrate=share, window_influence=0.0, penalty_k=0.0, size_lr=0.0)
+    tracker = with_oracle(
+        net, oracle, context_amount=0.5, calibrate=share, window_influence=0.0, penalty_k=0.0, size_lr=0.0
+    )
     tracker.init(frames()[0], (60, 40, 30, 30))
     tracker.update(frames()[1])
     np.testing.assert_allclose(oracle.remembered[0][2:], 128 * (64.5 / 128) ** share, rtol=1e-4)
@@ -166,11 +168,24 @@ def test_the_choice_weighs_window_and_penalty() -> None:
     boxes[:, 0, 0] = 0, 0, 160, 160
     now = np.array([40.0, 40.0])
     free = choose(quality, boxes, now, hann_window(5), influence=0.0, penalty_k=0.0)
-    assert free.box.tolist() == [0, 0, 160, 160]
-    assert choose(quality, boxes, now, hann_window(5), influence=0.5, penalty_k=0.0).box.tolist() == [10, 10, 40, 40]
-    held = choose(quality, boxes, now, hann_window(5), influence=0.0, penalty_k=0.5)
-    assert held.box.tolist() == [10, 10, 40, 40]
-    assert held.penalty == 1
+    assert free.box == pytest.approx([0, 0, 160, 160])
+    near = choose(quality, boxes, now, hann_window(5), influence=0.5, penalty_k=0.0)
+    assert near.box == pytest.approx([10, 10, 40, 40])
+    alike = choose(quality, boxes, now, hann_window(5), influence=0.0, penalty_k=0.5)
+    assert alike.box == pytest.approx([10, 10, 40, 40])
+    assert alike.penalty == 1
+
+
+def test_cells_that_agree_with_the_best_are_averaged() -> None:
+    quality = np.array([[0.9, 0.6, 0.8]])
+    boxes = np.array([[0.0, 0, 40, 40], [0, 0, 40, 50], [30, 0, 70, 40]]).T[:, None]  # overlaps: 1, .8, .14
+    window, now = np.ones((1, 3)), np.array([40.0, 40.0])
+    best = choose(quality, boxes, now, window, influence=0.0, penalty_k=0.0)
+    weights = 0.9, 0.6 * 0.8
+    assert best.box == pytest.approx([0, 0, 40, (40 * weights[0] + 50 * weights[1]) / sum(weights)])
+    assert best.quality == 0.9
+    silent = choose(0 * quality, boxes, now, window, influence=0.0, penalty_k=0.0)
+    assert silent.box == pytest.approx([0, 0, 40, 40])
 
 
 def test_the_packaged_weights_follow_a_target() -> None:
