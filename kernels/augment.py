@@ -7,6 +7,7 @@ import math
 import torch
 import triton
 import triton.language as tl
+from siamfast.kernels.integers import cdiv
 
 # Output cells of a tile's side. The pixels under it are read once; a wider tile has less rim, but too many registers.
 # Where more than MOST_PIXELS are under it (a large step, a wide blur) a tile of FINE cells has enough: 128 pixels spill
@@ -207,7 +208,7 @@ def launch(
     if count == 0:
         return out
     sizes = blocks(draws)
-    grid = (triton.cdiv(height, sizes["BLOCK"]) * triton.cdiv(width, sizes["BLOCK"]) * count,)
+    grid = (cdiv(height, sizes["BLOCK"]) * cdiv(width, sizes["BLOCK"]) * count,)
     with torch.cuda.device_of(images):
         augment_kernel[grid](
             images,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 import triton
 import triton.language as tl
+from siamfast.kernels.integers import cdiv, next_power_of_2
 
 if TYPE_CHECKING:
     from siamfast.ops._balanced_logistic_loss_raw import Options
@@ -186,7 +187,7 @@ def balanced_logistic_loss_kernel(
 
 def blocks(cells: int) -> dict[str, int]:
     """Samples and cells of a tile."""
-    block = min(triton.next_power_of_2(cells), TILE)
+    block = min(next_power_of_2(cells), TILE)
     return {"ROWS": TILE // block, "BLOCK": block}
 
 
@@ -202,7 +203,7 @@ def launch(
     if scores.numel() == 0:
         return slope.new_zeros(() if total else (samples,)), slope
     sizes = blocks(height * width)
-    all_tiles = triton.cdiv(samples, sizes["ROWS"])
+    all_tiles = cdiv(samples, sizes["ROWS"])
     own_labels = centers is not None or (labels is not None and labels.shape[0] > 1)
     # To count the batch's labels every program would read all of them.
     alone = samples * height * width <= ALONE or (own_labels and options.balance != 0)
@@ -210,7 +211,7 @@ def launch(
     at_once = total and alone
     losses = slope.new_empty(1 if at_once else samples)
     with torch.cuda.device_of(scores):
-        balanced_logistic_loss_kernel[(triton.cdiv(all_tiles, tiles),)](
+        balanced_logistic_loss_kernel[(cdiv(all_tiles, tiles),)](
             scores, scores if labels is None else labels.contiguous(),
             scores if centers is None else centers.contiguous(), losses, slope, samples, tiles, options.stride,
             options.r_pos, max(options.r_neg, options.r_pos), -1.0 if options.neutral == _IGNORE else 0.5,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from siamfast.kernels.integers import cdiv
 
 # Cells of one program. A cell is a few loads and no reuse, so that occupancy is all that matters.
 BLOCK, NUM_WARPS = 256, 4
@@ -127,7 +128,7 @@ def launch(
     windows = windows.to(image.device, non_blocking=True).contiguous()
     ink = fill.to(image.device, torch.float32).contiguous()
     several = image.shape[0] > 1
-    grid = (triton.cdiv(out_height * out_width, BLOCK) * count,)
+    grid = (cdiv(out_height * out_width, BLOCK) * count,)
     with torch.cuda.device_of(image):
         crop_and_resize_kernel[grid](
             image,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import triton
 from siamfast.kernels import correspondence_warp, correspondence_warp_backward, correspondence_warp_top, warp_launch
+from siamfast.kernels.integers import cdiv, next_power_of_2
 from siamfast.kernels.static import Build
 from siamfast.kernels.warp_features import (
     BLOCK_CELLS,
@@ -115,7 +115,7 @@ def _plain(case: _Case, name: str, precision: str, dtype: str, size: int, chip: 
     )
     split = 1
     if not case.window:
-        split = warp_launch.split_of(triton.cdiv(case.cells, config["BLOCK_Q"]) * case.batch, case.cells, 16)
+        split = warp_launch.split_of(cdiv(case.cells, config["BLOCK_Q"]) * case.batch, case.cells, 16)
     yield Build(
         f"warp forward, {name}", correspondence_warp.warp_forward_kernel,
         _pointers(dtype, "values_ptr", "sums_ptr", "state_ptr", "index_ptr"),
@@ -149,9 +149,9 @@ def _top(case: _Case, name: str, precision: str, dtype: str, size: int, chip: in
     constants, rate = _constants(case, precision, size), "bf16" if size == 2 else "fp32"
     rows, values, flop = _work(case, size)
     config = warp_launch.top_config(case.window, precision, chip)
-    places = triton.next_power_of_2(case.topk)
-    down, across = (triton.cdiv(cells, SIDE) for cells in case.side)
-    tiles = down * across if case.window else triton.cdiv(case.cells, config["BLOCK_Q"])
+    places = next_power_of_2(case.topk)
+    down, across = (cdiv(cells, SIDE) for cells in case.side)
+    tiles = down * across if case.window else cdiv(case.cells, config["BLOCK_Q"])
     split = warp_launch.split_of(tiles * case.batch, case.cells, warp_launch.MOST_LISTED // case.topk)
     yield Build(
         f"warp lists, {name}", correspondence_warp_top.warp_lists_kernel,
@@ -162,7 +162,7 @@ def _top(case: _Case, name: str, precision: str, dtype: str, size: int, chip: in
     if precision != "ieee":
         return  # what follows is the same for all
     listed = 2 * case.topk
-    power = triton.next_power_of_2(listed)
+    power = next_power_of_2(listed)
     chosen = case.batch * case.cells * case.topk
     yield Build(
         f"warp chosen, {name}", correspondence_warp_top.warp_chosen_kernel,
@@ -185,6 +185,6 @@ def _top(case: _Case, name: str, precision: str, dtype: str, size: int, chip: in
         f"warp top dkeys, {name}", correspondence_warp_top.warp_top_keys_kernel,
         {"query_ptr": dtype, "order_ptr": "i64", "begins_ptr": "i64"}
         | dict.fromkeys(("grad_ptr", "weights_ptr", "slopes_ptr", "d_keys_ptr", "d_values_ptr", "d_bias_ptr"), "fp32"),
-        {**shared, "NEED_VALUES": True, "BLOCK_K": max(2, triton.next_power_of_2(case.values))}, {"num_warps": 4},
+        {**shared, "NEED_VALUES": True, "BLOCK_K": max(2, next_power_of_2(case.values))}, {"num_warps": 4},
         2 * rows + values, 2 * chosen * case.channels,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from siamfast.kernels.integers import cdiv
 from siamfast.kernels.warp_windows import tile_and_sample
 
 EPS = 1e-12  # F.normalize's least norm
@@ -123,7 +124,7 @@ def unit_rows(
     cells = height * width
     rows = torch.empty((n, t, cells, padded), dtype=dtype, device=features.device)
     inverse = torch.empty((n, t, cells if normalize else 0), dtype=torch.float32, device=features.device)
-    unit_rows_kernel[(triton.cdiv(cells, BLOCK_CELLS) * n * t,)](
+    unit_rows_kernel[(cdiv(cells, BLOCK_CELLS) * n * t,)](
         features, rows, inverse, factor, t, channels, width, cells, *features.stride(), CP=padded,
         NORMALIZE=normalize, LEAST=EPS, BLOCK_CELLS=BLOCK_CELLS, BLOCK_CHANNELS=BLOCK_CHANNELS, num_warps=NUM_WARPS,
     )  # fmt: skip
@@ -139,7 +140,7 @@ def through_unit_rows(
 ) -> torch.Tensor:  # like features, contiguous
     n, t, channels, height, width = features.shape
     out = torch.empty(features.shape, dtype=features.dtype, device=features.device)
-    through_unit_rows_kernel[(triton.cdiv(height * width, BLOCK_CELLS) * n * t,)](
+    through_unit_rows_kernel[(cdiv(height * width, BLOCK_CELLS) * n * t,)](
         slopes, features, inverse, out, factor, t, channels, width, height * width, *features.stride(),
         CP=slopes.shape[-1], NORMALIZE=normalize, LEAST=EPS, BLOCK_CELLS=BLOCK_CELLS, BLOCK_CHANNELS=BLOCK_CHANNELS,
         num_warps=NUM_WARPS,

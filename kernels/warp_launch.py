@@ -6,11 +6,11 @@ import functools
 from typing import Any, NamedTuple
 
 import torch
-import triton
 from siamfast.kernels import chips, tf32
 from siamfast.kernels import correspondence_warp as forward_kernels
 from siamfast.kernels import correspondence_warp_backward as backward_kernels
 from siamfast.kernels import correspondence_warp_top as top_kernels
+from siamfast.kernels.integers import cdiv, next_power_of_2
 from siamfast.kernels.warp_features import through_unit_rows, unit_rows
 from siamfast.kernels.warp_windows import SIDE, windows
 from siamfast.kernels.xcorr_launch import EXACT
@@ -61,12 +61,12 @@ def row_blocks(channels: int, size: int, precision: str, backward: bool = False)
     """Padded channels of a row, and those of one block: the whole row up to 512 bytes, so that a tile of queries stays
     on the chip. The backward kernels have other tiles beside it: 256 bytes; the exact product has three factors of
     each: 128 bytes, for 256 and more spill (forward by up to 544 bytes a thread, on sm_86)."""
-    whole = max(16, triton.next_power_of_2(channels))
+    whole = max(16, next_power_of_2(channels))
     if whole * size <= 512:
         most = 128 if precision == EXACT else 256 if backward else 512
         return whole, min(whole, most // size)
     block = 128 // size
-    return triton.cdiv(channels, block) * block, block
+    return cdiv(channels, block) * block, block
 
 
 def forward_config(windowed: bool, precision: str, whole: bool, values: int) -> Config:
@@ -112,7 +112,7 @@ def backward_config(precision: str, chip: int, window: int, channels: int, by_ke
     if window == 3 or (channels > SMALL_SLOPES and not large):
         slopes = 64
     if of_values:
-        over, slopes = 32, min(64 if large else 32, max(16, triton.next_power_of_2(channels)))
+        over, slopes = 32, min(64 if large else 32, max(16, next_power_of_2(channels)))
     tiles = {"BLOCK_Q": over if by_key else SIDE * SIDE, "BLOCK_J": SIDE * SIDE if by_key else over}
     return {**tiles, "BLOCK_D": slopes, "num_warps": 8, "num_stages": 1}
 
@@ -120,8 +120,8 @@ def backward_config(precision: str, chip: int, window: int, channels: int, by_ke
 def values_block(channels: int) -> Config:
     """KP channels of values in one program, and whether they are summed one by one. Sums of 64 spill."""
     if channels <= SMALL_VALUES:
-        return {"KP": triton.next_power_of_2(max(1, channels)), "SMALL": True}
-    return {"KP": min(32, max(16, triton.next_power_of_2(channels))), "SMALL": False}
+        return {"KP": next_power_of_2(max(1, channels)), "SMALL": True}
+    return {"KP": min(32, max(16, next_power_of_2(channels))), "SMALL": False}
 
 
 def slopes_block(channels: int) -> Config:
@@ -167,7 +167,7 @@ def _common(task: Task, *, backward: bool = False, by_key: bool = False) -> tupl
 
 def split_of(programs: int, keys: int, most: int) -> int:
     """Parts of the keys; decided by the sizes alone."""
-    return max(1, min(triton.cdiv(PROGRAMS, programs), keys // LEAST_KEYS, most))
+    return max(1, min(cdiv(PROGRAMS, programs), keys // LEAST_KEYS, most))
 
 
 def launch_forward(task: Task) -> tuple[torch.Tensor, ...]:
@@ -176,8 +176,8 @@ def launch_forward(task: Task) -> tuple[torch.Tensor, ...]:
     (bounds, places, limit), constants, tiles = _common(task)
     whole = constants["BLOCK_C"] == constants["CP"]
     config, block = forward_config(task.windowed, task.precision, whole, k), values_block(k)
-    tiles = tiles if task.windowed else triton.cdiv(cells, config["BLOCK_Q"])
-    slices = triton.cdiv(max(k, 1), block["KP"])
+    tiles = tiles if task.windowed else cdiv(cells, config["BLOCK_Q"])
+    slices = cdiv(max(k, 1), block["KP"])
     split = split_of(tiles * n * slices, keys, 16)
     like = {"dtype": torch.float32, "device": task.query.device}
     sums, state = torch.empty((split, n, k, cells), **like), torch.empty((split, n, 3, cells), **like)
@@ -190,7 +190,7 @@ def launch_forward(task: Task) -> tuple[torch.Tensor, ...]:
         if split > 1:
             out, ends = torch.empty((n, k, cells), **like), torch.empty((n, 3, cells), **like)
             best = torch.empty((n, cells), dtype=torch.int64, device=task.query.device)
-            forward_kernels.warp_join_kernel[(triton.cdiv(cells, 128) * n,)](
+            forward_kernels.warp_join_kernel[(cdiv(cells, 128) * n,)](
                 sums, state, index, out, ends, best, n, k, cells, SPLIT=split, BLOCK=128, num_warps=4
             )
         else:
@@ -204,7 +204,7 @@ def launch_top(task: Task, topk: int, post: bool) -> tuple[torch.Tensor, ...]:
     (n, cells, _), (k, keys) = task.query.shape, task.values.shape[1:]
     (bounds, places, limit), constants, tiles = _common(task)
     config = top_config(constants["WINDOW"], task.precision, chips.chip_of(task.query.device))
-    tiles = tiles if task.windowed else triton.cdiv(cells, config["BLOCK_Q"])
+    tiles = tiles if task.windowed else cdiv(cells, config["BLOCK_Q"])
     split = split_of(tiles * n, keys, MOST_LISTED // topk)
     device, shape = task.query.device, (n, cells, split, topk)
     best = torch.empty(shape, dtype=torch.float32, device=device)
@@ -213,17 +213,17 @@ def launch_top(task: Task, topk: int, post: bool) -> tuple[torch.Tensor, ...]:
     out = torch.empty((n, k, cells), dtype=torch.float32, device=device)
     ends = torch.empty((n, 3, cells), dtype=torch.float32, device=device)
     chosen = torch.empty((n, topk, cells), dtype=torch.int64, device=device)
-    listed = max(2, triton.next_power_of_2(split * topk))
+    listed = max(2, next_power_of_2(split * topk))
     block = max(1, 4096 // listed**2)
     with torch.cuda.device_of(task.query):
         top_kernels.warp_lists_kernel[(tiles * n, split)](
             task.query, task.keys, task.keys if task.bias is None else task.bias, task.exempt, bounds, places, best,
-            index, state, limit, *task.sizes, SPLIT=split, KT=topk, PLACES=max(2, triton.next_power_of_2(topk)),
+            index, state, limit, *task.sizes, SPLIT=split, KT=topk, PLACES=max(2, next_power_of_2(topk)),
             **constants, **config,
         )  # fmt: skip
-        top_kernels.warp_chosen_kernel[(triton.cdiv(cells, block) * n,)](
+        top_kernels.warp_chosen_kernel[(cdiv(cells, block) * n,)](
             best, index, state, task.values, out, ends, chosen, k, cells, keys, SPLIT=split,
-            PARTS=triton.next_power_of_2(split), KT=topk, LISTED=listed, POST=post, BLOCK=block, num_warps=4,
+            PARTS=next_power_of_2(split), KT=topk, LISTED=listed, POST=post, BLOCK=block, num_warps=4,
         )  # fmt: skip
     return out, ends[:, 1], ends[:, 2], ends[:, 0], chosen
 
@@ -253,8 +253,8 @@ def launch_backward(
         if needs[0]:
             (bounds, places, limit), constants, tiles = _common(task, backward=True)
             config = backward_config(task.precision, chip, constants["WINDOW"], k, by_key=False, of_values=False)
-            tiles = tiles if task.windowed else triton.cdiv(cells, config["BLOCK_Q"])
-            backward_kernels.warp_query_slopes_kernel[(tiles * n, triton.cdiv(padded, config["BLOCK_D"]))](
+            tiles = tiles if task.windowed else cdiv(cells, config["BLOCK_Q"])
+            backward_kernels.warp_query_slopes_kernel[(tiles * n, cdiv(padded, config["BLOCK_D"]))](
                 *rows, bounds, places, *numbers, d_query, limit, k, *task.sizes, **constants, **common, **config
             )
         (bounds, places, limit), constants, tiles = _common(task, backward=True, by_key=True)
@@ -262,8 +262,8 @@ def launch_backward(
             if not wanted or not width:
                 continue
             config = backward_config(task.precision, chip, constants["WINDOW"], k, by_key=True, of_values=of_values)
-            blocks = tiles * task.sizes[4] if task.windowed else triton.cdiv(keys, config["BLOCK_J"])
-            backward_kernels.warp_key_slopes_kernel[(blocks * n, triton.cdiv(width, config["BLOCK_D"]))](
+            blocks = tiles * task.sizes[4] if task.windowed else cdiv(keys, config["BLOCK_J"])
+            backward_kernels.warp_key_slopes_kernel[(blocks * n, cdiv(width, config["BLOCK_D"]))](
                 *rows, bounds, places, *numbers, d_keys, d_values, d_bias, limit, k, *task.sizes, OF_VALUES=of_values,
                 **constants, **common, **config,
             )  # fmt: skip
@@ -283,12 +283,12 @@ def launch_top_backward(
     weights, slopes = (torch.empty((n, cells, topk), **size) for _ in range(2))
     ends = torch.stack((grads[1], grads[2]), 1).contiguous()
     d_out, chosen = grads[0].contiguous(), chosen.contiguous()
-    block = min(128, triton.next_power_of_2(padded))
+    block = min(128, next_power_of_2(padded))
     with torch.cuda.device_of(task.query):
         top_kernels.warp_top_slopes_kernel[(cells * n,)](
             task.query, task.keys, task.values, task.keys if task.bias is None else task.bias, chosen, d_out, ends,
             weights, slopes, d_query, k, cells, keys, BIAS=task.bias is not None, CP=padded, KT=topk,
-            PLACES=max(2, triton.next_power_of_2(topk)), BLOCK_C=block, num_warps=4,
+            PLACES=max(2, next_power_of_2(topk)), BLOCK_C=block, num_warps=4,
         )  # fmt: skip
         by_choice = chosen.transpose(1, 2).reshape(n, cells * topk)
         ordered, order = torch.sort(by_choice, dim=1, stable=True)
@@ -296,7 +296,7 @@ def launch_top_backward(
         top_kernels.warp_top_keys_kernel[(keys * n,)](
             task.query, d_out, weights, slopes, order, begins, d_keys, d_values, d_bias, k, cells, keys,
             NEED_VALUES=need_values and k > 0, CP=padded, KT=topk, BLOCK_C=block,
-            BLOCK_K=min(64, max(2, triton.next_power_of_2(max(1, k)))), num_warps=4,
+            BLOCK_K=min(64, max(2, next_power_of_2(max(1, k)))), num_warps=4,
         )  # fmt: skip
     return d_query, d_keys, d_values, d_bias
 

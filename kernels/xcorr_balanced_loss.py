@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 from siamfast.kernels import chips
 from siamfast.kernels.balanced_logistic_loss import cell_losses, class_weights, made_labels
+from siamfast.kernels.integers import cdiv, next_power_of_2
 from siamfast.kernels.xcorr import band_sums
 from siamfast.kernels.xcorr_backward import meet
 from siamfast.kernels.xcorr_launch import (
@@ -170,7 +171,7 @@ def config(
     """How a sample is cut up; height, width: of the padded search. None where a template or a response is too large."""
     blocks = forward_blocks(hz, wz, height, width, 1, product)
     both = gradients_config(hz * wz, size, product, wide=True)
-    cells = triton.next_power_of_2((height - hz + 1) * (width - wz + 1))
+    cells = next_power_of_2((height - hz + 1) * (width - wz + 1))
     if blocks is None or both is None or blocks["TEMPLATE_ROWS"] < hz or both["BLOCK_M"] > 64 or cells > 4096:
         return None
     forward = forward_config(blocks, channels, size, product, chip, shared)
@@ -248,4 +249,4 @@ def scale_samples(data: torch.Tensor, grad: torch.Tensor) -> None:
     """In place; data: (N, ...) dense, samples one after another; grad: (N,) float32 contiguous."""
     count = data[0].numel()
     with torch.cuda.device_of(data):
-        scale_samples_kernel[(len(data), triton.cdiv(count, SCALE_BLOCK))](data, grad, count, BLOCK=SCALE_BLOCK)
+        scale_samples_kernel[(len(data), cdiv(count, SCALE_BLOCK))](data, grad, count, BLOCK=SCALE_BLOCK)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import triton
 import triton.language as tl
+from siamfast.kernels.integers import cdiv, next_power_of_2
 
 # Planes and cells of one forward program. A cell is a multiply-add and a load a tap, and the first cache serves the
 # load: what counts is that many are on their way.
@@ -15,7 +16,7 @@ BACKWARD_SUMS, BACKWARD_CELLS, BACKWARD_WARPS = 4096, 128, 4
 
 def backward_blocks(hz: int, wz: int) -> dict[str, int]:
     """TAPS and BLOCK_Q for a template of this size."""
-    taps = triton.next_power_of_2(hz * wz)
+    taps = next_power_of_2(hz * wz)
     return {"TAPS": taps, "BLOCK_Q": max(16, min(BACKWARD_CELLS, BACKWARD_SUMS // taps))}
 
 
@@ -162,7 +163,7 @@ def depthwise_backward_kernel(
 def launch_forward(z: torch.Tensor, x: torch.Tensor, out: torch.Tensor, ph: int, pw: int) -> None:
     """Fills out (Nx, C, HO, WO), which is not empty."""
     planes, (ho, wo) = x.shape[0] * x.shape[1], out.shape[2:]
-    grid = (triton.cdiv(planes, FORWARD_PLANES), triton.cdiv(ho * wo, FORWARD_CELLS))
+    grid = (cdiv(planes, FORWARD_PLANES), cdiv(ho * wo, FORWARD_CELLS))
     with torch.cuda.device_of(x):
         depthwise_forward_kernel[grid](
             z, x, out, planes, x.shape[1], z.shape[0], *z.stride(), *x.stride(), *out.stride(), *x.shape[2:], ho, wo,

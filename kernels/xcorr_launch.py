@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from typing import Any
 
 import torch
-import triton
 from siamfast.kernels import chips, tf32
+from siamfast.kernels.integers import cdiv, next_power_of_2
 from siamfast.kernels.tuning import tuned
 from siamfast.kernels.xcorr import add_parts_kernel, full_forward_kernel
 from siamfast.kernels.xcorr_backward import gradients_kernel, search_gradient_kernel, template_gradient_kernel
@@ -32,39 +34,40 @@ def precision(x: torch.Tensor) -> str:
     return "tf32" if tf32.allowed() else EXACT
 
 
-def _product(x: torch.Tensor) -> dict[str, str | bool]:
+def _product(x: torch.Tensor) -> dict[str, Any]:
     return {"PRECISION": precision(x), "UPCAST": not x.is_cuda}
 
 
+@functools.lru_cache(maxsize=1024)
 def forward_blocks(hz: int, wz: int, height: int, width: int, outputs: int, precision: str) -> Config | None:
-    """How the response is cut up; height, width: of the padded search. None where one row of G is too long."""
+    """How the response is cut up (read only); height, width: of the padded search. None: a row of G is too long."""
     one_grid = MOST_SUMS // 2 if precision == EXACT else MOST_SUMS
     rows = min(hz, max(1, 64 // wz))
     most = one_grid if rows == hz and hz * wz > 1 else one_grid // 2
-    while rows > 1 and triton.next_power_of_2(rows * wz) * triton.next_power_of_2(rows * width) > most:
+    while rows > 1 and next_power_of_2(rows * wz) * next_power_of_2(rows * width) > most:
         rows, most = rows - 1, one_grid // 2
-    taps = triton.next_power_of_2(rows * wz)
+    taps = next_power_of_2(rows * wz)
     kernels = max(1, 16 // taps)
     while kernels * taps < 64 and kernels < outputs:
         kernels *= 2
     wanted = height - hz + rows  # all rows of the response at once
-    cells = triton.next_power_of_2(wanted * width)
+    cells = next_power_of_2(wanted * width)
     while kernels * taps * cells > most and cells > 16 and cells // 2 >= rows * width:
         cells //= 2
     cells = max(cells, 16)
     if kernels * taps * cells > most or cells < rows * width:
         return None
     band = min(height - hz + 1, cells // width - rows + 1)
-    bands = triton.cdiv(height - hz + 1, band)
+    bands = cdiv(height - hz + 1, band)
     # Of the bands that make as many programs, one that starts where long loads may.
-    band = max(range(triton.cdiv(height - hz + 1, bands), band + 1), key=lambda rows: (math.gcd(8, rows * width), rows))
+    band = max(range(cdiv(height - hz + 1, bands), band + 1), key=lambda rows: (math.gcd(8, rows * width), rows))
     return {"TEMPLATE_ROWS": rows, "BAND": band, "KERNELS": kernels, "TAPS": taps, "BLOCK_Q": cells}
 
 
 def forward_config(blocks: Config, channels: int, size: int, precision: str, chip: int, shared: int) -> Config:
     """The configuration that runs without tuning. size: bytes of an element; chip: 90 for sm_90; shared: bytes of
     shared memory that a block may have, of which the channels of one step must leave some."""
-    block_c = min(max(16, triton.next_power_of_2(channels)), 128 // size)
+    block_c = min(max(16, next_power_of_2(channels)), 128 // size)
     rows = blocks["KERNELS"] * blocks["TAPS"] + blocks["BLOCK_Q"]  # 1 x 8 taps on 1,024 cells: 128 KiB of 64 channels
     while block_c > 16 and block_c * size * rows > shared:
         block_c //= 2
@@ -77,7 +80,7 @@ def forward_config(blocks: Config, channels: int, size: int, precision: str, chi
 
 
 def forward_candidates(channels: int, size: int) -> list[Config]:
-    most = max(16, triton.next_power_of_2(channels))
+    most = max(16, next_power_of_2(channels))
     return [
         {"BLOCK_C": block, "num_warps": warps, "num_stages": stages}
         for block in sorted({min(most, 64 // size), min(most, 128 // size)})
@@ -88,7 +91,7 @@ def forward_candidates(channels: int, size: int) -> list[Config]:
 
 def split_of(programs: int, channels: int, block_c: int) -> int:
     """Parts of the channels, of at least two blocks each; decided by the sizes alone."""
-    return max(1, min(triton.cdiv(PROGRAMS, programs), channels // (2 * block_c)))
+    return max(1, min(cdiv(PROGRAMS, programs), channels // (2 * block_c)))
 
 
 def is_flat(x: torch.Tensor) -> bool:
@@ -119,11 +122,12 @@ def launch_forward(
     per_template = z.shape[1] // channels
     outputs = per_template * (nz if all_pairs else 1)
     ho, wo = height + 2 * ph - hz + 1, width + 2 * pw - wz + 1
-    tiles = triton.cdiv(ho, blocks["BAND"]) * triton.cdiv(outputs, blocks["KERNELS"])
+    tiles = cdiv(ho, blocks["BAND"]) * cdiv(outputs, blocks["KERNELS"])
     out = torch.empty((nx, outputs, ho, wo), dtype=x.dtype, device=x.device)
     end = {"SCALES": 0 if scale is None else scale.numel(), "BIASES": 0 if bias is None else bias.numel()}
     flat = vector(width, height, x.stride(1), x.element_size(), blocks) if is_flat(x) and ph == pw == 0 else 0
     numbers = (out if scale is None else scale, out if bias is None else bias)
+    product = _product(x)
 
     def run(config: Config) -> torch.Tensor:
         split = split_of(nx * tiles, channels, config["BLOCK_C"])
@@ -131,21 +135,21 @@ def launch_forward(
         full_forward_kernel[(nx, tiles, split)](
             z, x, *numbers, to, alpha, beta, nz, nx, *z.stride(), *x.stride(), channels, outputs, per_template,
             ALL_PAIRS=all_pairs, HZ=hz, WZ=wz, HX=height, WX=width, PH=ph, PW=pw, VECTOR=flat, SPLIT=split,
-            **_product(x), **end, **blocks, **config,
+            **product, **end, **blocks, **config,
         )  # fmt: skip
         if split > 1:
-            add_parts_kernel[(nx * outputs, triton.cdiv(ho * wo, ADD_BLOCK))](
+            add_parts_kernel[(nx * outputs, cdiv(ho * wo, ADD_BLOCK))](
                 to, *numbers, out, alpha, beta, nx * outputs, ho * wo, per_template, **end, SPLIT=split,
                 BLOCK=ADD_BLOCK, num_warps=4,
             )  # fmt: skip
         return out
 
     with torch.cuda.device_of(x):
-        size = x.element_size()
+        size, how = x.element_size(), product["PRECISION"]
         key = (
             "xcorr",
-            str(x.dtype),
-            precision(x),
+            x.dtype,
+            how,
             nz,
             nx,
             channels,
@@ -159,7 +163,7 @@ def launch_forward(
             x.stride(1),
             x.stride(3),
         )
-        default = forward_config(blocks, channels, size, precision(x), *chips.chip_and_shared(x.device))
+        default = forward_config(blocks, channels, size, how, *chips.chip_and_shared(x.device))
         config = tuned(x, key, default, lambda: forward_candidates(channels, size), run)
         return run(config)
 
@@ -167,7 +171,7 @@ def launch_forward(
 def gradients_config(taps: int, size: int, precision: str, wide: bool) -> Config | None:
     """Of both gradients; taps: of all kernels that meet one search; wide: whether x allows 16-byte loads. None where
     their sums do not fit the registers."""
-    block_m = max(64, triton.next_power_of_2(taps))
+    block_m = max(64, next_power_of_2(taps))
     if block_m > 256 or precision == EXACT:
         return None
     # Steps of 64 pixels spill on sm_100, and so do 64 channels in float32 at more than 64 taps; 32 channels are too few
@@ -204,18 +208,19 @@ def launch_gradients(
     """Both gradients, in one launch where the taps fit one program."""
     (nx, channels, height, width), (hz, wz) = x.shape, z.shape[2:]
     wide = is_flat(x) and height * width * x.element_size() % 16 == 0 and x.data_ptr() % 16 == 0
-    config = gradients_config(grad.shape[1] * hz * wz, x.element_size(), precision(x), wide)
+    product = _product(x)
+    config = gradients_config(grad.shape[1] * hz * wz, x.element_size(), product["PRECISION"], wide)
     if config is None:
         launch_search_gradient(grad, z, scale, dx, alpha, ph, pw, all_pairs)
         launch_template_gradient(grad, x, dz, alpha, ph, pw, all_pairs)
         return
     templates = 1 if all_pairs else z.shape[0]
     with torch.cuda.device_of(x):
-        gradients_kernel[(templates, triton.cdiv(channels, config["BLOCK_C"]))](
+        gradients_kernel[(templates, cdiv(channels, config["BLOCK_C"]))](
             grad, z, x, grad if scale is None else scale, dz, dx, alpha, templates, nx, *z.stride(), *x.stride(),
             *dx.stride(), channels, grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=hz, WZ=wz,
             HX=height, WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(),
-            FLAT=is_flat(x) and is_flat(dx), **_product(x), **config,
+            FLAT=is_flat(x) and is_flat(dx), **product, **config,
         )  # fmt: skip
 
 
@@ -230,7 +235,7 @@ def launch_search_gradient(
     all_pairs: bool,
 ) -> None:
     (nx, channels, height, width), config = dx.shape, search_config(dx.element_size(), precision(dx))
-    grid = (nx, triton.cdiv(height * width, config["BLOCK_Q"]), triton.cdiv(channels, config["BLOCK_C"]))
+    grid = (nx, cdiv(height * width, config["BLOCK_Q"]), cdiv(channels, config["BLOCK_C"]))
     with torch.cuda.device_of(dx):
         search_gradient_kernel[grid](
             grad, z, grad if scale is None else scale, dx, alpha, z.shape[0], *z.stride(), *dx.stride(), channels,
@@ -251,7 +256,7 @@ def launch_template_gradient(
 ) -> None:
     (nx, channels, height, width), config = x.shape, template_config(x.element_size(), precision(x))
     taps, templates = grad.shape[1] * dz.shape[2] * dz.shape[3], 1 if all_pairs else dz.shape[0]
-    grid = (templates, triton.cdiv(taps, config["BLOCK_M"]), triton.cdiv(channels, config["BLOCK_C"]))
+    grid = (templates, cdiv(taps, config["BLOCK_M"]), cdiv(channels, config["BLOCK_C"]))
     with torch.cuda.device_of(x):
         template_gradient_kernel[grid](
             grad, x, dz, alpha, templates, nx, *x.stride(), channels, grad.shape[1], HZ=dz.shape[2], WZ=dz.shape[3],

@@ -60,11 +60,11 @@ def choose(
     penalty = np.exp(-(shape * area - 1) * penalty_k)
     judged = penalty * quality * (1 - influence) + window * influence
     best = np.unravel_index(int(judged.argmax()), judged.shape)
-    boxes = np.stack([left, top, right, bottom])
-    overlap = _overlap(boxes, boxes[:, best[0], best[1], None, None])
+    edges = np.stack([left, top, right, bottom])
+    overlap = _overlap(edges, edges[:, best[0], best[1], None, None])
     weight = np.where(overlap >= _AGREES, overlap * quality, 0)
     weight[best] += 1e-9  # where all qualities are 0
-    left, top, right, bottom = (boxes * weight).sum((1, 2)) / weight.sum()
+    left, top, right, bottom = (edges * weight).sum((1, 2)) / weight.sum()
     box = np.array([left, top, right - left, bottom - top])
     return Choice(box, float(quality[best]), float(penalty[best]))
 

@@ -85,7 +85,9 @@ def with_oracle(net: SiamMobile, oracle: Oracle, **fields: Any) -> MobileTracker
 def test_a_prediction_in_the_crop_becomes_a_box_in_the_frame(net: SiamMobile) -> None:
     """A box of 30 x 30: its template window is 60 pixels, so a crop pixel is 60 / 129 of a frame pixel."""
     oracle = Oracle((16.0, -8.0), 1.2)
-    tracker = with_oracle(net, oracle, context_amount=0.5, calibrate=0.0, window_influence=0.0, penalty_k=0.0, size_lr=1.0)
+    tracker = with_oracle(
+        net, oracle, context_amount=0.5, calibrate=0.0, window_influence=0.0, penalty_k=0.0, size_lr=1.0
+    )
     tracker.init(frames()[0], (60, 40, 30, 30))
     assert oracle.crop.shape == (1, 129, 129, 3)
     np.testing.assert_allclose(oracle.box, [32.25, 32.25, 64.5, 64.5])
