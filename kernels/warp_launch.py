@@ -15,6 +15,8 @@ from siamfast.kernels.warp_features import through_unit_rows, unit_rows
 from siamfast.kernels.warp_windows import SIDE, windows
 from siamfast.kernels.xcorr_launch import EXACT
 
+from siamfast.ops._lasting import make_lasting
+
 Config = dict[str, int]
 
 # Programs that fill a large chip; fewer are made more by dealing out the keys, of which each gets some tiles at least.
@@ -147,10 +149,11 @@ def make_task(
     )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache  # for good: a captured CUDA graph reads it by address
 def _exempt(frames: int, chosen: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """(T,) int32: 1 for frames that the window does not bound. Kept: a copy to the device cannot be captured."""
-    return torch.tensor([t in chosen for t in range(frames)], dtype=torch.int32, device=device)
+    marks = [int(t in chosen) for t in range(frames)]
+    return make_lasting(lambda: torch.tensor(marks, dtype=torch.int32, device=device), device)
 
 
 def _common(task: Task, *, backward: bool = False, by_key: bool = False) -> tuple[tuple[Any, ...], dict[str, Any], int]:

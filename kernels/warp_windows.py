@@ -15,6 +15,8 @@ import torch
 import triton
 import triton.language as tl
 
+from siamfast.ops._lasting import make_lasting
+
 SIDE = 8
 
 
@@ -50,7 +52,7 @@ def _reach(near: np.ndarray) -> list[np.ndarray]:
     return found
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache  # for good: a captured CUDA graph reads them by address
 def windows(
     queries: tuple[int, int], keys: tuple[int, int], radius: float, circle: bool, device: torch.device, by_key: bool
 ) -> Windows:
@@ -70,10 +72,8 @@ def windows(
     while limit > 0 and math.sqrt(limit - 1) >= radius:
         limit -= 1
     tiles = len(tables[0][0]), len(tables[1][0])
-    there = (
-        torch.from_numpy(bounds).flatten().to(device),
-        torch.from_numpy(np.concatenate([[radius], *places])).to(device),
-    )
+    host = torch.from_numpy(bounds).flatten(), torch.from_numpy(np.concatenate([[radius], *places]))
+    there = make_lasting(lambda: [table.to(device) for table in host], device)
     return Windows(kind, *there, limit, tiles)
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from siamfast.ops import _backend, _balanced_logistic_loss_cpp, _balanced_logistic_loss_triton, _library
+from siamfast.ops._lasting import make_lasting
 from siamfast.reference import balanced_logistic_loss as reference
 
 METRIC = ("l1", "l2")
@@ -103,9 +104,13 @@ def _shared_cells(
     shape: tuple[int, int], options: Options, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Targets and weights (1, H, W) that all samples share: a trainer asks for the same in every step."""
-    with torch.inference_mode(False):  # tensors of inference mode could not be used in training later
-        labels = options.made_labels(shape, None, dtype, device)
-        return labels.clamp_min(0), reference.cell_weights(labels, **options.weighing)
+
+    def make() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.inference_mode(False):  # tensors of inference mode could not be used in training later
+            labels = options.made_labels(shape, None, dtype, device)
+            return labels.clamp_min(0), reference.cell_weights(labels, **options.weighing)
+
+    return make_lasting(make, device)
 
 
 def _torch(
