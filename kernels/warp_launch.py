@@ -165,6 +165,8 @@ def _common(task: Task, *, backward: bool = False, by_key: bool = False) -> tupl
         "WINDOW": found.kind, "BIAS": task.bias is not None, "CP": task.query.shape[2], "BLOCK_C": block, "SIDE": SIDE,
         "PRECISION": task.precision, "UPCAST": not task.query.is_cuda,
     }  # fmt: skip
+    if found.kind == 3:  # a sum of squares rounded once would move keys that lie at the radius exactly
+        constants["enable_fp_fusion"] = False
     return (found.bounds, found.places, found.limit), constants, found.tiles[0] * found.tiles[1]
 
 
