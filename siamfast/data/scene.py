@@ -139,10 +139,19 @@ class Thing:
 class Scene:
     """Everything that a seed decides, and the rendering of any window of any frame.
 
-    Coordinates are frame pixels; the first pixel spans 0 to 1. A window is (x, y, width, height).
+    Coordinates are frame pixels; the first pixel spans 0 to 1. A window is (x, y, width, height). copies: whether some
+    of what moves there is made to resemble the target.
     """
 
-    def __init__(self, seed: tuple[int, ...], length: int, size: tuple[int, int], photos: Photos | None = None) -> None:
+    def __init__(
+        self,
+        seed: tuple[int, ...],
+        length: int,
+        size: tuple[int, int],
+        photos: Photos | None = None,
+        *,
+        copies: bool = True,
+    ) -> None:
         rng = np.random.default_rng(seed)
         self.seed, self.length, self.height, self.width = seed, length, *size
         self._photos = photos
@@ -189,7 +198,8 @@ class Scene:
         self.behind: list[Thing] = []
         self.front: list[Thing] = []
         for _ in range(int(rng.integers(0, 6))):
-            thing = self._other(rng, target_size * np.exp(rng.normal() * 0.25), speed, self.target)
+            model = self.target if copies else None
+            thing = self._other(rng, target_size * np.exp(rng.normal() * 0.25), speed, model)
             (self.front if rng.random() < 0.3 else self.behind).append(thing)
         if rng.random() < 0.3:
             self.front.append(self._other(rng, target_size * rng.uniform(0.4, 1.2), speed * 1.5, None))

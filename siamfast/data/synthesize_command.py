@@ -42,13 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--masks", action="store_true", help="also a mask of the visible target for each frame")
     parser.add_argument(
         "--hides", action="store_true",
-        help="only clips whose target is gone for {} to {} frames and comes back".format(*_HIDDEN),
+        help="only clips whose target is gone for {} to {} frames and comes back; nothing in them copies it"
+        .format(*_HIDDEN),
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the clips of a folder. size: (height, width) of the frames. photos: of their textures, or ""."""
+    """What decides the clips of a folder. size: (height, width) of the frames. photos: of their textures, or "". Where
+    the target hides nothing is a copy of it: of one that covers it, nobody could say that the target is gone."""
 
     seed: int
     length: int
@@ -61,7 +63,8 @@ class Settings:
         """The video of a clip."""
         from siamfast.data.synthetic import SyntheticVideo
 
-        return SyntheticVideo(seed, length=self.length, size=self.size, photos=_photos(self.photos))
+        photos = _photos(self.photos)
+        return SyntheticVideo(seed, length=self.length, size=self.size, photos=photos, copies=not self.hides)
 
     def suit(self, video: SyntheticVideo) -> bool:
         """Whether a tracker can begin at the first frame, and the target hides where it is to."""
@@ -183,7 +186,8 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _as_json(settings: Settings) -> dict[str, Any]:
-    return dataclasses.asdict(settings) | {"size": list(settings.size)}
+    copies = {"copies": False} if settings.hides else {}  # clips of before had some
+    return dataclasses.asdict(settings) | {"size": list(settings.size)} | copies
 
 
 def _known_seeds(out: Path, settings: Settings) -> list[int]:

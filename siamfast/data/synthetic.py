@@ -32,6 +32,8 @@ class SyntheticVideo:
         length: number of frames.
         size: (height, width) of a frame in pixels.
         photos: a folder of photographs that four in five textures are cut from; None: all are procedural.
+        copies: whether some of the other objects resemble the target, down to the same picture; nobody could tell one
+            of them that covers it.
 
     Raises:
         TypeError, ValueError: for arguments that are no such numbers, or a folder without images.
@@ -52,13 +54,15 @@ class SyntheticVideo:
         length: int = 150,
         size: tuple[int, int] = (360, 480),
         photos: str | Path | Photos | None = None,
+        copies: bool = True,
     ) -> None:
         self.seed = _whole("seed", seed, 0)
         self.length = _whole("length", length, 1)
         if not isinstance(size, (tuple, list)) or len(size) != 2:
             raise TypeError(f"size: got {size!r}, expected (height, width)")
         self.height, self.width = (_whole("size", side, 16) for side in size)
-        self._scene = Scene((_VIDEO, self.seed), self.length, (self.height, self.width), _photos(photos))
+        sides = self.height, self.width
+        self._scene = Scene((_VIDEO, self.seed), self.length, sides, _photos(photos), copies=copies)
 
     def __len__(self) -> int:
         return self.length

@@ -13,6 +13,7 @@ from siamfast.cli import main
 from siamfast.data import synthesize_command
 from siamfast.data.masks import read_mask
 from siamfast.data.sequences import read_sequences
+from siamfast.data.sprites import Look
 from siamfast.data.synthesize_command import RECORD, Settings, hides, next_seed, write_clip
 from siamfast.data.synthetic import SyntheticVideo
 
@@ -137,6 +138,16 @@ def test_seeds_are_passed_over_until_a_target_is_seen_first_and_then_hides() -> 
     for seed in range(14, found):
         passed = [settings.video(seed).visible(t) for t in range(150)]
         assert passed[0] < 0.9 or not hides(passed)
+
+
+def test_nothing_copies_a_target_that_hides(monkeypatch: pytest.MonkeyPatch) -> None:
+    def near(look: Look, rng: np.random.Generator) -> Look:
+        raise AssertionError("a copy")
+
+    monkeypatch.setattr(Look, "near", near)
+    list(map(Settings(0, 30, SIZE, masks=False, hides=True).video, range(8)))
+    with pytest.raises(AssertionError, match="a copy"):
+        list(map(Settings(0, 30, SIZE, masks=False, hides=False).video, range(8)))
 
 
 def test_the_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
