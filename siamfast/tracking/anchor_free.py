@@ -52,28 +52,23 @@ def choose(
         penalty_k: how strongly a change of size or shape is held against a cell.
         stretch: (2,), what the sides of the boxes are multiplied by before they are compared.
     """
-    left, top, right, bottom = boxes.astype(np.float64)
-    wide, high = np.maximum(right - left, 1e-3), np.maximum(bottom - top, 1e-3)
-    across, down = np.broadcast_to(stretch, 2)
-    shape = _change((wide * across / (high * down)) / (size[0] / size[1]))
-    area = _change(_padded(wide * across, high * down) / _padded(size[0], size[1]))
-    penalty = np.exp(-(shape * area - 1) * penalty_k)
+    # Few calls on small arrays, in float32: each costs a microsecond and more.
+    sides = np.maximum(boxes[2:] - boxes[:2], 1e-3)
+    wide, high = sides * np.asarray(stretch, np.float32).reshape(-1, 1, 1)
+    change = _change(wide / high * (size[1] / size[0])) * _change(_padded(wide, high) / _padded(size[0], size[1]))
+    penalty = np.exp((1 - change) * penalty_k)
     judged = penalty * quality * (1 - influence) + window * influence
     best = np.unravel_index(int(judged.argmax()), judged.shape)
-    edges = np.stack([left, top, right, bottom])
-    overlap = _overlap(edges, edges[:, best[0], best[1], None, None])
-    weight = np.where(overlap >= _AGREES, overlap * quality, 0)
+    its = boxes[:, best[0], best[1], None, None]
+    shared = np.minimum(boxes[2:], its[2:]) - np.maximum(boxes[:2], its[:2])
+    shared = np.maximum(shared, 0).prod(0)
+    area = sides[0] * sides[1]
+    overlap = shared / (area + area[best] - shared)
+    weight = quality * overlap * (overlap >= _AGREES)
     weight[best] += 1e-9  # where all qualities are 0
-    left, top, right, bottom = (edges * weight).sum((1, 2)) / weight.sum()
+    left, top, right, bottom = boxes.reshape(4, -1).astype(np.float64) @ weight.ravel() / weight.sum(dtype=np.float64)
     box = np.array([left, top, right - left, bottom - top])
     return Choice(box, float(quality[best]), float(penalty[best]))
-
-
-def _overlap(boxes: Array, one: Array) -> Array:
-    """Intersection over union of (4, h, w) left, top, right, bottom with (4, 1, 1)."""
-    shared = np.clip(np.minimum(boxes[2:], one[2:]) - np.maximum(boxes[:2], one[:2]), 0, None).prod(0)
-    areas = (np.clip(b[2:] - b[:2], 0, None).prod(0) for b in (boxes, one))
-    return np.asarray(shared / np.maximum(sum(areas) - shared, 1e-9))
 
 
 def _padded(wide: Array | float, high: Array | float) -> Array:
