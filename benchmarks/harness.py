@@ -24,6 +24,7 @@ import torch
 
 import siamfast
 from siamfast.comparison import interleaved
+from siamfast.info import cpu_name
 
 OURS = "siamfast"
 Run = Callable[[], Any]
@@ -159,10 +160,7 @@ def commit() -> str | None:
 def device_name(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
+    return cpu_name()
 
 
 def measure(case: Case, made: Made, seconds: float, device: str = "cpu") -> Row:

@@ -42,7 +42,7 @@ def devices() -> list[str]:
     """The CPU with its threads and the SIMD path in use, and every CUDA device."""
     extension, cause = _backend.extension()
     simd = f"SIMD path {extension.cpu_path()}" if extension is not None else cause
-    rows = [f"cpu: {_cpu_name()}, {torch.get_num_threads()} of {os.cpu_count()} threads, {simd}"]
+    rows = [f"cpu: {cpu_name()}, {torch.get_num_threads()} of {os.cpu_count()} threads, {simd}"]
     if not torch.cuda.is_available():
         built = torch.version.cuda or "none"
         return [*rows, f"cuda: no device (this PyTorch was built for CUDA: {built})"]
@@ -77,7 +77,8 @@ def tracker() -> str:
     return f"default tracker: onnxruntime, {graph.name if graph else ''}" + (f" ({slower})" if slower else "")
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's model, or its architecture where the system does not say."""
     try:
         with open("/proc/cpuinfo") as lines:
             return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,9 +106,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _machine() -> dict[str, Any]:
     import torch
 
+    from siamfast.info import cpu_name
+
     return {
         "siamfast": __version__, "torch": torch.__version__, "threads": torch.get_num_threads(),
-        "cpu": platform.processor() or platform.machine(),
+        "cpu": cpu_name(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }  # fmt: skip
 
