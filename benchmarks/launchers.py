@@ -2,8 +2,8 @@
 
     python -m benchmarks.launchers
 
-No GPU: CPU tensors stand in for CUDA's, and a launch does nothing. Triton's own launch, 10 to 20 microseconds with a
-warm cache, comes on top. Medians of 9 runs of 200 calls, a row an op: microseconds, and launches.
+No GPU: CPU tensors stand in for CUDA's, and a launch does nothing; Triton's own launch comes on top. Medians of 9 runs
+of 200 calls, a row an op: microseconds, and launches.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The curves of a training run, as docs/weights.md shows them.
 
-python -m benchmarks.losses runs/mobile docs/weights-mobile.png
+python -m benchmarks.losses RUN PNG
 """
 
 from __future__ import annotations
@@ -18,25 +18,24 @@ from matplotlib import pyplot
 _SMOOTH = 25  # records of the training loss that are averaged, 20 steps each
 
 
-def series(run: Path, name: str) -> tuple[list[int], list[float]]:
-    """Steps and values of one scalar of a run's metrics.jsonl."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+def series(rows: list[dict[str, float]], name: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one scalar."""
     pairs = [(row["step"], row[name]) for row in rows if name in row]
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
 def plot(run: Path, file: Path) -> None:
     """Training and validation loss on the left; on the right what else is validated, hit rates left out."""
-    first = (run / "metrics.jsonl").read_text().splitlines()
-    names = sorted({name for line in first for name in json.loads(line) if name.startswith("validation/")})
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    names = sorted({name for row in rows for name in row if name.startswith("validation/")})
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    steps, losses = series(run, "train/loss")
+    steps, losses = series(rows, "train/loss")
     mean = np.convolve(losses, np.ones(_SMOOTH) / _SMOOTH, "valid")
     left.plot(steps[_SMOOTH // 2 :][: len(mean)], mean, label="training", color="C0")
-    left.plot(*series(run, "validation/loss"), "o-", label="validation, averaged weights", color="C1", markersize=3)
+    left.plot(*series(rows, "validation/loss"), "o-", label="validation, averaged weights", color="C1", markersize=3)
     for number, name in enumerate(n for n in names if not n.endswith(("loss", "rate"))):
         label = name.removeprefix("validation/").replace("_", " ")
-        right.plot(*series(run, name), ["o-", "s-", "^-"][number % 3], label=label, color=f"C{number}", markersize=3)
+        right.plot(*series(rows, name), ["o-", "s-", "^-"][number % 3], label=label, color=f"C{number}", markersize=3)
     left.set(xlabel="step", ylabel="loss")
     right.set(xlabel="step", ylabel="overlap of the best cell's box")
     for axes in (left, right):

@@ -234,14 +234,15 @@ def launch_search_gradient(
     pw: int,
     all_pairs: bool,
 ) -> None:
-    (nx, channels, height, width), config = dx.shape, search_config(dx.element_size(), precision(dx))
+    (nx, channels, height, width), product = dx.shape, _product(dx)
+    config = search_config(dx.element_size(), product["PRECISION"])
     grid = (nx, cdiv(height * width, config["BLOCK_Q"]), cdiv(channels, config["BLOCK_C"]))
     with torch.cuda.device_of(dx):
         search_gradient_kernel[grid](
             grad, z, grad if scale is None else scale, dx, alpha, z.shape[0], *z.stride(), *dx.stride(), channels,
             grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=z.shape[2], WZ=z.shape[3], HX=height,
             WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(), FLAT=is_flat(dx),
-            **_product(dx), **config,
+            **product, **config,
         )  # fmt: skip
 
 
@@ -254,11 +255,12 @@ def launch_template_gradient(
     pw: int,
     all_pairs: bool,
 ) -> None:
-    (nx, channels, height, width), config = x.shape, template_config(x.element_size(), precision(x))
+    (nx, channels, height, width), product = x.shape, _product(x)
+    config = template_config(x.element_size(), product["PRECISION"])
     taps, templates = grad.shape[1] * dz.shape[2] * dz.shape[3], 1 if all_pairs else dz.shape[0]
     grid = (templates, cdiv(taps, config["BLOCK_M"]), cdiv(channels, config["BLOCK_C"]))
     with torch.cuda.device_of(x):
         template_gradient_kernel[grid](
             grad, x, dz, alpha, templates, nx, *x.stride(), channels, grad.shape[1], HZ=dz.shape[2], WZ=dz.shape[3],
-            HX=height, WX=width, PH=ph, PW=pw, FLAT=is_flat(x), **_product(x), **config,
+            HX=height, WX=width, PH=ph, PW=pw, FLAT=is_flat(x), **product, **config,
         )  # fmt: skip
