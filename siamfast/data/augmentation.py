@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from siamfast.geometry import index_to_edge
 from siamfast.ops.augment import augment, no_draws
 from siamfast.reference.augment import COLUMNS
 
@@ -109,7 +110,7 @@ def augment_boxes(boxes: torch.Tensor, draws: torch.Tensor, out_size: tuple[int,
     [[92.0, 92.0, 20.0, 10.0]]
     """
     table = draws.to(boxes)
-    middle, step = table[:, :2] + 0.5, table[:, 2:4]
+    middle, step = index_to_edge(table[:, :2]), table[:, 2:4]
     half = boxes.new_tensor([out_size[1] / 2, out_size[0] / 2])
     ends = torch.stack((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]))
     low, high = (((ends - middle) / step) + half).aminmax(dim=0)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from siamfast.data.scene import Scene
+from siamfast.data.seeds import Stream
 from siamfast.data.sequences import image_files, read_rgb
+from siamfast.geometry import edge_to_index, index_to_edge
 from siamfast.ops.crop_and_resize import crop_and_resize
-
-_CLIPS = 2  # first word of the scenes' seeds: no scene of a clip is one of the pairs' or of a SyntheticVideo
 
 
 class Windows(NamedTuple):
@@ -46,8 +46,8 @@ def start_places(windows: Windows, side: int, stride: int) -> NDArray[np.float32
     cells = np.arange(0, side, stride)
     places = []
     for axis in range(2):
-        at = (cells + 0.5) / side * windows.sizes[-1] + windows.corners[-1, axis]
-        places.append((((at - windows.corners[0, axis]) / windows.sizes[0]) * side - 0.5) / stride)
+        at = index_to_edge(cells) / side * windows.sizes[-1] + windows.corners[-1, axis]
+        places.append(edge_to_index((at - windows.corners[0, axis]) / windows.sizes[0] * side) / stride)
     x, y = np.meshgrid(places[0], places[1])
     return np.stack([x, y]).astype(np.float32)
 
@@ -83,7 +83,7 @@ class _Clips(Dataset[dict[str, torch.Tensor]]):
         (2, n, n) float32: where each cell of the last view lies in the first, x, y in cells."""
         if not 0 <= index < self.length:
             raise IndexError(f"index: got {index}, expected 0 to {self.length - 1}")
-        rng = np.random.default_rng((_CLIPS, self.seed, index))
+        rng = np.random.default_rng((Stream.CLIPS, self.seed, index))
         views, windows = self._views(rng, index)
         return {"frames": torch.stack(views), "places": torch.from_numpy(start_places(windows, self.side, 8))}
 
@@ -98,9 +98,9 @@ class _Clips(Dataset[dict[str, torch.Tensor]]):
 
 @lru_cache(maxsize=2)
 def _scene(seed: int, number: int) -> Scene:
-    rng = np.random.default_rng((_CLIPS, seed, number, 1))
+    rng = np.random.default_rng((Stream.CLIPS, seed, number, 1))
     height = int(rng.integers(240, 481))
-    return Scene((_CLIPS, seed, number), 60, (height, int(height * rng.uniform(1.0, 1.8))))
+    return Scene((Stream.CLIPS, seed, number), 60, (height, int(height * rng.uniform(1.0, 1.8))))
 
 
 class SyntheticClips(_Clips):
@@ -149,7 +149,7 @@ class FolderClips(_Clips):
         images = [self._image(video[t]) for t in times]
         height, width = images[0].shape[:2]
         windows = draw_windows(rng, self.frames + 1, height, width, self.side)
-        centers = windows.corners + windows.sizes[:, None] / 2 - 0.5  # of a crop pixel centres are whole numbers
+        centers = edge_to_index(windows.corners + windows.sizes[:, None] / 2)
         views = []
         for n, image in enumerate([*images, images[0]]):
             # A frame of another size than the first shows the same part of it.

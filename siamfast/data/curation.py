@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from siamfast.data.readers import list_videos, read_video
 from siamfast.data.sequences import Sequence
 from siamfast.data.store import Crop, Part
+from siamfast.geometry import box_centers_by_index, resized_index
 from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
 from siamfast.ops.siamfc_crops import context_size
 
@@ -135,8 +136,7 @@ def _crops(recipe: Recipe, path: Path, index: int, number: int, targets: dict[st
     sizes = np.asarray(context_size(boxes, context_amount=recipe.context_amount), float)
     smallest = float(sizes.min()) / recipe.exemplar
     image, shrink = decode_frame(path, 4 if smallest >= 4 else 2 if smallest >= 2 else 1)
-    # Pixel centres are whole numbers: pixel j of the smaller image lies over pixels shrink * j ... of the frame.
-    centers = (boxes[:, :2] + (boxes[:, 2:] - 1) / 2 + 0.5) / shrink - 0.5
+    centers = resized_index(box_centers_by_index(boxes), shrink)
     ratio = recipe.instance / recipe.exemplar
     fill = np.floor(mean_color(image))  # truncated, as the seed does
     sides = {"exemplar": (sizes / shrink, recipe.exemplar), "instance": (sizes * ratio / shrink, recipe.instance)}

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from siamfast.data.seeds import Stream
+
 
 class MixedPairs(Dataset[dict[str, torch.Tensor]]):
     """Item i is the i-th item of one of the data sets, drawn by their weights; it depends on (seed, i) alone.
@@ -49,7 +51,7 @@ class MixedPairs(Dataset[dict[str, torch.Tensor]]):
 
     def which(self, index: int) -> int:
         """The number of the data set that item `index` is of."""
-        draw = np.random.default_rng((5, self.seed, index)).random()
+        draw = np.random.default_rng((Stream.MIXED_PAIRS, self.seed, index)).random()
         return min(int(np.searchsorted(self._edges, draw, side="right")), len(self.datasets) - 1)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:

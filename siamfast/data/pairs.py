@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from siamfast.data.seeds import Stream
 from siamfast.data.windows import Windows, draw_recent, draw_windows
 
 _TRIES = 20  # frames of one item that may fail to decode before it is an error
@@ -146,7 +147,7 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         recent_box."""
         if not 0 <= index < self.length:
             raise IndexError(f"index: got {index}, expected 0 to {self.length - 1}")
-        rng = np.random.default_rng((3, self.seed, index))
+        rng = np.random.default_rng((Stream.TRACK_PAIRS, self.seed, index))
         for _ in range(_TRIES):
             item = self._item(rng, self._frames(rng))
             if item is not None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from siamfast.data.pairs import Candidates, TrackPairs, usable_frames
 from siamfast.data.readers import read_videos
 from siamfast.data.sequences import Sequence, read_rgb, read_sequences
+from siamfast.geometry import edge_to_index
 from siamfast.ops.crop_and_resize import crop_and_resize
 
 
@@ -56,9 +57,8 @@ class SequencePairs(TrackPairs):
         image = read_rgb(self._sequences[track].frames[place])
         if image is None:
             return None
-        # The box stays exact in the crop: no rounding of the window. Windows count from the edge of the first pixel,
-        # crop_and_resize from its centre.
-        found: NDArray[np.uint8] = crop_and_resize(image, center - 0.5, size, side, rounding="subpixel")
+        # The box stays exact in the crop: no rounding of the window.
+        found: NDArray[np.uint8] = crop_and_resize(image, edge_to_index(center), size, side, rounding="subpixel")
         return found[0]
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from siamfast.data import textures
 from siamfast.data.bends import POSES, Bend
 from siamfast.data.photos import Photos, Piece
+from siamfast.geometry import edge_to_index, middle_by_index
 
 SIDE = 112  # pixels of a sprite's picture
 _FACES = POSES  # views of a texture in a whole turn
@@ -157,7 +158,7 @@ class Sprite:
 
     def _silhouette(self, points: Points) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         """The outline in pixels of the picture, with 4 fractional bits, and what it encloses as 255."""
-        polygon = np.round((points * self.scale + (SIDE - 1) / 2) * 16).astype(np.int32)
+        polygon = np.round((points * self.scale + middle_by_index(SIDE)) * 16).astype(np.int32)
         alpha = np.zeros((SIDE, SIDE), np.uint8)
         cv2.fillPoly(alpha, [polygon], 255, cv2.LINE_AA, 4)
         return polygon, alpha
@@ -185,9 +186,9 @@ class Sprite:
         if face not in self._faces:
             ink, alpha = self._surface(False), self._alpha
             if self._bend is not None:
-                place = (np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2) / np.float32(self.scale)
+                place = (np.arange(SIDE, dtype=np.float32) - middle_by_index(SIDE)) / np.float32(self.scale)
                 across, down = self._bend.backward(place[None], place[:, None], face)
-                x, y = (v.astype(np.float32) * self.scale + np.float32((SIDE - 1) / 2) for v in (across, down))
+                x, y = (v.astype(np.float32) * self.scale + np.float32(middle_by_index(SIDE)) for v in (across, down))
                 ink = cv2.remap(ink, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
                 alpha = self._silhouette(self.outline(side))[1]
             elif face:  # the front moves out at one edge as the back comes in at the other
@@ -220,7 +221,7 @@ class Sprite:
         to_canvas = to_canvas * 2**level
         # Pixel centres lie at integers for warpAffine, at halves for us.
         end = picture.shape[0]
-        shift = origin - 0.5 - to_canvas @ np.full(2, (end - 1) / 2)
+        shift = edge_to_index(origin) - to_canvas @ np.full(2, middle_by_index(end))
         corners = np.array([[-1, -1], [end, -1], [end, end], [-1, end]]) @ to_canvas.T + shift
         x0, y0 = np.maximum(np.floor(corners.min(0)).astype(int), 0).tolist()
         x1, y1 = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, (width, height)).tolist()

@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 
 from siamfast.data.bends import POSES, Bend
 from siamfast.data.photos import Photos
+from siamfast.data.seeds import Stream
 from siamfast.data.windows import draw_recent, draw_windows
-
-_STATIC = 4  # first word of the items' seeds: none is one of another source's
+from siamfast.geometry import box_centers, edge_to_index, index_to_edge
 
 Array = NDArray[np.float64]
 _MARKED = 0.7  # share of the targets that are things which an alpha channel marks, where there are some
@@ -74,7 +74,7 @@ class StaticPairs(Dataset[dict[str, torch.Tensor]]):
         """As SyntheticPairs.__getitem__."""
         if not 0 <= index < self.length:
             raise IndexError(f"index: got {index}, expected 0 to {self.length - 1}")
-        rng = np.random.default_rng((_STATIC, self.seed, index))
+        rng = np.random.default_rng((Stream.STATIC_PAIRS, self.seed, index))
         place = _Place.draw(rng, self.photos)
         positive = bool(rng.random() >= self.negatives)
         other = place if positive else _Place.draw(rng, self.photos)
@@ -125,7 +125,7 @@ class _Place:
     """A box of a photograph, and what surrounds the photograph: its mirror image, or its mean colour."""
 
     def __init__(self, image: NDArray[np.uint8], box: Array, mirrored: bool, outline: Array | None = None) -> None:
-        self.image, self.box, self.middle = image, box, box[:2] + box[2:] / 2
+        self.image, self.box, self.middle = image, box, box_centers(box)
         self.outline = _OUTLINE * box[2:] / 2 if outline is None else outline - self.middle
         self.border = cv2.BORDER_REFLECT_101 if mirrored else cv2.BORDER_CONSTANT
 
@@ -172,13 +172,13 @@ class _Place:
         back = np.linalg.inv(view.matrix)
         corner = back @ (center - size / 2 - self.middle)
         count = -(-side // _GRID)
-        pixel = (np.arange(count + 1) * _GRID + 0.5) / scale
+        pixel = index_to_edge(np.arange(count + 1) * _GRID) / scale
         x = back[0, 0] * pixel[None] + back[0, 1] * pixel[:, None] + corner[0]
         y = back[1, 0] * pixel[None] + back[1, 1] * pixel[:, None] + corner[1]
         if view.bend is not None:
             x, y = view.bend.backward(x, y, view.pose)
         # In pixels of the (smaller) photograph by index, and for every crop pixel: linear between those of the grid.
-        place = (np.stack([x, y], 2) + self.middle) / level - 0.5
+        place = edge_to_index((np.stack([x, y], 2) + self.middle) / level)
         fine = np.array([[1 / _GRID, 0, 0], [0, 1 / _GRID, 0]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         lookup = cv2.warpAffine(place.astype(np.float32), fine, (side, side), flags=flags)

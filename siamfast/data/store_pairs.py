@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from siamfast.data.pairs import Candidates, TrackPairs, usable_frames
 from siamfast.data.store import CropStore
+from siamfast.geometry import box_centers, middle_by_index
 from siamfast.ops.crop_and_resize import crop_and_resize
 
 
@@ -70,13 +71,13 @@ class StorePairs(TrackPairs):
         self, track: int, place: int, center: NDArray[np.float64], size: float, side: int, template: bool
     ) -> NDArray[np.uint8]:
         held = self.store.tracks[track]
-        x, y, w, h = held.boxes[place].astype(float)
+        box = held.boxes[place].astype(float)
         scale = float(held.scales[place])
         if template and abs(size * scale - side) < 0.5:  # the window that was stored
             return self.store.crop(held, place, "z")
         stored = self.store.crop(held, place, "x")
         # From frame pixels to the stored crop's, whose middle is the middle of the box.
-        middle = (stored.shape[0] - 1) / 2 + (center - [x + w / 2, y + h / 2]) * scale
+        middle = middle_by_index(stored.shape[0]) + (center - box_centers(box)) * scale
         found: NDArray[np.uint8] = crop_and_resize(stored, middle, size * scale, side, rounding="subpixel")
         return found[0]
 

@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 
 from siamfast.data.photos import Photos
 from siamfast.data.scene import Scene
+from siamfast.data.seeds import Stream
 from siamfast.data.windows import Windows, draw_recent, draw_windows
 
-_VIDEO, _PAIRS = 0, 1  # first word of the scenes' seeds: clips to look at are never scenes of training
 _TEMPLATE_VISIBLE, _SEARCH_VISIBLE = 0.6, 0.35  # shares of the target that a pair must show
 _TRIES = 8
 
@@ -62,7 +62,7 @@ class SyntheticVideo:
             raise TypeError(f"size: got {size!r}, expected (height, width)")
         self.height, self.width = (_whole("size", side, 16) for side in size)
         sides = self.height, self.width
-        self._scene = Scene((_VIDEO, self.seed), self.length, sides, _photos(photos), copies=copies)
+        self._scene = Scene((Stream.VIDEO, self.seed), self.length, sides, _photos(photos), copies=copies)
 
     def __len__(self) -> int:
         return self.length
@@ -110,9 +110,10 @@ def _photos(photos: str | Path | Photos | None) -> Photos | None:
 @lru_cache(maxsize=2)
 def _scene(seed: int, number: int, attempt: int, length: int, photos: Photos | None) -> Scene:
     """The scene of some neighbouring pairs; kept, since they are drawn one after another."""
-    rng = np.random.default_rng((_PAIRS, seed, number, attempt, 1))
+    rng = np.random.default_rng((Stream.SYNTHETIC_PAIRS, seed, number, attempt, 1))
     height = int(rng.integers(240, 721))
-    return Scene((_PAIRS, seed, number, attempt), length, (height, int(height * rng.uniform(1.0, 1.8))), photos)
+    size = height, int(height * rng.uniform(1.0, 1.8))
+    return Scene((Stream.SYNTHETIC_PAIRS, seed, number, attempt), length, size, photos)
 
 
 class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
@@ -193,7 +194,7 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         recent_box."""
         if not 0 <= index < self.length:
             raise IndexError(f"index: got {index}, expected 0 to {self.length - 1}")
-        rng = np.random.default_rng((_PAIRS, self.seed, index))
+        rng = np.random.default_rng((Stream.SYNTHETIC_PAIRS, self.seed, index))
         number = index // self.pairs_per_scene
         begins = bool(self.previous and rng.random() < self.first_frames)
         scene, first, second = self._frames(rng, number, self.previous if begins else self.max_gap)

@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from siamfast.data.seeds import Stream
+
 Image = NDArray[np.float32]  # (H, W, 3)
 
 SIDE = 256
 BANK = 96  # textures that a process draws once; scenes cut, mix and recolour pieces of them
-_BANK_SEED = 77
 PROCEDURAL = 0.2  # share of procedural textures where there are photographs
 
 
@@ -89,7 +90,7 @@ def bank() -> tuple[Image, ...]:
     makers = (fractal, dead_leaves, dead_leaves, pattern, gradient, fractal)
     made = []
     for index in range(BANK):
-        texture = makers[index % len(makers)](np.random.default_rng((_BANK_SEED, index)))
+        texture = makers[index % len(makers)](np.random.default_rng((Stream.TEXTURES, index)))
         made.append(((texture - texture.mean()) / (texture.std() + 1e-6)).astype(np.float32))
     return tuple(made)
 

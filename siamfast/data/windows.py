@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siamfast.geometry import box_centers
 from siamfast.ops.siamfc_crops import context_size
 
 
@@ -48,7 +49,7 @@ def draw_recent(rng: np.random.Generator, box: ArrayLike, *, context_amount: flo
     """
     x, y, w, h = np.asarray(box, dtype=float)
     size = float(context_size([x, y, w, h], context_amount=context_amount)) * float(np.exp(rng.normal() * 0.08))
-    center = np.array([x + w / 2, y + h / 2]) + rng.normal(size=2) * 0.03 * size
+    center = box_centers(np.array([x, y, w, h])) + rng.normal(size=2) * 0.03 * size
     return Windows(center, size, center, size, 1)
 
 
@@ -81,5 +82,5 @@ def draw_windows(
     side = float(sides[1]) * instance / exemplar
     side *= float(np.exp(rng.uniform(-max_stretch, max_stretch)))
     shift = np.zeros(2) if rng.random() < 0.25 else rng.uniform(-max_shift, max_shift, 2)
-    center = second[:2] + second[2:] / 2 - shift * side / instance
-    return Windows(first[:2] + first[2:] / 2, template_size, center, side, instance)
+    center = box_centers(second) - shift * side / instance
+    return Windows(box_centers(first), template_size, center, side, instance)

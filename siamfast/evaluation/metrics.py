@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siamfast.geometry import box_centers
+
 SUCCESS_THRESHOLDS = np.linspace(0.0, 1.0, 21)
 PRECISION_THRESHOLDS = np.arange(51.0)
 NORMALIZED_THRESHOLDS = np.linspace(0.0, 0.5, 51)
@@ -72,7 +74,7 @@ def center_error(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     """
     found, true = _pair(boxes, truth)
     with np.errstate(invalid="ignore"):
-        apart = found[:, :2] + found[:, 2:] / 2 - true[:, :2] - true[:, 2:] / 2
+        apart = box_centers(found) - box_centers(true)
         distance = np.hypot(apart[:, 0], apart[:, 1])
     distance[~np.isfinite(found).all(axis=1)] = np.inf
     distance[np.isnan(true).any(axis=1)] = np.nan
@@ -90,7 +92,7 @@ def normalized_error(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     """
     found, true = _pair(boxes, truth)
     with np.errstate(invalid="ignore", divide="ignore"):
-        apart = (found[:, :2] + found[:, 2:] / 2 - true[:, :2] - true[:, 2:] / 2) / true[:, 2:]
+        apart = (box_centers(found) - box_centers(true)) / true[:, 2:]
         distance = np.hypot(apart[:, 0], apart[:, 1])
     distance[~np.isfinite(found).all(axis=1)] = np.inf
     distance[np.isnan(true).any(axis=1)] = np.nan

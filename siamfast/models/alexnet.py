@@ -13,8 +13,9 @@ LAYERS: tuple[tuple[int, int, int, int, int, bool], ...] = (
     (384, 384, 3, 1, 2, False),
     (384, 256, 3, 1, 2, False),
 )
-STRIDE = 8
 CHANNELS = LAYERS[-1][1]
+# Of the synthetic pairs, 0..255, roughly: what is trained here sees numbers around 0.
+INPUT_MEAN, INPUT_STD = 118.0, 60.0
 BN_EPS, BN_MOMENTUM = 1e-6, 0.05  # momentum in PyTorch's sense: the share of the new batch
 
 

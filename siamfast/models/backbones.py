@@ -8,10 +8,9 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from siamfast.models.alexnet import AlexNet, feature_size, smallest_input
+from siamfast.geometry import STRIDE
+from siamfast.models.alexnet import INPUT_MEAN, INPUT_STD, AlexNet, feature_size, smallest_input
 from siamfast.models.correspondence import CorrespondenceEncoder
-
-STRIDE = 8
 
 
 class Backbone(nn.Module):
@@ -52,9 +51,9 @@ class AlexNetBackbone(Backbone):
     def __init__(self) -> None:
         super().__init__()
         self.body = AlexNet()
-        # Of the synthetic pairs, roughly, as in SiamFC's training: its weights start this one.
-        self.register_buffer("input_mean", torch.full((1, 3, 1, 1), 118.0))
-        self.register_buffer("input_std", torch.full((1, 3, 1, 1), 60.0))
+        # As in SiamFC's training: its weights start this one.
+        self.register_buffer("input_mean", torch.full((1, 3, 1, 1), INPUT_MEAN))
+        self.register_buffer("input_std", torch.full((1, 3, 1, 1), INPUT_STD))
 
     def cells(self, side: int) -> int:
         if side < smallest_input():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from siamfast.geometry import STRIDE
+
 ARCHITECTURE = "correspondence-resnet18"
-STRIDE = 8
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, as most ResNets expect, in 0..255
 
 

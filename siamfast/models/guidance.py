@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from siamfast.models.backbones import STRIDE, Backbone
+from siamfast.geometry import STRIDE, box_centers, cell_coverage, index_to_edge
+from siamfast.models.backbones import Backbone
 from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.ops.correspondence_warp import correspondence_warp
 
@@ -21,6 +22,7 @@ CHANNELS = {
 _OF_TARGET = ("mask", "scaled", "gaussian", "center", "direction")
 # CRW's way of propagating labels (Jabri, Owens, Efros 2020), which served the packaged encoder best.
 _WARP: dict[str, Any] = {"temperature": 0.05, "topk": 10, "radius": 12, "window": "circle"}
+BESIDE = 1.25  # of `elsewhere`: so far away that nothing of the target is in the other box
 _FLOW_UNIT, _ENTROPY_UNIT = 10.0, 3.0  # what makes numbers of about 1
 
 
@@ -78,7 +80,7 @@ class Guide:
         query, reference = self.embed(torch.cat((search, previous))).chunk(2)
         side = query.shape[-1]
         wanted = [name for name in _OF_TARGET if name == "mask" or name in self.names]
-        place = torch.arange(side, device=search.device) * STRIDE + self._first % STRIDE + 0.5
+        place = index_to_edge(torch.arange(side, device=search.device) * STRIDE + self._first % STRIDE)
         values = target_maps(boxes.to(search.device, torch.float32), place, wanted)
         warped, flow, confidence, entropy = correspondence_warp(
             query, reference, torch.cat(list(values.values()), 1), returns=("values", "flow", "confidence", "entropy"),
@@ -111,12 +113,7 @@ def target_maps(boxes: torch.Tensor, place: torch.Tensor, names: list[str]) -> d
     w, h = w.clamp_min(1), h.clamp_min(1)
     across, down = place.view(1, 1, 1, -1), place.view(1, 1, -1, 1)
 
-    def covered(low: torch.Tensor, side: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-        """The share of a cell of 8 pixels that lies in low .. low + side."""
-        half = STRIDE / 2
-        return (torch.minimum(at + half, low + side) - torch.maximum(at - half, low)).clamp(0, STRIDE) / STRIDE
-
-    mask = covered(x, w, across) * covered(y, h, down) * known
+    mask = cell_coverage(x, w, across) * cell_coverage(y, h, down) * known
     right, low = x + w / 2 - across, y + h / 2 - down  # from the cell to the middle
     found = {}
     for name in names:
@@ -140,5 +137,5 @@ def elsewhere(boxes: torch.Tensor, angle: torch.Tensor, distance: torch.Tensor) 
     their longer sides and those of the next sample's, whose sides they take."""
     other = boxes.roll(1, 0)[:, 2:]
     away = distance * (boxes[:, 2:].amax(1) + other.amax(1)) / 2 + STRIDE
-    middle = boxes[:, :2] + boxes[:, 2:] / 2 + away[:, None] * torch.stack((angle.cos(), angle.sin()), 1)
+    middle = box_centers(boxes) + away[:, None] * torch.stack((angle.cos(), angle.sin()), 1)
     return torch.cat((middle - other / 2, other), 1)

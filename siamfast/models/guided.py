@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from siamfast.models.backbones import BACKBONES, STRIDE
+from siamfast.geometry import STRIDE, index_to_edge, middle_by_index
+from siamfast.models.backbones import BACKBONES
 from siamfast.models.guidance import CHANNELS, Guidance
 from siamfast.ops.xcorr import xcorr_depthwise
 
@@ -187,7 +188,7 @@ class GuidedSiam(nn.Module):
         Backbone and neck treat both crops alike, so that their offsets cancel: at shift 0 the crops lie on one another.
         What is left are the head's unpadded convolutions.
         """
-        return (template - 1) / 2 + STRIDE * self.backbone.head_convs
+        return middle_by_index(template) + STRIDE * self.backbone.head_convs
 
     def places(self, template: int, search: int) -> torch.Tensor:
         """(cells,) float32: pixel indices of the scores' cells along a side."""
@@ -224,7 +225,8 @@ class GuidedSiam(nn.Module):
         regressed = self.regress(_correlate(template.regression, self.neck["r_x"](features)))
         sides = torch.exp(self.box_scale * self.sides(regressed).float() + self.box_bias).clamp(max=1e4) * STRIDE
         # From the edge of the first pixel: its index and a half.
-        place = template.first + 0.5 + STRIDE * torch.arange(sides.shape[-1], dtype=torch.float32, device=sides.device)
+        cells = torch.arange(sides.shape[-1], dtype=torch.float32, device=sides.device)
+        place = index_to_edge(template.first + STRIDE * cells)
         x, y = place.view(1, 1, 1, -1), place.view(1, 1, -1, 1)
         boxes = torch.cat((x - sides[:, :1], y - sides[:, 1:2], x + sides[:, 2:3], y + sides[:, 3:]), 1)
         return Prediction(self.score(classified)[:, 0].float(), self.centerness(classified)[:, 0].float(), boxes)

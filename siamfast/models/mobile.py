@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
+from siamfast.geometry import STRIDE, box_centers, index_to_edge
 from siamfast.models.guided import Prediction
 from siamfast.models.mobilenet import COARSE_CHANNELS, FINE_CHANNELS, Features, MobileNetV2
 from siamfast.ops.correspondence_warp import correspondence_warp
 from siamfast.ops.xcorr import xcorr_pixelwise
 
 ARCHITECTURE = "siam-mobile"
-STRIDE = 8
 # Sides of a tracker's crops, pixels: 16n + 1, so that the first and last cells lie on the first and last pixels.
 EXEMPLAR, INSTANCE = 129, 161
 KERNEL = 7  # cells of the template along a side that the search is correlated with, one by one
@@ -78,7 +78,7 @@ def region_values(boxes: NDArray[np.floating], first: NDArray[np.floating]) -> N
         first: (N, 2) x, y of the region's first cell in crop pixels, by index (the centre of pixel 0 is 0).
     """
     half = np.maximum(boxes[:, 2:, None] / 2, 0.5)
-    place = first[:, :, None] + (0.5 + STRIDE * np.arange(REGION)) - boxes[:, :2, None] - boxes[:, 2:, None] / 2
+    place = index_to_edge(first[:, :, None] + STRIDE * np.arange(REGION)) - box_centers(boxes)[:, :, None]
     # The share of a cell of 8 pixels that lies within half a side of the middle, along each axis.
     near = np.clip(half + STRIDE / 2 - np.abs(place), 0, np.minimum(2 * half, STRIDE)) / STRIDE
     scaled = np.clip(place / half, -2, 2)
@@ -239,7 +239,8 @@ class SiamMobile(nn.Module):
         classified, regressed = self.classify(x), self.regress(x)
         prior = torch.cat((template.sides, template.sides), 1)[:, :, None, None] / 2
         sides = torch.exp((self.box_scale * self.sides(regressed).float() + self.box_bias).clamp(max=4.0)) * prior
-        place = STRIDE * (MARGIN + torch.arange(sides.shape[-1], dtype=torch.float32, device=sides.device)) + 0.5
+        cells = torch.arange(sides.shape[-1], dtype=torch.float32, device=sides.device)
+        place = index_to_edge(STRIDE * (MARGIN + cells))
         x_, y_ = place.view(1, 1, 1, -1), place.view(1, 1, -1, 1)
         boxes = torch.cat((x_ - sides[:, :1], y_ - sides[:, 1:2], x_ + sides[:, 2:3], y_ + sides[:, 3:]), 1)
         scores, centerness = self.score(classified)[:, 0].float(), self.centerness(classified)[:, 0].float()

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, STRIDE, Region, SiamMobile, Template, region_values
+from siamfast.geometry import STRIDE, box_centers_by_index
+from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, Region, SiamMobile, Template, region_values
 from siamfast.models.mobile_export import DIGEST
 from siamfast.models.mobile_graph import INPUTS, Targets, graph_inputs
 from siamfast.models.quantized import int8_missing
@@ -47,8 +48,7 @@ class Engine(Protocol):
 def region_start(box: NDArray[np.float64], cells: int) -> tuple[int, int]:
     """x, y of the first of the 13 x 13 cells around the middle of a box (x, y, w, h in crop pixels), all within the
     crop's `cells` along a side."""
-    middle = box[:2] + box[2:] / 2 - 0.5
-    first = np.clip(np.rint(middle / STRIDE).astype(int) - REGION // 2, 0, cells - REGION)
+    first = np.clip(np.rint(box_centers_by_index(box) / STRIDE).astype(int) - REGION // 2, 0, cells - REGION)
     return int(first[0]), int(first[1])
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from siamfast.geometry import index_to_edge
 from siamfast.models.mobile import KERNEL, MARGIN, Region, SiamMobile, Template
 
 INPUTS = ("image", "kernel", "sides", "keys", "values", "known")
@@ -86,7 +87,7 @@ class SearchGraph(nn.Module):
         self.sides = m.sides
         self.sides.weight.data *= m.box_scale.data
         _bias(self.sides).mul_(m.box_scale.data).add_(m.box_bias.data)
-        place = m.places(instance) + 0.5
+        place = index_to_edge(m.places(instance))
         across = torch.stack(torch.meshgrid(place, place, indexing="xy"))
         self.register_buffer("places", torch.cat((across, across))[None])
         self.register_buffer("signs", torch.tensor([-1.0, -1, 1, 1]).view(1, 4, 1, 1))

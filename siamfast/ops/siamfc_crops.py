@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siamfast.geometry import box_centers_by_index
 from siamfast.ops._crop_windows import convention, make_windows
 from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
 
@@ -83,7 +84,7 @@ def siamfc_crops(
         raise TypeError(f"image: got {type(image).__name__}, expected a numpy array (H, W, C)")
     side = float(context_size(box, context_amount=context_amount))
     x, y, w, h = (float(v) for v in np.asarray(box, dtype=np.float64))
-    center = (x + (w - 1) / 2, y + (h - 1) / 2)
+    center = box_centers_by_index(np.array([x, y, w, h]))
     mean = mean_color(image)
     color = np.trunc(mean) if image.dtype == np.uint8 else mean
     crops, windows, paddings, boxes = [], [], [], []

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from siamfast.models.guidance import Guidance, Guide, elsewhere
+from siamfast.geometry import box_centers, box_centers_by_index, boxes_around
+from siamfast.models.guidance import BESIDE, Guidance, Guide, elsewhere
 from siamfast.models.guided import GuidedSiam, Prediction, Template
 from siamfast.models.guided_weights import load_guided
 from siamfast.models.inference import choose_device, choose_precision
@@ -153,12 +154,11 @@ class GuidedTracker(SequenceTracker):
         c = self.config
         found, scale = self._look(frame)
         box, confidence = self._choose(found, scale)
-        corner = self._box[:2] + self._box[2:] / 2 - c.instance / scale / 2
-        middle = corner + (box[:2] + box[2:] / 2) / scale
+        middle = box_centers(self._box) + (box_centers(box) - c.instance / 2) / scale
         height, width = frame.shape[:2]
         middle = np.clip(middle, 0.0, [width, height])
         sides = np.clip(box[2:] / scale, c.min_side, [max(width, c.min_side), max(height, c.min_side)])
-        self._box = np.concatenate([middle - sides / 2, sides])
+        self._box = boxes_around(middle, sides)
         self._previous = frame
         x, y, w, h = self._box.tolist()
         return Track((x, y, w, h), confidence)
@@ -194,8 +194,7 @@ class GuidedTracker(SequenceTracker):
             return self._model(self._template, search, self._guidance), scale
 
     def _crop(self, frame: NDArray[np.uint8], side: float, out: int) -> torch.Tensor:
-        center = self._box[:2] + self._box[2:] / 2 - 0.5  # of a crop pixel centres are whole numbers
-        crop = crop_and_resize(frame, center, side, out, fill=self._fill, rounding="subpixel")
+        crop = crop_and_resize(frame, box_centers_by_index(self._box), side, out, fill=self._fill, rounding="subpixel")
         # (1, S, S, 3) uint8 is (1, 3, S, S) in channels_last: the permutation copies nothing.
         return torch.from_numpy(crop).to(self.device).permute(0, 3, 1, 2).float()
 
@@ -204,7 +203,7 @@ class GuidedTracker(SequenceTracker):
         w, h = (self._box[2:] * scale).tolist()
         half = self.config.instance / 2
         box = torch.tensor([[half - w / 2, half - h / 2, w, h]])
-        return elsewhere(box, torch.zeros(1), torch.tensor([1.25])) if self.config.guide == "wrong" else box
+        return elsewhere(box, torch.zeros(1), torch.tensor([BESIDE])) if self.config.guide == "wrong" else box
 
     def _autocast(self) -> torch.autocast:
         dtype = torch.bfloat16 if self.precision == "float32" else getattr(torch, self.precision)
@@ -214,9 +213,9 @@ class GuidedTracker(SequenceTracker):
         """The box x, y, w, h in the search crop, calibrated, its size smoothed, and how sure it is."""
         best = self._best(found, scale)
         rate = best.penalty * best.quality * self.config.size_lr
-        middle = best.box[:2] + best.box[2:] * (0.5 + self._shift)
+        middle = box_centers(best.box) + best.box[2:] * self._shift
         size = self._box[2:] * scale * (1 - rate) + best.box[2:] * self._stretch * rate
-        return np.concatenate([middle - size / 2, size]), best.quality
+        return boxes_around(middle, size), best.quality
 
     def _best(self, found: Prediction, scale: float) -> Choice:
         """The best cell as the network sees it, not calibrated."""

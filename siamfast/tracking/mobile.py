@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from siamfast.geometry import box_centers, box_centers_by_index, boxes_around
 from siamfast.models.inference import choose_device, choose_precision
 from siamfast.models.mobile import EXEMPLAR, INSTANCE, SiamMobile
 from siamfast.models.mobile_engine import (
@@ -156,13 +157,13 @@ class MobileTracker(SequenceTracker):
         self._fill = np.rint(frame.mean(axis=(0, 1), dtype=np.float64))
         side = self._side()
         sides = self._box[2:] * EXEMPLAR / side
-        self.runner.start(self._crop(frame, side, EXEMPLAR), np.concatenate([EXEMPLAR / 2 - sides / 2, sides]))
+        self.runner.start(self._crop(frame, side, EXEMPLAR), boxes_around(np.full(2, EXEMPLAR / 2), sides))
         self._stretch, self._shift, self._turn = np.ones(2), np.zeros(2), -1
         if self.config.calibrate:
             box = self._look(frame)[0].box
             scale = self._scale()
             self._stretch = np.clip(self._box[2:] * scale / box[2:], 0.5, 2.0) ** self.config.calibrate
-            off = np.clip((self.config.instance / 2 - box[:2] - box[2:] / 2) / box[2:], -0.5, 0.5)
+            off = np.clip((self.config.instance / 2 - box_centers(box)) / box[2:], -0.5, 0.5)
             self._shift = off * self.config.calibrate
         self._quality = np.zeros(self._window.shape, np.float32)
         return self
@@ -187,17 +188,18 @@ class MobileTracker(SequenceTracker):
             self._turn = -1
         self._quality = search.quality
         # Calibrated: x, y of the middle and the sides, search-crop pixels.
-        middle, sides = best.box[:2] + best.box[2:] * (0.5 + self._shift), best.box[2:] * self._stretch
+        middle = box_centers(best.box) + best.box[2:] * self._shift
+        sides = best.box[2:] * self._stretch
         if c.guide != "off" and best.quality >= c.guide_confidence:
             beside = [sides[0], 0] if c.guide == "wrong" else [0, 0]
-            self.runner.remember(search, np.concatenate([middle - sides / 2 + beside, sides]))
+            self.runner.remember(search, boxes_around(middle + beside, sides))
         rate = best.penalty * best.quality * c.size_lr
         size = (self._box[2:] * scale * (1 - rate) + sides * rate) / scale
-        place = self._box[:2] + self._box[2:] / 2 + (middle - c.instance / 2) / scale
+        place = box_centers(self._box) + (middle - c.instance / 2) / scale
         height, width = frame.shape[:2]
         place = np.clip(place, 0.0, [width, height])
         size = np.clip(size, c.min_side, [max(width, c.min_side), max(height, c.min_side)])
-        self._box = np.concatenate([place - size / 2, size])
+        self._box = boxes_around(place, size)
         x, y, w, h = self._box.tolist()
         return Track((x, y, w, h), best.quality)
 
@@ -226,7 +228,7 @@ class MobileTracker(SequenceTracker):
         for _ in _PLACES:
             self._turn = (self._turn + 1) % len(_PLACES)
             self._box = box + np.append(np.multiply(_PLACES[self._turn], step), [0, 0])
-            x, y = self._box[:2] + self._box[2:] / 2
+            x, y = box_centers(self._box)
             if 0 <= x < width and 0 <= y < height:
                 found, there = self._look(frame)
                 if found.quality >= self.config.found_confidence:
@@ -246,7 +248,7 @@ class MobileTracker(SequenceTracker):
         return max(1.0, float(context_size(self._box, context_amount=self.config.context_amount)))
 
     def _crop(self, frame: NDArray[np.uint8], side: float, out: int) -> NDArray[np.uint8]:
-        center = self._box[:2] + self._box[2:] / 2 - 0.5  # of a crop pixel centres are whole numbers
+        center = box_centers_by_index(self._box)
         crop: NDArray[np.uint8] = crop_and_resize(frame, center, side, out, fill=self._fill, rounding="subpixel")
         return crop
 

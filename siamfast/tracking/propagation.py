@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from siamfast.models.correspondence import STRIDE, grid_side
+from siamfast.geometry import STRIDE
+from siamfast.models.correspondence import grid_side
 from siamfast.models.inference import choose_device
 from siamfast.models.weights import load_encoder
 from siamfast.ops.propagate_labels import propagate_labels

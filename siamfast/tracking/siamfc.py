@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from siamfast.models.alexnet import STRIDE, feature_size, smallest_input
+from siamfast.geometry import STRIDE, box_centers_by_index, boxes_around_index
+from siamfast.models.alexnet import feature_size, smallest_input
 from siamfast.models.inference import Embedder, choose_device
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import load_model
@@ -142,10 +143,10 @@ class SiamFCTracker(SequenceTracker):
         """
         frame = as_rgb(image)
         height, width = frame.shape[:2]
-        x, y, w, h = check_box(box, width, height).tolist()
-        # Centre in pixel indices (the middle of pixel 0 is 0), as the crop's corner rule wants it.
-        self._center = np.array([x + (w - 1) / 2, y + (h - 1) / 2])
-        self._first_size = np.array([w, h])
+        checked = check_box(box, width, height)
+        self._center = box_centers_by_index(checked)  # as the crop's corner rule takes it
+        self._first_size = checked[2:]
+        w, h = self._first_size.tolist()
         self._grown = 1.0  # size over the first size
         pad = self.config.context_amount * (w + h)
         self._side = float(np.sqrt((w + pad) * (h + pad)))  # of the template's window, in image pixels
@@ -218,6 +219,5 @@ class SiamFCTracker(SequenceTracker):
         return peak.value - float(responses[peak.scale].mean())
 
     def _box(self) -> Box:
-        w, h = (self._first_size * self._grown).tolist()
-        x, y = self._center.tolist()
-        return x - (w - 1) / 2, y - (h - 1) / 2, w, h
+        x, y, w, h = boxes_around_index(self._center, self._first_size * self._grown).tolist()
+        return x, y, w, h

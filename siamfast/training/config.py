@@ -95,9 +95,12 @@ class PairConfig(RunConfig):
     cutout: float = _option(0.0, "share of search crops that a rectangle is cut out of")
 
     def __post_init__(self) -> None:
+        from siamfast.models.alexnet import smallest_input
+
         super().__post_init__()
         self._check("instance", self.instance >= self.exemplar, f"at least exemplar ({self.exemplar})")
-        self._check("exemplar", self.exemplar >= 87, "at least 87, the network's receptive field")
+        smallest = smallest_input()
+        self._check("exemplar", self.exemplar >= smallest, f"at least {smallest}, the network's receptive field")
         for name in ("negatives", "gray", "flip", "cutout"):
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
         self._check("max_shift", self.max_shift >= 0, "0 or more")

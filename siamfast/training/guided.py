@@ -10,8 +10,8 @@ import torch
 from torch.utils.data import Dataset
 
 from siamfast.data.augmentation import augment_boxes, draw_augmentation
-from siamfast.models.backbones import STRIDE
-from siamfast.models.guidance import Guidance, Guide, elsewhere
+from siamfast.geometry import STRIDE, box_centers, index_to_edge
+from siamfast.models.guidance import BESIDE, Guidance, Guide, elsewhere
 from siamfast.models.guided import GuidedSiam, Prediction
 from siamfast.models.guided_weights import start_from
 from siamfast.models.weights import load_encoder, save_weights
@@ -166,7 +166,7 @@ class GuidedTrainer(Loop):
             return self.model(self.model.template(batch["template"]), batch["search"], guidance)
 
     def _targets(self, batch: Batch) -> Targets:
-        place = self.model.places(self.config.exemplar, self.config.instance).to(self.device) + 0.5
+        place = index_to_edge(self.model.places(self.config.exemplar, self.config.instance).to(self.device))
         return make_targets(batch["box"], batch["positive"], place)
 
     # ------------------------------------------------------------------------------------------------------ validation
@@ -204,14 +204,14 @@ class GuidedTrainer(Loop):
         count = len(batch["search"])
         boxes = jittered(batch["previous_box"], torch.randn(count, 4, generator=generator).to(self.device), 0.1)
         angle = 2 * math.pi * torch.rand(count, generator=generator).to(self.device)
-        wrong = elsewhere(boxes, angle, torch.full_like(angle, 1.25))
+        wrong = elsewhere(boxes, angle, torch.full_like(angle, BESIDE))
         return {"guided": self._guidance(batch, boxes), "unguided": None, "misguided": self._guidance(batch, wrong)}
 
 
 def jittered(boxes: torch.Tensor, normal: torch.Tensor, share: float) -> torch.Tensor:
     """boxes (N, 4) x, y, w, h, their middle and sides changed by normal (N, 4) times a share of the sides."""
     sides = boxes[:, 2:] * torch.exp(share * normal[:, 2:].clamp(-3, 3))
-    middle = boxes[:, :2] + boxes[:, 2:] / 2 + share * normal[:, :2] * boxes[:, 2:]
+    middle = box_centers(boxes) + share * normal[:, :2] * boxes[:, 2:]
     return torch.cat((middle - sides / 2, sides), 1)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from siamfast.data.augmentation import augment_boxes, draw_augmentation
+from siamfast.geometry import index_to_edge
 from siamfast.models.guidance import elsewhere
 from siamfast.models.guided import Prediction
 from siamfast.models.mobile import SiamMobile
@@ -122,7 +123,7 @@ class MobileTrainer(Loop):
         return found
 
     def _targets(self, batch: Batch) -> Targets:
-        place = self.model.places(batch["search"].shape[-1]).to(self.device) + 0.5
+        place = index_to_edge(self.model.places(batch["search"].shape[-1]).to(self.device))
         return make_targets(batch["box"], batch["positive"], place)
 
     # ------------------------------------------------------------------------------------------------------ validation

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from siamfast.models.correspondence import STRIDE
+from siamfast.geometry import STRIDE
 from siamfast.ops.correspondence_warp import correspondence_warp
 
 COLORS = 16  # clusters of Lab's ab plane (Vondrick et al. 2018)

@@ -8,6 +8,8 @@ import torch
 from torch.utils.data import Dataset
 
 from siamfast.data.augmentation import augment_pair
+from siamfast.geometry import STRIDE, box_centers
+from siamfast.models.alexnet import INPUT_MEAN, INPUT_STD
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import load_weights
 from siamfast.ops.xcorr_balanced_loss import xcorr_balanced_loss
@@ -16,8 +18,6 @@ from siamfast.training.loop import Loop
 from siamfast.training.pairs import make_pairs
 from siamfast.training.record import Record
 
-STRIDE = 8
-INPUT_MEAN, INPUT_STD = 118.0, 60.0  # of the synthetic pairs, roughly: the network sees numbers around 0
 HIT_RADIUS = 16.0  # pixels of the search crop: the response peaked on the target
 
 
@@ -109,7 +109,7 @@ def target_cells(box: torch.Tensor, instance: int, exemplar: int) -> torch.Tenso
     The middle of the crop is the middle of the response, and one cell is one stride of the network.
     """
     middle = ((instance - exemplar) / STRIDE) / 2
-    return middle + (box[:, :2] + box[:, 2:] / 2 - instance / 2) / STRIDE
+    return middle + (box_centers(box) - instance / 2) / STRIDE
 
 
 def peak_distance(response: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:

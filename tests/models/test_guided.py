@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from siamfast.data.synthetic import SyntheticVideo
-from siamfast.models.backbones import BACKBONES, STRIDE, AlexNetBackbone, ResNetBackbone
+from siamfast.geometry import STRIDE
+from siamfast.models.backbones import BACKBONES, AlexNetBackbone, ResNetBackbone
 from siamfast.models.guidance import CHANNELS, Guide, target_maps
 from siamfast.models.guided import Architecture, GuidedSiam
 from siamfast.models.guided_weights import load_guided, start_from
