@@ -77,8 +77,6 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         first_frames: share of items whose third frame is the template's, as it is for a tracker's second frame.
         recent: 0, or the largest distance of a third frame from the search frame, which is cropped around its own box
             as the template is.
-        strayed_guides: share of the items of two videos whose third frame is of the search crop's target, not of the
-            template's: what a tracker that has lost its target remembers of it.
 
     Raises:
         ValueError: a number outside its range; no track with a usable frame.
@@ -100,7 +98,6 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         previous: int = 0,
         first_frames: float = 0.0,
         recent: int = 0,
-        strayed_guides: float = 0.0,
     ) -> None:
         for name, value in (
             ("length", length),
@@ -111,15 +108,13 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         ):
             if value < 0:
                 raise ValueError(f"{name}: got {value}, expected 0 or more")
-        shares = (("negatives", negatives), ("first_frames", first_frames), ("strayed_guides", strayed_guides))
-        for name, share in shares:
+        for name, share in (("negatives", negatives), ("first_frames", first_frames)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name}: got {share}, expected a share between 0 and 1")
         self.length, self.seed, self.tracks = length, seed, tracks
         self.exemplar, self.instance, self.context_amount = exemplar, instance, context_amount
         self.max_gap, self.max_shift, self.max_stretch, self.negatives = max_gap, max_shift, max_stretch, negatives
         self.previous, self.first_frames, self.recent = previous, first_frames, recent
-        self.strayed_guides = strayed_guides
         videos: dict[str, list[int]] = {}
         for number, track in enumerate(tracks):
             if len(track.usable):
@@ -208,15 +203,11 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         found = {name: windows.in_search(box) for name, box in boxes.items()}
         found["template_box"] = windows.in_template(track.boxes[frames.template], self.exemplar)
         if self.recent:
-            strayed = bool(self.strayed_guides and frames.other != frames.track and rng.random() < self.strayed_guides)
-            at = frames.search if frames.positive or strayed else frames.template
-            number = frames.other if strayed else frames.track
-            near = self._two(rng, number, self.recent, at)[1]
-            box = self.tracks[number].boxes[near]
-            window = draw_recent(rng, box, context_amount=self.context_amount)
+            near = self._two(rng, frames.track, self.recent, frames.search if frames.positive else frames.template)[1]
+            window = draw_recent(rng, track.boxes[near], context_amount=self.context_amount)
             center, size = window.template_center, window.template_size
-            crops["recent"] = self.crop(number, near, center, size, self.exemplar, False)
-            found["recent_box"] = window.in_template(box, self.exemplar)
+            crops["recent"] = self.crop(frames.track, near, center, size, self.exemplar, False)
+            found["recent_box"] = window.in_template(track.boxes[near], self.exemplar)
         item = {"positive": torch.tensor(frames.positive)}
         for name, box in found.items():
             item[name] = torch.from_numpy(box.astype(np.float32))

@@ -60,12 +60,11 @@ class StaticPairs(Dataset[dict[str, torch.Tensor]]):
         max_stretch: float = 0.08,
         negatives: float = 0.0,
         recent: int = 0,
-        strayed_guides: float = 0.0,
     ) -> None:
         self.photos = photos if isinstance(photos, Photos) else Photos(photos)
         self.length, self.seed, self.exemplar, self.instance = length, seed, exemplar, instance
         self.context_amount, self.max_shift, self.max_stretch = context_amount, max_shift, max_stretch
-        self.negatives, self.recent, self.strayed_guides = negatives, recent, strayed_guides
+        self.negatives, self.recent = negatives, recent
 
     def __len__(self) -> int:
         return self.length
@@ -92,12 +91,10 @@ class StaticPairs(Dataset[dict[str, torch.Tensor]]):
         }
         if self.recent:
             # Between the two views, nearer to the second.
-            strayed = bool(self.strayed_guides and not positive and rng.random() < self.strayed_guides)
-            guide = other if strayed else place
-            near = view.times(rng.uniform(0.5, 1.2)) if positive or strayed else _FLAT
-            box = guide.seen(near)
+            near = view.times(rng.uniform(0.5, 1.2)) if positive else _FLAT
+            box = place.seen(near)
             window = draw_recent(rng, box, context_amount=self.context_amount)
-            item["recent"] = guide.crop(near, window.template_center, window.template_size, self.exemplar)
+            item["recent"] = place.crop(near, window.template_center, window.template_size, self.exemplar)
             item["recent_box"] = window.in_template(box, self.exemplar)
         found = {
             name: torch.from_numpy(value.transpose(2, 0, 1) if value.ndim == 3 else value.astype(np.float32))

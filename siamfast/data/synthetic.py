@@ -134,8 +134,6 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         first_frames: share of items whose third frame is the template's, as it is for a tracker's second frame.
         recent: 0, or the largest distance of a third frame from the search frame, which is cropped around its own box
             as the template is.
-        strayed_guides: share of the items without the target whose third frame, too, is of what the search crop shows
-            in its place: what a tracker that has lost its target remembers of it.
         pairs_per_scene: neighbouring items that share a scene; setting one up takes as long as drawing some pairs.
         photos: as for SyntheticVideo.
 
@@ -163,7 +161,6 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         previous: int = 0,
         first_frames: float = 0.0,
         recent: int = 0,
-        strayed_guides: float = 0.0,
         pairs_per_scene: int = 6,
         photos: str | Path | Photos | None = None,
     ) -> None:
@@ -174,15 +171,13 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         for name, value in (("context_amount", context_amount), ("max_shift", max_shift), ("max_stretch", max_stretch)):
             if not 0 <= value < np.inf:
                 raise ValueError(f"{name}: got {value!r}, expected 0 or more")
-        shares = (("negatives", negatives), ("first_frames", first_frames), ("strayed_guides", strayed_guides))
-        for name, value in shares:
+        for name, value in (("negatives", negatives), ("first_frames", first_frames)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}: got {value!r}, expected a share between 0 and 1")
         self.context_amount, self.max_shift = float(context_amount), float(max_shift)
         self.max_stretch, self.negatives = float(max_stretch), float(negatives)
         self.previous, self.first_frames = _whole("previous", previous, 0), float(first_frames)
         self.recent, self.photos = _whole("recent", recent, 0), _photos(photos)
-        self.strayed_guides = float(strayed_guides)
 
     def __len__(self) -> int:
         return self.length
@@ -225,16 +220,10 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
             item["previous"] = _crop(other, near, windows.search_center, windows.search_size, self.instance)
             item["previous_box"] = _box(windows, other, near)
         if self.recent:
-            # Of the target, also where the search shows none; or of what is there in its place.
-            strayed = bool(self.strayed_guides and not positive and rng.random() < self.strayed_guides)
-            guide, at = (other, there) if strayed else (scene, second)
-            near = _neighbour(rng, at, self.recent, guide.length)
-            window = draw_recent(rng, guide.box(near), context_amount=self.context_amount)
-            item["recent"] = _crop(
-                guide, near, window.template_center, window.template_size, self.exemplar,
-                with_target=not (strayed and gone),
-            )  # fmt: skip
-            item["recent_box"] = _tensor(window.in_template(guide.box(near), self.exemplar))
+            near = _neighbour(rng, second, self.recent, scene.length)  # of the target, also where the search shows none
+            window = draw_recent(rng, scene.box(near), context_amount=self.context_amount)
+            item["recent"] = _crop(scene, near, window.template_center, window.template_size, self.exemplar)
+            item["recent_box"] = _tensor(window.in_template(scene.box(near), self.exemplar))
         return item
 
     def _frames(self, rng: np.random.Generator, number: int, gap: int) -> tuple[Scene, int, int]:

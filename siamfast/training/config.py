@@ -231,9 +231,6 @@ class MobileConfig(PairConfig):
     first_frames: float = _option(0.1, "share of triples whose last frame is the template's")
     guidance_dropout: float = _option(0.15, "share of triples without a last frame")
     wrong_guidance: float = _option(0.1, "share of triples whose last box is another place")
-    strayed_guides: float = _option(
-        0.0, "share of the triples without the target whose last frame shows what is there in its place"
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -242,7 +239,7 @@ class MobileConfig(PairConfig):
         self._check("smallest", self.exemplar <= self.smallest <= self.instance, "between exemplar and instance")
         self._check("exemplar", self.exemplar == 129, "129")
         self._check("recent", self.recent >= 1, "1 or more")
-        for name in ("first_frames", "guidance_dropout", "wrong_guidance", "strayed_guides"):
+        for name in ("first_frames", "guidance_dropout", "wrong_guidance"):
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
         for name in ("box_jitter", "backbone_rate"):
             self._check(name, getattr(self, name) >= 0, "0 or more")

@@ -48,7 +48,7 @@ def _one(config: PairConfig, source: str, length: int, seed: int) -> Dataset[Any
         "negatives": config.negatives,
     }
     if isinstance(config, MobileConfig) and config.guided:
-        shared |= {"recent": config.recent, "strayed_guides": config.strayed_guides}
+        shared["recent"] = config.recent
     if source == "static":
         if not config.photos:
             raise ValueError("data: 'static' are views of photographs: give --photos FOLDER too")

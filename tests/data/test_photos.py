@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -103,25 +102,6 @@ def test_static_pairs_take_what_the_other_sources_give(folder: Path) -> None:
     static, drawn = StaticPairs(folder, 4, **options)[1], SyntheticPairs(4, **options)[1]  # type: ignore[arg-type]
     assert static.keys() == drawn.keys()
     assert all(static[name].dtype == drawn[name].dtype and static[name].shape == drawn[name].shape for name in drawn)
-
-
-def test_a_strayed_guide_is_of_the_search_crop_s_photograph(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = {share: StaticPairs(folder, 30, recent=1, negatives=0.5, strayed_guides=share) for share in (0, 1)}
-    cut: list[_Place] = []
-    crop = _Place.crop
-
-    def spied(self: _Place, *arguments: Any) -> Any:
-        cut.append(self)
-        return crop(self, *arguments)
-
-    monkeypatch.setattr(_Place, "crop", spied)
-    for index in range(30):
-        for share in (0, 1):
-            cut.clear()
-            positive = bool(pairs[share][index]["positive"])
-            template, search, recent = cut
-            assert (template is search) == positive
-            assert recent is (search if share else template)
 
 
 @pytest.mark.parametrize("seed", range(16))

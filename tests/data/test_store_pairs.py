@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -73,27 +72,6 @@ def test_frames_are_near_and_negatives_are_of_another_video(store: Path) -> None
         assert (pairs.tracks[frames.other].video == pairs.tracks[frames.track].video) == frames.positive
         assert abs(frames.template - frames.search) <= 3 or not frames.positive
     assert 25 < sum(frames.positive for frames in drawn) < 75
-
-
-def test_a_strayed_guide_is_of_the_other_video(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = StorePairs(store, 20, seed=0, recent=3, negatives=0.5, strayed_guides=1.0)
-    cut: list[int] = []
-    crop = StorePairs.crop
-
-    def spied(self: StorePairs, track: int, *arguments: Any) -> Any:
-        cut.append(track)
-        return crop(self, track, *arguments)
-
-    monkeypatch.setattr(StorePairs, "crop", spied)
-    ways = set()
-    for index in range(20):
-        cut.clear()
-        positive = bool(pairs[index]["positive"])
-        template, search, recent = cut
-        assert (template == search) == positive
-        assert recent == search
-        ways.add(positive)
-    assert ways == {True, False}
 
 
 def test_the_third_crop_is_that_of_the_frames_themselves(store: Path) -> None:

@@ -136,28 +136,6 @@ def test_half_of_the_negatives_are_the_same_scene_without_its_target(monkeypatch
     assert 15 < sum(shown[1::2]) < 45
 
 
-def test_a_strayed_guide_is_of_what_the_search_crop_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the other scene's target, or of the place without the target."""
-    drawn: list[tuple[tuple[int, ...], bool]] = []
-    render = Scene.render
-
-    def spied(scene: Scene, *arguments: Any, with_target: bool = True) -> NDArray[np.uint8]:
-        drawn.append((scene.seed, with_target))
-        return render(scene, *arguments, with_target=with_target)
-
-    monkeypatch.setattr(Scene, "render", spied)
-    pairs = {share: SyntheticPairs(24, seed=0, recent=2, negatives=0.6, strayed_guides=share) for share in (0, 1)}
-    for index in range(24):
-        drawn.clear()
-        strayed = pairs[1][index]
-        template, search, recent = drawn
-        drawn.clear()
-        usual = pairs[0][index]
-        assert all(strayed[name].equal(usual[name]) for name in ("template", "search", "box", "positive"))
-        assert recent == (template if strayed["positive"] else search)
-        assert drawn[2] == template
-
-
 def test_negative_pairs_have_their_share() -> None:
     pairs = SyntheticPairs(60, seed=0, instance=127, negatives=0.5)
     positives = sum(bool(pairs[i]["positive"]) for i in range(60))
@@ -196,7 +174,6 @@ def test_seeds_of_pairs_share_no_crop() -> None:
         (lambda: SyntheticVideo(0, length=2, size=SIZE).window(0, (1, 1), 0, 5), ValueError, "size: got 0, expected"),
         (lambda: SyntheticPairs(5)[5], IndexError, "index: got 5, expected 0 to 4"),
         (lambda: SyntheticPairs(5, negatives=2), ValueError, "negatives: got 2, expected a share"),
-        (lambda: SyntheticPairs(5, strayed_guides=-1), ValueError, "strayed_guides: got -1, expected a share"),
         (lambda: SyntheticPairs(5, first_frames=-1), ValueError, "first_frames: got -1, expected a share"),
         (lambda: SyntheticPairs(5, previous=-1), ValueError, "previous: got -1, expected 0 or more"),
         (lambda: SyntheticPairs(5, max_shift=-1), ValueError, "max_shift: got -1"),
