@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
-    from siamfast.evaluation.runs import check_signatures, parse_entry, peer_entries, read_dataset, run_all
+    from siamfast.evaluation.identity import claim_results
+    from siamfast.evaluation.runs import parse_entry, peer_entries, read_dataset, run_all
     from siamfast.evaluation.summary import summarize
 
     if arguments.workers < 0:
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     sequences = read_dataset(protocol, root, arguments.frames, note)
     if not sequences:
         raise ValueError(f"ROOT: no sequence in {root} can be evaluated; the first: {': '.join(errors[0])}")
-    check_signatures(out, entries, {"dataset": arguments.dataset, "frames": arguments.frames})
+    claim_results(protocol, out, root, arguments.frames, entries, sequences)
     results, stopped = out / "results", False
     bar = tqdm(total=len(entries) * len(sequences), unit="run", desc="eval", file=sys.stderr, dynamic_ncols=True)
     try:

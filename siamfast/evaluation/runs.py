@@ -19,7 +19,6 @@ from siamfast.data.readers import list_videos, read_video
 from siamfast.data.sequences import Sequence
 from siamfast.evaluation.protocols import Protocol, read_result, write_result
 from siamfast.evaluation.run import TracksSequences, run_tracker
-from siamfast.files import replacing
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,24 @@ class Entry:
         )
 
     def signature(self) -> dict[str, Any]:
-        """What decides its results: with the content of weights that are a file."""
+        """What decides its results, with a digest of its weights; None: it has none."""
         files = self._files()
         content = b"".join(path.read_bytes() for path in files)
-        digest = hashlib.sha256(content).hexdigest()[:16] if files else ""
+        digest = hashlib.sha256(content).hexdigest()[:16] if files else None
         return asdict(self) | {"options": dict(self.options), "sha256": digest}
 
     def _files(self) -> tuple[Path, ...]:
-        """The files of weights, where they are the user's."""
+        """The files of weights; none of those of OpenCV's trackers that have none."""
         if self.model == "opencv:nanotrack":
             from siamfast.evaluation.opencv_trackers import find_nano_models
 
             return find_nano_models(dict(self.options)["models"])
-        return (Path(self.model),) if Path(self.model).is_file() else ()
+        if self.model.startswith("opencv:"):
+            return ()
+        from siamfast.tracking.registry import TRACKERS, weight_files
+
+        named = self.model in TRACKERS
+        return weight_files(None if named else self.model, self.model if named else None, **dict(self.options))
 
 
 def peer_entries(peers: str, nano_models: str | None) -> list[Entry]:
@@ -132,26 +136,6 @@ def read_dataset(
             else:
                 found.append(sequence if frames is None else sequence.first(min(frames, len(sequence))))
     return found
-
-
-def check_signatures(out: Path, entries: list[Entry], about: dict[str, Any]) -> None:
-    """Write OUT/runs.json; refuse to mix results of different weights, options or frames under one label.
-
-    Raises:
-        ValueError: a label that stands for something else there.
-    """
-    path = out / "runs.json"
-    known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    for entry in entries:
-        mine = entry.signature() | about
-        if known.setdefault(entry.label, mine) != mine:
-            raise ValueError(
-                f"out: {path} has results of {entry.label!r} from {json.dumps(known[entry.label])}, not from "
-                f"{json.dumps(mine)}: give another label or another --out"
-            )
-    out.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(known, indent=1) + "\n")
 
 
 @functools.lru_cache(maxsize=2)

@@ -13,19 +13,21 @@ from siamfast.tracking.sequence_tracker import SequenceTracker
 
 
 class Kind(NamedTuple):
-    """Where a tracker's class is, and the architecture that its weights name in their metadata."""
+    """Where a tracker's class is, the architecture that its weights name in their metadata, and the packaged ones."""
 
     module: str
     name: str
     architecture: str
+    weights: str
 
 
 TRACKERS = {
-    "mobile": Kind("siamfast.tracking.mobile", "MobileTracker", "siam-mobile"),
-    "siamfc": Kind("siamfast.tracking.siamfc", "SiamFCTracker", "siamfc-alexnet"),
-    "guided": Kind("siamfast.tracking.guided_tracker", "GuidedTracker", "siam-guided"),
+    "mobile": Kind("siamfast.tracking.mobile", "MobileTracker", "siam-mobile", "mobile.safetensors"),
+    "siamfc": Kind("siamfast.tracking.siamfc", "SiamFCTracker", "siamfc-alexnet", "siamfc_alexnet.safetensors"),
+    "guided": Kind("siamfast.tracking.guided_tracker", "GuidedTracker", "siam-guided", "guided_alexnet.safetensors"),
 }
 DEFAULT = "mobile"
+GRAPH_SUFFIXES = (".onnx", ".int8.onnx")  # of a mobile tracker's graphs, beside its weights
 _FOREIGN = "siamfc"  # what other projects' PyTorch files are checkpoints of
 
 
@@ -61,6 +63,24 @@ def Tracker(
     kind = TRACKERS[model or _named_by(weights)]
     made: SequenceTracker = getattr(importlib.import_module(kind.module), kind.name)(weights, device=device, **options)
     return made
+
+
+def weight_files(weights: str | os.PathLike[str] | None, model: str | None, **options: Any) -> tuple[Path, ...]:
+    """The files that a tracker of these arguments, which are those of `Tracker`, may read: its weights, the graphs
+    beside them, and the encoder that guides it.
+
+    >>> [path.name for path in weight_files(None, "guided")]
+    ['guided_alexnet.safetensors', 'correspondence_resnet18.safetensors']
+    """
+    from siamfast.models.weights import DEFAULT_ENCODER, default_weights
+
+    name = model or _named_by(weights)
+    path = default_weights(TRACKERS[name].weights) if weights is None else Path(weights)
+    graphs = (graph for suffix in GRAPH_SUFFIXES if (graph := path.with_suffix(suffix)).is_file())
+    if name == "guided":
+        encoder = options.get("encoder")
+        return path, default_weights(DEFAULT_ENCODER) if encoder is None else Path(encoder)
+    return path, *graphs
 
 
 def _named_by(weights: str | os.PathLike[str] | None) -> str:

@@ -210,15 +210,6 @@ def test_what_cannot_be_evaluated_is_listed_and_the_rest_is_done(
     assert "cannot be decoded" in (out / "report.html").read_text()
 
 
-def test_results_of_other_weights_are_never_mixed(tmp_path: Path) -> None:
-    root, out = make_folder(tmp_path / "data"), tmp_path / "out"
-    assert evaluate("folder", root, out, "--frames", "3") == 0
-    assert evaluate("folder", root, out) == 2
-    assert evaluate("folder", root, out, "--frames", "3", "--model", "mobile=siamfc:scales=1") == 2
-    assert evaluate("folder", root, out, "--frames", "3", "--model", "other=siamfc:scales=1") == 0
-    assert set(json.loads((out / "runs.json").read_text())) == {"mobile", "other"}
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,0 +1,63 @@
+"""Results of other weights, options or data are never taken for those that are asked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from siamfast.evaluation.runs import Entry
+from siamfast.tracking.registry import weight_files
+from tests.evaluation.test_eval import _frames, _rows, evaluate, make_folder
+
+
+def test_results_of_other_weights_are_never_mixed(tmp_path: Path) -> None:
+    root, out = make_folder(tmp_path / "data"), tmp_path / "out"
+    assert evaluate("folder", root, out, "--frames", "3") == 0
+    assert evaluate("folder", root, out) == 2
+    assert evaluate("folder", root, out, "--frames", "3", "--model", "mobile=siamfc:scales=1") == 2
+    assert evaluate("folder", root, out, "--frames", "3", "--model", "other=siamfc:scales=1") == 0
+    assert set(json.loads((out / "runs.json").read_text())) == {"mobile", "other"}
+
+
+def test_data_of_the_same_names_are_never_scored_with_another_s_boxes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other, out = make_folder(tmp_path / "one"), tmp_path / "other", tmp_path / "out"
+    for seed, name in enumerate(("a", "b"), start=7):
+        (other / name / "groundtruth.txt").write_text(_rows(_frames(other / name / "img", seed)))
+    assert evaluate("folder", one, out) == 0
+    capsys.readouterr()
+    assert evaluate("folder", other, out) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f'root "{one}", not "{other}"' in line
+    shutil.rmtree(one)
+    shutil.copytree(other, one)  # the same place, other frames
+    assert evaluate("folder", one, out) == 2
+    assert "on a sequence 'a' of other frames or another truth" in capsys.readouterr().err
+    assert evaluate("folder", one, tmp_path / "new") == 0
+
+
+def test_a_sequence_that_failed_is_done_once_it_is_mended(tmp_path: Path) -> None:
+    root, out = make_folder(tmp_path / "data"), tmp_path / "out"
+    frame = root / "b" / "img" / "00000003.jpg"
+    whole = frame.read_bytes()
+    frame.write_bytes(b"no image")
+    assert evaluate("folder", root, out) == 1
+    frame.write_bytes(whole)
+    assert evaluate("folder", root, out) == 0
+
+
+def test_packaged_weights_are_part_of_a_run_s_identity(tmp_path: Path) -> None:
+    packaged = {model: Entry(model, model).signature()["sha256"] for model in ("mobile", "siamfc", "guided")}
+    assert all(packaged.values())
+    assert len(set(packaged.values())) == 3
+    assert Entry("k", "opencv:kcf").signature()["sha256"] is None
+    for path in weight_files(None, "mobile"):
+        shutil.copy(path, tmp_path)
+    mine = Entry("mine", str(tmp_path / "mobile.safetensors"))
+    assert mine.signature()["sha256"] == packaged["mobile"]
+    (tmp_path / "mobile.onnx").write_bytes(b"another graph")
+    assert mine.signature()["sha256"] != packaged["mobile"]
