@@ -97,9 +97,13 @@ def draw_track(
     return draw_box(drawn, box, confidence_color(confidence), f"{confidence:.2f}")
 
 
-def draw_mask(image: NDArray[np.uint8], numbers: NDArray[np.uint8], share: float = 0.5) -> NDArray[np.uint8]:
+def draw_mask(
+    image: NDArray[np.uint8], numbers: NDArray[np.uint8] | NDArray[np.uint16], share: float = 0.5
+) -> NDArray[np.uint8]:
     """A copy of image (H, W, 3) RGB with the objects of numbers (H, W) tinted, each in a colour of its own."""
-    order = np.zeros(256, np.uint8)  # colours by rank: an only object of number 255 is the first colour, not the last
+    order = np.zeros(
+        max(256, int(numbers.max()) + 1), np.uint8
+    )  # colours by rank: an only object of number 255 is the first colour, not the last
     present = np.unique(numbers[numbers > 0])
     order[present] = present if len(present) and present[-1] < 16 else np.arange(1, len(present) + 1)
     color = default_palette()[order[numbers]].astype(np.float32)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast propagate`."""
     parser.add_argument("input", metavar="VIDEO", help="a video file, or a folder or glob of images")
-    parser.add_argument("--mask", required=True, metavar="PNG", help="the first frame's mask: a number or colour each")
+    parser.add_argument(
+        "--mask", required=True, metavar="PNG",
+        help="the first frame's mask, a number or colour for each object; named like a later frame, it starts there",
+    )  # fmt: skip
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="a new or empty folder for the masks, one PNG a frame"
     )
@@ -72,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         stack.enter_context(clean_termination())
         frames = stack.enter_context(open_frames(arguments.input))
+        frames.start = frame_of(arguments.mask, frames.stems())
         overlay = None
         if arguments.overlay:
             overlay = stack.enter_context(VideoOutput(arguments.overlay, frames.fps, "--overlay"))
@@ -81,6 +85,34 @@ def run(arguments: argparse.Namespace) -> int:
     if truth is not None:
         print(score_table(score(written, truth)))
     return 130 if stopped else 0
+
+
+def frame_of(mask: str, stems: list[str]) -> int:
+    """The index of the frame that a mask belongs to: that of its name, or of its number; else the first.
+
+    >>> frame_of("masks/0003.png", ["0001", "0002", "0003"]), frame_of("3.png", ["0002", "0003"]), frame_of("m.png", [])
+    (2, 1, 0)
+    """
+    stem = Path(mask).stem
+    if stem in stems:
+        return stems.index(stem)
+    numbers = [int(s) if s.isdecimal() else -1 for s in stems]
+    return numbers.index(int(stem)) if stem.isdecimal() and int(stem) in numbers else 0
+
+
+def describe(mask: MaskImage, small: list[int]) -> str:
+    """What was read from a mask, in one line.
+
+    Args:
+        mask: as read. small: its objects that are smaller than a cell.
+    """
+    objects = mask.objects()
+    some = [f"{number} ({pixels} pixels)" for number, pixels in list(objects.items())[:8]]
+    text = f"{len(objects)} object{'s' if len(objects) > 1 else ''}: {', '.join(some)}"
+    text += f" and {len(objects) - len(some)} more" if len(objects) > len(some) else ""
+    if small:
+        text += f"; too small to be followed at this --size, give a larger one: {', '.join(map(str, small[:8]))}"
+    return "; ".join([text, *mask.notes])
 
 
 def _propagate(
@@ -110,9 +142,12 @@ def _propagate(
             for numbers in propagator.propagate(images(), first.numbers):
                 if not written:
                     out.mkdir(exist_ok=True)
-                    # Only now: an error about the mask is one line, without a bar above it.
+                    # Only now: an error about the mask is one line, with nothing above it.
+                    where = stems[frames.start] if stems else "the first frame"
+                    print(f"mask of {where}: {describe(first, propagator.too_small(first.numbers))}", file=sys.stderr)
+                    total = None if frames.count is None else frames.count - frames.start
                     bar = stack.enter_context(
-                        tqdm(total=frames.count, unit="frame", desc="propagate", file=sys.stderr, dynamic_ncols=True)
+                        tqdm(total=total, unit="frame", desc="propagate", file=sys.stderr, dynamic_ncols=True)
                     )
                 index, image = shown.pop(0)
                 path = out / f"{stems[index] if stems else f'{index:05d}'}.png"
@@ -120,7 +155,7 @@ def _propagate(
                 written.append(path)
                 if overlay is not None:
                     overlay.write(draw_mask(image, numbers))
-                bar.update(index + 1 - bar.n)
+                bar.update(index + 1 - frames.start - bar.n)
         except KeyboardInterrupt:
             stopped = True
             if not written:
@@ -158,7 +193,7 @@ def score(written: list[Path], truth: list[Path]) -> dict[int, tuple[MaskScores,
     Raises:
         ValueError: neither names nor counts agree, or masks of different sizes.
     """
-    from siamfast.data.masks import read_mask
+    from siamfast.data.masks import read_mask, read_written
     from siamfast.evaluation.masks import boundary_accuracy, region_similarity, statistics
 
     by_stem = {path.stem: path for path in written}
@@ -170,16 +205,22 @@ def score(written: list[Path], truth: list[Path]) -> dict[int, tuple[MaskScores,
             f"--score: {len(pairs)} of {len(truth)} true masks (such as {truth[0].name}) belong to one of "
             f"{len(written)} masks (such as {written[0].name}), expected 3 or more"
         )
-    objects = [int(v) for v in np.unique(read_mask(pairs[0][1], "--score").numbers) if v]
+    ours = read_written(pairs[0][0])
+    objects = list(read_mask(pairs[0][1], "--score", like=ours).objects())
+    alone = len(objects) == 1 and len(ours.objects()) <= 1
+    if not alone and not set(objects) <= set(ours.objects()):
+        raise ValueError(
+            f"--score: {pairs[0][1]} has the objects {objects[:8]}, expected the mask's, {list(ours.objects())[:8]}"
+        )
     regions: dict[int, list[float]] = {v: [] for v in objects}
     boundaries: dict[int, list[float]] = {v: [] for v in objects}
-    for ours, theirs in pairs[1:-1]:
-        found, true = read_mask(ours).numbers, read_mask(theirs, "--score").numbers
+    for written_one, theirs in pairs[1:-1]:
+        found, true = read_written(written_one).numbers, read_mask(theirs, "--score", like=ours).numbers
         for v in objects:
             # One object is one object, whatever number each side gives it (0/255 beside an indexed 1).
-            alone = len(objects) == 1
-            regions[v].append(region_similarity(found > 0 if alone else found == v, true == v))
-            boundaries[v].append(boundary_accuracy(found > 0 if alone else found == v, true == v))
+            compared = (found > 0, true > 0) if alone else (found == v, true == v)
+            regions[v].append(region_similarity(*compared))
+            boundaries[v].append(boundary_accuracy(*compared))
     return {v: (statistics(regions[v]), statistics(boundaries[v])) for v in objects}
 
 

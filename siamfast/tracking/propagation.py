@@ -51,41 +51,53 @@ class MaskPropagator:
         self.encoder = self.encoder.to(self.device)
         self.size, self.preset, self.options = size, preset, options
 
-    def propagate(self, frames: Iterable[Any], mask: NDArray[np.integer[Any]]) -> Iterator[NDArray[np.uint8]]:
+    def propagate(
+        self, frames: Iterable[Any], mask: NDArray[np.integer[Any]]
+    ) -> Iterator[NDArray[np.uint8] | NDArray[np.uint16]]:
         """Carry `mask` from the first frame through all.
 
         Args:
             frames: (H, W, 3) uint8 RGB each (or what `Tracker.update` takes), all of one size; read as needed.
-            mask: (H, W) of the first frame, whole numbers: 0 is background, every other number an object.
+            mask: (H, W) of the first frame, whole numbers up to 65535: 0 is background, every other number an object,
+                255 of them at most.
 
         Yields:
-            (H, W) uint8 for every frame, the numbers of `mask`; the first is `mask` itself.
+            (H, W) uint8, or uint16 where a number is above 255, for every frame, the numbers of `mask`; the first is
+            `mask` itself.
 
         Raises:
             ValueError: a mask of another size or without an object; a frame of another size than the first.
         """
-        mask = np.asarray(mask)
-        if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer) or mask.size == 0:
-            raise ValueError(f"mask: got {mask.dtype} of shape {mask.shape}, expected whole numbers (H, W)")
-        numbers = np.unique(mask)
-        if numbers[0] < 0 or numbers[-1] > 255 or not numbers.any():
-            raise ValueError(f"mask: got the numbers {numbers[:5].tolist()}, expected 0 to 255, not all of them 0")
-        numbers = np.union1d(numbers, [0])
-        return self._propagate(iter(frames), mask, numbers.astype(np.uint8))
+        mask, numbers = _checked(mask)
+        return self._propagate(iter(frames), mask, numbers)
+
+    def too_small(self, mask: NDArray[np.integer[Any]]) -> list[int]:
+        """The objects of a mask that no cell of the encoder's grid shows most of: the next frame loses them.
+
+        Raises:
+            ValueError: as `propagate`.
+        """
+        mask, numbers = _checked(mask)
+        kept = self._cells(mask, numbers).argmax(0).unique().tolist()
+        return [int(number) for place, number in enumerate(numbers) if number and place not in kept]
+
+    def _cells(self, mask: NDArray[Any], numbers: NDArray[Any]) -> torch.Tensor:
+        """(L, h, w) float32: the share of each of `numbers` in every cell."""
+        labels = torch.from_numpy(np.stack([mask == number for number in numbers])).to(self.device, torch.float32)
+        sides = self.sides(*mask.shape)
+        shown = F.interpolate(labels[None], sides, mode="area" if sides[0] < mask.shape[0] else "nearest-exact")
+        return F.avg_pool2d(shown, STRIDE + 1, STRIDE, STRIDE // 2, count_include_pad=False)[0]
 
     @torch.inference_mode()
     def _propagate(
-        self, frames: Iterator[Any], mask: NDArray[Any], numbers: NDArray[np.uint8]
-    ) -> Iterator[NDArray[np.uint8]]:
+        self, frames: Iterator[Any], mask: NDArray[Any], numbers: NDArray[Any]
+    ) -> Iterator[NDArray[np.uint8] | NDArray[np.uint16]]:
         height, width = mask.shape
-        labels = torch.from_numpy(np.stack([mask == number for number in numbers])).to(self.device, torch.float32)
-        sides = self.sides(height, width)
-        shown = F.interpolate(labels[None], sides, mode="area" if sides[0] < height else "nearest-exact")
-        cells = F.avg_pool2d(shown, STRIDE + 1, STRIDE, STRIDE // 2, count_include_pad=False)[0]
+        sides, cells = self.sides(height, width), self._cells(mask, numbers)
         features = (self._embed(frame, number, (height, width)) for number, frame in enumerate(frames))
         for number, found in enumerate(propagate_labels(features, cells, preset=self.preset, **self.options)):
             if number == 0:
-                yield mask.astype(np.uint8)
+                yield mask
                 continue
             fine = F.interpolate(found[None], sides, mode="bilinear", align_corners=True)
             fine = F.interpolate(fine, (height, width), mode="bilinear", align_corners=False)[0]
@@ -110,3 +122,17 @@ class MaskPropagator:
         batch = resized.to(self.device).permute(2, 0, 1)[None]  # channels_last as it lies
         features: torch.Tensor = self.encoder(batch)
         return features.float()
+
+
+def _checked(mask: NDArray[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The mask in the least unsigned type that holds its numbers, and those numbers, 0 first."""
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer) or mask.size == 0:
+        raise ValueError(f"mask: got {mask.dtype} of shape {mask.shape}, expected whole numbers (H, W)")
+    numbers = np.unique(mask)
+    if numbers[0] < 0 or numbers[-1] > 65535 or not numbers.any():
+        raise ValueError(f"mask: got the numbers {numbers[:5].tolist()}, expected 0 to 65535, not all of them 0")
+    if np.count_nonzero(numbers) > 255:
+        raise ValueError(f"mask: got {np.count_nonzero(numbers)} objects, expected at most 255")
+    dtype = np.uint8 if numbers[-1] < 256 else np.uint16
+    return mask.astype(dtype), np.union1d(numbers, [0]).astype(dtype)

@@ -64,7 +64,8 @@ class Frames:
     """The frames of a source, once through; a context manager that lets go of the source.
 
     name: for messages. fps: of the source, DEFAULT_FPS where it has none. count: how many frames it announces, None
-    where it does not say. skipped: frames before the last good one that did not decode, so far.
+    where it does not say. skipped: frames before the last good one that did not decode, so far. start: the index of the
+    first frame that is given out (image files alone).
 
     Iterating yields (index, image): index counts from 0 and includes what was skipped; image is (H, W, 3) uint8 RGB.
     """
@@ -73,6 +74,7 @@ class Frames:
     fps: float = DEFAULT_FPS
     count: int | None = None
     skipped: int = 0
+    start: int = 0
 
     def __iter__(self) -> Iterator[tuple[int, Image]]:
         raise NotImplementedError
@@ -110,11 +112,11 @@ class ImageFrames(Frames):
         return names if len(set(names)) == len(names) else []
 
     def __iter__(self) -> Iterator[tuple[int, Image]]:
-        for index, path in enumerate(self._paths):
+        for index, path in enumerate(self._paths[self.start :], start=self.start):
             try:
                 image = read_image(path)
             except (ValueError, OSError):
-                if index == 0:
+                if index == self.start:
                     raise ValueError(f"{self.name}: the first frame, {path.name}, cannot be decoded") from None
                 self.skipped += 1
                 continue

@@ -111,7 +111,7 @@ def test_masks_are_written_as_they_came(tmp_path: Path, kind: str) -> None:
 def test_a_photograph_is_no_mask(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "photo.png")
-    with pytest.raises(ValueError, match=r"--mask: .* colours, expected one an object, at most 255"):
+    with pytest.raises(ValueError, match=r"--mask: .* colours .*, expected one of at most 255 for each object"):
         read_mask(tmp_path / "photo.png")
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ValueError, match="cannot be read as an image"):
@@ -137,7 +137,9 @@ def test_the_command_writes_masks_overlay_and_scores(tmp_path: Path, capsys: pyt
     np.testing.assert_array_equal(read_mask(out / "shot1.png").numbers, masks[0])
     capture = cv2.VideoCapture(str(overlay))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 5
-    header, *rows, last = capsys.readouterr().out.strip().splitlines()
+    captured = capsys.readouterr()
+    assert "mask of shot1: 2 objects: 1 (1024 pixels), 7 (1024 pixels)\n" in captured.err
+    header, *rows, last = captured.out.strip().splitlines()
     assert header.split()[:3] == ["object", "J", "mean"]
     assert [row.split()[0] for row in rows] == ["1", "7", "mean"]
     assert last.startswith("J&F mean 0.")
@@ -159,11 +161,69 @@ def test_scores_leave_out_the_first_frame_and_the_last(tmp_path: Path) -> None:
     assert (region.mean, edge.mean) == (1, 1)
 
 
+def test_a_mask_named_like_a_later_frame_starts_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames, masks = _moving_squares()
+    video = _folder(tmp_path / "video", frames)
+    write_mask(tmp_path / "shot3.png", masks[2], None)
+    out = tmp_path / "masks"
+    assert main(["propagate", str(video), "--mask", str(tmp_path / "shot3.png"), "--out", str(out), *FAST]) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["shot3.png", "shot4.png", "shot5.png"]
+    np.testing.assert_array_equal(read_mask(out / "shot3.png").numbers, masks[2])
+    said = capsys.readouterr().err
+    assert "mask of shot3: 2 objects" in said
+    assert "3/3" in said
+
+
+def test_objects_keep_numbers_above_255(tmp_path: Path) -> None:
+    frames, masks = _moving_squares()
+    video = _folder(tmp_path / "video", frames)
+    write_mask(tmp_path / "m.png", masks[0].astype(np.uint16) * 300, None)
+    out = tmp_path / "masks"
+    words = ["propagate", str(video), "--mask", str(tmp_path / "m.png"), "--out", str(out)]
+    assert main([*words, "--overlay", str(tmp_path / "o.mp4"), *FAST]) == 0
+    assert set(read_mask(out / "shot5.png").objects()) == {300, 2100}
+
+
+def test_an_object_smaller_than_a_cell_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames, masks = _moving_squares()
+    video = _folder(tmp_path / "video", frames)
+    masks[0][5:8, 5:8] = 4
+    write_mask(tmp_path / "m.png", masks[0], None)
+    words = ["propagate", str(video), "--mask", str(tmp_path / "m.png")]
+    assert main([*words, "--out", str(tmp_path / "small"), *FAST]) == 0
+    assert "4 (9 pixels), 7 (1024 pixels); too small to be followed at this --size, give a larger one: 4\n" in (
+        capsys.readouterr().err
+    )
+    assert main([*words, "--out", str(tmp_path / "large"), "--size", "480", "--context", "2"]) == 0
+    assert "too small" not in capsys.readouterr().err
+    assert 4 in read_mask(tmp_path / "large" / "shot2.png").objects()
+
+
+def test_coloured_truth_is_scored_by_its_colours(tmp_path: Path) -> None:
+    """The first object is hidden in later frames: the second one stays the second."""
+    colors = np.array([[0, 0, 0], [0, 0, 250], [250, 0, 0]], np.uint8)
+    for folder in ("ours", "truth"):
+        (tmp_path / folder).mkdir()
+    for t in range(4):
+        numbers = np.zeros((20, 20), np.uint8)
+        numbers[2:8, 2:8], numbers[10:18, 10:18] = (1 if t == 0 else 0), 2
+        palette = default_palette()
+        palette[:3] = colors
+        write_mask(tmp_path / "ours" / f"{t}.png", numbers, palette)
+        Image.fromarray(colors[numbers]).save(tmp_path / "truth" / f"{t}.png")
+    paths = [sorted((tmp_path / folder).iterdir()) for folder in ("ours", "truth")]
+    assert score(*paths)[2][0].mean == 1
+    Image.fromarray(colors[[[1, 2], [0, 2]]][::-1]).resize((20, 20), 0).save(tmp_path / "truth" / "0.png")
+    write_mask(tmp_path / "ours" / "0.png", np.ones((20, 20), np.uint8), None)
+    with pytest.raises(ValueError, match=r"--score: .* has the objects \[1, 2\], expected the mask's, \[1\]"):
+        score(*paths)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--mask", "nowhere.png"], "--mask: nowhere.png is not a file"),
-        (["--mask", "EMPTY"], "mask: got the numbers [0], expected 0 to 255, not all of them 0"),
+        (["--mask", "EMPTY"], "mask: got the numbers [0], expected 0 to 65535, not all of them 0"),
         (["--mask", "SMALL"], "frames: frame 0 is (120, 160), expected the mask's (10, 10)"),
         (["--mask", "MASK", "--score", "nowhere"], "--score: nowhere is not a folder"),
         (["--mask", "MASK", "--size", "3"], "size: got 3, expected a whole number of pixels"),

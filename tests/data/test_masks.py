@@ -1,0 +1,169 @@
+"""Mask images as people have them: every kind is read right, mended with a word, or refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from siamfast.data.masks import MaskImage, default_palette, read_mask, read_written, write_mask
+
+HEIGHT, WIDTH = 60, 80
+
+
+def _disc() -> np.ndarray:
+    """(60, 80) bool: a disc, off the middle."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    return (rows - 20) ** 2 + (columns - 45) ** 2 < 14**2
+
+
+def _two() -> np.ndarray:
+    """(60, 80) of 0, 1 and 2: two rectangles that touch."""
+    numbers = np.zeros((HEIGHT, WIDTH), np.uint8)
+    numbers[10:30, 10:30], numbers[10:30, 30:50] = 1, 2
+    return numbers
+
+
+def _smooth(levels: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(levels, (0, 0), 1.5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ids"), [(np.uint16, (300, 65535)), (np.uint16, (1, 2)), (np.int32, (26001, 26002)), (np.float32, (1, 7))]
+)
+def test_objects_of_deep_masks_stay_apart_with_their_numbers(tmp_path: Path, dtype: type, ids: tuple[int, int]) -> None:
+    numbers = np.choose(_two(), [0, *ids])
+    Image.fromarray(numbers.astype(dtype)).save(tmp_path / "m.tif")
+    mask = read_mask(tmp_path / "m.tif")
+    np.testing.assert_array_equal(mask.numbers, numbers)
+    assert mask.objects() == dict.fromkeys(ids, 400)
+    write_mask(tmp_path / "m.png", mask.numbers, mask.palette)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers, numbers)
+    np.testing.assert_array_equal(read_written(tmp_path / "m.png").numbers, numbers)
+
+
+def _soft_kinds() -> dict[str, Image.Image]:
+    disc = _disc()
+    smooth = _smooth(disc * np.uint8(255))
+    red = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    red[..., 0] = smooth
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    return {
+        "gray.png": Image.fromarray(smooth),
+        "deep.png": Image.fromarray(smooth.astype(np.uint16) * 257),
+        "red.png": Image.fromarray(red),
+        "gray.jpg": Image.fromarray(disc * np.uint8(255)),
+        "coloured.jpg": Image.fromarray(np.where(disc[..., None], np.uint8([200, 40, 90]), np.uint8(0))),
+        "indexed.png": Image.fromarray(smooth).convert("P"),
+        "white.png": Image.merge("LA", [Image.new("L", (WIDTH, HEIGHT), 255), Image.fromarray(smooth)]),
+        "black.png": Image.merge("LA", [Image.new("L", (WIDTH, HEIGHT), 0), Image.fromarray(smooth)]),
+        "opaque.png": Image.fromarray(smooth).convert("RGBA"),
+        "cut-out.png": Image.fromarray(np.dstack([noise, smooth])),
+        "shares.tif": Image.fromarray(smooth.astype(np.float32) / 255),
+    }
+
+
+@pytest.mark.parametrize("name", list(_soft_kinds()))
+def test_one_object_with_soft_edges_is_one_object(tmp_path: Path, name: str) -> None:
+    _soft_kinds()[name].save(tmp_path / name)
+    mask = read_mask(tmp_path / name)
+    assert len(mask.objects()) == 1
+    assert (mask.numbers > 0)[_disc()].mean() > 0.97
+    assert (mask.numbers > 0)[~_disc()].mean() < 0.01
+    assert "cut at half" in "; ".join(mask.notes)
+
+
+def test_transparent_pixels_are_background_whatever_their_colour(tmp_path: Path) -> None:
+    rgba = np.full((HEIGHT, WIDTH, 4), 255, np.uint8)
+    rgba[..., 3] = _disc() * 255
+    Image.fromarray(rgba).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers > 0, _disc())
+    rgba[..., :3] = default_palette()[_two()]
+    rgba[..., 3] = (_two() > 0) * 255
+    Image.fromarray(rgba).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers > 0, _two() > 0)
+    assert len(read_mask(tmp_path / "m.png").objects()) == 2
+
+
+def test_masks_are_turned_as_their_frames_are(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[274] = 6
+    Image.fromarray(_two()).save(tmp_path / "m.png", exif=turned)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers, np.rot90(_two(), -1))
+
+
+def test_black_is_background_at_any_index_of_a_palette(tmp_path: Path) -> None:
+    palette = np.zeros((256, 3), np.uint8)
+    palette[0], palette[2] = (255, 0, 0), (0, 0, 255)
+    write_mask(tmp_path / "m.png", np.choose(_two(), [1, 0, 2]).astype(np.uint8), palette)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers > 0, _two() > 0)
+
+
+def _wrong(name: str) -> tuple[Image.Image, dict[str, object]]:
+    two = _two()
+    if name == "several.png":
+        return Image.fromarray(_smooth(two * np.uint8(120))), {}
+    if name == "several.jpg":
+        return Image.fromarray(two * np.uint8(120)), {}
+    if name == "photo.jpg":
+        colors = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+        return Image.fromarray(cv2.resize(colors, (WIDTH, HEIGHT))), {}
+    if name == "pages.tif":
+        return Image.fromarray(two), {"save_all": True, "append_images": [Image.fromarray(two)]}
+    if name == "large.tif":
+        return Image.fromarray(two.astype(np.int32) * 70000), {}
+    if name == "negative.tif":
+        return Image.fromarray(two.astype(np.int32) - 1), {}
+    if name == "fractions.tif":
+        return Image.fromarray(two.astype(np.float32) * 1.5), {}
+    return Image.fromarray(np.arange(4800, dtype=np.uint16).reshape(60, 80)), {}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("several.png", "soft edges"), ("several.jpg", "soft edges"), ("photo.jpg", "not a mask"),
+        ("pages.tif", "has 2 pages, expected one image"), ("large.tif", "has the number 140000, expected numbers up to"),
+        ("negative.tif", "below 0"), ("fractions.tif", "no whole numbers"), ("many.png", "not a mask"),
+    ],
+)  # fmt: skip
+def test_masks_whose_objects_cannot_be_told_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    image, options = _wrong(name)
+    image.save(tmp_path / name, **options)
+    with pytest.raises(ValueError, match=message) as error:
+        read_mask(tmp_path / name)
+    assert str(error.value).startswith(f"--mask: {tmp_path / name} has ")
+
+
+def test_colour_of_16_bits_a_channel_is_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "m.png"), np.dstack([_two().astype(np.uint16)] * 3))
+    with pytest.raises(ValueError, match="16 bits a channel"):
+        read_mask(tmp_path / "m.png")
+
+
+def test_thin_objects_that_touch_stay_objects(tmp_path: Path) -> None:
+    numbers = np.zeros((HEIGHT, WIDTH), np.uint8)
+    numbers[20, 10:30], numbers[21, 10:30] = 1, 2
+    write_mask(tmp_path / "m.png", numbers, default_palette())
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers, numbers)
+
+
+def test_colours_keep_the_numbers_of_another_mask(tmp_path: Path) -> None:
+    colors = np.array([[0, 0, 0], [0, 0, 250], [250, 0, 0]], np.uint8)
+    Image.fromarray(colors[_two()]).save(tmp_path / "first.png")
+    first = read_mask(tmp_path / "first.png")
+    Image.fromarray(colors[np.where(_two() == 1, 0, _two())]).save(tmp_path / "later.png")
+    later = read_mask(tmp_path / "later.png", like=first)
+    assert later.objects() == {2: 400}
+    assert first.objects() == {1: 400, 2: 400}
+    assert read_mask(tmp_path / "later.png").objects() == {1: 400}
+
+
+def test_notes_are_empty_where_nothing_was_mended(tmp_path: Path) -> None:
+    write_mask(tmp_path / "m.png", _two(), default_palette())
+    mask = read_mask(tmp_path / "m.png")
+    assert isinstance(mask, MaskImage)
+    assert mask.notes == ()
