@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from siamfast.data.images import read_image
 from siamfast.data.scene import Scene
 from siamfast.data.seeds import Stream
-from siamfast.data.sequences import image_files, read_rgb
+from siamfast.data.sequences import image_files
 from siamfast.geometry import edge_to_index, index_to_edge
 from siamfast.ops.crop_and_resize import crop_and_resize
 
@@ -146,7 +147,7 @@ class FolderClips(_Clips):
     def _views(self, rng: np.random.Generator, index: int) -> tuple[list[torch.Tensor], Windows]:
         video = self.videos[int(rng.integers(len(self.videos)))]
         times = self._times(rng, len(video))
-        images = [self._image(video[t]) for t in times]
+        images = [read_image(video[t]) for t in times]
         height, width = images[0].shape[:2]
         windows = draw_windows(rng, self.frames + 1, height, width, self.side)
         centers = edge_to_index(windows.corners + windows.sizes[:, None] / 2)
@@ -160,9 +161,3 @@ class FolderClips(_Clips):
             )[0]
             views.append(torch.from_numpy(np.asarray(view)).permute(2, 0, 1))
         return views, windows
-
-    def _image(self, path: Path) -> NDArray[np.uint8]:
-        image = read_rgb(path)
-        if image is None:
-            raise ValueError(f"data: {path} cannot be decoded")
-        return np.ascontiguousarray(image)

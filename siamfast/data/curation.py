@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import re
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from siamfast.data.images import decode_bgr
 from siamfast.data.readers import list_videos, read_video
 from siamfast.data.sequences import Sequence
 from siamfast.data.store import Crop, Part
@@ -26,8 +26,6 @@ from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
 from siamfast.ops.siamfc_crops import context_size
 
 PART = 64  # frames of one part: what is done again after a kill, and what a worker holds in memory
-MAX_PIXELS = 1 << 27  # of a frame; what claims to be larger is not decoded
-_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
 
 
 @dataclass(frozen=True)
@@ -70,30 +68,8 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def decode_frame(path: Path, shrink: int = 1) -> tuple[NDArray[np.uint8], int]:
-    """A frame as (H, W, 3) uint8 BGR, and what it was shrunk by: with `shrink` 2 or 4 a JPEG is decoded at that part of
-    its size, which is faster; other formats are not.
-
-    Raises:
-        ValueError: it does not decode, is cut short, or claims more than MAX_PIXELS.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    content = path.read_bytes()
-    try:
-        with Image.open(io.BytesIO(content)) as image:  # the head alone
-            width, height = image.size
-            kind = image.format
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot be decoded ({type(error).__name__})") from None
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"claims {width} x {height} pixels, more than {MAX_PIXELS}")
-    if kind == "JPEG" and b"\xff\xd9" not in content[-64:]:
-        raise ValueError("is cut short")  # OpenCV would fill up with gray
-    shrink = shrink if kind == "JPEG" else 1
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), _REDUCED[shrink])
-    if pixels is None:
-        raise ValueError("cannot be decoded")
-    return np.asarray(pixels, np.uint8), shrink
+    """A frame as `siamfast.data.images.decode_bgr` decodes it."""
+    return decode_bgr(path.read_bytes(), shrink)
 
 
 def curate_part(recipe: Recipe, root: Path, video: Path, first: int) -> Part:

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.data.sequences import image_files, read_rgb
+from siamfast.data.images import read_image
+from siamfast.data.sequences import image_files
 
 _SHORTEST = 320  # pixels: longer photographs are made smaller when they are read, so that many stay in memory
 _KEPT = 1500
@@ -79,9 +80,7 @@ class Photos:
         return Photos, (self.folder,)  # a worker has a cache of its own
 
     def _read(self, number: int) -> NDArray[np.uint8]:
-        image = read_rgb(self.files[number])
-        if image is None:
-            raise ValueError(f"photos: {self.files[number]} cannot be decoded")
+        image = read_image(self.files[number])
         scale = _SHORTEST / min(image.shape[:2])
         if scale < 1:
             image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
@@ -89,11 +88,14 @@ class Photos:
 
     def _outline(self, number: int) -> NDArray[np.float64] | None:
         """Of the largest area that the alpha channel marks, (P, 2); None: there is none of 8 pixels or more."""
-        pixels = cv2.imread(str(self.files[number]), cv2.IMREAD_UNCHANGED)
-        if pixels is None or pixels.ndim != 3 or pixels.shape[2] != 4:
-            return None
+        from PIL import Image, ImageOps
+
         shape = self.read(number).shape
-        alpha = cv2.resize(np.ascontiguousarray(pixels[..., 3]), (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+        with Image.open(self.files[number]) as image:
+            if "A" not in image.getbands():
+                return None
+            marks = np.asarray(ImageOps.exif_transpose(image).getchannel("A"))
+        alpha = cv2.resize(marks, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
         found, _ = cv2.findContours((alpha > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         largest = max(found, key=cv2.contourArea, default=None)
         if largest is None or min(cv2.boundingRect(largest)[2:]) < 8:

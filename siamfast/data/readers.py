@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from siamfast.data.images import image_size
 from siamfast.data.sequences import Sequence, image_files, natural_key, read_boxes, read_sequence
 from siamfast.data.vid import list_vid, read_vid
 
@@ -158,8 +159,6 @@ def list_youtubebb(root: Path) -> list[Path]:
 def read_youtubebb(root: Path, video: Path, report: Report) -> Video:
     """ROOT/*.csv with rows of video, time in ms, class, class name, object, present or absent, xmin, xmax, ymin, ymax
     as shares of the frame; frames in ROOT/frames/<video>/<time>.jpg (or ROOT/<video>/<time>.jpg)."""
-    from PIL import Image
-
     rows, problems = _youtubebb_rows(root)
     if video == list_youtubebb(root)[0]:  # told once
         for problem in problems:
@@ -167,8 +166,7 @@ def read_youtubebb(root: Path, video: Path, report: Report) -> Video:
     frames = image_files(video) if video.is_dir() else []
     if not frames:
         raise ValueError("no frames of this video")
-    with Image.open(frames[0]) as image:
-        width, height = image.size
+    height, width = image_size(frames[0])
     sequences = []
     for target, places in rows[video.name].items():
         boxes = np.full((len(frames), 4), np.nan)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamfast.data.images import image_size, read_image
 from siamfast.data.pairs import Candidates, TrackPairs, usable_frames
 from siamfast.data.readers import read_videos
-from siamfast.data.sequences import Sequence, read_rgb, read_sequences
+from siamfast.data.sequences import Sequence, read_sequences
 from siamfast.geometry import edge_to_index
 from siamfast.ops.crop_and_resize import crop_and_resize
 
@@ -54,8 +55,9 @@ class SequencePairs(TrackPairs):
     def crop(
         self, track: int, place: int, center: NDArray[np.float64], size: float, side: int, template: bool
     ) -> NDArray[np.uint8] | None:
-        image = read_rgb(self._sequences[track].frames[place])
-        if image is None:
+        try:
+            image = read_image(self._sequences[track].frames[place])
+        except (ValueError, OSError):
             return None
         # The box stays exact in the crop: no rounding of the window.
         found: NDArray[np.uint8] = crop_and_resize(image, edge_to_index(center), size, side, rounding="subpixel")
@@ -71,12 +73,9 @@ def _usable(sequence: Sequence, filter: bool) -> NDArray[np.intp]:
 
 def _frame_size(sequence: Sequence) -> tuple[int, int] | None:
     """Height and width, by the head of the first frame that has one; frames of a video have one size."""
-    from PIL import Image, UnidentifiedImageError
-
     for frame in sequence.frames:
         try:
-            with Image.open(frame) as image:
-                return image.size[1], image.size[0]
-        except (UnidentifiedImageError, OSError):
+            return image_size(frame)
+        except (ValueError, OSError):
             continue
     return None

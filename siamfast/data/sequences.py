@@ -126,11 +126,3 @@ def read_sequences(root: str | os.PathLike[str]) -> list[Sequence]:
     if not found:
         raise ValueError(f"sequences: no folder with a groundtruth.txt in {root}")
     return found
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8] | None:
-    """(H, W, 3) uint8 RGB, or None where the file cannot be decoded."""
-    import cv2
-
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    return None if image is None else np.asarray(image[..., ::-1], np.uint8)

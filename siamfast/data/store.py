@@ -19,6 +19,8 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
+from siamfast.data.images import is_cut_short
+
 VERSION = 2
 SUFFIX = ".lmdb"
 _FIRST_SIZE = 1 << 28  # of the map, which grows by doubling
@@ -238,7 +240,9 @@ class CropStore:
 
     def crop(self, track: Track, index: int, kind: str) -> NDArray[np.uint8]:
         """`jpeg`, decoded: (S, S, 3) uint8 RGB."""
-        image = cv2.imdecode(np.frombuffer(self.jpeg(track, index, kind), np.uint8), cv2.IMREAD_COLOR)
+        content = self.jpeg(track, index, kind)
+        whole = not is_cut_short(content)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if whole else None
         if image is None:
             raise ValueError(f"store: {kind} of {track.name}, frame {track.frames[index]}, cannot be decoded")
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from siamfast.tracking.video import quiet_opencv
+from siamfast.data.images import quiet_opencv, read_image
 
 KINDS = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL", "nanotrack": "Nano"}  # kind -> NAME of OpenCV's TrackerNAME
 
@@ -117,9 +117,8 @@ class OpenCVTracker:
         tracker = self._make()
         boxes, times, scores = [np.asarray(box, dtype=float)], [0.0], [1.0]
         for number, path in enumerate(img_files):
-            frame = cv2.imread(str(path))  # BGR, as OpenCV's trackers expect it: NanoTrack's swaps the channels itself
-            if frame is None:
-                raise ValueError(f"image: {path} cannot be decoded")
+            # BGR, as OpenCV's trackers expect it: NanoTrack's swaps the channels itself.
+            frame = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR)
             began = time.perf_counter()
             if number == 0:
                 tracker.init(frame, tuple(round(float(v)) for v in boxes[0]))

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from siamfast.data.sequences import read_rgb
+from siamfast.data.images import read_image
 from siamfast.evaluation.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS, overlap
 from siamfast.evaluation.summary import COLUMNS, Run, Summary
 from siamfast.tracking.drawing import WHITE, draw_box
@@ -162,8 +162,9 @@ def _moments(summary: Summary, color: str) -> str:
 
 def _thumbnail(run: Run, place: int, color: str) -> str:
     """A frame with both boxes, 320 pixels wide, as a data URI; empty where it cannot be decoded."""
-    frame = read_rgb(run.sequence.frames[place])
-    if frame is None:
+    try:
+        frame = read_image(run.sequence.frames[place])
+    except (ValueError, OSError):
         return ""
     scale = 320 / frame.shape[1]
     small = cv2.resize(frame, (320, max(1, round(frame.shape[0] * scale))), interpolation=cv2.INTER_AREA)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from siamfast.data.images import read_image
 from siamfast.tracking.registry import TRACKERS, Tracker
-from siamfast.tracking.video import read_image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siamfast.data.images import Image
 from siamfast.data.masks import default_palette
-from siamfast.tracking.video import Image
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 

@@ -12,17 +12,19 @@ Box = tuple[float, float, float, float]
 
 
 def as_rgb(image: Any) -> NDArray[np.uint8]:
-    """A PIL image (any mode), an RGB array (H, W, 3) or a gray one (H, W) or (H, W, 1) -> (H, W, 3) uint8 RGB.
+    """A PIL image, an RGB array (H, W, 3) or a gray one (H, W) or (H, W, 1) -> (H, W, 3) uint8 RGB.
 
-    An RGB array is passed on as it is, whatever its strides.
+    An RGB array is passed on as it is, whatever its strides. A PIL image is turned as its EXIF orientation says, as
+    `siamfast.data.images.read_image` turns its file.
 
     Raises:
-        TypeError: neither, or not uint8. ValueError: another shape, or no pixels.
+        TypeError: neither, not uint8, or a PIL image of whole numbers or floats of 32 bits. ValueError: another shape,
+            or no pixels.
     """
     if isinstance(image, np.ndarray):
         array = image
     elif hasattr(image, "convert") and hasattr(image, "getbands"):  # PIL, without importing it
-        array = np.asarray(image.convert("RGB"))
+        array = _pil_pixels(image)
     else:
         raise TypeError(f"image: got {type(image).__name__}, expected a numpy array (H, W, 3) uint8 RGB or a PIL image")
     if array.dtype != np.uint8:
@@ -32,6 +34,17 @@ def as_rgb(image: Any) -> NDArray[np.uint8]:
     if array.ndim != 3 or array.shape[2] not in (1, 3) or array.size == 0:
         raise ValueError(f"image: got shape {image.shape}, expected (H, W, 3) RGB or (H, W) gray with at least a pixel")
     return array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)
+
+
+def _pil_pixels(image: Any) -> NDArray[np.uint8]:
+    from PIL import ImageOps
+
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I;16"):
+        return (np.asarray(turned) >> 8).astype(np.uint8)  # convert() would clip everything above 255 to white
+    if turned.mode in ("I", "F"):
+        raise TypeError(f"image: got a PIL image of mode {turned.mode}, expected at most 16 bits a channel")
+    return np.asarray(turned.convert("RGB"))
 
 
 def check_box(box: ArrayLike | Sequence[float], width: int, height: int) -> NDArray[np.float64]:

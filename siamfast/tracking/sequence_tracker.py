@@ -99,7 +99,7 @@ class SequenceTracker:
         Raises:
             ValueError: no frames, one that cannot be decoded, a box outside. OSError: a file that does not exist.
         """
-        from siamfast.tracking.video import read_image
+        from siamfast.data.images import read_image
 
         tracks: list[Track] = []
         times: list[float] = []

@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, in one line.
     """
+    from siamfast.data.images import read_image
     from siamfast.tracking.propagation import MaskPropagator
-    from siamfast.tracking.video import read_image
 
     out = Path(arguments.out)
     if out.suffix.lower() not in SUFFIXES:

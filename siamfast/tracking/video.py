@@ -15,49 +15,13 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from siamfast.data.images import Image, quiet_opencv, read_image
 from siamfast.data.sequences import IMAGE_SUFFIXES, image_files, natural_key
 
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
 DEFAULT_FPS = 25.0
 # So many failures in a row are the end of a video, whatever its header says of more frames.
 MAX_BAD_RUN = 100
-
-
-def read_image(path: str | os.PathLike[str]) -> Image:
-    """An image file as (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
-
-    Raises:
-        FileNotFoundError: no such file. ValueError: it does not decode.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"image: {path} is not a file")
-    # imdecode, not imread: it takes any file name, and an empty file without a word on stderr.
-    content = np.fromfile(path, dtype=np.uint8)
-    with quiet_opencv():
-        try:
-            image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-        except cv2.error:  # e.g. more pixels than OpenCV allows
-            image = None
-    if image is None:
-        raise ValueError(f"image: {path} cannot be decoded")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), dtype=np.uint8)
-
-
-class quiet_opencv:
-    """Within it OpenCV logs nothing."""
-
-    # OpenCV 4 has the level's functions at the top, OpenCV 5 in utils.logging alone.
-    _logging = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging
-
-    def __enter__(self) -> None:
-        self._before = self._logging.getLogLevel()
-        self._logging.setLogLevel(0)
-
-    def __exit__(self, *error: object) -> None:
-        self._logging.setLogLevel(self._before)
 
 
 class Frames:
@@ -115,9 +79,9 @@ class ImageFrames(Frames):
         for index, path in enumerate(self._paths[self.start :], start=self.start):
             try:
                 image = read_image(path)
-            except (ValueError, OSError):
+            except (ValueError, OSError) as error:
                 if index == self.start:
-                    raise ValueError(f"{self.name}: the first frame, {path.name}, cannot be decoded") from None
+                    raise ValueError(f"{self.name}: the first frame cannot be decoded: {error}") from None
                 self.skipped += 1
                 continue
             yield index, image

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from siamfast.cli import main
-from siamfast.data import curation
+from siamfast.data import curation, images
 from siamfast.data.curation import Recipe, curate, curate_part, decode_frame
 from siamfast.data.store import CropStore, Part, StoreWriter
 from siamfast.data.tree import TreeWriter, make_writer, tree_folder
@@ -207,7 +207,7 @@ def test_what_cannot_be_read_is_skipped_counted_and_listed(tmp_path: Path, capsy
 
 def test_a_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cv2.imwrite(str(tmp_path / "large.png"), np.zeros((200, 200, 3), np.uint8))
-    monkeypatch.setattr(curation, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(images, "MAX_PIXELS", 1000)
     with pytest.raises(ValueError, match="claims 200 x 200 pixels, more than 1000"):
         decode_frame(tmp_path / "large.png")
 

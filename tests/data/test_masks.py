@@ -126,7 +126,7 @@ def _wrong(name: str) -> tuple[Image.Image, dict[str, object]]:
     ("name", "message"),
     [
         ("several.png", "soft edges"), ("several.jpg", "soft edges"), ("photo.jpg", "not a mask"),
-        ("pages.tif", "has 2 pages, expected one image"), ("large.tif", "has the number 140000, expected numbers up to"),
+        ("pages.tif", "has 2 pages, expected one image"), ("large.tif", "has the number 140000"),
         ("negative.tif", "below 0"), ("fractions.tif", "no whole numbers"), ("many.png", "not a mask"),
     ],
 )  # fmt: skip

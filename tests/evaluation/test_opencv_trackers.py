@@ -106,8 +106,8 @@ def test_opencv_runs_on_as_many_threads_as_torch_and_then_on_as_many_as_before(
     paths, boxes = red_square
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     seen = []
-    real = cv2.imread
-    monkeypatch.setattr(cv2, "imread", lambda path: seen.append(cv2.getNumThreads()) or real(path))
+    real = opencv_trackers.read_image
+    monkeypatch.setattr(opencv_trackers, "read_image", lambda path: seen.append(cv2.getNumThreads()) or real(path))
     before = cv2.getNumThreads()
     tracker = OpenCVTracker("mil")
     tracker.track(paths[:2], boxes[0])

@@ -1,0 +1,172 @@
+"""Image files in. One decoder and one rule, whatever OpenCV is installed: what is cut short does not count, what has
+several pages is no image, EXIF turns are followed, and nothing is printed."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+from PIL import UnidentifiedImageError
+
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
+MAX_PIXELS = 1 << 27  # of an image; what claims to be larger is not decoded
+_ORIENTATION = 0x0112  # EXIF's tag
+_REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
+
+
+class quiet_opencv:
+    """Within it OpenCV logs nothing."""
+
+    # OpenCV 4 has the level's functions at the top, OpenCV 5 in utils.logging alone.
+    _logging = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging
+
+    def __enter__(self) -> None:
+        self._before = self._logging.getLogLevel()
+        self._logging.setLogLevel(0)
+
+    def __exit__(self, *error: object) -> None:
+        self._logging.setLogLevel(self._before)
+
+
+class Head(NamedTuple):
+    """What an image file says of itself. kind: e.g. "JPEG". height, width: as stored. orientation: EXIF's, 1 to 8."""
+
+    kind: str
+    height: int
+    width: int
+    orientation: int
+
+
+def read_image(path: str | os.PathLike[str]) -> Image:
+    """An image file as (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
+
+    Raises:
+        FileNotFoundError: no such file. ValueError: it does not decode, is cut short, has several pages, or more than
+            MAX_PIXELS.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"image: {path} is not a file")
+    try:
+        image, _ = decode_bgr(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"image: {path} {error}") from None
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), dtype=np.uint8)
+
+
+def decode_bgr(content: bytes, shrink: int = 1) -> tuple[NDArray[np.uint8], int]:
+    """An image file's content as (H, W, 3) uint8 BGR, turned as its EXIF orientation says, and what it was shrunk by.
+
+    Args:
+        content: of the file.
+        shrink: with 2 or 4 a JPEG is decoded at that part of its size, which is faster; other formats are not.
+
+    Raises:
+        ValueError: as `read_image`; the message begins with a verb.
+    """
+    head = _head(io.BytesIO(content))
+    if is_cut_short(content):
+        raise ValueError("is cut short")  # OpenCV would fill up with gray, and libjpeg print a line
+    shrink = shrink if head.kind == "JPEG" else 1
+    # imdecode, not imread: it takes any file name. Turning is ours: which formats OpenCV turns depends on its release.
+    flags = _REDUCED[shrink] | cv2.IMREAD_IGNORE_ORIENTATION
+    with quiet_opencv():
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        except cv2.error:
+            image = None
+    if image is None:
+        raise ValueError("cannot be decoded")
+    # Of TIFFs every OpenCV turns by itself, whatever the flag.
+    turned = image if head.kind == "TIFF" else upright(np.asarray(image, np.uint8), head.orientation)
+    return np.ascontiguousarray(turned, np.uint8), shrink
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of an image file once it is turned as its EXIF orientation says; the pixels are not decoded.
+
+    Raises:
+        ValueError: as `read_image`. OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        try:
+            head = _head(file)
+        except ValueError as error:
+            raise ValueError(f"image: {path} {error}") from None
+    return (head.width, head.height) if head.orientation >= 5 else (head.height, head.width)
+
+
+def upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """(H, W, C) as EXIF's orientation wants it shown; a view."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return image
+
+
+def is_cut_short(content: bytes) -> bool:
+    """Whether a JPEG, PNG or BMP lacks its end. Bytes after the end, which some cameras write, do no harm."""
+    if content[:2] == b"\xff\xd8":
+        return content.rfind(b"\xff\xd9") < _first_scan(content)  # a thumbnail in the head has an end of its own
+    if content[:4] == b"\x89PNG":
+        return b"IEND" not in content
+    return content[:2] == b"BM" and len(content) < int.from_bytes(content[2:6], "little")
+
+
+def _first_scan(content: bytes) -> int:
+    """Where the first scan of a JPEG begins: the place of its marker, after all segments of the head."""
+    at = 2
+    while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != 0xDA:
+        # A marker may be preceded by any number of 0xFF; every segment of a head says how long it is.
+        at += 1 if content[at + 1] == 0xFF else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    return at
+
+
+def _head(file: BinaryIO) -> Head:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL's on large images and broken EXIF blocks
+            image = PILImage.open(file)
+            width, height = image.size
+            if image.format == "TIFF":  # as stored; some releases of PIL give the size as turned
+                width, height = (int(image.tag_v2[tag]) for tag in (256, 257))  # type: ignore[attr-defined]
+            kind, pages = str(image.format), getattr(image, "n_frames", 1)
+            orientation = _orientation(image, file)
+    except PILImage.DecompressionBombError:
+        raise ValueError(f"claims more than {MAX_PIXELS} pixels") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, KeyError) as error:
+        raise ValueError(f"cannot be decoded ({type(error).__name__})") from None
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"claims {width} x {height} pixels, more than {MAX_PIXELS}")
+    if kind == "MPO":  # a JPEG with a second picture behind it, as cameras write for previews
+        kind, pages = "JPEG", 1
+    if pages > 1:
+        raise ValueError(f"has {pages} pages, expected one image a file")
+    return Head(kind, height, width, orientation)
+
+
+def _orientation(image: PILImage.Image, file: BinaryIO) -> int:
+    """EXIF's orientation; 1 where there is none, or none that can be read."""
+    if image.format == "PNG" and "exif" not in image.info:
+        # It may be behind the pixels, which PIL would decode to look there.
+        at = file.tell()
+        file.seek(0)
+        behind = b"eXIf" in file.read()
+        file.seek(at)
+        if not behind:
+            return 1
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # whatever a broken block makes PIL raise: the image itself may be whole
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1

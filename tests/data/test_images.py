@@ -1,0 +1,142 @@
+"""Image files are decoded by one rule: whole or not at all, upright, one page; and nothing is printed."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from siamfast.cli import main
+from siamfast.data.clips import FolderClips
+from siamfast.data.curation import decode_frame
+from siamfast.data.images import image_size, is_cut_short, read_image
+from siamfast.data.readers import read_videos
+from siamfast.data.sequence_pairs import SequencePairs
+from siamfast.tracking.images import as_rgb
+from tests.evaluation.test_eval import evaluate, make_folder, summary
+
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a.jpg": ("JPEG", {}), "progressive.jpg": ("JPEG", {"progressive": True}), "a.png": ("PNG", {}),
+    "a.bmp": ("BMP", {}), "a.tif": ("TIFF", {"compression": "tiff_lzw"}), "a.webp": ("WEBP", {}),
+}  # fmt: skip
+
+
+def _picture() -> np.ndarray:
+    return cv2.resize(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8), (80, 60))
+
+
+def _save(path: Path, orientation: int = 1) -> Path:
+    kind, options = KINDS[path.name]
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(_picture()).save(path, kind, exif=exif, **options)
+    return path
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
+def test_what_is_cut_short_is_no_image_and_nothing_is_printed(
+    name: str, share: float, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = _save(tmp_path / name)
+    assert read_image(path).shape == (60, 80, 3)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    for read in (read_image, decode_frame):
+        with pytest.raises(ValueError, match=r"is cut short|cannot be decoded"):
+            read(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_and_what_follows_the_end_is_ignored() -> None:
+    thumbnail, whole = io.BytesIO(), io.BytesIO()
+    Image.fromarray(_picture()).resize((8, 6)).save(thumbnail, "JPEG")
+    block = b"Exif\0\0" + thumbnail.getvalue()
+    Image.fromarray(_picture()).save(whole, "JPEG", exif=block)
+    content = whole.getvalue()
+    assert content.count(b"\xff\xd9") == 2
+    assert is_cut_short(content[:-200])
+    assert not is_cut_short(content)
+    assert not is_cut_short(content + b"\0" * 500)
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "a.bmp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_ways_into_the_library_turn_alike(name: str, orientation: int, tmp_path: Path) -> None:
+    path = _save(tmp_path / name, orientation)
+    image = read_image(path)
+    assert image.shape == ((60, 80, 3) if orientation < 5 else (80, 60, 3))
+    assert image_size(path) == image.shape[:2]
+    np.testing.assert_array_equal(decode_frame(path)[0][..., ::-1], image)
+    with Image.open(path) as opened:
+        np.testing.assert_allclose(as_rgb(opened).astype(int), image, atol=1)
+    plain = read_image(_save(tmp_path / name, 1))
+    assert (orientation == 1) == np.array_equal(plain, image)
+
+
+def test_a_turn_behind_the_pixels_of_a_png_counts(tmp_path: Path) -> None:
+    content = _save(tmp_path / "a.png", 6).read_bytes()
+    at = content.index(b"eXIf") - 4
+    size = 12 + int.from_bytes(content[at : at + 4], "big")
+    end = len(content) - 12
+    moved = content[:at] + content[at + size : end] + content[at : at + size] + content[end:]
+    (tmp_path / "a.png").write_bytes(moved)
+    assert read_image(tmp_path / "a.png").shape == (80, 60, 3)
+    assert image_size(tmp_path / "a.png") == (80, 60)
+
+
+def test_deep_gray_images_are_the_same_from_pil_and_from_disk(tmp_path: Path) -> None:
+    deep = np.arange(4800, dtype=np.uint16).reshape(60, 80) * 13
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    with Image.open(tmp_path / "deep.png") as opened:
+        np.testing.assert_array_equal(as_rgb(opened), read_image(tmp_path / "deep.png"))
+    with pytest.raises(TypeError, match="PIL image of mode F"):
+        as_rgb(Image.fromarray(deep.astype(np.float32)))
+
+
+@pytest.mark.parametrize("name", ["pages.tif", "moving.png", "moving.webp"])
+def test_several_pages_are_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pages = [Image.fromarray(np.full((60, 80, 3), value, np.uint8)) for value in (0, 90, 180)]
+    pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    assert main(["track", str(tmp_path / name), "--box", "10,10,20,20"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has 3 pages, expected one image a file" in line
+
+
+def test_a_frame_that_is_cut_short_is_no_frame_for_eval_and_training(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = make_folder(tmp_path / "data")
+    for frame in sorted((root / "a" / "img").iterdir())[2:]:
+        content = frame.read_bytes()
+        frame.write_bytes(content[: len(content) * 3 // 5])
+    assert evaluate("folder", root, tmp_path / "out") == 1
+    assert list(summary(tmp_path / "out")["trackers"]["mobile"]["sequences"]) == ["b"]
+    pairs = SequencePairs(root / "a", 30)
+    for place in range(8):
+        crop = pairs.crop(0, place, np.array([80.0, 60]), 60.0, 64, False)
+        assert (crop is None) == (place >= 2)
+    clips = FolderClips(root / "a", 20, frames=8, side=33)
+    with pytest.raises(ValueError, match="is cut short"):
+        clips[0]
+    assert "Premature" not in capfd.readouterr().err
+
+
+def test_training_and_youtubebb_measure_frames_as_they_are_shown(tmp_path: Path) -> None:
+    """Turned frames are 80 high and 60 wide."""
+    folder = tmp_path / "frames" / "vid0"
+    folder.mkdir(parents=True)
+    for time in (0, 1000):
+        _save(tmp_path / "a.jpg", 6).rename(folder / f"{time}.jpg")
+    rows = [f"vid0,{time},0,person,0,present,0.5,1.0,0.25,0.75" for time in (0, 1000)]
+    (tmp_path / "boxes.csv").write_text("\n".join(rows))
+    ((sequence,),) = read_videos("youtubebb", tmp_path)
+    assert sequence.boxes[0].tolist() == [30, 20, 30, 40]
+    # 38 pixels are less than half of 80, but not of 60: too high a box for the frame as it is stored.
+    (folder / "groundtruth.txt").write_text("5,5,25,38\n5,5,25,38\n")
+    assert SequencePairs(folder, 4)[0]["search"].shape == (3, 255, 255)
