@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from siamfast.data.images import read_image
+from siamfast.data.listing import folders
 from siamfast.data.scene import Scene
 from siamfast.data.seeds import Stream
 from siamfast.data.sequences import image_files
@@ -138,7 +139,7 @@ class FolderClips(_Clips):
         super().__init__(length, **options)
         if not Path(root).is_dir():
             raise FileNotFoundError(f"data: {root} is not a folder")
-        inner = [f for f in sorted(Path(root).iterdir()) if f.is_dir()]
+        inner = folders(Path(root))
         found = [image_files(f / "img" if (f / "img").is_dir() else f) for f in (Path(root), *inner)]
         self.videos = [images for images in found if len(images) >= 2]
         if not self.videos:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.data.images import read_image
+from siamfast.data.listing import folders
 from siamfast.data.sequences import image_files
 
 _SHORTEST = 320  # pixels: longer photographs are made smaller when they are read, so that many stay in memory
@@ -66,7 +67,7 @@ class Photos:
         if not root.is_dir():
             raise FileNotFoundError(f"photos: {root} is not a folder")
         self.folder = root
-        self.files = image_files(root) + [f for d in sorted(root.rglob("*")) if d.is_dir() for f in image_files(d)]
+        self.files = image_files(root) + [f for d in folders(root, "**/*") for f in image_files(d)]
         if not self.files:
             raise ValueError(f"photos: no image in {root}")
         self.read = lru_cache(maxsize=_KEPT)(self._read)

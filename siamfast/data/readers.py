@@ -6,10 +6,7 @@ so that a frame is decoded once for all its targets. What cannot be read is told
 
 from __future__ import annotations
 
-import csv
-import functools
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.data.images import image_size
-from siamfast.data.sequences import Sequence, image_files, natural_key, read_boxes, read_sequence
+from siamfast.data.davis import list_davis, read_davis
+from siamfast.data.listing import entries, existing, folders
+from siamfast.data.sequences import Sequence, image_files, natural_key, proper_boxes, read_boxes, read_sequence
 from siamfast.data.vid import list_vid, read_vid
+from siamfast.data.youtubebb import list_youtubebb, read_youtubebb
 
 Report = Callable[[Path, str], None]  # what could not be read, and why
 Video = tuple[Sequence, ...]
@@ -29,12 +28,6 @@ _OTB_PARTS = {
     "BlurCar1": (247, 988), "BlurCar3": (3, 359), "BlurCar4": (18, 397), "David": (300, 770), "Diving": (1, 215),
     "Football1": (1, 74), "Freeman3": (1, 460), "Freeman4": (1, 283),
 }  # fmt: skip
-
-
-def _given(found: Path, what: str) -> Path:
-    if not found.is_dir():
-        raise ValueError(f"root: {found} is not a folder, where {what}")
-    return found
 
 
 def _aligned(frames: list[Path], boxes: NDArray[np.float64], folder: Path) -> tuple[list[Path], NDArray[np.float64]]:
@@ -60,7 +53,7 @@ def _flags(path: Path, count: int) -> NDArray[np.float64] | None:
 def list_folder(root: Path) -> list[Path]:
     if (root / "groundtruth.txt").is_file():
         return [root]
-    return [p for p in sorted(root.iterdir()) if (p / "groundtruth.txt").is_file()]
+    return [p for p in folders(root) if (p / "groundtruth.txt").is_file()]
 
 
 def read_folder(root: Path, video: Path, report: Report) -> Video:
@@ -70,7 +63,7 @@ def read_folder(root: Path, video: Path, report: Report) -> Video:
 
 def list_got10k(root: Path) -> list[Path]:
     splits = [p for name in ("train", "val", "test") if (p := root / name).is_dir()] or [root]
-    return [p for split in splits for p in sorted(split.iterdir()) if (p / "groundtruth.txt").is_file()]
+    return [p for split in splits for p in folders(split) if (p / "groundtruth.txt").is_file()]
 
 
 def read_got10k(root: Path, video: Path, report: Report) -> Video:
@@ -84,26 +77,28 @@ def read_got10k(root: Path, video: Path, report: Report) -> Video:
 
 
 def list_otb(root: Path) -> list[Path]:
-    return [p for p in sorted(root.iterdir()) if (p / "img").is_dir()]
+    return [p for p in folders(root) if (p / "img").is_dir()]
 
 
 def read_otb(root: Path, video: Path, report: Report) -> Video:
     """ROOT/<name>/img/ and groundtruth_rect.txt, or groundtruth_rect.1.txt and .2.txt of several targets; places are
-    counted from 1."""
+    counted from 1. An empty file is no target (Human4's first); an only target is named as its video is."""
     every, sequences = image_files(video / "img"), []
-    for path in sorted(video.glob("groundtruth_rect*.txt")):
+    paths = entries(video, "groundtruth_rect*.txt")
+    paths = [path for path in paths if path.read_bytes().strip()] or paths
+    for path in paths:
         boxes = read_boxes(path)
         boxes[:, :2] -= 1
         first, last = _OTB_PARTS.get(video.name, (1, len(every)))
         part = every if len(every) == len(boxes) else every[first - 1 : last]
         frames, boxes = _aligned(part, boxes, video)
-        target = path.name.removeprefix("groundtruth_rect").removesuffix(".txt")
+        target = path.name.removeprefix("groundtruth_rect").removesuffix(".txt") if len(paths) > 1 else ""
         sequences.append(Sequence(video.name + target, tuple(frames), boxes))
     return tuple(sequences)
 
 
 def list_lasot(root: Path) -> list[Path]:
-    found = sorted(root.glob("*/groundtruth.txt")) + sorted(root.glob("*/*/groundtruth.txt"))
+    found = entries(root, "*/groundtruth.txt") + entries(root, "*/*/groundtruth.txt")
     return sorted((path.parent for path in found), key=natural_key)
 
 
@@ -120,93 +115,19 @@ def read_lasot(root: Path, video: Path, report: Report) -> Video:
 
 
 def list_trackingnet(root: Path) -> list[Path]:
-    splits = [p for p in sorted(root.iterdir(), key=natural_key) if (p / "anno").is_dir()]
-    return [path for split in splits or [root] for path in sorted((split / "anno").glob("*.txt"))]
+    splits = [p for p in sorted(folders(root), key=natural_key) if (p / "anno").is_dir()]
+    return [path for split in splits or [root] for path in entries(split / "anno", "*.txt")]
 
 
 def read_trackingnet(root: Path, video: Path, report: Report) -> Video:
     """ROOT/{TRAIN_0 .. TRAIN_11, TEST}/: frames/<name>/0.jpg ... and anno/<name>.txt."""
     folder = video.parent.parent / "frames" / video.stem
-    frames, boxes = _aligned(image_files(_given(folder, "frames are")), read_boxes(video), folder)
+    frames, boxes = _aligned(image_files(existing(folder, "frames are")), read_boxes(video), folder)
     return (Sequence(video.stem, tuple(frames), boxes),)
 
 
-@functools.lru_cache(maxsize=2)
-def _youtubebb_rows(root: Path) -> tuple[dict[str, dict[str, dict[int, list[float]]]], list[tuple[Path, str]]]:
-    """video -> object of a class -> time -> box in shares, an absent one nan; and lines that cannot be read."""
-    found: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
-    problems = []
-    for path in sorted(root.glob("*.csv")):
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for number, row in enumerate(csv.reader(file), start=1):
-                try:
-                    video, time, kind, _, target, presence = (word.strip() for word in row[:6])
-                    box = [np.nan] * 4 if presence == "absent" else [float(word) for word in row[6:10]]
-                    if len(box) != 4 or not re.fullmatch(r"[\w-]+", video):
-                        raise ValueError
-                    found[video][f"{kind}-{target}"][int(time)] = box
-                except ValueError:
-                    if number > 1:  # the first may be a head
-                        problems.append((path, f"line {number}: got {','.join(row)[:80]!r}, expected ten columns"))
-    return found, problems
-
-
-def list_youtubebb(root: Path) -> list[Path]:
-    folder = root / "frames" if (root / "frames").is_dir() else root
-    return [folder / name for name in _youtubebb_rows(root)[0]]
-
-
-def read_youtubebb(root: Path, video: Path, report: Report) -> Video:
-    """ROOT/*.csv with rows of video, time in ms, class, class name, object, present or absent, xmin, xmax, ymin, ymax
-    as shares of the frame; frames in ROOT/frames/<video>/<time>.jpg (or ROOT/<video>/<time>.jpg)."""
-    rows, problems = _youtubebb_rows(root)
-    if video == list_youtubebb(root)[0]:  # told once
-        for problem in problems:
-            report(*problem)
-    frames = image_files(video) if video.is_dir() else []
-    if not frames:
-        raise ValueError("no frames of this video")
-    height, width = image_size(frames[0])
-    sequences = []
-    for target, places in rows[video.name].items():
-        boxes = np.full((len(frames), 4), np.nan)
-        for number, frame in enumerate(frames):
-            time = int(frame.stem) if frame.stem.isdecimal() else -1
-            xmin, xmax, ymin, ymax = places.get(time, [np.nan] * 4)
-            boxes[number] = xmin * width, ymin * height, (xmax - xmin) * width, (ymax - ymin) * height
-        sequences.append(Sequence(f"{video.name}.{target}", tuple(frames), _proper(boxes)))
-    return tuple(sequences)
-
-
-def list_davis(root: Path) -> list[Path]:
-    top = root / "JPEGImages"
-    sizes = sorted(p for p in top.iterdir() if p.is_dir()) if top.is_dir() else []
-    return [p for p in sorted(sizes[0].iterdir()) if p.is_dir()] if sizes else []
-
-
-def read_davis(root: Path, video: Path, report: Report) -> Video:
-    """ROOT/JPEGImages/480p/<name>/ and ROOT/Annotations/480p/<name>/: the tight box of every object of the masks."""
-    from siamfast.data.masks import read_mask
-
-    folder = root / "Annotations" / video.relative_to(root / "JPEGImages")
-    masks = {path.stem: path for path in image_files(_given(folder, "masks are"))}
-    frames = image_files(video)
-    boxes: dict[int, NDArray[np.float64]] = {}
-    for number, frame in enumerate(frames):
-        if frame.stem not in masks:
-            continue
-        numbers = read_mask(masks[frame.stem]).numbers
-        for v in (int(v) for v in np.unique(numbers) if v):
-            y, x = np.nonzero(numbers == v)
-            track = boxes.setdefault(v, np.full((len(frames), 4), np.nan))
-            track[number] = x.min(), y.min(), np.ptp(x) + 1, np.ptp(y) + 1
-    if not boxes:
-        raise ValueError("no masks with an object")
-    return tuple(Sequence(f"{video.name}.{v}", tuple(frames), boxes[v]) for v in sorted(boxes))
-
-
 def list_mot(root: Path) -> list[Path]:
-    return [p for p in sorted(root.iterdir()) if (p / "gt" / "gt.txt").is_file()]
+    return [p for p in folders(root) if (p / "gt" / "gt.txt").is_file()]
 
 
 def read_mot(root: Path, video: Path, report: Report) -> Video:
@@ -214,7 +135,7 @@ def read_mot(root: Path, video: Path, report: Report) -> Video:
 
     Rows whose seventh number is 0 are not to be counted and left out.
     """
-    frames = image_files(_given(video / "img1", "frames are"))
+    frames = image_files(existing(video / "img1", "frames are"))
     places = {int(frame.stem): n for n, frame in enumerate(frames) if frame.stem.isdecimal()}
     tracks: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     path = video / "gt" / "gt.txt"
@@ -235,13 +156,9 @@ def read_mot(root: Path, video: Path, report: Report) -> Video:
             tracks[target] = np.full((len(frames), 4), np.nan), np.zeros(len(frames))
         tracks[target][0][places[number]] = box
         tracks[target][1][places[number]] = values[8] if len(values) > 8 else 1
-    return tuple(Sequence(f"{video.name}.{t}", tuple(frames), _proper(b), v) for t, (b, v) in sorted(tracks.items()))
-
-
-def _proper(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows that are not finite or have no area become nan throughout."""
-    good = np.isfinite(boxes).all(1) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
-    return np.where(good[:, None], boxes, np.nan)
+    return tuple(
+        Sequence(f"{video.name}.{t}", tuple(frames), proper_boxes(b), v) for t, (b, v) in sorted(tracks.items())
+    )
 
 
 class Layout(NamedTuple):
@@ -276,7 +193,7 @@ def list_videos(kind: str, root: str | Path) -> list[Path]:
     """
     if kind not in LAYOUTS:
         raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(LAYOUTS)}")
-    found = LAYOUTS[kind].videos(_given(Path(root), f"the {kind} data set is expected"))
+    found = LAYOUTS[kind].videos(existing(Path(root), f"the {kind} data set is expected"))
     if not found:
         raise ValueError(f"root: no videos of the layout {kind!r} in {root}")
     return found

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from siamfast.data.listing import entries, folders
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _SEPARATOR = re.compile(r"[,;\t ]+")
 
@@ -50,9 +52,8 @@ def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files directly in `folder`, by the numbers in their names; hidden files are left out."""
-    found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-    return sorted(found, key=natural_key)
+    """The image files directly in `folder`, by the numbers in their names; not what tools leave there."""
+    return sorted((p for p in entries(folder) if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
 
 
 def read_boxes(path: str | os.PathLike[str]) -> NDArray[np.float64]:
@@ -90,6 +91,12 @@ def read_boxes(path: str | os.PathLike[str]) -> NDArray[np.float64]:
     return np.array(rows, dtype=np.float64)
 
 
+def proper_boxes(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows that are not finite or have no area become nan throughout."""
+    good = np.isfinite(boxes).all(1) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
+    return np.where(good[:, None], boxes, np.nan)
+
+
 def read_sequence(folder: str | os.PathLike[str]) -> Sequence:
     """One sequence: `groundtruth.txt` beside the frames, or beside a folder `img` with them.
 
@@ -122,7 +129,7 @@ def read_sequences(root: str | os.PathLike[str]) -> list[Sequence]:
         raise FileNotFoundError(f"sequences: {root} is not a folder")
     if (root / "groundtruth.txt").is_file():
         return [read_sequence(root)]
-    found = [read_sequence(p) for p in sorted(root.iterdir()) if (p / "groundtruth.txt").is_file()]
+    found = [read_sequence(p) for p in folders(root) if (p / "groundtruth.txt").is_file()]
     if not found:
         raise ValueError(f"sequences: no folder with a groundtruth.txt in {root}")
     return found

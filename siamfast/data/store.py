@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.data.images import is_cut_short
+from siamfast.data.listing import entries
 
 VERSION = 2
 SUFFIX = ".lmdb"
@@ -191,7 +192,7 @@ class CropStore:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self.files = sorted(self.folder.glob("*" + SUFFIX)) if self.folder.is_dir() else []
+        self.files = entries(self.folder, "*" + SUFFIX) if self.folder.is_dir() else []
         if not self.files:
             raise ValueError(f"store: no *{SUFFIX} in {self.folder} (made by `siamfast curate`)")
         self._environments: dict[int, list[lmdb.Environment]] = {}

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from siamfast.data.listing import entries
 from siamfast.data.pairs import Candidates, TrackPairs, usable_frames
-from siamfast.data.store import CropStore
+from siamfast.data.store import SUFFIX, CropStore
 from siamfast.geometry import box_centers, middle_by_index
 from siamfast.ops.crop_and_resize import crop_and_resize
 
@@ -84,4 +85,4 @@ class StorePairs(TrackPairs):
 
 def is_store(path: str | os.PathLike[str]) -> bool:
     """Whether a folder holds a store's files."""
-    return Path(path).is_dir() and any(Path(path).glob("*.lmdb"))
+    return Path(path).is_dir() and bool(entries(Path(path), "*" + SUFFIX))

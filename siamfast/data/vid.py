@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from siamfast.data.listing import entries, folders
 from siamfast.data.sequences import Sequence, image_files, natural_key
 
 
@@ -64,9 +65,9 @@ def list_vid(root: Path) -> list[Path]:
         top = root / "Annotations" / "VID" / split
         if not top.is_dir():
             continue
-        groups = sorted(p for p in top.iterdir() if p.is_dir()) if split == "train" else [top]
+        groups = folders(top) if split == "train" else [top]
         for group in groups:
-            found += sorted(p for p in group.iterdir() if p.is_dir())
+            found += folders(group)
     return found
 
 
@@ -81,7 +82,7 @@ def read_vid(root: Path, video: Path, report: Callable[[Path, str], None]) -> tu
     places = {frame.stem: n for n, frame in enumerate(frames)}
     boxes: dict[str, NDArray[np.float64]] = {}
     visibility: dict[str, NDArray[np.float64]] = {}
-    for path in sorted(video.glob("*.xml"), key=natural_key):
+    for path in sorted(entries(video, "*.xml"), key=natural_key):
         if path.stem not in places:
             report(path, "its frame is missing")
             continue

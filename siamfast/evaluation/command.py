@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siamfast.evaluation.protocols import PROTOCOLS
+from siamfast.evaluation.subsets import NAMES, choose_subset
 from siamfast.files import replacing
 from siamfast.version import __version__
 
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--nano-models", metavar="DIR", help="folder of nanotrack's two ONNX files")
     parser.add_argument("--out", default="siamfast-eval", help="folder of results and report (default: siamfast-eval)")
-    parser.add_argument("--subset", choices=("val", "test"), default="val", help="of GOT-10k (default: val)")
+    parser.add_argument(
+        "--subset", choices=NAMES, help="of GOT-10k (default: val), or of LaSOT with testing_set.txt (default: test)"
+    )
     parser.add_argument("--frames", type=int, help="the first frames of each sequence alone")
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda:0, ...; several, joined by commas, for workers in turn"
@@ -70,10 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
     def note(path: Path, reason: str) -> None:
         errors.append((path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name, reason))
 
-    inner = root / arguments.subset
-    if arguments.dataset == "got10k" and inner.is_dir():
-        root = inner
-    sequences = read_dataset(protocol, root, arguments.frames, note)
+    subset = choose_subset(arguments.dataset, root, arguments.subset)
+    root = subset.root
+    sequences = read_dataset(protocol, subset, arguments.frames, note)
     if not sequences:
         raise ValueError(f"ROOT: no sequence in {root} can be evaluated; the first: {': '.join(errors[0])}")
     claim_results(protocol, out, root, arguments.frames, entries, sequences)
@@ -95,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     summaries = [summarize(protocol, results, entry, sequences) for entry in entries]
     about = {
         "dataset": arguments.dataset,
+        "subset": subset.name,
         "sequences": len(sequences),
         "frames": arguments.frames or "all",
     } | _machine()

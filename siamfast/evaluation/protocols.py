@@ -28,8 +28,8 @@ class Protocol:
 
     kind: the layout of the data set (siamfast.data.readers). folder: of its results, below results/. first_counts:
     whether the given first frame is scored. pooled: whether frames of all sequences are averaged, or sequences.
-    nested: results/FOLDER/TRACKER/NAME/NAME_001.txt, as the GOT-10k toolkit has them, or TRACKER/NAME.txt, as OTB's,
-    LaSOT's and pysot have them. origin: what the benchmark calls the first pixel, which its result files are in.
+    nested: results/FOLDER/TRACKER/NAME/NAME_001.txt, as the GOT-10k toolkit has them, or TRACKER/NAME.txt, as it has
+    OTB's. origin: what the benchmark calls the first pixel, which its result files are in.
     """
 
     kind: str

@@ -19,6 +19,7 @@ from siamfast.data.readers import list_videos, read_video
 from siamfast.data.sequences import Sequence
 from siamfast.evaluation.protocols import Protocol, read_result, write_result
 from siamfast.evaluation.run import TracksSequences, run_tracker
+from siamfast.evaluation.subsets import Subset
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def parse_entry(text: str) -> Entry:
 
 
 def read_dataset(
-    protocol: Protocol, root: Path, frames: int | None, report: Callable[[Path, str], None]
+    protocol: Protocol, subset: Subset, frames: int | None, report: Callable[[Path, str], None]
 ) -> list[Sequence]:
     """The sequences that can be evaluated; what cannot is told to `report`.
 
@@ -124,7 +125,12 @@ def read_dataset(
         ValueError: no such data set.
     """
     found: list[Sequence] = []
-    for video in list_videos(protocol.kind, root):
+    root = subset.root
+    videos = list_videos(protocol.kind, root)
+    absent = sorted((subset.listed or frozenset()) - {video.name for video in videos}) if subset.name == "test" else []
+    if absent:
+        report(root, f"{len(absent)} of {len(subset.listed or ())} listed sequences are not there, such as {absent[0]}")
+    for video in (video for video in videos if subset.has(video.name)):
         for sequence in read_video(protocol.kind, root, video, report):
             missing = [path.name for path in sequence.frames if not path.is_file()]
             if missing:

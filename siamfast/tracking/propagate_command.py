@@ -54,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, in one line.
     """
+    from siamfast.data.listing import entries
     from siamfast.data.masks import read_mask
     from siamfast.tracking.command import clean_termination
     from siamfast.tracking.output import VideoOutput
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     first = read_mask(arguments.mask)
     out = Path(arguments.out)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+    if out.is_file() or (out.is_dir() and bool(entries(out))):
         raise ValueError(f"--out: {out} is not a new or empty folder: nothing there is overwritten")
     if not out.parent.is_dir():
         raise ValueError(f"--out: there is no folder {out.parent}")

@@ -148,6 +148,19 @@ def test_otb(tmp_path: Path) -> None:
     assert [path.name for path, _ in problems] == ["Odd"]
 
 
+def test_otb_s_empty_target_file_is_no_target(tmp_path: Path) -> None:
+    """Human4's first file is empty, and the got10k toolkit calls what is left Human4."""
+    _frames(tmp_path / "Human4" / "img", ["0001.jpg", "0002.jpg"])
+    (tmp_path / "Human4" / "groundtruth_rect.1.txt").write_text("\n")
+    (tmp_path / "Human4" / "groundtruth_rect.2.txt").write_text("11,11,5,6\n12,13,5,6\n")
+    ((only,),), problems = _read("otb", tmp_path)
+    assert (only.name, problems) == ("Human4", [])
+    (tmp_path / "Human4" / "groundtruth_rect.2.txt").write_text("")
+    videos, problems = _read("otb", tmp_path)
+    assert videos == []
+    assert "no boxes in it" in problems[0][1]
+
+
 def test_lasot(tmp_path: Path) -> None:
     for number in (2, 10):
         folder = tmp_path / "airplane" / f"airplane-{number}"
@@ -199,6 +212,20 @@ def test_davis(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.boxes, [[10, 5, 20, 10], [np.nan] * 4])
     np.testing.assert_array_equal(second.boxes[0], [3, 20, 1, 2])
     assert (first.name, problems) == ("bear.1", [])
+
+
+def test_davis_is_read_at_480p_unless_another_size_is_the_root(tmp_path: Path) -> None:
+    for size in ("1080p", "480p", "Full-Resolution"):
+        _frames(tmp_path / "JPEGImages" / size / "bear", ["00000.jpg"])
+        (tmp_path / "Annotations" / size / "bear").mkdir(parents=True)
+        Image.fromarray(np.ones((40, 60), np.uint8)).save(tmp_path / "Annotations" / size / "bear" / "00000.png")
+    for root, size in ((tmp_path, "480p"), (tmp_path / "JPEGImages" / "1080p", "1080p")):
+        ((only,),), problems = _read("davis", root)
+        assert only.frames[0] == tmp_path / "JPEGImages" / size / "bear" / "00000.jpg"
+        assert problems == []
+    (tmp_path / "JPEGImages" / "480p").rename(tmp_path / "480p")
+    with pytest.raises(ValueError, match="has 1080p, Full-Resolution, expected 480p; give one as ROOT"):
+        _read("davis", tmp_path)
 
 
 def test_mot(tmp_path: Path) -> None:

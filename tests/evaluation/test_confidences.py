@@ -13,12 +13,13 @@ from siamfast.data.sequences import Sequence
 from siamfast.evaluation.protocols import PROTOCOLS, write_result
 from siamfast.evaluation.run import run_tracker
 from siamfast.evaluation.runs import Entry, read_dataset
+from siamfast.evaluation.subsets import Subset
 from siamfast.evaluation.summary import summarize
 from tests.evaluation.test_eval import evaluate, make_folder, summary
 
 
 def _sequences(root: Path) -> list[Sequence]:
-    return read_dataset(PROTOCOLS["folder"], root, None, lambda path, reason: pytest.fail(reason))
+    return read_dataset(PROTOCOLS["folder"], Subset("all", root), None, lambda path, reason: pytest.fail(reason))
 
 
 class Recalling:

@@ -20,6 +20,7 @@ from siamfast.evaluation.protocols import PROTOCOLS, read_result, write_result
 from siamfast.evaluation.report import worst_frame
 from siamfast.evaluation.run import Result
 from siamfast.evaluation.runs import Entry, parse_entry, read_dataset
+from siamfast.evaluation.subsets import Subset
 from siamfast.evaluation.summary import Run, summarize
 
 FRAMES = 8
@@ -249,7 +250,7 @@ def test_results_come_back_and_pooled_frames_are_averaged_as_frames(tmp_path: Pa
             cv2.imwrite(str(folder / "img" / f"{t}.png"), np.zeros((20, 20, 3), np.uint8))
         (folder / "groundtruth.txt").write_text(_rows(np.tile([2.0, 3, 10, 10], (frames, 1))))
     folder_protocol = PROTOCOLS["folder"]
-    sequences = read_dataset(folder_protocol, root, None, lambda path, reason: pytest.fail(reason))
+    sequences = read_dataset(folder_protocol, Subset("all", root), None, lambda path, reason: pytest.fail(reason))
     for sequence in sequences:
         boxes = np.array(sequence.boxes) + (0 if sequence.name == "long" else 100)
         result = Result(boxes, np.full(len(sequence), 0.1))

@@ -1,0 +1,63 @@
+"""The reader of YouTube-BB: boxes of all videos in tables, as shares of frames that lie apart."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from siamfast.data.images import image_size
+from siamfast.data.listing import entries
+from siamfast.data.sequences import Sequence, image_files, proper_boxes
+
+
+@functools.lru_cache(maxsize=2)
+def _youtubebb_rows(root: Path) -> tuple[dict[str, dict[str, dict[int, list[float]]]], list[tuple[Path, str]]]:
+    """video -> object of a class -> time -> box in shares, an absent one nan; and lines that cannot be read."""
+    found: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
+    problems = []
+    for path in entries(root, "*.csv"):
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for number, row in enumerate(csv.reader(file), start=1):
+                try:
+                    video, time, kind, _, target, presence = (word.strip() for word in row[:6])
+                    box = [np.nan] * 4 if presence == "absent" else [float(word) for word in row[6:10]]
+                    if len(box) != 4 or not re.fullmatch(r"[\w-]+", video):
+                        raise ValueError
+                    found[video][f"{kind}-{target}"][int(time)] = box
+                except ValueError:
+                    if number > 1:  # the first may be a head
+                        problems.append((path, f"line {number}: got {','.join(row)[:80]!r}, expected ten columns"))
+    return found, problems
+
+
+def list_youtubebb(root: Path) -> list[Path]:
+    folder = root / "frames" if (root / "frames").is_dir() else root
+    return [folder / name for name in _youtubebb_rows(root)[0]]
+
+
+def read_youtubebb(root: Path, video: Path, report: Callable[[Path, str], None]) -> tuple[Sequence, ...]:
+    """ROOT/*.csv with rows of video, time in ms, class, class name, object, present or absent, xmin, xmax, ymin, ymax
+    as shares of the frame; frames in ROOT/frames/<video>/<time>.jpg (or ROOT/<video>/<time>.jpg)."""
+    rows, problems = _youtubebb_rows(root)
+    if video == list_youtubebb(root)[0]:  # told once
+        for problem in problems:
+            report(*problem)
+    frames = image_files(video) if video.is_dir() else []
+    if not frames:
+        raise ValueError("no frames of this video")
+    height, width = image_size(frames[0])
+    sequences = []
+    for target, places in rows[video.name].items():
+        boxes = np.full((len(frames), 4), np.nan)
+        for number, frame in enumerate(frames):
+            time = int(frame.stem) if frame.stem.isdecimal() else -1
+            xmin, xmax, ymin, ymax = places.get(time, [np.nan] * 4)
+            boxes[number] = xmin * width, ymin * height, (xmax - xmin) * width, (ymax - ymin) * height
+        sequences.append(Sequence(f"{video.name}.{target}", tuple(frames), proper_boxes(boxes)))
+    return tuple(sequences)

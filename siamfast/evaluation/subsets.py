@@ -1,0 +1,58 @@
+"""Which part of a data set is evaluated, and what it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+NAMES = ("train", "val", "test", "all")
+_LASOT_TEST = "testing_set.txt"  # a name a line, as LaSOT comes with it
+
+
+class Subset(NamedTuple):
+    """name: for the report. root: where its sequences are. listed: the names of LaSOT's test set; None: all that are
+    there count."""
+
+    name: str
+    root: Path
+    listed: frozenset[str] | None = None
+
+    def has(self, sequence: str) -> bool:
+        """Whether a sequence of this name belongs to it."""
+        return self.listed is None or (sequence in self.listed) == (self.name == "test")
+
+
+def choose_subset(dataset: str, root: Path, asked: str | None) -> Subset:
+    """The part of a data set to evaluate.
+
+    Args:
+        dataset: one of PROTOCOLS. root: where it is. asked: one of NAMES; None: GOT-10k's val, LaSOT's test where its
+            list is there, else all.
+
+    Raises:
+        ValueError: a part that this data set, or the one on disk, does not have.
+    """
+    if dataset == "got10k":
+        return _got10k(root, asked)
+    listing = root / _LASOT_TEST
+    if dataset == "lasot" and listing.is_file():
+        if asked == "val":
+            raise ValueError("--subset: got 'val', expected train, test or all of LaSOT")
+        words = frozenset(listing.read_text(encoding="utf-8-sig").split())
+        return Subset(asked or "test", root, None if asked == "all" else words)
+    if asked not in (None, "all"):
+        lacking = f"{listing} is not there" if dataset == "lasot" else f"a data set of the layout {dataset} has none"
+        raise ValueError(f"--subset: got {asked!r}, but {lacking}")
+    return Subset("all", root)
+
+
+def _got10k(root: Path, asked: str | None) -> Subset:
+    parts = [name for name in NAMES if (root / name).is_dir()]
+    if parts:
+        name = asked or "val"
+        if name not in parts:
+            raise ValueError(f"--subset: got {name!r}, but {root} has {', '.join(parts)}")
+        return Subset(name, root / name)
+    if root.name in NAMES and asked not in (None, root.name):
+        raise ValueError(f"--subset: got {asked!r}, but ROOT is {root}")
+    return Subset(root.name if root.name in NAMES else asked or "all", root)

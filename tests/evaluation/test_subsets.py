@@ -1,0 +1,45 @@
+"""Which part of a data set is evaluated is never a guess, and the report says which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from siamfast.evaluation.subsets import choose_subset
+from tests.evaluation.test_eval import evaluate, make_got10k, make_lasot, make_otb, summary
+
+
+@pytest.mark.parametrize(("words", "name", "sequences"), [
+    ([], "test", ["cat-2"]), (["--subset", "train"], "train", ["cat-1"]),
+    (["--subset", "all"], "all", ["cat-1", "cat-2"]),
+])  # fmt: skip
+def test_lasot_s_test_set_is_evaluated_alone_unless_asked(
+    words: list[str], name: str, sequences: list[str], tmp_path: Path
+) -> None:
+    root, out = make_lasot(tmp_path / "data"), tmp_path / "out"
+    (root / "testing_set.txt").write_text("cat-2\n")
+    assert evaluate("lasot", root, out, *words) == 0
+    assert list(summary(out)["trackers"]["mobile"]["sequences"]) == sequences
+    assert summary(out)["about"]["subset"] == name
+    assert f"subset: {name};" in (out / "report.html").read_text()
+
+
+def test_listed_sequences_that_are_not_there_are_said(tmp_path: Path) -> None:
+    root, out = make_lasot(tmp_path / "data"), tmp_path / "out"
+    (root / "testing_set.txt").write_text("cat-2\nzebra-1\nzebra-2\n")
+    assert evaluate("lasot", root, out) == 1
+    assert summary(out)["errors"] == [[".", "2 of 3 listed sequences are not there, such as zebra-1"]]
+
+
+def test_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    lasot, got10k, otb = (make(tmp_path / make.__name__) for make in (make_lasot, make_got10k, make_otb))
+    for dataset, root, asked, message in (
+        ("lasot", lasot, "test", "testing_set.txt is not there"),
+        ("got10k", got10k, "test", "has val"),
+        ("got10k", got10k / "val", "test", "but ROOT is"),
+        ("otb", otb, "test", "the layout otb has none"),
+    ):
+        with pytest.raises(ValueError, match=f"--subset: got '{asked}', .*{message}"):
+            choose_subset(dataset, root, asked)
+    assert choose_subset("got10k", got10k, None) == choose_subset("got10k", got10k / "val", None)
