@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import re
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -37,9 +40,24 @@ _COMMANDS = {
 }
 
 
+def _joined(words: list[str]) -> list[str]:
+    """`--box -5,40,30,30` as `--box=-5,40,30,30`: argparse would take numbers that begin with a minus for an option.
+
+    >>> _joined(["track", "a.mp4", "--box", "-5,40,30,30", "--csv", "b.csv"])
+    ['track', 'a.mp4', '--box=-5,40,30,30', '--csv', 'b.csv']
+    """
+    joined: list[str] = []
+    for word in words:
+        if joined and re.fullmatch(r"--[a-z][\w-]*", joined[-1]) and re.match(r"-[\d.]+,", word):
+            joined[-1] += "=" + word
+        else:
+            joined.append(word)
+    return joined
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one line on stderr and exit code 2."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = _joined(list(sys.argv[1:] if argv is None else argv))
     parser = argparse.ArgumentParser(prog="siamfast", description="Siamese tracking, fast.")
     parser.add_argument("--version", action="version", version=f"siamfast {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -49,7 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             importlib.import_module(module).add_arguments(command)
     arguments = parser.parse_args(words)
     try:
-        return int(importlib.import_module(_COMMANDS[arguments.command][0]).run(arguments))
+        code = int(importlib.import_module(_COMMANDS[arguments.command][0]).run(arguments))
+        sys.stdout.flush()  # while an error can still be handled
+        return code
+    except BrokenPipeError:
+        # Who reads the output has had enough (`| head`). What is still to be written at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except (ValueError, OSError) as error:
         line = " ".join(str(error).split()) or type(error).__name__
         print(f"siamfast {arguments.command}: error: {line}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`siamfast info`: versions, devices, which backend serves which op on which device, what is missing and why."""
+"""`siamfast info`: versions, devices, which backend serves which op on which device, and what could be mended."""
 
 from __future__ import annotations
 
@@ -87,16 +87,20 @@ def cpu_name() -> str:
 
 
 def backends() -> list[str]:
-    """For each op and device the backend that a float32 call gets, then why the others do not serve."""
-    rows, reasons = [f"{'op':<24}{'device':<8}{'serves':<12}also"], []
+    """For each op and device the backend that a float32 call gets; then what could be mended on this machine: the
+    C++ kernels missing on the CPU, Triton's on a GPU that is there."""
+    rows = [f"{'op':<24}{'device':<8}{'serves':<12}also"]
+    reasons: dict[str, list[str]] = {}  # why not -> the ops that it is true of
+    fastest = {"cpu": "cpp"} | ({"cuda": "triton"} if torch.cuda.is_available() else {})
     for name in OPS:
         module = importlib.import_module(f"siamfast.ops.{name}")
         for device in ("cpu", "cuda"):
             served = [b for b in _backend.AUTO_ORDER if module.can_run(b, device, torch.float32)]
             rows.append(f"{name:<24}{device:<8}{served[0]:<12}{', '.join([*served[1:], 'reference'])}")
-            for backend in _backend.AUTO_ORDER:
-                try:
-                    module.can_run(backend, device, torch.float32, raise_error=True)
-                except ValueError as error:
-                    reasons.append(f"{name} on {device}: {error}")
-    return [*rows, "", *reasons]
+        for device, backend in fastest.items():
+            try:
+                module.can_run(backend, device, torch.float32, raise_error=True)
+            except ValueError as error:
+                reasons.setdefault(f"{device}: {error}", []).append(name)
+    mendable = [f"{reason} ({', '.join(names)})" for reason, names in reasons.items()]
+    return [*rows, *([""] if mendable else []), *mendable]
