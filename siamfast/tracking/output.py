@@ -64,7 +64,8 @@ class _Output:
 
 
 class VideoOutput(_Output):
-    """A video of RGB frames; its size is the first frame's, frames of other sizes are resized to it.
+    """A video of RGB frames; its size is the first frame's, frames of other sizes are resized to it. Odd sides grow by
+    a pixel, the last one repeated: the codecs take even sides, and OpenCV would cut the last row and column off.
 
     Args:
         path: its suffix chooses the container: .mp4, .m4v, .mov, .mkv, .avi.
@@ -80,7 +81,7 @@ class VideoOutput(_Output):
         if suffix not in CODECS:
             raise ValueError(f"{option}: got {os.fspath(path)!r}, expected a name ending in {', '.join(CODECS)}")
         self._codec = CODECS[suffix]
-        self._fps = fps
+        self._fps = encodable_fps(fps)
         self._option = option
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -94,12 +95,17 @@ class VideoOutput(_Output):
             self._size = (width, height)
             with quiet_opencv():
                 code = cv2.VideoWriter_fourcc(*self._codec)  # type: ignore[attr-defined]
-                self._writer = cv2.VideoWriter(str(self.temporary), code, self._fps, self._size)
+                # Of a relative name with a colon FFmpeg takes what is before it for a protocol.
+                path, even = os.path.abspath(self.temporary), (width + width % 2, height + height % 2)
+                self._writer = cv2.VideoWriter(path, code, self._fps, even)
             if not self._writer.isOpened():
                 raise OSError(f"{self._option}: OpenCV cannot encode {self.path.suffix} video of {width} x {height}")
         frame = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
         if (width, height) != self._size:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
+        right, bottom = self._size[0] % 2, self._size[1] % 2
+        if right or bottom:
+            frame = cv2.copyMakeBorder(frame, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
         self._writer.write(np.asarray(frame))
         self.frames += 1
 
@@ -116,12 +122,24 @@ class VideoOutput(_Output):
         """
         self._finish()
         with quiet_opencv():
-            check = cv2.VideoCapture(str(self.temporary))
+            check = cv2.VideoCapture(os.path.abspath(self.temporary))
             readable = check.isOpened()
             check.release()
         if not readable:
             raise OSError(f"{self._option}: {self.path} was not written whole (is the disk full?)")
         super().commit()
+
+
+def encodable_fps(fps: float) -> float:
+    """The nearest rate that MPEG-4 can write: a decimal number whose digits, without the point, fit 16 bits.
+
+    OpenCV asks for three decimals, 119633 / 1000, which the codec refuses; 11963 / 100 it takes.
+
+    >>> encodable_fps(119.633), encodable_fps(23.976024), encodable_fps(25.0)
+    (119.63, 23.976, 25.0)
+    """
+    digits = next(digits for digits in (3, 2, 1, 0) if fps * 10**digits <= 65535 or digits == 0)
+    return round(fps, digits)
 
 
 class TextOutput(_Output):

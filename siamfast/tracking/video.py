@@ -20,6 +20,7 @@ from siamfast.data.images import Image, quiet_opencv, read_image
 from siamfast.data.sequences import IMAGE_SUFFIXES, image_files, natural_key
 
 DEFAULT_FPS = 25.0
+FASTEST_BELIEVED = 100.0  # frames a second; above, the times of frames are looked at
 # So many failures in a row are the end of a video, whatever its header says of more frames.
 MAX_BAD_RUN = 100
 
@@ -97,15 +98,20 @@ class CaptureFrames(Frames):
     def __init__(self, source: str | int) -> None:
         self.name = f"camera {source}" if isinstance(source, int) else source
         self._live = isinstance(source, int)
+        # Of a relative name with a colon FFmpeg takes what is before it for a protocol.
+        self._path = source if isinstance(source, int) else os.path.abspath(source)
         with quiet_opencv():
-            self._capture = cv2.VideoCapture(source)
+            self._capture = cv2.VideoCapture(self._path)
             if not self._capture.isOpened():
                 what = "cannot be opened" if self._live else "cannot be read as a video"
                 raise ValueError(f"{self.name}: {what}")
-            fps = self._capture.get(cv2.CAP_PROP_FPS)
-            self.fps = fps if math.isfinite(fps) and 0 < fps <= 1000 else DEFAULT_FPS
+            announced = self._capture.get(cv2.CAP_PROP_FPS)
             count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-            self.count = int(count) if not self._live and math.isfinite(count) and count > 0 else None
+            self.fps = announced
+            if not 0 < announced <= FASTEST_BELIEVED:  # nan neither
+                self.fps = DEFAULT_FPS if self._live else _measured_fps(self._path, announced)
+                count *= self.fps / announced if announced > 0 else 1
+            self.count = round(count) if not self._live and math.isfinite(count) and count > 0 else None
 
     def __iter__(self) -> Iterator[tuple[int, Image]]:
         index = good = failures = 0
@@ -130,6 +136,23 @@ class CaptureFrames(Frames):
 
     def close(self) -> None:
         self._capture.release()
+
+
+def _measured_fps(path: str | int, announced: float) -> float:
+    """Frames a second by the times of the first frames, where a header may announce the rate of its clock instead.
+
+    WebM counts thousandths of a second, other containers as much as 90000 ticks: where frames do not come at regular
+    times, FFmpeg gives that number. A rate that fits the times (a fast camera's) is kept.
+    """
+    capture = cv2.VideoCapture(path)
+    times: list[float] = []
+    while len(times) < 60 and capture.grab():
+        times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+    capture.release()
+    if len(times) < 2 or not math.isfinite(times[-1]) or times[-1] <= times[0]:
+        return announced if 0 < announced <= 1000 else DEFAULT_FPS
+    measured = 1000 * (len(times) - 1) / (times[-1] - times[0])
+    return announced if measured / 1.5 < announced < measured * 1.5 else measured
 
 
 def open_frames(source: str | os.PathLike[str]) -> Frames:

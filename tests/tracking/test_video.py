@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
+import numpy as np
 import pytest
 
-from siamfast.tracking.video import quiet_opencv
+from siamfast.data.images import quiet_opencv
+from siamfast.tracking.video import open_frames
 
 
 def test_opencv_is_silent_within_quiet_opencv_and_as_before_after_it(capfd: pytest.CaptureFixture[str]) -> None:
@@ -14,3 +18,45 @@ def test_opencv_is_silent_within_quiet_opencv_and_as_before_after_it(capfd: pyte
     assert capfd.readouterr().err == ""
     cv2.imread("nowhere.png")
     assert "nowhere.png" in capfd.readouterr().err
+
+
+def _webm(path: Path, jitter: int) -> Path:
+    """30 frames, 40 ms apart but for up to `jitter` ms, in a file that says nothing of its rate, as browsers record."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), 25, (160, 120))
+    for t in range(30):
+        writer.write(np.full((120, 160, 3), 5 * t, np.uint8))
+    writer.release()
+    content = bytearray(path.read_bytes())
+    duration = content.index(b"\x23\xe3\x83")  # DefaultDuration: made Void
+    size = (content[duration + 3] & 0x7F) + 2
+    content[duration : duration + 2] = bytes([0xEC, 0x80 | size])
+    rng = np.random.default_rng(0)
+    for at in range(content.index(b"\x1f\x43\xb6\x75"), len(content) - 8):
+        length = 9 - content[at + 1].bit_length()  # of a SimpleBlock's size; track 1 and its time, 2 bytes, come behind
+        if content[at] == 0xA3 and length < 5 and content[at + 1 + length] == 0x81:
+            time = slice(at + 2 + length, at + 4 + length)
+            moved = max(0, int.from_bytes(content[time], "big") + int(rng.integers(-jitter, jitter + 1)))
+            content[time] = moved.to_bytes(2, "big")
+    path.write_bytes(content)
+    return path
+
+
+def test_a_clock_s_rate_is_not_taken_for_the_frames(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = _webm(tmp_path / "a.webm", 7)
+    capfd.readouterr()  # what OpenCV says of writing VP8
+    capture = cv2.VideoCapture(str(path))
+    assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (1000, 1200)
+    with open_frames(path) as frames:
+        assert frames.fps == pytest.approx(25, rel=0.02)
+        assert frames.count == pytest.approx(30, abs=1)
+        assert len(list(frames)) == 30
+    assert capfd.readouterr().err == ""
+
+
+def test_a_fast_camera_s_rate_is_kept(tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 480, (160, 120))
+    for t in range(20):
+        writer.write(np.full((120, 160, 3), 5 * t, np.uint8))
+    writer.release()
+    with open_frames(tmp_path / "a.mp4") as frames:
+        assert (frames.fps, frames.count) == (480, 20)
