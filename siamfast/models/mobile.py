@@ -68,6 +68,18 @@ class Template(NamedTuple):
     sides: torch.Tensor
 
 
+class Located(NamedTuple):
+    """What the network says of a search crop.
+
+    prediction: scores, centre-ness and boxes. resemblance: (N, h, w), how far each of the scores' cells resembles the
+    template's target rather than what surrounds it there, 0 to 1; the last frame has no part in it. embedding:
+    (N, width, H, W) of the whole crop, which the next frame's region is cut from."""
+
+    prediction: Prediction
+    resemblance: torch.Tensor
+    embedding: torch.Tensor
+
+
 def region_values(boxes: NDArray[np.floating], first: NDArray[np.floating]) -> NDArray[np.floating]:
     """What the cells of a region are of a target: (N, 3, 13, 13), see Region.
 
@@ -116,8 +128,8 @@ class SiamMobile(nn.Module):
     >>> net = SiamMobile().eval()
     >>> with torch.inference_mode():
     ...     template = net.template(torch.zeros(1, 3, 129, 129), torch.tensor([[32.5, 32.5, 64, 64]]))
-    ...     found, _ = net(template, torch.zeros(1, 3, 161, 161))
-    >>> found.scores.shape, found.boxes.shape
+    ...     located = net(template, torch.zeros(1, 3, 161, 161))
+    >>> located.prediction.scores.shape, located.prediction.boxes.shape
     (torch.Size([1, 19, 19]), torch.Size([1, 4, 19, 19]))
     """
 
@@ -208,7 +220,7 @@ class SiamMobile(nn.Module):
         last: Region | None = None,
         features: Features | None = None,
         known: torch.Tensor | None = None,
-    ) -> tuple[Prediction, torch.Tensor]:
+    ) -> Located:
         """Where the template's target is.
 
         Args:
@@ -217,9 +229,6 @@ class SiamMobile(nn.Module):
             last: the target's region in the last frame; None: not known, the guide says nothing.
             features: of the backbone, where they are there already.
             known: (N,) bool: for which searches `last` is known; None: for all.
-
-        Returns:
-            The prediction, and the search crop's embedding (N, width, h, w), which the next frame's region is cut from.
         """
         embedding = self.embed(self.backbone(search) if features is None else features)
         inner = embedding[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
@@ -227,7 +236,8 @@ class SiamMobile(nn.Module):
         if len(kernel) == 1 < len(search):
             region = Region(*(part.expand(len(search), -1, -1, -1) for part in region))
         whole = self.match_norm(xcorr_pixelwise(kernel, self.search(embedding)))
-        maps = [whole, inner, self._match(inner, region, 0)]
+        match = self._match(inner, region, 0)
+        maps = [whole, inner, match]
         if self.architecture.guided:
             guide = (
                 inner.new_zeros(len(inner), _MAPS, *inner.shape[2:]) if last is None else self._match(inner, last, 1)
@@ -244,7 +254,7 @@ class SiamMobile(nn.Module):
         x_, y_ = place.view(1, 1, 1, -1), place.view(1, 1, -1, 1)
         boxes = torch.cat((x_ - sides[:, :1], y_ - sides[:, 1:2], x_ + sides[:, 2:3], y_ + sides[:, 3:]), 1)
         scores, centerness = self.score(classified)[:, 0].float(), self.centerness(classified)[:, 0].float()
-        return Prediction(scores, centerness, boxes), embedding
+        return Located(Prediction(scores, centerness, boxes), match[:, 0], embedding)
 
     def _match(self, query: torch.Tensor, region: Region, which: int) -> torch.Tensor:
         """(N, 5, h, w): what part of the region's target each cell of the query resembles."""

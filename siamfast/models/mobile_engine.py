@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from siamfast.geometry import STRIDE, box_centers_by_index
 from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, Region, SiamMobile, Template, region_values
 from siamfast.models.mobile_export import DIGEST
-from siamfast.models.mobile_graph import INPUTS, Targets, graph_inputs
+from siamfast.models.mobile_graph import INPUTS, OUTPUTS, Targets, graph_inputs
 from siamfast.models.quantized import int8_missing
 
 ENGINES = ("auto", "torch", "onnxruntime")
 
 
 class Search(NamedTuple):
-    """quality (h, w) 0 to 1 and boxes (4, h, w) left, top, right, bottom in search-crop pixels, float32 arrays;
-    embedding (1, C, H, W), as the engine keeps it."""
+    """quality (h, w) 0 to 1, boxes (4, h, w) left, top, right, bottom in search-crop pixels, and resemblance (h, w) to
+    the template's target (`mobile.Located`), float32 arrays; embedding (1, C, H, W), as the engine keeps it."""
 
     quality: NDArray[np.float32]
     boxes: NDArray[np.float32]
+    resemblance: NDArray[np.float32]
     embedding: Any
 
 
@@ -88,9 +89,12 @@ class TorchEngine:
         assert self._target is not None
         with torch.inference_mode(), self._autocast():
             image = torch.from_numpy(crop).to(self._device).permute(0, 3, 1, 2).float()
-            found, embedding = self._model(self._target, image, self._last if guided else None)
-            quality = torch.sigmoid(found.scores) * torch.sigmoid(found.centerness)
-        return Search(quality[0].cpu().numpy(), found.boxes[0].cpu().numpy(), embedding)
+            located = self._model(self._target, image, self._last if guided else None)
+            prediction = located.prediction
+            quality = torch.sigmoid(prediction.scores) * torch.sigmoid(prediction.centerness)
+            maps = quality[0], prediction.boxes[0], located.resemblance[0].float()
+        quality_, boxes, resemblance = (each.cpu().numpy() for each in maps)
+        return Search(quality_, boxes, resemblance, located.embedding)
 
     def remember(self, search: Search, box: NDArray[np.float64]) -> None:
         x, y = region_start(box, search.embedding.shape[-1])
@@ -110,7 +114,7 @@ class OnnxEngine:
         path: its graph, made by `siamfast export`.
 
     Raises:
-        ValueError: a graph that onnxruntime cannot load.
+        ValueError: a graph that onnxruntime cannot load, or that is not of this version.
     """
 
     name = "onnxruntime"
@@ -124,6 +128,11 @@ class OnnxEngine:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has a class of its own for every kind
             raise ValueError(f"engine: onnxruntime cannot load {path} ({str(error).splitlines()[0][:200]})") from None
+        outputs = tuple(output.name for output in self._session.get_outputs())
+        if outputs != OUTPUTS:
+            raise ValueError(
+                f"engine: {path} gives {', '.join(outputs)}, expected {', '.join(OUTPUTS)}: run siamfast export again"
+            )
         self.precision = "int8" if ".int8" in Path(path).name else "float32"
         self.digest = self._session.get_modelmeta().custom_metadata_map.get(DIGEST, "")
         self.recorded: list[dict[str, NDArray[Any]]] | None = None  # inputs of every search, where a list is put here
@@ -141,8 +150,8 @@ class OnnxEngine:
         inputs = {INPUTS[0]: crop, **self._feed}
         if self.recorded is not None:
             self.recorded.append({name: value.copy() for name, value in inputs.items()})
-        quality, boxes, embedding = self._session.run(None, inputs)
-        return Search(quality[0], boxes[0], embedding)
+        quality, boxes, resemblance, embedding = self._session.run(None, inputs)
+        return Search(quality[0], boxes[0], resemblance[0], embedding)
 
     def remember(self, search: Search, box: NDArray[np.float64]) -> None:
         x, y = region_start(box, search.embedding.shape[-1])

@@ -41,6 +41,7 @@ def write_graph(graph: Any, weights: Path, suffix: str) -> Path:
 
     graph = copy.deepcopy(graph)
     _store_half(graph)
+    _forget_sources(graph)
     onnx.helper.set_model_props(graph, {DIGEST: digest(weights)})
     onnx.checker.check_model(graph)
     path = weights.with_suffix(suffix)
@@ -108,6 +109,15 @@ def _exact_nodes(graph: Any) -> list[str]:
     names = [node.name for node in graph.graph.node]
     convolutions = [place for place, node in enumerate(graph.graph.node) if node.op_type == "Conv"]
     return names[: convolutions[_FIRST]] + names[convolutions[backbone] :]
+
+
+def _forget_sources(graph: Any) -> None:
+    """Without the exporter's notes on every node: the paths and lines of the files of the machine that made it."""
+    for part in (graph, graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    for part in (*graph.graph.input, *graph.graph.output):
+        part.ClearField("metadata_props")
 
 
 def _store_half(graph: Any) -> None:

@@ -13,7 +13,7 @@ from siamfast.geometry import index_to_edge
 from siamfast.models.mobile import KERNEL, MARGIN, Region, SiamMobile, Template
 
 INPUTS = ("image", "kernel", "sides", "keys", "values", "known")
-OUTPUTS = ("quality", "boxes", "embedding")
+OUTPUTS = ("quality", "boxes", "resemblance", "embedding")
 
 
 class Targets(NamedTuple):
@@ -101,9 +101,9 @@ class SearchGraph(nn.Module):
         keys: torch.Tensor,
         values: torch.Tensor,
         known: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """image: (1, S, S, 3) uint8 RGB; the others as in Targets -> quality (1, h, w) 0 to 1, boxes (1, 4, h, w)
-        left, top, right, bottom in crop pixels, embedding (1, width, H, W)."""
+        left, top, right, bottom in crop pixels, resemblance (1, h, w) and embedding (1, width, H, W) as in Located."""
         fine, coarse = self.backbone(image.permute(0, 3, 1, 2).float())
         up = F.interpolate(self.coarse(coarse), size=fine.shape[2:], mode="bilinear", align_corners=True)
         embedding = self.fine(fine) + up
@@ -121,7 +121,8 @@ class SearchGraph(nn.Module):
         judged = torch.sigmoid(self.judge(self.classify(x)))
         raw = torch.exp(self.sides(self.regress(x)).clamp(max=4.0))
         half = torch.cat((sides, sides), 1).view(1, 4, 1, 1) / 2
-        return judged[:, 0] * judged[:, 1], self.places + self.signs * raw * half, embedding
+        resemblance = mask[:, 0].unflatten(0, inner.shape[2:])[None]
+        return judged[:, 0] * judged[:, 1], self.places + self.signs * raw * half, resemblance, embedding
 
 
 def _fold(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:

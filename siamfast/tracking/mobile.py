@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from siamfast.geometry import box_centers, box_centers_by_index, boxes_around
+from siamfast.geometry import box_centers, box_centers_by_index, boxes_around, cell_coverage, index_to_edge
 from siamfast.models.inference import choose_device, choose_precision
 from siamfast.models.mobile import EXEMPLAR, INSTANCE, SiamMobile
 from siamfast.models.mobile_engine import (
@@ -90,7 +90,9 @@ class MobileConfig:
 class MobileTracker(SequenceTracker):
     """Tracks with a SiamMobile; the default tracker.
 
-    Confidence: the best cell's score times its centre-ness, 0 to 1.
+    Confidence: the best cell's score times its centre-ness (its quality), times how far the cells of its box resemble
+    the template's target, as a share of what they do in the first frame; the mean of that and of the last frame's
+    confidence, 0 to 1.
 
     Args:
         weights: a path (safetensors of `siamfast train --task mobile`), a SiamMobile, or None for the packaged ones.
@@ -137,6 +139,7 @@ class MobileTracker(SequenceTracker):
         self.runner = _make_engine(model, path, self.device, precision, engine, self.config.instance)
         self.engine, self.precision = self.runner.name, self.runner.precision
         self._window = hann_window(SiamMobile.cells(self.config.instance))
+        self._places = index_to_edge(SiamMobile.places(self.config.instance).double().numpy())
         self._quality: NDArray[np.float32] | None = None
 
     def init(self, image: Any, box: ArrayLike) -> MobileTracker:
@@ -159,9 +162,10 @@ class MobileTracker(SequenceTracker):
         sides = self._box[2:] * EXEMPLAR / side
         self.runner.start(self._crop(frame, side, EXEMPLAR), boxes_around(np.full(2, EXEMPLAR / 2), sides))
         self._stretch, self._shift, self._turn = np.ones(2), np.zeros(2), -1
+        best, search = self._look(frame)
+        self._confidence, self._first_resemblance = 1.0, max(self._resemblance(best, search), 1e-6)
         if self.config.calibrate:
-            box = self._look(frame)[0].box
-            scale = self._scale()
+            box, scale = best.box, self._scale()
             self._stretch = np.clip(self._box[2:] * scale / box[2:], 0.5, 2.0) ** self.config.calibrate
             off = np.clip((self.config.instance / 2 - box_centers(box)) / box[2:], -0.5, 0.5)
             self._shift = off * self.config.calibrate
@@ -200,8 +204,10 @@ class MobileTracker(SequenceTracker):
         place = np.clip(place, 0.0, [width, height])
         size = np.clip(size, c.min_side, [max(width, c.min_side), max(height, c.min_side)])
         self._box = boxes_around(place, size)
+        sure = best.quality * min(1.0, self._resemblance(best, search) / self._first_resemblance)
+        self._confidence = (self._confidence + sure) / 2
         x, y, w, h = self._box.tolist()
-        return Track((x, y, w, h), best.quality)
+        return Track((x, y, w, h), self._confidence)
 
     @property
     def response(self) -> NDArray[np.float32]:
@@ -238,6 +244,13 @@ class MobileTracker(SequenceTracker):
                 break
         self._box = box
         return best, search
+
+    def _resemblance(self, best: Choice, search: Search) -> float:
+        """Of the cells of a box to the template's target, 0 to 1, their mean. The guide has no part in it: once it is
+        of something else, it vouches for that."""
+        left, top, w, h = best.box
+        across, down = cell_coverage(left, w, self._places), cell_coverage(top, h, self._places)
+        return float(down @ search.resemblance @ across / max(down.sum() * across.sum(), 1e-9))
 
     def _scale(self) -> float:
         """Crop pixels per frame pixel."""

@@ -13,7 +13,7 @@ from siamfast.data.augmentation import augment_boxes, draw_augmentation
 from siamfast.geometry import index_to_edge
 from siamfast.models.guidance import elsewhere
 from siamfast.models.guided import Prediction
-from siamfast.models.mobile import SiamMobile
+from siamfast.models.mobile import Located, SiamMobile
 from siamfast.models.mobile_weights import start_from
 from siamfast.models.mobilenet import Features
 from siamfast.ops.augment import augment
@@ -118,9 +118,8 @@ class MobileTrainer(Loop):
             last = None
             if len(kept):
                 last = self.model.region(batch["recent"], region_boxes, self._features(batch["recent"]))
-            found, _ = self.model(template, batch["search"], last, self._features(batch["search"]), kept)
-        assert isinstance(found, Prediction)
-        return found
+            located: Located = self.model(template, batch["search"], last, self._features(batch["search"]), kept)
+        return located.prediction
 
     def _targets(self, batch: Batch) -> Targets:
         place = index_to_edge(self.model.places(batch["search"].shape[-1]).to(self.device))

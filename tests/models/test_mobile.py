@@ -15,10 +15,11 @@ from torch import nn
 
 from siamfast.cli import main
 from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, Architecture, Region, SiamMobile, region_values
+from siamfast.models.mobile_export import DIGEST
 from siamfast.models.mobile_graph import SearchGraph, graph_inputs
-from siamfast.models.mobile_weights import load_mobile, start_from
+from siamfast.models.mobile_weights import DEFAULT_NAME, load_mobile, start_from
 from siamfast.models.mobilenet import _MEAN, _STAGES, _STD, GRAY, MobileNetV2, convert_imagenet, load_imagenet
-from siamfast.models.weights import read_metadata, save_weights
+from siamfast.models.weights import default_weights, read_metadata, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -175,11 +176,10 @@ def test_an_unguided_network_ignores_the_last_frame() -> None:
     with torch.inference_mode():
         template = net.template(torch.rand(1, 3, EXEMPLAR, EXEMPLAR) * 255, torch.tensor([[30.0, 30, 60, 70]]))
         search = torch.rand(2, 3, 161, 161) * 255
-        found, embedding = net(template, search)
-        again, _ = net(template, search, template.region)
-    assert found.scores.shape == (2, 19, 19)
-    assert embedding.shape == (2, 8, 21, 21)
-    assert torch.equal(found.boxes, again.boxes)
+        alone, beside = net(template, search), net(template, search, template.region)
+    assert alone.prediction.scores.shape == alone.resemblance.shape == (2, 19, 19)
+    assert alone.embedding.shape == (2, 8, 21, 21)
+    assert torch.equal(alone.prediction.boxes, beside.prediction.boxes)
 
 
 # -------------------------------------------------------------------------------------------------------------- graphs
@@ -190,14 +190,24 @@ def test_the_graph_is_the_network(net: SiamMobile, guided: bool) -> None:
     with torch.no_grad():
         template = net.template(torch.rand(1, 3, EXEMPLAR, EXEMPLAR) * 255, torch.tensor([[40.0, 30, 50, 70]]))
         last = Region(torch.randn_like(template.region.embedding), template.region.values) if guided else None
-        found, embedding = net(template, image.permute(0, 3, 1, 2).float(), last)
-        quality, boxes, same = SearchGraph(net, INSTANCE)(image, *graph_inputs(net, template, last))
+        found, resemblance, embedding = net(template, image.permute(0, 3, 1, 2).float(), last)
+        quality, boxes, like, same = SearchGraph(net, INSTANCE)(image, *graph_inputs(net, template, last))
     # Folded norms multiply in another order: a few units in the last place a layer, over 40 layers.
     torch.testing.assert_close(same, embedding, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(like, resemblance, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(
         quality, torch.sigmoid(found.scores) * torch.sigmoid(found.centerness), rtol=1e-3, atol=1e-4
     )
     torch.testing.assert_close(boxes, found.boxes, rtol=1e-3, atol=0.05)
+
+
+def test_packaged_graphs_say_nothing_of_the_machine_that_made_them() -> None:
+    onnx = pytest.importorskip("onnx")
+    for suffix in (".onnx", ".int8.onnx"):
+        graph = onnx.load(default_weights(DEFAULT_NAME).with_suffix(suffix))
+        assert [entry.key for entry in graph.metadata_props] == [DIGEST]
+        parts = (graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.initializer)
+        assert not any(part.doc_string or part.metadata_props for part in parts)
 
 
 def test_weights_come_back_as_they_were_written(net: SiamMobile, tmp_path: Path) -> None:

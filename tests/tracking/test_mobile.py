@@ -57,6 +57,7 @@ class Oracle:
 
     def __init__(self, move: tuple[float, float], grow: float, sure: float = 1.0) -> None:
         self.move, self.side, self.sure = np.array(move), 64 * grow, sure
+        self.resemblance = 1.0
         self.guided: list[bool] = []
         self.remembered: list[NDArray[np.float64]] = []
 
@@ -70,7 +71,8 @@ class Oracle:
         quality = self.sure * np.exp(-((place - x) ** 2 + (place - y)[:, None] ** 2) / 5000)
         box = np.array([x - self.side / 2, y - self.side / 2, x + self.side / 2, y + self.side / 2])
         boxes = np.broadcast_to(box[:, None, None], (4, *quality.shape))
-        return Search(quality.astype(np.float32), boxes.astype(np.float32), None)
+        maps = (quality, boxes, np.full_like(quality, self.resemblance))
+        return Search(*(each.astype(np.float32) for each in maps), None)
 
     def remember(self, search: Search, box: NDArray[np.float64]) -> None:
         self.remembered.append(box)
@@ -91,12 +93,23 @@ def test_a_prediction_in_the_crop_becomes_a_box_in_the_frame(net: SiamMobile) ->
     tracker.init(frames()[0], (60, 40, 30, 30))
     assert oracle.crop.shape == (1, 129, 129, 3)
     np.testing.assert_allclose(oracle.box, [32.25, 32.25, 64.5, 64.5])
-    box, confidence = tracker.update(frames()[1])
+    box, _ = tracker.update(frames()[1])
     factor, side = 60 / 129, 64 * 1.2 * 60 / 129
-    grown = 30 + (side - 30) * confidence
+    grown = 30 + (side - 30) * float(tracker.response.max())
     np.testing.assert_allclose(
         box, [75 + 16 * factor - grown / 2, 55 - 8 * factor - grown / 2, grown, grown], atol=1e-4
     )
+
+
+def test_confidence_is_quality_times_resemblance_and_the_last_one_s_mean(net: SiamMobile) -> None:
+    oracle = Oracle((0.0, 0.0), 1.0)
+    oracle.resemblance = 0.8
+    tracker = with_oracle(net, oracle).init(frames()[0], (60, 40, 30, 30))
+    confidence = 1.0
+    for resemblance, quality in ((0.8, 1.0), (0.4, 1.0), (0.4, 0.5), (0.9, 0.5), (0.0, 1.0)):
+        oracle.resemblance, oracle.sure = resemblance, quality
+        confidence = (confidence + quality * min(1.0, resemblance / 0.8)) / 2
+        assert tracker.update(frames()[1]).confidence == pytest.approx(confidence, abs=1e-5)
 
 
 def test_the_guide_is_what_a_sure_frame_showed(net: SiamMobile) -> None:
@@ -202,7 +215,7 @@ def test_the_packaged_weights_follow_a_target() -> None:
 # ----------------------------------------------------------------------------------------------------------- bad input
 @pytest.mark.parametrize(("lost_confidence", "found"), [(0.2, True), (0.0, False)])
 def test_a_target_that_comes_back_elsewhere_is_found(lost_confidence: float, found: bool) -> None:
-    """A round thing lies still, is gone for three frames, and is then on the other side of the frame."""
+    """A round thing lies still, is gone for five frames, and is then on the other side of the frame."""
     rng = np.random.default_rng(0)
     empty = cv2.resize(np.clip(textures.fractal(rng) * 25 + 110, 0, 255), (480, 360)).astype(np.uint8)
     thing = cv2.resize(np.clip(textures.dead_leaves(rng) * 70 + 128, 0, 255)[:96, :96], (48, 48)).astype(np.uint8)
@@ -215,7 +228,7 @@ def test_a_target_that_comes_back_elsewhere_is_found(lost_confidence: float, fou
 
     tracker = MobileTracker(lost_confidence=lost_confidence).init(frame(60, 60), (60, 60, 48, 48))
     assert tracker.update(frame(62, 60)).confidence > 0.5
-    for _ in range(3):
+    for _ in range(5):  # its confidence is halved with every frame
         gone = tracker.update(empty)
     assert gone.confidence < 0.1
     for _ in range(40):  # two places a frame: all of it takes 30
@@ -231,6 +244,17 @@ def test_a_graph_of_other_weights_is_refused(weights: Path, net: SiamMobile, tmp
     with pytest.raises(ValueError, match="was made of other weights than .*siamfast export"):
         MobileTracker(other)
     assert MobileTracker(other, engine="torch").engine == "torch"
+
+
+def test_a_graph_of_an_earlier_version_is_refused(weights: Path, net: SiamMobile, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(weights.with_suffix(".onnx"))
+    del graph.graph.output[2]
+    other = tmp_path / "mobile.safetensors"
+    other.write_bytes(weights.read_bytes())
+    onnx.save(graph, other.with_suffix(".onnx"))
+    with pytest.raises(ValueError, match="gives quality, boxes, embedding, expected .*siamfast export"):
+        MobileTracker(other)
 
 
 def test_a_damaged_graph_is_named(weights: Path, net: SiamMobile, tmp_path: Path) -> None:
