@@ -12,10 +12,11 @@ from siamfast.kernels.integers import cdiv, next_power_of_2
 if TYPE_CHECKING:
     from siamfast.ops._balanced_logistic_loss_raw import Options
 
-# Cells of one program's tile, and how many cells one program takes by itself: a second launch to add up the samples'
-# losses costs more than to walk over this many. (By reckoning; no GPU was at hand.)
+# Cells of one program's tile, and how many tiles one program takes by itself: a second launch to add up the samples'
+# losses costs more than to walk over this many, of which each is predicted to take 1.3 microseconds on an H100
+# (predict.py; no GPU was at hand).
 TILE = 4096
-ALONE = 1 << 16
+ALONE = 4
 NUM_WARPS = 8
 # Places in Options' tuples.
 _L2, _IGNORE, _HALF_WEIGHTED, _NONE = 1, 1, 2, 2
@@ -206,7 +207,7 @@ def launch(
     all_tiles = cdiv(samples, sizes["ROWS"])
     own_labels = centers is not None or (labels is not None and labels.shape[0] > 1)
     # To count the batch's labels every program would read all of them.
-    alone = samples * height * width <= ALONE or (own_labels and options.balance != 0)
+    alone = all_tiles <= ALONE or (own_labels and options.balance != 0)
     tiles = all_tiles if alone else 1
     at_once = total and alone
     losses = slope.new_empty(1 if at_once else samples)
