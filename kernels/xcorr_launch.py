@@ -90,8 +90,9 @@ def forward_candidates(channels: int, size: int) -> list[Config]:
 
 
 def split_of(programs: int, channels: int, block_c: int) -> int:
-    """Parts of the channels, of at least two blocks each; decided by the sizes alone."""
-    return max(1, min(cdiv(PROGRAMS, programs), channels // (2 * block_c)))
+    """Parts of the channels, of at least two blocks each; decided by the sizes alone. No more programs than PROGRAMS:
+    where a multiprocessor holds one they would wait for a second wave, which takes as long as the first."""
+    return max(1, min(PROGRAMS // programs, channels // (2 * block_c)))
 
 
 def is_flat(x: torch.Tensor) -> bool:
