@@ -1,6 +1,7 @@
-"""Every Triton kernel in the configurations that run without tuning, at the shapes of design.md's table.
+"""Calls of every launcher with Triton kernels at the shapes of design.md's table, as they run without tuning.
 
-What static.py compiles for chips that need not be here. Float16 is compiled like bfloat16 and left out.
+What static.py compiles for chips that need not be here. Float16 is compiled like bfloat16 and left out. Tensors hold
+zeros wherever their values decide nothing.
 """
 
 from __future__ import annotations
@@ -8,20 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import torch
 from siamfast.kernels import (
     augment,
     balanced_logistic_loss,
     crop_and_resize,
     shipped_warp,
-    xcorr,
-    xcorr_backward,
     xcorr_balanced_loss,
     xcorr_depthwise,
     xcorr_launch,
 )
-from siamfast.kernels.static import CHIPS, Build
+from siamfast.kernels.launches import Call
 
-_SIZES = {"u8": 1, "fp32": 4, "bf16": 2}
+from siamfast.ops.augment import no_draws
+from siamfast.ops.balanced_logistic_loss import check_options
+
+_DTYPES = {"u8": torch.uint8, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class _Case(NamedTuple):
@@ -35,8 +38,21 @@ class _Case(NamedTuple):
     templates: int | None = None  # None: as many as searches
 
     @property
+    def response(self) -> tuple[int, int]:
+        (height, width), (hz, wz) = self.x, self.z
+        return height + 2 * self.padding - hz + 1, width + 2 * self.padding - wz + 1
+
+    @property
     def cells(self) -> int:
-        return (self.x[0] + 2 * self.padding - self.z[0] + 1) * (self.x[1] + 2 * self.padding - self.z[1] + 1)
+        return self.response[0] * self.response[1]
+
+    @property
+    def z_shape(self) -> tuple[int, int, int, int]:
+        return (self.templates or self.batch, self.kernels * self.channels, *self.z)
+
+    @property
+    def x_shape(self) -> tuple[int, int, int, int]:
+        return (self.batch, self.channels, *self.x)
 
 
 _FULL = (
@@ -59,163 +75,162 @@ _DEPTHWISE = (
 )
 
 
-def shipped(chip: int) -> Iterator[Build]:
-    """Every kernel, as it is launched on sm_`chip`."""
+def shipped() -> Iterator[Call]:
+    """Every row of the table."""
     for case in _FULL:
-        for dtype, precision in (("fp32", "tf32"), ("fp32", xcorr_launch.EXACT), ("bf16", "ieee")):
-            yield from _full(dtype, precision, case, chip)
+        for dtype, exact in (("fp32", False), ("fp32", True), ("bf16", False)):
+            yield from _full(dtype, exact, case)
     for case in _DEPTHWISE:
         for dtype in ("fp32", "bf16"):
             yield from _depthwise(dtype, case)
     for dtype in ("fp32", "bf16"):
         yield from _loss(dtype)
         for case in _FUSED:
-            yield from _fused(dtype, case, chip)
+            yield _fused(dtype, case)
     for dtype in ("u8", "fp32", "bf16"):
         yield from _crop(dtype)
     for dtype in ("fp32", "bf16"):
         yield _augment(dtype)
-    yield from shipped_warp.builds(chip)
+    yield from shipped_warp.calls()
 
 
-def _options(config: dict[str, int]) -> dict[str, int]:
-    return {k: config[k] for k in ("num_warps", "num_stages")}
+def _zeros(shape: tuple[int, ...], dtype: str) -> torch.Tensor:
+    return torch.zeros(shape, dtype=_DTYPES[dtype])
 
 
-def _tiles(config: dict[str, int]) -> dict[str, int]:
-    return {k: v for k, v in config.items() if k.startswith("BLOCK")}
+def _full(dtype: str, exact: bool, case: _Case) -> Iterator[Call]:
+    size, plane = _DTYPES[dtype].itemsize, case.x[0] * case.x[1]
+    z, x = (torch.Size(shape).numel() for shape in (case.z_shape, case.x_shape))
+    out_shape = case.batch, case.kernels, *case.response
+    out = case.batch * case.kernels * case.cells
+    flop = 2 * case.batch * case.kernels * case.channels * case.z[0] * case.z[1] * case.cells
+    rest: dict[str, Any] = {"rate": dtype, "tf32": not exact}
+    name, wide = f"{case.name}, {'exact ' if exact else ''}{dtype}", plane * size % 16 == 0
 
+    def forward() -> None:
+        z, x = _zeros(case.z_shape, dtype), _zeros(case.x_shape, dtype)
+        how = xcorr_launch.precision(x)
+        blocks = xcorr_launch.forward_blocks(*case.z, *case.x, case.kernels, how)
+        assert blocks is not None
+        xcorr_launch.launch_forward(z, x, None, None, 1.0, 0.0, 0, 0, False, blocks)
 
-def _full(dtype: str, precision: str, case: _Case, chip: int) -> Iterator[Build]:
-    size, (hz, wz), (height, width) = _SIZES[dtype], case.z, case.x
-    plane = height * width
-    taps = case.kernels * hz * wz
-    z = (case.templates or case.batch) * taps * case.channels
-    x, out = (case.batch * n for n in (plane * case.channels, case.kernels * case.cells))
-    flop = 2 * case.batch * case.kernels * case.channels * hz * wz * case.cells
-    common: dict[str, Any] = {"HZ": hz, "WZ": wz, "HX": height, "WX": width, "PH": 0, "PW": 0, "UPCAST": False}
-    common["PRECISION"] = precision
-    name = f"{case.name}, {'exact ' if precision == xcorr_launch.EXACT else ''}{dtype}"
-    blocks = xcorr_launch.forward_blocks(hz, wz, height, width, case.kernels, precision)
+    def gradients() -> None:
+        grad, z, x = _zeros(out_shape, dtype), _zeros(case.z_shape, dtype), _zeros(case.x_shape, dtype)
+        xcorr_launch.launch_gradients(grad, z, x, None, z.clone(), x.clone(), 1.0, 0, 0, False)
+
+    def of_x() -> None:
+        grad, z, dx = _zeros(out_shape, dtype), _zeros(case.z_shape, dtype), _zeros(case.x_shape, dtype)
+        xcorr_launch.launch_search_gradient(grad, z, None, dx, 1.0, 0, 0, False)
+
+    def of_z() -> None:
+        grad, x, dz = _zeros(out_shape, dtype), _zeros(case.x_shape, dtype), _zeros(case.z_shape, dtype)
+        xcorr_launch.launch_template_gradient(grad, x, dz, 1.0, 0, 0, False)
+
+    how = xcorr_launch.EXACT if exact else "tf32" if dtype == "fp32" else "ieee"
+    blocks = xcorr_launch.forward_blocks(*case.z, *case.x, case.kernels, how)
     assert blocks is not None
-    vector = xcorr_launch.vector(width, height, plane, size, blocks)
-    config = xcorr_launch.forward_config(blocks, case.channels, size, precision, chip, CHIPS[chip].shared_block)
-    yield Build(
-        f"xcorr forward, {name}", xcorr.full_forward_kernel,
-        {"z_ptr": dtype, "x_ptr": dtype, "scale_ptr": "fp32", "bias_ptr": "fp32", "out_ptr": dtype},
-        {**common, **blocks, **_tiles(config), "SCALES": 0, "BIASES": 0, "x_c": plane, "x_x": 1, "C": case.channels,
-         "ALL_PAIRS": False, "SPLIT": 1, "VECTOR": vector},
-        _options(config), (z + x + out) * size, flop, rate=dtype, wide=vector * size == 16,
-    )  # fmt: skip
-    wide = plane * size % 16 == 0
-    grads = {"grad_ptr": dtype, "scale_ptr": "fp32"}
-    common["FLAT"] = True
-    both = xcorr_launch.gradients_config(taps, size, precision, wide)
-    if both is not None:
-        yield Build(
-            f"xcorr dz and dx, {name}", xcorr_backward.gradients_kernel,
-            grads | {"z_ptr": dtype, "x_ptr": dtype, "dz_ptr": dtype, "dx_ptr": dtype},
-            {**common, **_tiles(both), "SCALES": 0, "ALL_PAIRS": False, "x_c": plane, "x_x": 1, "dx_c": plane,
-             "dx_x": 1},
-            _options(both), (2 * z + 2 * x + out) * size, 2 * flop, rate=dtype, wide=wide,
-        )  # fmt: skip
-    config = xcorr_launch.search_config(size, precision)
-    yield Build(
-        f"xcorr dx, {name}", xcorr_backward.search_gradient_kernel,
-        grads | {"z_ptr": dtype, "dx_ptr": dtype},
-        {**common, **_tiles(config), "SCALES": 0, "ALL_PAIRS": False, "dx_c": plane, "dx_x": 1},
-        _options(config), (z + x + out) * size, flop, rate=dtype,
-    )  # fmt: skip
-    config = xcorr_launch.template_config(size, precision)
-    yield Build(
-        f"xcorr dz, {name}", xcorr_backward.template_gradient_kernel,
-        {"grad_ptr": dtype, "x_ptr": dtype, "dz_ptr": dtype}, {**common, **_tiles(config), "x_c": plane, "x_x": 1},
-        _options(config), (z + x + out) * size, flop, rate=dtype, wide=wide,
-    )  # fmt: skip
-
-
-def _depthwise(dtype: str, case: _Case) -> Iterator[Build]:
-    size, (hz, wz), planes = _SIZES[dtype], case.z, case.batch * case.channels
-    z, x, out = (planes * n for n in (hz * wz, case.x[0] * case.x[1], case.cells))
-    common = {"PH": case.padding, "PW": case.padding, "HZ": hz, "WZ": wz, "z_x": 1, "x_x": 1}
-    yield Build(
-        f"depthwise forward, {case.name}, {dtype}", xcorr_depthwise.depthwise_forward_kernel,
-        {"z_ptr": dtype, "x_ptr": dtype, "out_ptr": dtype},
-        {**common, "BLOCK_P": xcorr_depthwise.FORWARD_PLANES, "BLOCK_Q": xcorr_depthwise.FORWARD_CELLS, "out_x": 1},
-        {"num_warps": xcorr_depthwise.FORWARD_WARPS}, (z + x + out) * size, 2 * out * hz * wz,
-    )  # fmt: skip
-    yield Build(
-        f"depthwise backward, {case.name}, {dtype}", xcorr_depthwise.depthwise_backward_kernel,
-        {"grad_ptr": dtype, "z_ptr": dtype, "x_ptr": dtype, "dz_ptr": dtype, "dx_ptr": dtype},
-        {**common, **xcorr_depthwise.backward_blocks(hz, wz), "NEED_Z": True, "NEED_X": True, "grad_x": 1, "dx_x": 1},
-        {"num_warps": xcorr_depthwise.BACKWARD_WARPS}, (2 * z + 2 * x + out) * size, 4 * out * hz * wz,
-    )  # fmt: skip
-
-
-def _loss(dtype: str) -> Iterator[Build]:
-    """SiamFC's 17 x 17 responses of 64 samples; the labels made about the middle, about centres, or given."""
-    cells, numbers = 64 * 17 * 17, ("stride", "r_pos", "r_far", "between", "neg_weight", "neutral", "factor")
-    for name, labels, centers, balance in (
-        ("shared", 0, False, 0),
-        ("centers, batch", 0, True, 1),
-        ("given", 2, False, 0),
-    ):
-        yield Build(
-            f"balanced_logistic_loss, {name}, {dtype}", balanced_logistic_loss.balanced_logistic_loss_kernel,
-            {"scores_ptr": dtype, "labels_ptr": "fp32", "centers_ptr": "fp32", "losses_ptr": "fp32",
-             "slope_ptr": "fp32"},
-            {"HEIGHT": 17, "WIDTH": 17, "LABELS": labels, "CENTERS": centers, "L2": centers, "BALANCE": balance,
-             "TOTAL": True, **balanced_logistic_loss.blocks(17 * 17)},
-            {"num_warps": balanced_logistic_loss.NUM_WARPS, "enable_fp_fusion": False},
-            cells * (_SIZES[dtype] + 4 + 4 * (labels == 2)), 20 * cells, floats=numbers,
-        )  # fmt: skip
-
-
-def _fused(dtype: str, case: _Case, chip: int) -> Iterator[Build]:
-    """Correlation, loss about the samples' centres, and both gradients."""
-    size, (hz, wz), (height, width) = _SIZES[dtype], case.z, case.x
-    product = {"fp32": "tf32", "bf16": "ieee"}[dtype]
-    config = xcorr_balanced_loss.config(
-        hz, wz, height, width, case.channels, size, product, chip, CHIPS[chip].shared_block
+    vector = xcorr_launch.vector(case.x[1], case.x[0], plane, size, blocks)
+    yield Call(f"xcorr forward, {name}", forward, (z + x + out) * size, flop, wide=vector * size == 16, **rest)
+    together = xcorr_launch.gradients_config(case.kernels * case.z[0] * case.z[1], size, how, wide) is not None
+    yield Call(
+        f"xcorr dz and dx, {name}", gradients, (2 * z + 2 * x + out) * size, 2 * flop, wide=wide and together, **rest
     )
-    assert config is not None
-    z, x = (case.batch * case.channels * n for n in (hz * wz, height * width))
-    plane = height * width
-    vector = xcorr_launch.vector(width, height, plane, size, config | {"BLOCK_Q": config["FORWARD_Q"]})
-    maps = dict.fromkeys(("scale_ptr", "bias_ptr", "labels_ptr", "centers_ptr", "scores_ptr", "slope_ptr", "sums_ptr"))
-    numbers = ("alpha", "beta", "stride", "r_pos", "r_far", "between", "neg_weight", "neutral", "factor")
-    yield Build(
-        f"xcorr_balanced_loss, {case.name}, {dtype}", xcorr_balanced_loss.xcorr_balanced_loss_kernel,
-        {**dict.fromkeys(("z_ptr", "x_ptr", "dz_ptr", "dx_ptr"), dtype), **dict.fromkeys(maps, "fp32")},
-        {**{k: v for k, v in config.items() if not k.startswith("num")}, "HZ": hz, "WZ": wz, "HX": height,
-         "WX": width, "PH": 0, "PW": 0, "SCALE": False, "BIAS": True, "LABELS": 0, "CENTERS": True, "L2": True,
-         "BALANCE": 0, "FLAT": True, "VECTOR": vector, "PRECISION": product, "UPCAST": False, "C": case.channels,
-         "x_c": plane, "x_x": 1, "dx_c": plane, "dx_x": 1},
-        _options(config), (2 * z + 2 * x) * size + 12 * case.batch * case.cells,
-        6 * case.batch * case.channels * hz * wz * case.cells, rate=dtype, wide=vector * size == 16, floats=numbers,
+    yield Call(f"xcorr dx, {name}", of_x, (z + x + out) * size, flop, **rest)
+    yield Call(f"xcorr dz, {name}", of_z, (z + x + out) * size, flop, wide=wide, **rest)
+
+
+def _depthwise(dtype: str, case: _Case) -> Iterator[Call]:
+    size, planes, padding = _DTYPES[dtype].itemsize, case.batch * case.channels, (case.padding, case.padding)
+    z, x, out = (planes * n for n in (case.z[0] * case.z[1], case.x[0] * case.x[1], case.cells))
+    out_shape, taps = (case.batch, case.channels, *case.response), case.z[0] * case.z[1]
+
+    def forward() -> None:
+        z, x = _zeros(case.z_shape, dtype), _zeros(case.x_shape, dtype)
+        xcorr_depthwise.launch_forward(z, x, _zeros(out_shape, dtype), *padding)
+
+    def backward() -> None:
+        grad, z, x = _zeros(out_shape, dtype), _zeros(case.z_shape, dtype), _zeros(case.x_shape, dtype)
+        xcorr_depthwise.launch_backward(grad, z, x, z.clone(), x.clone(), *padding)
+
+    yield Call(f"depthwise forward, {case.name}, {dtype}", forward, (z + x + out) * size, 2 * out * taps)
+    yield Call(f"depthwise backward, {case.name}, {dtype}", backward, (2 * z + 2 * x + out) * size, 4 * out * taps)
+
+
+def _loss(dtype: str) -> Iterator[Call]:
+    """SiamFC's 17 x 17 responses of 64 samples; the labels made about the middle, about centres, or given."""
+    shape = 64, 17, 17
+    cells, size = 64 * 17 * 17, _DTYPES[dtype].itemsize
+
+    def loss(labels: bool, centers: bool, balance: str, metric: str) -> None:
+        options = check_options(8, 16, 0, metric, "half", balance)
+        balanced_logistic_loss.launch(
+            _zeros(shape, dtype), torch.zeros(shape) if labels else None, torch.zeros(64, 2) if centers else None,
+            options,
+        )  # fmt: skip
+
+    for name, labels, centers, balance in (
+        ("shared", False, False, "sample"),
+        ("centers, batch", False, True, "batch"),
+        ("given", True, False, "sample"),
+    ):
+        yield Call(
+            f"balanced_logistic_loss, {name}, {dtype}",
+            lambda a=(labels, centers, balance, "l2" if centers else "l1"): loss(*a),
+            cells * (size + 4 + 4 * labels), 20 * cells,
+        )  # fmt: skip
+
+
+def _fused(dtype: str, case: _Case) -> Call:
+    """Correlation, loss about the samples' centres, and both gradients."""
+    size = _DTYPES[dtype].itemsize
+    z, x = (torch.Size(shape).numel() for shape in (case.z_shape, case.x_shape))
+
+    def both() -> None:
+        z, x = _zeros(case.z_shape, dtype), _zeros(case.x_shape, dtype)
+        xcorr_balanced_loss.launch(
+            z, x, None, torch.zeros(1), 1.0, 0.0, 0, 0, None, torch.zeros(case.batch, 2),
+            check_options(8, 16, 0, "l2", "half"), x.clone(),
+        )  # fmt: skip
+
+    return Call(
+        f"xcorr_balanced_loss, {case.name}, {dtype}", both, (2 * z + 2 * x) * size + 12 * case.batch * case.cells,
+        6 * case.batch * case.channels * case.z[0] * case.z[1] * case.cells, rate=dtype,
+        wide=case.x[0] * case.x[1] * size % 16 == 0,
     )  # fmt: skip
 
 
-def _crop(dtype: str) -> Iterator[Build]:
+def _crop(dtype: str) -> Iterator[Call]:
     """Three 255-pixel crops of colour, from windows of the same size; the image's mean is not the kernel's."""
     cells = 3 * 255 * 255 * 3
+
+    def crop(rule: int, border: int) -> None:
+        windows = torch.tensor(
+            [[100.0, 200.0, 255.0, 255.0], [500.0, 60.0, 255.0, 255.0], [900.0, 400.0, 255.0, 255.0]]
+        )
+        crop_and_resize.launch(
+            _zeros((1, 3, 720, 1280), dtype), windows.double(), torch.zeros(1, 3), 255, 255, border, rule,
+            torch.contiguous_format,
+        )  # fmt: skip
+
     for rule, border in ((0, 0), (0, 1), (0, 2), (1, 0), (2, 0)):
-        yield Build(
-            f"crop_and_resize, rule {rule}, border {border}, {dtype}", crop_and_resize.crop_and_resize_kernel,
-            {"image_ptr": dtype, "windows_ptr": "fp64", "fill_ptr": "fp32", "out_ptr": dtype},
-            {"BORDER": border, "RULE": rule, "WHOLE": dtype == "u8", "BLOCK": crop_and_resize.BLOCK},
-            {"num_warps": crop_and_resize.NUM_WARPS, "enable_fp_fusion": False}, 2 * cells * _SIZES[dtype], 8 * cells,
+        yield Call(
+            f"crop_and_resize, rule {rule}, border {border}, {dtype}", lambda r=rule, b=border: crop(r, b),
+            2 * cells * _DTYPES[dtype].itemsize, 8 * cells,
         )  # fmt: skip
 
 
-def _augment(dtype: str) -> Build:
-    """64 search crops of 255 pixels to 239, a step near 1 and a blur of up to 3 sigma = 6 pixels."""
-    planes, size, side, pixels = 64 * 3, _SIZES[dtype], augment.BLOCK, 64
+def _augment(dtype: str) -> Call:
+    """64 search crops of 255 pixels to 239, a step near 1 and a blur of sigma = 2 pixels."""
+    planes, size, side, pixels = 64 * 3, _DTYPES[dtype].itemsize, augment.BLOCK, 64
     flop = 2 * (planes * 8 * 8) * side * pixels * (pixels + side)  # of 8 x 8 tiles
-    return Build(
-        f"augment, 64 x 255 to 239, {dtype}", augment.augment_kernel,
-        {"image_ptr": "u8", "draws_ptr": "fp32", "out_ptr": dtype},
-        {"BLOCK": side, "PIXELS": pixels, "STRIP": augment.STRIP, "EXACT": dtype == "fp32"},
-        {"num_warps": augment.NUM_WARPS}, planes * (255 * 255 + size * 239 * 239), flop, rate="bf16",
-        floats=("mean_r", "mean_g", "mean_b", "rate_r", "rate_g", "rate_b"),
-    )  # fmt: skip
+
+    def augmented() -> None:
+        draws = no_draws(64, (255, 255))
+        draws[:, 4] = 2.0
+        augment.launch(
+            _zeros((64, 3, 255, 255), "u8"), draws, 239, 239, [128.0] * 3, [60.0] * 3, _DTYPES[dtype]
+        )  # fmt: skip
+
+    return Call(
+        f"augment, 64 x 255 to 239, {dtype}", augmented, planes * (255 * 255 + size * 239 * 239), flop, rate="bf16"
+    )

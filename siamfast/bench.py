@@ -13,8 +13,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--static",
         action="store_true",
-        help="instead: compile every Triton kernel for sm_80, sm_90 and sm_100 (no GPU needed) and print what it uses",
+        help="instead: compile every Triton kernel for H100, H200, A100, RTX 4090 and B200 (no GPU needed) and print "
+        "what it uses, the floor and the predicted time (ten minutes)",
     )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="with --static: kernels that have TEXT in their name"
+    )
+    parser.add_argument("--card", metavar="NAME", help="with --static: one card, such as H100")
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each side of a comparison (default: 1)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the ratios as bars: a .png, .svg or .pdf")
     parser.add_argument("--json", action="store_true", help="one JSON object a line in place of a table")
@@ -25,14 +30,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     Raises:
         ValueError: a time that is not positive, a picture that cannot be written, values that differ from a peer's, or
-            no Triton for --static.
+            no Triton for --static, or
+            nothing that --only and --card leave.
     """
     if not 0 < arguments.seconds <= 3600:
         raise ValueError(f"--seconds: got {arguments.seconds:g}, expected more than 0, at most 3600")
     if arguments.static:
         if arguments.plot is not None:
             raise ValueError("--plot: got it with --static, expected one of them")
-        return _static(arguments.json)
+        return _static(arguments)
+    if arguments.only or arguments.card:
+        raise ValueError(f"{'--only' if arguments.only else '--card'}: got it without --static, expected both")
     from siamfast import comparison
 
     plot: Path | None = arguments.plot
@@ -54,24 +62,25 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _static(as_json: bool) -> int:
+def _static(arguments: argparse.Namespace) -> int:
     from siamfast.ops import _backend
 
     missing = _backend.triton_missing()
     if missing is not None:
         raise ValueError(f"--static: {missing}; pip install triton")
-    import warnings
+    from siamfast.kernels import table
 
-    from siamfast.kernels import static
-    from siamfast.kernels.shipped import shipped
-
-    warnings.filterwarnings("ignore", message="TRITON_DEFAULT_FP_FUSION")
-    if not as_json:
-        print(static.HEADER)
-    for builds in zip(*map(shipped, static.CHIPS), strict=True):
-        for chip, build in zip(static.CHIPS, builds, strict=True):
-            usage = static.compile_for(build, chip)
-            print(
-                json.dumps(static.row(build, chip, usage)) if as_json else static.line(build, chip, usage), flush=True
-            )
+    cards = [card for card in table.CARDS.values() if arguments.card in (None, card.name)]
+    if not cards:
+        raise ValueError(f"--card: got '{arguments.card}', expected one of {', '.join(table.CARDS)}")
+    printed = 0
+    for row in table.rows(arguments.only, cards):
+        if printed == 0 and not arguments.json:
+            print(table.HEADER)
+        print(json.dumps(row.as_json()) if arguments.json else row.line(), flush=True)
+        printed += 1
+    if printed == 0:
+        raise ValueError(f"--only: got '{arguments.only}', which no kernel has in its name")
+    if not arguments.json:
+        print(table.END)
     return 0

@@ -58,6 +58,9 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["bench", "--plot", "bars.txt"],
         ["bench", "--plot", "nowhere/bars.png"],
         ["bench", "--plot", "bars.png", "--static"],
+        ["bench", "--only", "warp"],
+        ["bench", "--static", "--card", "T4"],
+        ["bench", "--static", "--only", "no such kernel"],
         ["track", "FRAMES", "--box", "1,2,0,5"],
         ["track", "FRAMES", "--box", "nan,2,5,5"],
         ["track", "FRAMES", "--box", "900,900,10,10"],
@@ -91,18 +94,19 @@ def test_bench_prints_and_draws_every_comparison(capsys: pytest.CaptureFixture[s
     assert all(row["ours_ms"] > 0 and row["peer_ms"] > 0 for row in rows)
 
 
-def test_bench_static_prints_every_kernel_and_chip(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    static = pytest.importorskip("siamfast.kernels.static")
-    shipped = pytest.importorskip("siamfast.kernels.shipped")
-    builds = [build for build in shipped.shipped(90) if build.name.startswith("depthwise forward, nanotrack")]
-    monkeypatch.setattr(shipped, "shipped", lambda chip: builds)
-    assert main(["bench", "--static"]) == 0
+def test_bench_static_prints_a_kernel_on_every_card_and_who_serves_a_t4(capsys: pytest.CaptureFixture[str]) -> None:
+    table = pytest.importorskip("siamfast.kernels.table")
+    words = ["bench", "--static", "--only", "depthwise forward, nanotrack, fp32"]
+    assert main(words) == 0
     header, *lines = capsys.readouterr().out.splitlines()
-    assert header == static.HEADER
-    assert len(lines) == len(builds) * len(static.CHIPS)
-    assert all(line.startswith("depthwise forward, nanotrack") for line in lines)
+    assert header == table.HEADER
+    assert all(line.startswith("depthwise forward, nanotrack, fp32") for line in lines[: len(table.CARDS)])
+    assert lines[len(table.CARDS) :][0].startswith("T4 (sm_75), V100 (sm_70): plain PyTorch serves them")
+    assert main([*words, "--card", "A100", "--json"]) == 0
+    (row,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (row["card"], row["chip"], row["measured_us"]) == ("A100", "sm_80", None)
+    assert row["predicted_us"] >= row["floor_us"] > 0
+    assert row["of_floor"] == pytest.approx(row["floor_us"] / row["predicted_us"], abs=1e-3)
 
 
 def test_an_unknown_command_is_an_error() -> None:

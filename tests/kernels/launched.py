@@ -25,7 +25,8 @@ import numpy as np
 import torch
 import triton
 from siamfast.kernels import chips, static
-from triton.backends.compiler import GPUTarget
+from siamfast.kernels.cards import LIMITS
+from siamfast.kernels.launches import StandIn
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
@@ -33,27 +34,10 @@ import siamfast
 from siamfast.ops import _backend
 from tests.kernels.launch_cases import RANDOM, Case, table
 
-# CUDA C++ programming guide, technical specifications per compute capability: shared memory that a block may ask for.
-SHARED = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
+SHARED = {chip: limits.shared_block for chip, limits in LIMITS.items()}
 MOST_PROGRAMS = (2**31 - 1, 65535, 65535)
 SEED, SAMPLE, SAMPLE_RANDOM = 20261126, 24, 3  # cases of the table, and of each op's random ones
 ALL_RANDOM = 40
-
-
-class StandIn:
-    """What Triton asks a driver when it specialises and compiles: the chip. Nothing is run."""
-
-    def __init__(self, chip: int) -> None:
-        self.chip = chip
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", self.chip, 32)
-
-    def get_current_device(self) -> int:
-        return self.chip  # Triton keeps what it compiled by the device's number
-
-    def get_current_stream(self, device: int | None = None) -> int:
-        return 0
 
 
 class Proof:
