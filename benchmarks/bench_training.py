@@ -16,14 +16,14 @@ import torch
 
 from benchmarks.harness import OURS, Case, Made, Row, Run, require_close
 from benchmarks.peers.siamfc_training import CommunityStep
-from siamfast.training.config import TrainConfig
-from siamfast.training.trainer import Trainer
+from siamfast.training.config import SiamFCConfig
+from siamfast.training.siamfc import SiamFCTrainer
 
 
-def config(batch: int, device: str, out: str = "", **fields: Any) -> TrainConfig:
+def config(batch: int, device: str, out: str = "", **fields: Any) -> SiamFCConfig:
     """Labels and optimiser as the community has them; `fields` override."""
     given: dict[str, Any] = {"steps": 1_000_000, "warmup": 0, "metric": "l1", "workers": 0, "val_pairs": 8}
-    return TrainConfig(batch_size=batch, device=device, out=out or "never-written", **given | fields)
+    return SiamFCConfig(batch_size=batch, device=device, out=out or "never-written", **given | fields)
 
 
 def make(batch: int, device: str, compiled: bool) -> Made:
@@ -32,24 +32,26 @@ def make(batch: int, device: str, compiled: bool) -> Made:
     search = torch.randint(0, 256, (batch, 3, 255, 255), generator=generator, dtype=torch.uint8)
     middle = torch.tensor([[95.5, 95.5, 64.0, 64.0]]).repeat(batch, 1)  # x, y, w, h: its centre is the crop's
     there = {"template": template, "search": search, "box": middle, "positive": torch.ones(batch, dtype=torch.bool)}
-    ours = Trainer(config(batch, device))
-    exact = Trainer(config(batch, device, amp="off"))
-    peer = CommunityStep(Trainer(config(batch, device, amp="off")).model.to(memory_format=torch.contiguous_format))
+    ours = SiamFCTrainer(config(batch, device))
+    exact = SiamFCTrainer(config(batch, device, amp="off"))
+    peer = CommunityStep(
+        SiamFCTrainer(config(batch, device, amp="off")).model.to(memory_format=torch.contiguous_format)
+    )
     near = template.to(device).float(), search.to(device).float()
 
-    def step_of(trainer: Trainer) -> float:
+    def step_of(trainer: SiamFCTrainer) -> float:
         trainer.step += 1
         return trainer._train_step(there)
 
     def check(name: str) -> None:
         """Ours in float32 gives the community's loss on the same weights; bfloat16 is near it."""
-        fresh = Trainer(config(batch, device, amp="auto" if name == OURS else "off"))
+        fresh = SiamFCTrainer(config(batch, device, amp="auto" if name == OURS else "off"))
         send = fresh._to_device(there)
         fresh.model.train()
         found, _ = fresh._responses(
             send["template"].float(), send["search"].float(), fresh._cells(send["box"]), send["positive"]
         )
-        expected = CommunityStep(Trainer(config(batch, device)).model).loss(*near)
+        expected = CommunityStep(SiamFCTrainer(config(batch, device)).model).loss(*near)
         require_close(f"the loss of {name}", found, expected, 0.02 if fresh.amp else 1e-4)
 
     runs: dict[str, Run] = {
@@ -63,7 +65,7 @@ def make(batch: int, device: str, compiled: bool) -> Made:
 def data_wait(batch: int, device: str) -> Row:
     """Of a real run on synthetic pairs: pairs a second, and the share of the time that the step waits for them."""
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(config(batch, device, folder, steps=16, log_every=8, workers=1, val_every=16)).run()
+        SiamFCTrainer(config(batch, device, folder, steps=16, log_every=8, workers=1, val_every=16)).run()
         rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
     last = [row for row in rows if "train/data_wait_share" in row][-1]
     return {name: round(last[f"train/{name}"], 4) for name in ("pairs_per_second", "data_wait_share")}

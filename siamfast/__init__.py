@@ -47,7 +47,7 @@ __all__ = [
 # Imported when first asked for: the ops alone import as quickly as torch.
 _LAZY = {
     "CorrespondenceEncoder": "siamfast.models.correspondence",
-    "GuidedTracker": "siamfast.tracking.guided_tracker",
+    "GuidedTracker": "siamfast.tracking.guided",
     "MaskPropagator": "siamfast.tracking.propagation",
     "SiamFC": "siamfast.models.siamfc",
     "Track": "siamfast.tracking.sequence_tracker",

@@ -20,14 +20,14 @@ from siamfast.geometry import edge_to_index, index_to_edge
 from siamfast.ops.crop_and_resize import crop_and_resize
 
 
-class Windows(NamedTuple):
+class ClipWindows(NamedTuple):
     """Square windows in their frames, in frame pixels: corners (M, 2) x, y; sizes (M,)."""
 
     corners: NDArray[np.float64]
     sizes: NDArray[np.float64]
 
 
-def draw_windows(rng: np.random.Generator, count: int, height: int, width: int, side: int) -> Windows:
+def draw_windows(rng: np.random.Generator, count: int, height: int, width: int, side: int) -> ClipWindows:
     """`count` windows over one place of a frame, each moved by up to 15 % of its size and zoomed by up to 20 %.
 
     A window of its own for every frame, or the network could tell cells by where they lie in the image (its zero
@@ -40,10 +40,10 @@ def draw_windows(rng: np.random.Generator, count: int, height: int, width: int, 
     middle = rng.uniform(0.5 * size, np.maximum([width, height], size + 1e-9) - 0.5 * size)
     corners = middle + rng.uniform(-0.15, 0.15, (count, 2)) * size - sizes[:, None] / 2
     room = np.array([width, height]) - sizes[:, None]
-    return Windows(np.clip(corners, np.minimum(room, 0), np.maximum(room, 0)), sizes)
+    return ClipWindows(np.clip(corners, np.minimum(room, 0), np.maximum(room, 0)), sizes)
 
 
-def start_places(windows: Windows, side: int, stride: int) -> NDArray[np.float32]:
+def start_places(windows: ClipWindows, side: int, stride: int) -> NDArray[np.float32]:
     """(2, n, n) x, y: where each cell of the last window lies in the first one, in cells; both show the same frame."""
     cells = np.arange(0, side, stride)
     places = []
@@ -75,7 +75,7 @@ class _Clips(Dataset[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return self.length
 
-    def _views(self, rng: np.random.Generator, index: int) -> tuple[list[torch.Tensor], Windows]:
+    def _views(self, rng: np.random.Generator, index: int) -> tuple[list[torch.Tensor], ClipWindows]:
         """frames + 1 views (3, side, side) uint8: the clip's frames in order, forwards or backwards, then the first
         frame again; and their windows."""
         raise NotImplementedError
@@ -113,7 +113,7 @@ class SyntheticClips(_Clips):
     (torch.Size([6, 3, 161, 161]), torch.Size([2, 21, 21]))
     """
 
-    def _views(self, rng: np.random.Generator, index: int) -> tuple[list[torch.Tensor], Windows]:
+    def _views(self, rng: np.random.Generator, index: int) -> tuple[list[torch.Tensor], ClipWindows]:
         scene = _scene(self.seed, index // 4)
         times = self._times(rng, scene.length)
         windows = draw_windows(rng, self.frames + 1, scene.height, scene.width, self.side)
@@ -145,7 +145,7 @@ class FolderClips(_Clips):
         if not self.videos:
             raise ValueError(f"data: no folder with two images or more in {root}")
 
-    def _views(self, rng: np.random.Generator, index: int) -> tuple[list[torch.Tensor], Windows]:
+    def _views(self, rng: np.random.Generator, index: int) -> tuple[list[torch.Tensor], ClipWindows]:
         video = self.videos[int(rng.integers(len(self.videos)))]
         times = self._times(rng, len(video))
         images = [read_image(video[t]) for t in times]

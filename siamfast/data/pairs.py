@@ -25,7 +25,7 @@ class Candidates(NamedTuple):
     usable: NDArray[np.intp]
 
 
-class Frames(NamedTuple):
+class PairFrames(NamedTuple):
     """What an item is made of: a template of one track, a search frame of the same or of another; places in them."""
 
     track: int
@@ -149,7 +149,7 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
                 return item
         raise ValueError(f"{_TRIES} drawn frames in a row could not be decoded; the last ones are damaged")
 
-    def _frames(self, rng: np.random.Generator) -> Frames:
+    def _frames(self, rng: np.random.Generator) -> PairFrames:
         positive = bool(rng.random() >= self.negatives)
         chosen = int(rng.integers(len(self._videos)))
         track = self._track(rng, chosen)
@@ -161,7 +161,7 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
             search = int(rng.choice(self.tracks[other].usable))
         begins &= other == track and template != search
         previous = template if begins else self._two(rng, other, self.previous, search)[1]
-        return Frames(track, template, other, search, previous, positive)
+        return PairFrames(track, template, other, search, previous, positive)
 
     def _track(self, rng: np.random.Generator, video: int) -> int:
         return self._videos[video][int(rng.integers(len(self._videos[video])))]
@@ -175,7 +175,7 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         others = near[near != first]
         return first, int(rng.choice(others)) if len(others) else first
 
-    def _item(self, rng: np.random.Generator, frames: Frames) -> dict[str, torch.Tensor] | None:
+    def _item(self, rng: np.random.Generator, frames: PairFrames) -> dict[str, torch.Tensor] | None:
         track, other = self.tracks[frames.track], self.tracks[frames.other]
         windows = draw_windows(
             rng,

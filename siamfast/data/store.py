@@ -52,7 +52,7 @@ class Part(NamedTuple):
     errors: list[tuple[str, str]]
 
 
-class Track(NamedTuple):
+class StoredTrack(NamedTuple):
     """A target of a store.
 
     frames: (T,) int32, rising numbers. boxes: (T, 4) float32 in frame pixels. visibility: (T,), 0 to 1. scales:
@@ -212,14 +212,16 @@ class CropStore:
                     rows.setdefault(track, []).append(row)
                 for track, found in rows.items():  # arrays at once: lists of millions of numbers would not fit
                     tables.setdefault((number, video, track), []).append(np.array(found, np.float64))
-        self.tracks: list[Track] = []
+        self.tracks: list[StoredTrack] = []
         self._places: list[tuple[int, str, str]] = []  # file, video, track
         for place, parts in sorted(tables.items()):
             table = np.concatenate(parts)
             table = table[np.argsort(table[:, 0], kind="stable")]
             whole, real = table[:, [0, 7, 8]].astype(np.int32), table[:, 1:7].astype(np.float32)
             name = f"{place[1]}.{place[2]}"
-            self.tracks.append(Track(place[1], name, whole[:, 0], real[:, :4], real[:, 4], real[:, 5], whole[:, 1:]))
+            self.tracks.append(
+                StoredTrack(place[1], name, whole[:, 0], real[:, :4], real[:, 4], real[:, 5], whole[:, 1:])
+            )
             self._places.append(place)
         self._numbers = {track.name: n for n, track in enumerate(self.tracks)}
 
@@ -229,7 +231,7 @@ class CropStore:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_environments": {}}
 
-    def jpeg(self, track: Track, index: int, kind: str) -> bytes:
+    def jpeg(self, track: StoredTrack, index: int, kind: str) -> bytes:
         """The JPEG of `track` in its index-th frame; kind: "z" for the exemplar, "x" for the instance crop."""
         if kind not in ("z", "x"):
             raise ValueError(f"kind: got {kind!r}, expected 'z' or 'x'")
@@ -239,7 +241,7 @@ class CropStore:
             raise ValueError(f"store: {self.files[file]} has lost {kind} of {track.name}, frame {track.frames[index]}")
         return found
 
-    def crop(self, track: Track, index: int, kind: str) -> NDArray[np.uint8]:
+    def crop(self, track: StoredTrack, index: int, kind: str) -> NDArray[np.uint8]:
         """`jpeg`, decoded: (S, S, 3) uint8 RGB."""
         content = self.jpeg(track, index, kind)
         whole = not is_cut_short(content)

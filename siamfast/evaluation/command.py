@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from siamfast.evaluation.identity import claim_results
-    from siamfast.evaluation.runs import parse_entry, peer_entries, read_dataset, run_all
+    from siamfast.evaluation.one_pass import parse_entry, peer_entries, read_dataset, run_all
     from siamfast.evaluation.summary import summarize
 
     if arguments.workers < 0:

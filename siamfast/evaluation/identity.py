@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from siamfast.data.sequences import Sequence
+from siamfast.evaluation.one_pass import Entry
 from siamfast.evaluation.protocols import Protocol
-from siamfast.evaluation.runs import Entry
 from siamfast.files import replacing
 
 FILE = "runs.json"

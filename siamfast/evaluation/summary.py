@@ -23,8 +23,8 @@ from siamfast.evaluation.metrics import (
     score,
     success_curve,
 )
+from siamfast.evaluation.one_pass import Entry
 from siamfast.evaluation.protocols import Protocol, read_result
-from siamfast.evaluation.runs import Entry
 
 FIGURES = ("auc", "precision20", "normalized_precision", "ao", "sr50", "sr75")  # of Scores
 COLUMNS = (*FIGURES, "lost_auc", "fps")  # of a Summary

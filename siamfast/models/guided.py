@@ -17,7 +17,7 @@ ARCHITECTURE = "siam-guided"
 
 
 @dataclass(frozen=True)
-class Architecture:
+class GuidedArchitecture:
     """What decides the weights' shapes. It is kept with them.
 
     backbone: alexnet or resnet. width: channels of neck and head. guidance: names of siamfast.models.guidance.CHANNELS,
@@ -51,7 +51,7 @@ class Architecture:
         return sum(CHANNELS[name] for name in self.names)
 
 
-class Template(NamedTuple):
+class GuidedTemplate(NamedTuple):
     """What is kept of a template: (N, width, h, w) each, for classification and for boxes; first: the search-crop pixel
     (index) of the scores' first cell."""
 
@@ -97,7 +97,7 @@ class Fusion(nn.Module):
     """Features and guidance to features again by a 1 x 1 convolution, which is the identity on the features at the
     start; what the guide says weighs nothing until training finds it useful."""
 
-    def __init__(self, channels: int, architecture: Architecture) -> None:
+    def __init__(self, channels: int, architecture: GuidedArchitecture) -> None:
         super().__init__()
         maps = architecture.channels
         self.mix = nn.Conv2d(channels + maps, channels, 1)
@@ -132,7 +132,7 @@ class GuidedSiam(nn.Module):
     the guide is siamfast.models.guidance.
 
     Args:
-        architecture: see Architecture.
+        architecture: see GuidedArchitecture.
 
     >>> import torch
     >>> net = GuidedSiam().eval()
@@ -143,9 +143,9 @@ class GuidedSiam(nn.Module):
     (torch.Size([1, 17, 17]), torch.Size([1, 4, 17, 17]), 87.0)
     """
 
-    def __init__(self, architecture: Architecture | None = None) -> None:
+    def __init__(self, architecture: GuidedArchitecture | None = None) -> None:
         super().__init__()
-        self.architecture = architecture or Architecture()
+        self.architecture = architecture or GuidedArchitecture()
         a = self.architecture
         self.backbone = BACKBONES[a.backbone]()
         channels = self.backbone.channels
@@ -173,7 +173,7 @@ class GuidedSiam(nn.Module):
     def cells(self, template: int, search: int) -> int:
         """Cells along a side of the scores, for crops of these sides in pixels.
 
-        >>> GuidedSiam().cells(127, 303), GuidedSiam(Architecture("resnet")).cells(127, 289)
+        >>> GuidedSiam().cells(127, 303), GuidedSiam(GuidedArchitecture("resnet")).cells(127, 289)
         (17, 17)
         """
         neck = [self.backbone.cells(side) - 2 for side in (search, template)]
@@ -195,12 +195,14 @@ class GuidedSiam(nn.Module):
         return self.first_pixel(template) + STRIDE * torch.arange(self.cells(template, search), dtype=torch.float32)
 
     # ---------------------------------------------------------------------------------------------------------- forward
-    def template(self, images: torch.Tensor) -> Template:
+    def template(self, images: torch.Tensor) -> GuidedTemplate:
         """images: (N, 3, S, S), RGB 0..255."""
         features = self.backbone(images)
-        return Template(self.neck["c_z"](features), self.neck["r_z"](features), self.first_pixel(images.shape[-1]))
+        return GuidedTemplate(
+            self.neck["c_z"](features), self.neck["r_z"](features), self.first_pixel(images.shape[-1])
+        )
 
-    def forward(self, template: Template, search: torch.Tensor, guidance: Guidance | None = None) -> Prediction:
+    def forward(self, template: GuidedTemplate, search: torch.Tensor, guidance: Guidance | None = None) -> Prediction:
         """Where the template's target lies.
 
         Args:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from siamfast.models.backbones import AlexNetBackbone
-from siamfast.models.guided import ARCHITECTURE, Architecture, GuidedSiam
+from siamfast.models.guided import ARCHITECTURE, GuidedArchitecture, GuidedSiam
 from siamfast.models.weights import default_weights, load_built, load_model
 
 DEFAULT_NAME = "guided_alexnet.safetensors"
@@ -23,7 +23,7 @@ def load_guided(weights: str | os.PathLike[str] | None = None) -> GuidedSiam:
         ValueError: not such weights.
     """
     path = default_weights(DEFAULT_NAME) if weights is None else Path(weights)
-    return load_built(path, ARCHITECTURE, GuidedSiam, Architecture)
+    return load_built(path, ARCHITECTURE, GuidedSiam, GuidedArchitecture)
 
 
 def start_from(model: GuidedSiam, weights: str) -> None:

@@ -28,7 +28,7 @@ _MAPS = 5  # of a match: mask, its log-odds, place x and y, confidence
 
 
 @dataclass(frozen=True)
-class Architecture:
+class MobileArchitecture:
     """What decides the weights' shapes. It is kept with them.
 
     width: channels of the embedding and of the head. blocks: of the head's common trunk. guided: whether the region of
@@ -57,7 +57,7 @@ class Region(NamedTuple):
     values: torch.Tensor
 
 
-class Template(NamedTuple):
+class MobileTemplate(NamedTuple):
     """What is kept of the first frame.
 
     kernel: (N, width, 7, 7) for the correlation, cell by cell. region: matched part by part. sides: (N, 2) of the box,
@@ -122,7 +122,7 @@ class SiamMobile(nn.Module):
     2019).
 
     Args:
-        architecture: see Architecture.
+        architecture: see MobileArchitecture.
 
     >>> import torch
     >>> net = SiamMobile().eval()
@@ -133,9 +133,9 @@ class SiamMobile(nn.Module):
     (torch.Size([1, 19, 19]), torch.Size([1, 4, 19, 19]))
     """
 
-    def __init__(self, architecture: Architecture | None = None) -> None:
+    def __init__(self, architecture: MobileArchitecture | None = None) -> None:
         super().__init__()
-        self.architecture = architecture or Architecture()
+        self.architecture = architecture or MobileArchitecture()
         width, maps = self.architecture.width, _MAPS * (2 if self.architecture.guided else 1)
         self.backbone = MobileNetV2()
         # Without affine parameters: the projections behind them have their own. They learn the features' mean and
@@ -192,7 +192,7 @@ class SiamMobile(nn.Module):
         up = F.interpolate(self.coarse(coarse), size=fine.shape[2:], mode="bilinear", align_corners=True)
         return self.fine(fine) + up
 
-    def template(self, images: torch.Tensor, boxes: torch.Tensor, features: Features | None = None) -> Template:
+    def template(self, images: torch.Tensor, boxes: torch.Tensor, features: Features | None = None) -> MobileTemplate:
         """The template of a target.
 
         Args:
@@ -203,7 +203,7 @@ class SiamMobile(nn.Module):
         region = self.region(images, boxes, features)
         cut = (REGION - KERNEL) // 2 - 1
         middle = torch.cat(region, 1)[..., cut : REGION - cut, cut : REGION - cut]
-        return Template(self.kernel(middle.to(region.embedding.dtype)), region, boxes[:, 2:])
+        return MobileTemplate(self.kernel(middle.to(region.embedding.dtype)), region, boxes[:, 2:])
 
     def region(self, images: torch.Tensor, boxes: torch.Tensor, features: Features | None = None) -> Region:
         """The region in the middle of a crop of the template's size; arguments as for `template`."""
@@ -215,7 +215,7 @@ class SiamMobile(nn.Module):
 
     def forward(
         self,
-        template: Template,
+        template: MobileTemplate,
         search: torch.Tensor,
         last: Region | None = None,
         features: Features | None = None,

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from siamfast.geometry import STRIDE, box_centers_by_index
-from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, Region, SiamMobile, Template, region_values
+from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, MobileTemplate, Region, SiamMobile, region_values
 from siamfast.models.mobile_export import DIGEST
-from siamfast.models.mobile_graph import INPUTS, OUTPUTS, Targets, graph_inputs
+from siamfast.models.mobile_graph import INPUTS, OUTPUTS, GraphInputs, graph_inputs
 from siamfast.models.quantized import int8_missing
 
 ENGINES = ("auto", "torch", "onnxruntime")
@@ -53,7 +53,9 @@ def region_start(box: NDArray[np.float64], cells: int) -> tuple[int, int]:
     return int(first[0]), int(first[1])
 
 
-def _template(model: SiamMobile, crop: NDArray[np.uint8], box: NDArray[np.float64], device: torch.device) -> Template:
+def _template(
+    model: SiamMobile, crop: NDArray[np.uint8], box: NDArray[np.float64], device: torch.device
+) -> MobileTemplate:
     # (1, S, S, 3) uint8 is (1, 3, S, S) in channels_last: the permutation copies nothing.
     image = torch.from_numpy(crop).to(device).permute(0, 3, 1, 2).float()
     return model.template(image, torch.from_numpy(box[None]).float().to(device))
@@ -73,7 +75,7 @@ class TorchEngine:
     def __init__(self, model: SiamMobile, device: torch.device, precision: str) -> None:
         self._model: SiamMobile = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device, self.precision = device, precision
-        self._target: Template | None = None
+        self._target: MobileTemplate | None = None
         self._last: Region | None = None
 
     def _autocast(self) -> torch.autocast:
@@ -164,7 +166,7 @@ class OnnxEngine:
         self._feed["values"][count:, len(values) :] = values.reshape(len(values), -1).T
 
 
-def _numpy(inputs: Targets) -> dict[str, NDArray[Any]]:
+def _numpy(inputs: GraphInputs) -> dict[str, NDArray[Any]]:
     return {name: value.numpy().copy() for name, value in inputs._asdict().items()}
 
 

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from siamfast.geometry import index_to_edge
-from siamfast.models.mobile import KERNEL, MARGIN, Region, SiamMobile, Template
+from siamfast.models.mobile import KERNEL, MARGIN, MobileTemplate, Region, SiamMobile
 
 INPUTS = ("image", "kernel", "sides", "keys", "values", "known")
 OUTPUTS = ("quality", "boxes", "resemblance", "embedding")
 
 
-class Targets(NamedTuple):
+class GraphInputs(NamedTuple):
     """What a search crop is matched with, in the graph's layout; R regions: the template's and, in a guided network,
     the last frame's.
 
@@ -32,7 +32,7 @@ class Targets(NamedTuple):
     known: torch.Tensor
 
 
-def graph_inputs(model: SiamMobile, template: Template, last: Region | None) -> Targets:
+def graph_inputs(model: SiamMobile, template: MobileTemplate, last: Region | None) -> GraphInputs:
     """The graph's inputs for one target; `last` None: nothing is known of the last frame."""
     regions = [template.region]
     if model.architecture.guided:
@@ -44,7 +44,7 @@ def graph_inputs(model: SiamMobile, template: Template, last: Region | None) -> 
     if last is None:
         known[1:] = 0
     kernel = columns @ template.kernel[0].flatten(1).T.float()
-    return Targets(kernel, template.sides.float(), torch.cat(keys, 1), torch.block_diag(*values), known)
+    return GraphInputs(kernel, template.sides.float(), torch.cat(keys, 1), torch.block_diag(*values), known)
 
 
 def region_rows(model: SiamMobile, region: Region, which: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -102,7 +102,7 @@ class SearchGraph(nn.Module):
         values: torch.Tensor,
         known: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """image: (1, S, S, 3) uint8 RGB; the others as in Targets -> quality (1, h, w) 0 to 1, boxes (1, 4, h, w)
+        """image: (1, S, S, 3) uint8 RGB; the others as in GraphInputs -> quality (1, h, w) 0 to 1, boxes (1, 4, h, w)
         left, top, right, bottom in crop pixels, resemblance (1, h, w) and embedding (1, width, H, W) as in Located."""
         fine, coarse = self.backbone(image.permute(0, 3, 1, 2).float())
         up = F.interpolate(self.coarse(coarse), size=fine.shape[2:], mode="bilinear", align_corners=True)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from siamfast.models import mobilenet
-from siamfast.models.mobile import ARCHITECTURE, Architecture, SiamMobile
+from siamfast.models.mobile import ARCHITECTURE, MobileArchitecture, SiamMobile
 from siamfast.models.weights import default_weights, load_built, read_safetensors
 
 DEFAULT_NAME = "mobile.safetensors"
@@ -23,7 +23,7 @@ def load_mobile(weights: str | os.PathLike[str] | None = None) -> SiamMobile:
         ValueError: not such weights.
     """
     path = default_weights(DEFAULT_NAME) if weights is None else Path(weights)
-    return load_built(path, ARCHITECTURE, SiamMobile, Architecture)
+    return load_built(path, ARCHITECTURE, SiamMobile, MobileArchitecture)
 
 
 def start_from(model: SiamMobile, weights: str) -> None:

@@ -43,7 +43,7 @@ _PLACES = sorted(
 
 
 @dataclasses.dataclass(frozen=True)
-class MobileConfig:
+class MobileTrackerConfig:
     """Hyper-parameters of mobile tracking; docs/weights.md says how they were chosen.
 
     Attributes:
@@ -102,7 +102,7 @@ class MobileTracker(SequenceTracker):
         engine: "torch"; "onnxruntime", for CPUs, which takes the graph beside the weights (int8 where the CPU has
             VNNI); "auto": onnxruntime where it is installed, the device is a CPU, and there is a graph of that
             precision.
-        fields: MobileConfig's.
+        fields: MobileTrackerConfig's.
 
     Raises:
         ValueError, TypeError: a hyper-parameter out of range, an unknown one, a device, precision or engine that cannot
@@ -128,7 +128,7 @@ class MobileTracker(SequenceTracker):
         engine: str = "auto",
         **fields: Any,
     ) -> None:
-        self.config = with_fields("MobileTracker", MobileConfig(), fields)
+        self.config = with_fields("MobileTracker", MobileTrackerConfig(), fields)
         self.device = choose_device(device)
         path: Path | None = None
         if isinstance(weights, SiamMobile):

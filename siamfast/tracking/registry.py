@@ -24,7 +24,7 @@ class Kind(NamedTuple):
 TRACKERS = {
     "mobile": Kind("siamfast.tracking.mobile", "MobileTracker", "siam-mobile", "mobile.safetensors"),
     "siamfc": Kind("siamfast.tracking.siamfc", "SiamFCTracker", "siamfc-alexnet", "siamfc_alexnet.safetensors"),
-    "guided": Kind("siamfast.tracking.guided_tracker", "GuidedTracker", "siam-guided", "guided_alexnet.safetensors"),
+    "guided": Kind("siamfast.tracking.guided", "GuidedTracker", "siam-guided", "guided_alexnet.safetensors"),
 }
 DEFAULT = "mobile"
 GRAPH_SUFFIXES = (".onnx", ".int8.onnx")  # of a mobile tracker's graphs, beside its weights

@@ -23,7 +23,7 @@ from siamfast.tracking.sequence_tracker import SequenceTracker, Track, with_fiel
 
 
 @dataclasses.dataclass(frozen=True)
-class TrackerConfig:
+class SiamFCTrackerConfig:
     """Hyper-parameters of SiamFC tracking (siamfc-pytorch's values; the clamps are the original's).
 
     exemplar, instance: sides in pixels of the template and the search crop. context_amount: share of w + h added to
@@ -86,7 +86,7 @@ class SiamFCTracker(SequenceTracker):
         device: "auto" (CUDA where there is one), "cpu", "cuda", ...
         precision: of the search features: "auto" (what is fastest without losing accuracy), "float32", "bfloat16",
             "float16", "int8" (CPUs with VNNI).
-        config: the hyper-parameters; `fields` (any of TrackerConfig's) override it.
+        config: the hyper-parameters; `fields` (any of SiamFCTrackerConfig's) override it.
 
     Raises:
         ValueError, TypeError: a hyper-parameter out of range, an unknown one, a device or precision that cannot be
@@ -111,10 +111,10 @@ class SiamFCTracker(SequenceTracker):
         *,
         device: str | torch.device = "auto",
         precision: str = "auto",
-        config: TrackerConfig | None = None,
+        config: SiamFCTrackerConfig | None = None,
         **fields: Any,
     ) -> None:
-        self.config = with_fields("SiamFCTracker", config or TrackerConfig(), fields)
+        self.config = with_fields("SiamFCTracker", config or SiamFCTrackerConfig(), fields)
         self.device = choose_device(device)
         model = load_model(weights)
         self._scale, self.bias = model.scale.item(), model.bias.item()

@@ -16,11 +16,14 @@ def run(arguments: argparse.Namespace) -> int:
     from siamfast.training.correspondence import CorrespondenceTrainer
     from siamfast.training.guided import GuidedTrainer
     from siamfast.training.mobile import MobileTrainer
-    from siamfast.training.trainer import Trainer
+    from siamfast.training.siamfc import SiamFCTrainer
 
     makers: dict[str, Any] = {
-        "siamfc": Trainer, "guided": GuidedTrainer, "mobile": MobileTrainer, "correspondence": CorrespondenceTrainer,
-    }  # fmt: skip
+        "siamfc": SiamFCTrainer,
+        "guided": GuidedTrainer,
+        "mobile": MobileTrainer,
+        "correspondence": CorrespondenceTrainer,
+    }
     trainer = makers[arguments.task](config.from_arguments(arguments))
     figures = trainer.run()
     print(f"{trainer.out / trainer.file}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))

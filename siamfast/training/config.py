@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from siamfast.models import mobile
-    from siamfast.models.guided import Architecture
+    from siamfast.models import guided, mobile
 
 
 def _option(default: Any, text: str) -> Any:
@@ -109,7 +108,7 @@ class PairConfig(RunConfig):
 
 
 @dataclass
-class TrainConfig(PairConfig):
+class SiamFCConfig(PairConfig):
     """`siamfast train`: SiamFC by the paper's recipe (Bertinetto et al. 2016, section 4)."""
 
     out: str = _option("runs/siamfc", "folder for checkpoints, logs and weights; a run found there is resumed")
@@ -186,12 +185,12 @@ class GuidedConfig(PairConfig):
     def trains_encoder(self) -> bool:
         return self.colour_weight > 0 or self.cycle_weight > 0
 
-    def architecture(self) -> Architecture:
-        from siamfast.models.guided import Architecture
+    def architecture(self) -> guided.GuidedArchitecture:
+        from siamfast.models.guided import GuidedArchitecture
 
         names = "" if self.guidance == "none" else self.guidance
         gate, non_local = self.gate and bool(names), self.non_local and bool(names)
-        return Architecture(self.backbone, self.head_width, names, gate, non_local)
+        return GuidedArchitecture(self.backbone, self.head_width, names, gate, non_local)
 
 
 @dataclass
@@ -245,10 +244,10 @@ class MobileConfig(PairConfig):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         self.architecture()  # says what is wrong with its fields
 
-    def architecture(self) -> mobile.Architecture:
-        from siamfast.models.mobile import Architecture
+    def architecture(self) -> mobile.MobileArchitecture:
+        from siamfast.models.mobile import MobileArchitecture
 
-        return Architecture(self.head_width, self.head_blocks, self.guided)
+        return MobileArchitecture(self.head_width, self.head_blocks, self.guided)
 
 
 @dataclass
@@ -280,7 +279,7 @@ class CorrespondenceConfig(RunConfig):
 
 
 TASKS: dict[str, type[RunConfig]] = {
-    "siamfc": TrainConfig,
+    "siamfc": SiamFCConfig,
     "guided": GuidedConfig,
     "mobile": MobileConfig,
     "correspondence": CorrespondenceConfig,

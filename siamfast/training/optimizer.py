@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from siamfast.training.config import RunConfig, TrainConfig
+from siamfast.training.config import RunConfig, SiamFCConfig
 
 
 def learning_rate(config: RunConfig, step: int) -> float:
@@ -29,7 +29,7 @@ def make_optimizer(modules: Iterable[torch.nn.Module], config: RunConfig) -> tor
         {"params": [p for n, p in named if p.dim() <= 1 and n != "scale"], "weight_decay": 0.0, "rate": 1.0},
     ]
     factor = [p for name, p in named if name == "scale"]
-    if factor and isinstance(config, TrainConfig):
+    if factor and isinstance(config, SiamFCConfig):
         # The factor is about 0.001 and its gradient about 1000 times that of a weight: these rates make its steps
         # those of its logarithm.
         rate = config.scale**2 if config.optimizer == "sgd" else config.scale

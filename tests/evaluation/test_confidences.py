@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from siamfast.data.sequences import Sequence
+from siamfast.evaluation.one_pass import Entry, read_dataset
 from siamfast.evaluation.protocols import PROTOCOLS, write_result
 from siamfast.evaluation.run import run_tracker
-from siamfast.evaluation.runs import Entry, read_dataset
 from siamfast.evaluation.subsets import Subset
 from siamfast.evaluation.summary import summarize
 from tests.evaluation.test_eval import evaluate, make_folder, summary

@@ -14,12 +14,12 @@ import pytest
 
 from siamfast.cli import main
 from siamfast.data.synthetic import SyntheticVideo
-from siamfast.evaluation import runs
+from siamfast.evaluation import one_pass
 from siamfast.evaluation.metrics import normalized_error
+from siamfast.evaluation.one_pass import Entry, parse_entry, read_dataset
 from siamfast.evaluation.protocols import PROTOCOLS, read_result, write_result
 from siamfast.evaluation.report import worst_frame
 from siamfast.evaluation.run import Result
-from siamfast.evaluation.runs import Entry, parse_entry, read_dataset
 from siamfast.evaluation.subsets import Subset
 from siamfast.evaluation.summary import Run, summarize
 
@@ -154,7 +154,7 @@ def test_of_a_test_set_results_are_written_alone(tmp_path: Path) -> None:
 def test_what_is_done_is_not_done_again_and_the_rest_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = make_folder(tmp_path / "data"), tmp_path / "out"
     done: list[str] = []
-    real = runs.run_one
+    real = one_pass.run_one
 
     def counting(protocol: Any, results: Path, entry: Entry, sequence: Any, device: str) -> str | None:
         if len(done) == 1:
@@ -162,11 +162,11 @@ def test_what_is_done_is_not_done_again_and_the_rest_is(tmp_path: Path, monkeypa
         done.append(sequence.name)
         return real(protocol, results, entry, sequence, device)
 
-    monkeypatch.setattr(runs, "run_one", counting)
+    monkeypatch.setattr(one_pass, "run_one", counting)
     assert evaluate("folder", root, out) == 130
     assert list(summary(out)["trackers"]["mobile"]["sequences"]) == ["a"]
     (out / "results" / "folder" / "mobile" / "b.txt").write_text("1,2,3\n")  # torn
-    monkeypatch.setattr(runs, "run_one", lambda *a: done.append(a[3].name) or real(*a))
+    monkeypatch.setattr(one_pass, "run_one", lambda *a: done.append(a[3].name) or real(*a))
     assert evaluate("folder", root, out) == 0
     assert done == ["a", "b"]
     assert evaluate("folder", root, out) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from siamfast.evaluation.runs import Entry
+from siamfast.evaluation.one_pass import Entry
 from siamfast.tracking.registry import weight_files
 from tests.evaluation.test_eval import _frames, _rows, evaluate, make_folder
 

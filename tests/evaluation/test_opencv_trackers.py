@@ -12,8 +12,8 @@ import torch
 from siamfast.cli import main
 from siamfast.evaluation import opencv_trackers
 from siamfast.evaluation.metrics import overlap
+from siamfast.evaluation.one_pass import Entry, peer_entries
 from siamfast.evaluation.opencv_trackers import OpenCVTracker, find_nano_models
-from siamfast.evaluation.runs import Entry, peer_entries
 
 SIDE = 60  # of the red square
 

@@ -14,7 +14,7 @@ from siamfast.data.synthetic import SyntheticVideo
 from siamfast.geometry import STRIDE
 from siamfast.models.backbones import BACKBONES, AlexNetBackbone, ResNetBackbone
 from siamfast.models.guidance import CHANNELS, Guide, target_maps
-from siamfast.models.guided import Architecture, GuidedSiam
+from siamfast.models.guided import GuidedArchitecture, GuidedSiam
 from siamfast.models.guided_weights import load_guided, start_from
 from siamfast.models.weights import load_encoder, load_model, save_weights
 from siamfast.training.config import GuidedConfig
@@ -29,7 +29,7 @@ EVERY = "+".join(CHANNELS)
     [("resnet", 289, 17, 79), ("resnet", 303, 19, 79), ("alexnet", 303, 17, 87), ("alexnet", 255, 11, 87)],
 )
 def test_scores_have_siamfc_pp_s_sizes_and_offsets(backbone: str, search: int, cells: int, first: float) -> None:
-    net = GuidedSiam(Architecture(backbone, guidance="", gate=False)).eval()
+    net = GuidedSiam(GuidedArchitecture(backbone, guidance="", gate=False)).eval()
     assert net.cells(127, search) == cells
     assert net.first_pixel(127) == first
     with torch.inference_mode():
@@ -44,7 +44,7 @@ def test_a_cell_lies_where_the_template_s_copy_lies(backbone: str, search: int) 
     """The template itself, pasted 8 k pixels from the search crop's corner, correlates best at the cell that is said to
     lie at its middle: whatever the search side, and for both backbones. Cells are counted without the head's rim."""
     torch.manual_seed(0)
-    net = GuidedSiam(Architecture(backbone, guidance="", gate=False)).eval()
+    net = GuidedSiam(GuidedArchitecture(backbone, guidance="", gate=False)).eval()
     if backbone == "alexnet":
         start_from(net, "siamfc")
     else:
@@ -100,7 +100,7 @@ def test_sizes_that_do_not_fit_are_named() -> None:
     wrong: dict[str, Any] = {"backbone": "vgg", "width": 2, "guidance": "mask+x"}
     for name, value in wrong.items():
         with pytest.raises(ValueError, match=f"{name}: got"):
-            Architecture(**{name: value})
+            GuidedArchitecture(**{name: value})
 
 
 # ----------------------------------------------------------------------------------------------------------- the guide
@@ -117,7 +117,7 @@ def test_the_warped_mask_lies_where_the_target_went(backbone: str, side: int, mo
     previous[..., corner : corner + 64, corner : corner + 64] = target
     x, y = corner + moved[0], corner + moved[1]
     search[..., y : y + 64, x : x + 64] = target
-    net = GuidedSiam(Architecture(backbone, guidance=EVERY))
+    net = GuidedSiam(GuidedArchitecture(backbone, guidance=EVERY))
     guide = Guide(load_encoder(), net.backbone, net.architecture.names)
     found = guide(search, previous, torch.tensor([[corner, corner, 64.0, 64.0]]))
     place = net.backbone.first + STRIDE * torch.arange(net.backbone.cells(side)) + 0.5
@@ -157,8 +157,8 @@ def test_maps_of_a_target_are_what_they_are_called() -> None:
 @pytest.mark.parametrize("non_local", [False, True])
 def test_at_the_start_the_guide_changes_nothing(non_local: bool) -> None:
     torch.manual_seed(0)
-    net = GuidedSiam(Architecture(guidance=EVERY, non_local=non_local)).eval()
-    alone = GuidedSiam(Architecture(guidance="", gate=False)).eval()
+    net = GuidedSiam(GuidedArchitecture(guidance=EVERY, non_local=non_local)).eval()
+    alone = GuidedSiam(GuidedArchitecture(guidance="", gate=False)).eval()
     alone.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("fusion.")})
     guide = Guide(load_encoder(), net.backbone, net.architecture.names)
     search, previous = torch.rand(2, 2, 3, 255, 255).unbind(0)
@@ -193,7 +193,7 @@ def test_the_encoder_is_untouched_by_training(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- weights
 def test_weights_come_back_with_their_architecture(tmp_path: Path) -> None:
-    net = GuidedSiam(Architecture("resnet", 32, "flow+center", False, True)).eval()
+    net = GuidedSiam(GuidedArchitecture("resnet", 32, "flow+center", False, True)).eval()
     save_weights(net, tmp_path / "w.safetensors", recipe="a test", dtype=torch.float32)
     back = load_guided(tmp_path / "w.safetensors")
     assert back.architecture == net.architecture
@@ -206,7 +206,7 @@ def test_default_weights_stay_below_8_mb(tmp_path: Path) -> None:
 
 
 def test_training_starts_from_siamfc_or_from_a_twin(tmp_path: Path) -> None:
-    net, alone = GuidedSiam(), GuidedSiam(Architecture(guidance="", gate=False))
+    net, alone = GuidedSiam(), GuidedSiam(GuidedArchitecture(guidance="", gate=False))
     start_from(alone, "siamfc")
     siamfc = load_model().backbone.state_dict()
     assert all(torch.equal(v, siamfc[k]) for k, v in alone.backbone.body.state_dict().items())
@@ -214,9 +214,9 @@ def test_training_starts_from_siamfc_or_from_a_twin(tmp_path: Path) -> None:
     start_from(net, str(tmp_path / "w.safetensors"))
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in alone.state_dict().items())
     with pytest.raises(ValueError, match="SiamFC's AlexNet, but the backbone is resnet"):
-        start_from(GuidedSiam(Architecture("resnet")), "siamfc")
+        start_from(GuidedSiam(GuidedArchitecture("resnet")), "siamfc")
     with pytest.raises(ValueError, match="another backbone or width"):
-        start_from(GuidedSiam(Architecture(width=32)), str(tmp_path / "w.safetensors"))
+        start_from(GuidedSiam(GuidedArchitecture(width=32)), str(tmp_path / "w.safetensors"))
     save_weights(load_model(), tmp_path / "s.safetensors", recipe="a test")
     with pytest.raises(ValueError, match="holds the architecture 'siamfc-alexnet', expected 'siam-guided'"):
         load_guided(tmp_path / "s.safetensors")

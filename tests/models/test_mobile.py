@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from siamfast.cli import main
-from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, Architecture, Region, SiamMobile, region_values
+from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, MobileArchitecture, Region, SiamMobile, region_values
 from siamfast.models.mobile_export import DIGEST
 from siamfast.models.mobile_graph import SearchGraph, graph_inputs
 from siamfast.models.mobile_weights import DEFAULT_NAME, load_mobile, start_from
@@ -26,7 +26,7 @@ from siamfast.models.weights import default_weights, read_metadata, save_weights
 def net() -> SiamMobile:
     """With running statistics that are not the initial ones, so that a norm that is not folded shows."""
     torch.manual_seed(0)
-    model = SiamMobile(Architecture(width=16, blocks=2))
+    model = SiamMobile(MobileArchitecture(width=16, blocks=2))
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
@@ -172,7 +172,7 @@ def test_a_match_is_the_softmax_of_cosines(net: SiamMobile) -> None:
 
 def test_an_unguided_network_ignores_the_last_frame() -> None:
     torch.manual_seed(3)
-    net = SiamMobile(Architecture(width=8, blocks=1, guided=False)).eval()
+    net = SiamMobile(MobileArchitecture(width=8, blocks=1, guided=False)).eval()
     with torch.inference_mode():
         template = net.template(torch.rand(1, 3, EXEMPLAR, EXEMPLAR) * 255, torch.tensor([[30.0, 30, 60, 70]]))
         search = torch.rand(2, 3, 161, 161) * 255
@@ -234,4 +234,4 @@ def test_weights_of_another_network_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fields", [{"width": 4}, {"blocks": 0}])
 def test_an_architecture_out_of_range_is_named(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(fields))}: got"):
-        Architecture(**fields)
+        MobileArchitecture(**fields)

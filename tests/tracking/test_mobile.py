@@ -17,7 +17,7 @@ from siamfast.cli import main
 from siamfast.data import textures
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.evaluation.metrics import overlap
-from siamfast.models.mobile import INSTANCE, REGION, Architecture, SiamMobile
+from siamfast.models.mobile import INSTANCE, REGION, MobileArchitecture, SiamMobile
 from siamfast.models.mobile_engine import Search, onnxruntime_missing, region_start
 from siamfast.models.quantized import int8_missing
 from siamfast.models.weights import save_weights
@@ -31,7 +31,7 @@ pytest.importorskip("onnxscript")
 @pytest.fixture(scope="module")
 def net() -> SiamMobile:
     torch.manual_seed(0)
-    model = SiamMobile(Architecture(width=16, blocks=1))
+    model = SiamMobile(MobileArchitecture(width=16, blocks=1))
     for layer in (model.score, model.centerness, model.sides):  # an untrained head says nearly the same everywhere
         nn.init.normal_(layer.weight, std=0.3)
     return model.eval()

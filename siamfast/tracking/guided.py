@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from siamfast.geometry import box_centers, box_centers_by_index, boxes_around
 from siamfast.models.guidance import BESIDE, Guidance, Guide, elsewhere
-from siamfast.models.guided import GuidedSiam, Prediction, Template
+from siamfast.models.guided import GuidedSiam, GuidedTemplate, Prediction
 from siamfast.models.guided_weights import load_guided
 from siamfast.models.inference import choose_device, choose_precision
 from siamfast.models.weights import load_encoder
@@ -26,7 +26,7 @@ GUIDES = ("on", "off", "wrong")
 
 
 @dataclasses.dataclass(frozen=True)
-class GuidedConfig:
+class GuidedTrackerConfig:
     """Hyper-parameters of guided tracking, chosen on synthetic sequences with the unguided twin of the packaged weights
     (docs/weights.md).
 
@@ -68,7 +68,7 @@ class GuidedTracker(SequenceTracker):
         encoder: weights of the correspondence encoder; None: the packaged ones.
         device: "auto" (CUDA where there is one), "cpu", "cuda", ...
         precision: "auto" (bfloat16 where the device is fast at it), "float32", "bfloat16", "float16".
-        fields: GuidedConfig's.
+        fields: GuidedTrackerConfig's.
 
     Raises:
         ValueError, TypeError: a hyper-parameter out of range, an unknown one, a device or precision that cannot be
@@ -92,7 +92,7 @@ class GuidedTracker(SequenceTracker):
         precision: str = "auto",
         **fields: Any,
     ) -> None:
-        self.config = with_fields("GuidedTracker", GuidedConfig(), fields)
+        self.config = with_fields("GuidedTracker", GuidedTrackerConfig(), fields)
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device, int8=False)
         model = weights.eval() if isinstance(weights, GuidedSiam) else load_guided(weights)
@@ -104,7 +104,7 @@ class GuidedTracker(SequenceTracker):
         self.name = "SiamGuided" if model.architecture.names else "SiamUnguided"
         c = self.config
         self._window = hann_window(model.cells(c.exemplar, c.instance))
-        self._template: Template | None = None
+        self._template: GuidedTemplate | None = None
         self._guidance: Guidance | None = None
         self._quality: NDArray[np.float32] | None = None
 

@@ -13,17 +13,17 @@ import torch
 from siamfast.cli import main
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.evaluation.metrics import overlap
-from siamfast.models.guided import Architecture, GuidedSiam, Prediction
+from siamfast.models.guided import GuidedArchitecture, GuidedSiam, Prediction
 from siamfast.models.guided_weights import DEFAULT_NAME
 from siamfast.models.weights import default_weights, save_weights
-from siamfast.tracking.guided_tracker import GuidedTracker
+from siamfast.tracking.guided import GuidedTracker
 from siamfast.tracking.registry import Tracker
 
 
 @pytest.fixture(scope="module")
 def net() -> GuidedSiam:
     torch.manual_seed(0)
-    return GuidedSiam(Architecture(width=16)).eval()
+    return GuidedSiam(GuidedArchitecture(width=16)).eval()
 
 
 @pytest.fixture(scope="module")

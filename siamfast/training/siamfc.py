@@ -13,7 +13,7 @@ from siamfast.models.alexnet import INPUT_MEAN, INPUT_STD
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import load_weights
 from siamfast.ops.xcorr_balanced_loss import xcorr_balanced_loss
-from siamfast.training.config import TrainConfig
+from siamfast.training.config import SiamFCConfig
 from siamfast.training.loop import Loop
 from siamfast.training.pairs import make_pairs
 from siamfast.training.record import Record
@@ -21,16 +21,16 @@ from siamfast.training.record import Record
 HIT_RADIUS = 16.0  # pixels of the search crop: the response peaked on the target
 
 
-class Trainer(Loop):
+class SiamFCTrainer(Loop):
     """Train SiamFC as `config` says, with exact resume: see `Loop`.
 
-    >>> from siamfast.training.config import TrainConfig
-    >>> Trainer(TrainConfig(steps=2, batch_size=2, out="/tmp/run", workers=0)).run()  # doctest: +SKIP
+    >>> from siamfast.training.config import SiamFCConfig
+    >>> SiamFCTrainer(SiamFCConfig(steps=2, batch_size=2, out="/tmp/run", workers=0)).run()  # doctest: +SKIP
     """
 
     file = "siamfc.safetensors"
     unit = "pairs"
-    config: TrainConfig
+    config: SiamFCConfig
     model: SiamFC
 
     def make_model(self) -> SiamFC:

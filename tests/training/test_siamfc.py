@@ -21,10 +21,10 @@ from siamfast.data.mixed_pairs import MixedPairs
 from siamfast.data.sequence_pairs import SequencePairs
 from siamfast.data.synthetic import SyntheticPairs
 from siamfast.models.weights import load_model, read_metadata
-from siamfast.training.config import TrainConfig, add_arguments, from_arguments
+from siamfast.training.config import SiamFCConfig, add_arguments, from_arguments
 from siamfast.training.pairs import make_pairs
 from siamfast.training.record import Record
-from siamfast.training.trainer import Trainer, peak_distance, target_cells
+from siamfast.training.siamfc import SiamFCTrainer, peak_distance, target_cells
 from tests.data.test_pairs import write_sequence
 
 SMALL: dict[str, Any] = {
@@ -33,8 +33,8 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _train(out: Path, **changes: Any) -> Trainer:
-    trainer = Trainer(TrainConfig(out=str(out), **(SMALL | changes)))
+def _train(out: Path, **changes: Any) -> SiamFCTrainer:
+    trainer = SiamFCTrainer(SiamFCConfig(out=str(out), **(SMALL | changes)))
     trainer.run()
     return trainer
 
@@ -58,7 +58,7 @@ def test_training_learns_to_find_the_target(tmp_path: Path) -> None:
 def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(tmp_path: Path, optimizer: str) -> None:
     changes = {"steps": 4, "optimizer": optimizer, "learn_scale": True}
     _train(tmp_path / "whole", **changes)
-    half = Trainer(TrainConfig(out=str(tmp_path / "halves"), **(SMALL | changes)))
+    half = SiamFCTrainer(SiamFCConfig(out=str(tmp_path / "halves"), **(SMALL | changes)))
     half.out.mkdir()
     batches = half._batches()
     for _ in range(2):
@@ -164,11 +164,11 @@ def test_data_that_is_neither_is_named_before_anything_is_written(tmp_path: Path
 def test_several_data_sets_train_by_their_weights(tmp_path: Path) -> None:
     write_sequence(tmp_path / "a,b")  # a folder's own comma is no separator where it is given alone
     write_sequence(tmp_path / "c")
-    pairs = make_pairs(TrainConfig(), f"synthetic=3,folder:{tmp_path / 'c'}", 40, seed=1)
+    pairs = make_pairs(SiamFCConfig(), f"synthetic=3,folder:{tmp_path / 'c'}", 40, seed=1)
     assert isinstance(pairs, MixedPairs)
     assert [type(part) for part in pairs.datasets] == [SyntheticPairs, SequencePairs]
     assert 20 < sum(pairs.which(i) == 0 for i in range(40)) < 39
-    assert isinstance(make_pairs(TrainConfig(), str(tmp_path / "a,b"), 4, seed=1), SequencePairs)
+    assert isinstance(make_pairs(SiamFCConfig(), str(tmp_path / "a,b"), 4, seed=1), SequencePairs)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_several_data_sets_train_by_their_weights(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_mixture_that_cannot_be_is_named(tmp_path: Path, source: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_pairs(TrainConfig(), source, 4, seed=1)
+        make_pairs(SiamFCConfig(), source, 4, seed=1)
 
 
 def test_a_finished_run_run_again_keeps_its_figures(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path) -> None:
 def test_training_starts_from_given_weights(tmp_path: Path) -> None:
     _train(tmp_path / "one", steps=1)
     start = tmp_path / "one" / "siamfc.safetensors"
-    trainer = Trainer(TrainConfig(out=str(tmp_path / "two"), init=str(start), **(SMALL | {"steps": 1})))
+    trainer = SiamFCTrainer(SiamFCConfig(out=str(tmp_path / "two"), init=str(start), **(SMALL | {"steps": 1})))
     expected = load_model(start).backbone.conv1[0].weight
     torch.testing.assert_close(trainer.model.backbone.conv1[0].weight.float(), expected.float())
 
@@ -205,12 +205,12 @@ def test_training_starts_from_given_weights(tmp_path: Path) -> None:
 def test_every_field_is_a_flag_with_its_type() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    assert from_arguments(parser.parse_args([])) == TrainConfig()
+    assert from_arguments(parser.parse_args([])) == SiamFCConfig()
     words = ["--steps=7", "--lr=0.5", "--data=x", "--amp=off", "--no-learn-bias"]
     config = from_arguments(parser.parse_args(words))
     assert (config.steps, config.lr, config.data, config.amp, config.learn_bias) == (7, 0.5, "x", "off", False)
     flags = {action.dest for action in parser._actions}
-    assert {field.name for field in dataclasses.fields(TrainConfig)} <= flags
+    assert {field.name for field in dataclasses.fields(SiamFCConfig)} <= flags
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_every_field_is_a_flag_with_its_type() -> None:
 )  # fmt: skip
 def test_bad_values_are_named(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{field}: got"):
-        TrainConfig(**{field: value})
+        SiamFCConfig(**{field: value})
 
 
 def test_the_middle_of_the_crop_is_the_middle_of_the_response() -> None:
