@@ -14,7 +14,7 @@ import siamfast
 from benchmarks.harness import OURS, Case, Made
 from benchmarks.peers.augmentation import eager, opencv
 from siamfast.data.augmentation import draw_augmentation
-from siamfast.reference.augment import COLUMNS
+from siamfast.ops.augment.reference import COLUMNS
 
 MEAN, STD = 118.0, 60.0
 KINDS = {"geometry and colour": (0.0, 0.0), "blur of a tenth, noise": (0.1, 8.0)}  # blur, noise

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 import siamfast
 from benchmarks.harness import OURS, Case, Made, Run, require_close
-from siamfast.reference.correspondence_warp import allowed_keys
+from siamfast.ops.correspondence_warp.reference import allowed_keys
 
 TEMPERATURE, RADIUS, TOP = 0.07, 12, 10
 Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]

@@ -19,7 +19,7 @@ from triton.runtime.jit import JITFunction
 
 import siamfast
 from benchmarks.harness import device_name
-from siamfast.ops import _backend
+from siamfast.ops import dispatch
 
 
 def cases() -> dict[str, Callable[[], Any]]:
@@ -49,7 +49,7 @@ def main() -> None:
         launches[0] += 1
 
     JITFunction.run = run
-    _backend.triton_reason = lambda *ignored: None
+    dispatch.triton_reason = lambda *ignored: None
     chips.chip_of, chips.shared_limit = lambda device: 90, lambda device: 227 << 10
     print(device_name("cpu"))
     with siamfast.backend("triton"), torch.no_grad():

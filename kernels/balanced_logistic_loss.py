@@ -10,7 +10,7 @@ import triton.language as tl
 from siamfast.kernels.integers import cdiv, next_power_of_2
 
 if TYPE_CHECKING:
-    from siamfast.ops._balanced_logistic_loss_raw import Options
+    from siamfast.ops.balanced_logistic_loss.call import Options
 
 # Cells of one program's tile, and how many tiles one program takes by itself: a second launch to add up the samples'
 # losses costs more than to walk over this many, of which each is predicted to take 1.3 microseconds on an H100

@@ -15,7 +15,7 @@ from siamfast.kernels.warp_features import through_unit_rows, unit_rows
 from siamfast.kernels.warp_windows import SIDE, windows
 from siamfast.kernels.xcorr_launch import EXACT
 
-from siamfast.ops._lasting import make_lasting
+from siamfast.ops.lasting import make_lasting
 
 Config = dict[str, int]
 

@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from siamfast.ops._lasting import make_lasting
+from siamfast.ops.lasting import make_lasting
 
 SIDE = 8
 

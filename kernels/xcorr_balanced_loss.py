@@ -26,7 +26,7 @@ from siamfast.kernels.xcorr_launch import (
 )
 
 if TYPE_CHECKING:
-    from siamfast.ops._balanced_logistic_loss_raw import Options
+    from siamfast.ops.balanced_logistic_loss.call import Options
 
 _L2, _IGNORE, _HALF_WEIGHTED, _NONE = 1, 1, 2, 2  # places in Options' tuples
 

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from siamfast.ops._backend import backend
 from siamfast.ops.augment import augment, no_draws
 from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss, logistic_labels
 from siamfast.ops.correspondence_warp import correspondence_affinity, correspondence_warp
 from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
+from siamfast.ops.dispatch import backend
 from siamfast.ops.propagate_labels import propagate_labels
 from siamfast.ops.siamfc_crops import SiamFCCrops, context_size, siamfc_crops
 from siamfast.ops.xcorr import xcorr, xcorr_depthwise, xcorr_pixelwise

@@ -63,9 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _static(arguments: argparse.Namespace) -> int:
-    from siamfast.ops import _backend
+    from siamfast.ops import dispatch
 
-    missing = _backend.triton_missing()
+    missing = dispatch.triton_missing()
     if missing is not None:
         raise ValueError(f"--static: {missing}; pip install triton")
     from siamfast.kernels import table

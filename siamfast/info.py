@@ -10,7 +10,7 @@ import platform
 
 import torch
 
-from siamfast.ops import _backend
+from siamfast.ops import dispatch
 from siamfast.version import __version__
 
 OPS = ("xcorr", "balanced_logistic_loss", "correspondence_warp", "crop_and_resize", "augment")
@@ -40,7 +40,7 @@ def versions() -> list[str]:
 
 def devices() -> list[str]:
     """The CPU with its threads and the SIMD path in use, and every CUDA device."""
-    extension, cause = _backend.extension()
+    extension, cause = dispatch.extension()
     simd = f"SIMD path {extension.cpu_path()}" if extension is not None else cause
     rows = [f"cpu: {cpu_name()}, {torch.get_num_threads()} of {os.cpu_count()} threads, {simd}"]
     if not torch.cuda.is_available():
@@ -52,7 +52,7 @@ def devices() -> list[str]:
             f"cuda:{index}: {card.name}, sm_{card.major}{card.minor}, {card.multi_processor_count} SMs, "
             f"{card.total_memory / 2**30:.0f} GiB"
         )
-        too_old = _backend.gpu_too_old(index)
+        too_old = dispatch.gpu_too_old(index)
         if too_old is not None:
             rows.append(f"cuda:{index}: served by the torch backend: {too_old}")
     return rows
@@ -95,7 +95,7 @@ def backends() -> list[str]:
     for name in OPS:
         module = importlib.import_module(f"siamfast.ops.{name}")
         for device in ("cpu", "cuda"):
-            served = [b for b in _backend.AUTO_ORDER if module.can_run(b, device, torch.float32)]
+            served = [b for b in dispatch.AUTO_ORDER if module.can_run(b, device, torch.float32)]
             rows.append(f"{name:<24}{device:<8}{served[0]:<12}{', '.join([*served[1:], 'reference'])}")
         for device, backend in fastest.items():
             try:

@@ -19,7 +19,7 @@ from siamfast import comparison
 from siamfast.cli import main
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import save_weights
-from siamfast.ops import _backend
+from siamfast.ops import dispatch
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_info_names_versions_ops_and_reasons(capsys: pytest.CaptureFixture[str])
 def test_info_names_what_can_be_mended_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_backend, "extension", lambda: (None, "siamfast._C is not built"))
+    monkeypatch.setattr(dispatch, "extension", lambda: (None, "siamfast._C is not built"))
     assert main(["info"]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "cannot run" in line)
     assert "siamfast._C is not built" in line

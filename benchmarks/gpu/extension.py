@@ -61,10 +61,10 @@ def ended(setting: Setting) -> Row:
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     if setting.rehearse:
         return {"built": target(setting).exists(), "end": lines[-1:]}
-    from siamfast.ops import _backend
+    from siamfast.ops import dispatch
 
-    _backend.extension.cache_clear()
-    module, cause = _backend.extension()
+    dispatch.extension.cache_clear()
+    module, cause = dispatch.extension()
     return {"built": module is not None, "cause": cause[:300], "end": lines[-1:]}
 
 

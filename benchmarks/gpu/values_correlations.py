@@ -11,7 +11,7 @@ import siamfast
 from benchmarks import bench_xcorr
 from benchmarks.bench_xcorr import SHAPES, Shape
 from benchmarks.gpu.checks import Check, Tensors, numbers
-from siamfast.ops import _xcorr_triton as ours
+from siamfast.ops.xcorr import triton as ours
 
 BOTH = (True, True)
 

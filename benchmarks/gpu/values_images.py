@@ -12,8 +12,8 @@ from siamfast.kernels import augment, crop_and_resize
 from benchmarks.gpu.checks import Check, Tensors
 from benchmarks.gpu.schedule import Row
 from siamfast.data.augmentation import draw_augmentation
-from siamfast.reference.augment import augment as augment_reference
-from siamfast.reference.crop_and_resize import crop_and_resize as crop_reference
+from siamfast.ops.augment.reference import augment as augment_reference
+from siamfast.ops.crop_and_resize.reference import crop_and_resize as crop_reference
 
 WINDOWS = ((5.0, 4.0, 20.0, 20.0), (-8.0, -3.0, 30.0, 30.0), (30.0, 25.0, 17.0, 17.0))  # x, y, width, height
 OUT, MEAN, STD = 24, 118.0, 60.0

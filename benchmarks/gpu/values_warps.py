@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.gpu.checks import Check, Tensors, difference, numbers
 from benchmarks.gpu.schedule import Row
-from siamfast.ops import _correspondence_warp_raw as raw
-from siamfast.ops import _correspondence_warp_triton as ours
+from siamfast.ops.correspondence_warp import autograd as raw
+from siamfast.ops.correspondence_warp import triton as ours
 
 OUTPUTS, SLOPES = ("values", "confidence", "entropy", "lse"), ("dquery", "dkeys", "dvalues", "dbias")
 MODES = {"plain": (-1.0, False, 0), "square": (4.0, False, 0), "circle, top 10": (5.0, True, 10)}  # radius, circle, k

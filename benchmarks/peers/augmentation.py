@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from siamfast.reference.augment import COLUMNS, LUMA
+from siamfast.ops.augment.reference import COLUMNS, LUMA
 
 _AT = {name: number for number, name in enumerate(COLUMNS)}
 

@@ -8,7 +8,7 @@ import torch
 
 from siamfast.geometry import index_to_edge
 from siamfast.ops.augment import augment, no_draws
-from siamfast.reference.augment import COLUMNS
+from siamfast.ops.augment.reference import COLUMNS
 
 _AT = {name: number for number, name in enumerate(COLUMNS)}
 _CUT = (0.1, 0.4)  # sides of a cut-out, of the output's; random erasing's areas, roughly

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from siamfast.geometry import box_centers_by_index
-from siamfast.ops._crop_windows import convention, make_windows
 from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
+from siamfast.ops.crop_and_resize.windows import convention, make_windows
 
 
 def context_size(boxes: ArrayLike, *, context_amount: float = 0.5) -> Any:

@@ -16,7 +16,7 @@ from siamfast.models.guided import GuidedSiam, Prediction
 from siamfast.models.guided_weights import start_from
 from siamfast.models.weights import load_encoder, save_weights
 from siamfast.ops.augment import augment
-from siamfast.reference.augment import COLUMNS
+from siamfast.ops.augment.reference import COLUMNS
 from siamfast.training import signals
 from siamfast.training.box_losses import Targets, best_boxes, box_iou, box_loss, make_targets
 from siamfast.training.config import GuidedConfig

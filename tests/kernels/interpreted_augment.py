@@ -7,7 +7,7 @@ import torch
 from siamfast.kernels.augment import launch
 
 from siamfast.ops.augment import no_draws
-from siamfast.reference.augment import augment as reference
+from siamfast.ops.augment.reference import augment as reference
 
 # Levels, at factors of up to 2 and 3: float32 weights of places that are float32 themselves; half precision's weights;
 # then the output's own rounding.

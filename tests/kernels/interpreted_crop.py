@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from siamfast.kernels.crop_and_resize import launch
 
-from siamfast.reference.crop_and_resize import crop_and_resize as reference
+from siamfast.ops.crop_and_resize.reference import crop_and_resize as reference
 
 # As for the other backends: a rounding to whole levels may fall either way, the rest is interpolation at that dtype.
 ALLOWED = {torch.uint8: 1.0, torch.float32: 2e-3, torch.bfloat16: 1.0, torch.float16: 0.13}

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from siamfast.kernels import warp_launch, warp_windows
 
-from siamfast.ops import _correspondence_warp_raw as raw
-from siamfast.ops import _correspondence_warp_triton as ours
+from siamfast.ops.correspondence_warp import autograd as raw
+from siamfast.ops.correspondence_warp import triton as ours
 from tests.kernels.interpreted_xcorr import laid_out
 
 NAMES = ("values", "confidence", "entropy", "lse", "indices")
@@ -134,7 +134,7 @@ def ties_and_nan() -> None:
 
 def least_keys() -> None:
     """No window has fewer keys than is said."""
-    from siamfast.reference.correspondence_warp import allowed_keys
+    from siamfast.ops.correspondence_warp.reference import allowed_keys
 
     for queries, keys in (((9, 7), (9, 7)), ((5, 9), (10, 6))):
         for radius in (1.5, 2.0, 3.7, 20.0):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from siamfast.ops import _xcorr_triton as ours
-from siamfast.reference import xcorr as reference
+from siamfast.ops.xcorr import reference
+from siamfast.ops.xcorr import triton as ours
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 NAMES = ("value", "dz", "dx", "dscale", "dbias")

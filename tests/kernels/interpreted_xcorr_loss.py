@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 import siamfast
-from siamfast.ops import _xcorr_balanced_loss_triton as fused
 from siamfast.ops.balanced_logistic_loss import check_labels, check_options
 from siamfast.ops.xcorr import arguments_of
+from siamfast.ops.xcorr_balanced_loss import triton as fused
 
 # Of the largest value: TF32 is not the interpreter's, so float32 has its own roundings; 16-bit types round the slope
 # that meets z and x, and the composition also the response between the ops.

@@ -14,10 +14,10 @@ import torch
 
 import siamfast
 from benchmarks import bench_correspondence_warp, bench_xcorr
-from siamfast.ops import _xcorr_balanced_loss_triton as fused
 from siamfast.ops.augment import no_draws
 from siamfast.ops.balanced_logistic_loss import check_options
 from siamfast.ops.xcorr import arguments_of
+from siamfast.ops.xcorr_balanced_loss import triton as fused
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 

@@ -31,7 +31,7 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 import siamfast
-from siamfast.ops import _backend
+from siamfast.ops import dispatch
 from tests.kernels.launch_cases import RANDOM, Case, table
 
 SHARED = {chip: limits.shared_block for chip, limits in LIMITS.items()}
@@ -59,7 +59,7 @@ class Proof:
             return proof.launch(kernel, arguments, grid, options)
 
         JITFunction.run = run
-        _backend.triton_reason = lambda *ignored: None
+        dispatch.triton_reason = lambda *ignored: None
         chips.chip_of = lambda device: self.chip
         chips.shared_limit = lambda device: SHARED[self.chip]
 

@@ -20,7 +20,7 @@ from siamfast.kernels.shipped import shipped
 from siamfast.kernels.static import Usage
 
 import siamfast
-from siamfast.ops import _backend
+from siamfast.ops import dispatch
 from tests.kernels.launch_cases import backward
 
 H100 = CARDS["H100"]
@@ -141,7 +141,7 @@ def _warp(**options: Any) -> None:
 def test_the_table_launches_what_the_public_op_does(
     row: str, public: Callable[[], None], chip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_backend, "triton_reason", lambda *ignored: None)
+    monkeypatch.setattr(dispatch, "triton_reason", lambda *ignored: None)
 
     def call() -> None:
         with siamfast.backend("triton"):

@@ -11,7 +11,7 @@ import siamfast
 def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("SIAMFAST_CPU", request.param)
     try:
-        siamfast.ops._backend.extension()[0].cpu_path()  # type: ignore[union-attr]
+        siamfast.ops.dispatch.extension()[0].cpu_path()  # type: ignore[union-attr]
     except ValueError as error:
         pytest.skip(str(error))
     return str(request.param)

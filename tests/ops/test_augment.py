@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import siamfast
-from siamfast.ops import _augment_cpp as cpp
+from siamfast.ops import dispatch
 from siamfast.ops.augment import augment, no_draws
-from siamfast.reference.augment import COLUMNS, noise
+from siamfast.ops.augment.reference import COLUMNS, noise
 
 AT = {name: number for number, name in enumerate(COLUMNS)}
 SHAPE = (2, 3, 30, 41)
@@ -185,8 +185,8 @@ def check(found: torch.Tensor, images: torch.Tensor, table: torch.Tensor, option
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_cpp_is_right_on_every_instruction_set(isa: str, data: st.DataObject) -> None:
-    if cpp.reason("cpu", torch.float32) is not None:
-        pytest.skip(str(cpp.reason("cpu", torch.float32)))
+    if dispatch.cpp_reason("cpu", torch.float32) is not None:
+        pytest.skip(str(dispatch.cpp_reason("cpu", torch.float32)))
     images, table, options = data.draw(calls())
     with siamfast.backend("cpp"):
         check(augment(images, table, **options), images, table, options)

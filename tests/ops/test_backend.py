@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from siamfast import info
-from siamfast.ops import _backend, _crop_and_resize_raw, _xcorr_raw
+from siamfast.ops import dispatch
+from siamfast.ops.crop_and_resize import autograd as crop_and_resize_autograd
 
 pytest.importorskip("triton")
 
@@ -31,9 +32,9 @@ def two_cards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: CARDS[index][0])
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: CARDS[index][1:])
     monkeypatch.setattr(torch.cuda, "get_device_properties", properties.__getitem__)
-    _backend.gpu_too_old.cache_clear()
+    dispatch.gpu_too_old.cache_clear()
     yield
-    _backend.gpu_too_old.cache_clear()
+    dispatch.gpu_too_old.cache_clear()
 
 
 @pytest.mark.parametrize("op", info.OPS)
@@ -47,9 +48,9 @@ def test_every_op_leaves_an_old_gpu_to_torch(two_cards: None, op: str) -> None:
 
 
 def test_a_call_is_served_by_its_own_device(two_cards: None) -> None:
-    for reason in (_xcorr_raw.reason, _crop_and_resize_raw.reason):
-        assert _backend.pick(reason, torch.device("cuda:0"), torch.float32) == "torch"
-        assert _backend.pick(reason, torch.device("cuda:1"), torch.float32) == "triton"
+    for reason in (dispatch.reason, crop_and_resize_autograd.reason):
+        assert dispatch.pick(torch.device("cuda:0"), torch.float32, reason) == "torch"
+        assert dispatch.pick(torch.device("cuda:1"), torch.float32, reason) == "triton"
 
 
 def test_info_names_the_old_gpu(two_cards: None) -> None:
@@ -64,4 +65,4 @@ def test_info_names_the_old_gpu(two_cards: None) -> None:
 def test_without_a_gpu_triton_is_what_a_gpu_would_get() -> None:
     if torch.cuda.is_available():
         pytest.skip("a GPU is here")
-    assert _backend.triton_reason("cuda", torch.float32) is None
+    assert dispatch.triton_reason("cuda", torch.float32) is None

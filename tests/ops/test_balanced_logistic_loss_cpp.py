@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import siamfast
-from siamfast.ops import _balanced_logistic_loss_cpp as cpp
+from siamfast.ops import dispatch
 
 pytestmark = pytest.mark.skipif(
-    cpp.reason("cpu", torch.float32) is not None, reason=str(cpp.reason("cpu", torch.float32))
+    dispatch.cpp_reason("cpu", torch.float32) is not None, reason=str(dispatch.cpp_reason("cpu", torch.float32))
 )
 EPS = 2.0**-23
 

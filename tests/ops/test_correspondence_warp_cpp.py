@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import siamfast
-from siamfast.ops import _correspondence_warp_cpp as cpp
+from siamfast.ops import dispatch
 
 pytestmark = pytest.mark.skipif(
-    cpp.reason("cpu", torch.float32) is not None, reason=str(cpp.reason("cpu", torch.float32))
+    dispatch.cpp_reason("cpu", torch.float32) is not None, reason=str(dispatch.cpp_reason("cpu", torch.float32))
 )
 NAMES = ("values", "flow", "confidence", "entropy", "lse")
 # Products of unit vectors are within some float32 roundings, the temperature (0.2 and more) takes them five times; a

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import siamfast
-from siamfast.ops import _backend
 from siamfast.ops import crop_and_resize as crop_module
-from siamfast.ops._crop_windows import CONVENTIONS
+from siamfast.ops import dispatch
+from siamfast.ops.crop_and_resize.windows import CONVENTIONS
 
 PATHS = ("baseline", "avx2", "avx512")
 BORDERS = {"mean": cv2.BORDER_CONSTANT, "replicate": cv2.BORDER_REPLICATE, "reflect": cv2.BORDER_REFLECT_101}
@@ -199,7 +199,7 @@ def test_instruction_sets_give_the_same_bits(monkeypatch: pytest.MonkeyPatch, ro
     for path in PATHS:
         monkeypatch.setenv("SIAMFAST_CPU", path)
         try:
-            _backend.extension()[0].cpu_path()  # type: ignore[union-attr]
+            dispatch.extension()[0].cpu_path()  # type: ignore[union-attr]
         except ValueError:
             continue  # this CPU has it not
         parts = []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from siamfast.ops._lasting import make_lasting
+from siamfast.ops.lasting import make_lasting
 
 
 @pytest.fixture

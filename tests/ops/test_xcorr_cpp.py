@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import siamfast
-from siamfast.ops import _xcorr_cpp
-from siamfast.reference import xcorr as reference
+from siamfast.ops import dispatch
+from siamfast.ops.xcorr import reference
 
 pytestmark = pytest.mark.skipif(
-    _xcorr_cpp.reason("cpu", torch.float32) is not None, reason=str(_xcorr_cpp.reason("cpu", torch.float32))
+    dispatch.cpp_reason("cpu", torch.float32) is not None, reason=str(dispatch.cpp_reason("cpu", torch.float32))
 )
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

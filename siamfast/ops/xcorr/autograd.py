@@ -8,23 +8,14 @@ from typing import Any
 import torch
 from torch._decomp import register_decomposition
 
-from siamfast.ops import _backend, _library, _xcorr_cpp, _xcorr_export, _xcorr_torch, _xcorr_triton
-from siamfast.reference import xcorr as reference
-
-
-def reason(name: str, device_type: str, dtype: torch.dtype) -> str | None:
-    """Why backend `name` cannot serve, or None."""
-    if name == "cpp":
-        return _xcorr_cpp.reason(device_type, dtype)
-    if name == "triton":
-        return _xcorr_triton.reason(device_type, dtype)
-    return _backend.plain_reason(name, device_type, dtype)
+from siamfast.ops import dispatch, library
+from siamfast.ops.xcorr import cpp, eager, onnx, reference, triton
 
 
 def _implementation(x: torch.Tensor) -> ModuleType | None:
     """The module that serves x, all with the same four functions; None for the reference."""
-    chosen = _backend.pick(reason, x.device, x.dtype)
-    return {"triton": _xcorr_triton, "cpp": _xcorr_cpp, "torch": _xcorr_torch}.get(chosen)
+    chosen = dispatch.pick(x.device, x.dtype)
+    return {"triton": triton, "cpp": cpp, "torch": eager}.get(chosen)
 
 
 def _needs_grad(*tensors: torch.Tensor | None) -> bool:
@@ -79,13 +70,13 @@ def _xcorr_kernel(*args: Any) -> torch.Tensor:
 
 def _xcorr_fake(z: Any, x: Any, scale: Any, bias: Any, alpha: Any, beta: Any, ph: Any, pw: Any, all_pairs: Any) -> Any:
     outputs = z.shape[1] // x.shape[1] * (z.shape[0] if all_pairs else 1)
-    return x.new_empty(x.shape[0], outputs, *_xcorr_torch.response_size(z, x, ph, pw))
+    return x.new_empty(x.shape[0], outputs, *eager.response_size(z, x, ph, pw))
 
 
 def _xcorr_reference_backward(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
     *inputs, needs = args
     tensors, options = tuple(inputs[:4]), inputs[4:]
-    return _library.reference_gradients(lambda *t: by_reference(*t, *options), tensors, grad, needs)
+    return library.reference_gradients(lambda *t: by_reference(*t, *options), tensors, grad, needs)
 
 
 def _xcorr_backward_kernel(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
@@ -95,7 +86,7 @@ def _xcorr_backward_kernel(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor
 
 def _xcorr_backward_fake(grad: Any, z: Any, x: Any, scale: Any, bias: Any, *options: Any) -> tuple[torch.Tensor, ...]:
     needs = options[-1]
-    like_x = torch.empty_like(x, memory_format=_xcorr_torch.layout(x))
+    like_x = torch.empty_like(x, memory_format=eager.layout(x))
     made = (
         z.new_empty(z.shape),
         like_x,
@@ -106,14 +97,14 @@ def _xcorr_backward_fake(grad: Any, z: Any, x: Any, scale: Any, bias: Any, *opti
 
 
 _OPTIONS = "Tensor? scale, Tensor? bias, float alpha, float beta, int ph, int pw, bool all_pairs"
-_xcorr_forward = _library.register(f"xcorr(Tensor z, Tensor x, {_OPTIONS}) -> Tensor", _xcorr_kernel, _xcorr_fake)
-_xcorr_backward = _library.register(
+_xcorr_forward = library.register(f"xcorr(Tensor z, Tensor x, {_OPTIONS}) -> Tensor", _xcorr_kernel, _xcorr_fake)
+_xcorr_backward = library.register(
     f"xcorr_backward(Tensor grad, Tensor z, Tensor x, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
     _xcorr_backward_kernel,
     _xcorr_backward_fake,
 )
-_library.register_double_backward("xcorr_backward", _xcorr_reference_backward)
-register_decomposition([_xcorr_forward])(_xcorr_export.full)
+library.register_double_backward("xcorr_backward", _xcorr_reference_backward)
+register_decomposition([_xcorr_forward])(onnx.full)
 
 
 class _XCorr(torch.autograd.Function):
@@ -139,17 +130,17 @@ def _depthwise_kernel(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> tor
     chosen = _implementation(x)
     if chosen:
         return chosen.depthwise_forward(z, x, ph, pw)
-    return _depthwise_reference(z, x, ph, pw).contiguous(memory_format=_xcorr_torch.layout(x))
+    return _depthwise_reference(z, x, ph, pw).contiguous(memory_format=eager.layout(x))
 
 
 def _depthwise_fake(z: Any, x: Any, ph: Any, pw: Any) -> Any:
-    shape = x.shape[0], x.shape[1], *_xcorr_torch.response_size(z, x, ph, pw)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=_xcorr_torch.layout(x))
+    shape = x.shape[0], x.shape[1], *eager.response_size(z, x, ph, pw)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=eager.layout(x))
 
 
 def _depthwise_reference_backward(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
     z, x, ph, pw, needs = args
-    return _library.reference_gradients(lambda z, x: _depthwise_reference(z, x, ph, pw), (z, x), grad, needs)
+    return library.reference_gradients(lambda z, x: _depthwise_reference(z, x, ph, pw), (z, x), grad, needs)
 
 
 def _depthwise_backward_kernel(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
@@ -157,26 +148,26 @@ def _depthwise_backward_kernel(grad: torch.Tensor, *args: Any) -> tuple[torch.Te
     if chosen:
         return chosen.depthwise_backward(grad, *args)
     dz, dx = _depthwise_reference_backward(grad, *args)
-    return dz.contiguous(), dx.contiguous(memory_format=_xcorr_torch.layout(args[1])) if dx.dim() == 4 else dx
+    return dz.contiguous(), dx.contiguous(memory_format=eager.layout(args[1])) if dx.dim() == 4 else dx
 
 
 def _depthwise_backward_fake(grad: Any, z: Any, x: Any, ph: Any, pw: Any, needs: Any) -> tuple[torch.Tensor, ...]:
     return (
         z.new_empty(z.shape) if needs[0] else grad.new_empty(0),
-        torch.empty_like(x, memory_format=_xcorr_torch.layout(x)) if needs[1] else grad.new_empty(0),
+        torch.empty_like(x, memory_format=eager.layout(x)) if needs[1] else grad.new_empty(0),
     )
 
 
-_depthwise_forward = _library.register(
+_depthwise_forward = library.register(
     "xcorr_depthwise(Tensor z, Tensor x, int ph, int pw) -> Tensor", _depthwise_kernel, _depthwise_fake
 )
-_depthwise_backward = _library.register(
+_depthwise_backward = library.register(
     "xcorr_depthwise_backward(Tensor grad, Tensor z, Tensor x, int ph, int pw, bool[] needs) -> (Tensor, Tensor)",
     _depthwise_backward_kernel,
     _depthwise_backward_fake,
 )
-_library.register_double_backward("xcorr_depthwise_backward", _depthwise_reference_backward)
-register_decomposition([_depthwise_forward])(_xcorr_export.depthwise)
+library.register_double_backward("xcorr_depthwise_backward", _depthwise_reference_backward)
+register_decomposition([_depthwise_forward])(onnx.depthwise)
 
 
 class _XCorrDepthwise(torch.autograd.Function):

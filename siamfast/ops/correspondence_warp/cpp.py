@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
 
-from siamfast.ops import _backend
-from siamfast.ops import _correspondence_warp_torch as blocked
+from siamfast.ops import dispatch
+from siamfast.ops.correspondence_warp import eager
 
-CODES = {torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
 _ABSENT = (0, 1, 0, 0, 0, 0, 0)
-
-
-def reason(device_type: str, dtype: torch.dtype) -> str | None:
-    """Why the C++ kernel cannot serve, or None."""
-    if device_type != "cpu":
-        return f"the C++ kernel takes CPU tensors, not {device_type}"
-    if dtype not in CODES:
-        return f"the C++ kernel has no {dtype}"
-    module, cause = _backend.extension()
-    return None if module is not None else cause
 
 
 def _maps(t: torch.Tensor) -> tuple[int, ...]:
     """t: (N, T, C, H, W)."""
-    return t.data_ptr(), CODES[t.dtype], *(step * t.element_size() for step in t.stride())
+    return t.data_ptr(), dispatch.CODES[t.dtype], *(step * t.element_size() for step in t.stride())
 
 
 def _call(
@@ -35,20 +23,13 @@ def _call(
 ) -> tuple[tuple[Any, ...], tuple[torch.Tensor | None, ...]]:  # fmt: skip
     """What both kernels take before their outputs, and the tensors to keep until they are done."""
     (n, channels, hq, wq), (frames, hr, wr) = query.shape, (keys.shape[1], *keys.shape[3:])
-    given = values.float() if values.dtype not in CODES else values
+    given = values.float() if values.dtype not in dispatch.FLOATS else values
     bias = None if key_bias is None else key_bias.unsqueeze(2)
-    bias = bias.float() if bias is not None and bias.dtype not in CODES else bias
+    bias = bias.float() if bias is not None and bias.dtype not in dispatch.FLOATS else bias
     sizes = n, frames, channels, values.shape[2], hq, wq, hr, wr, topk, torch.get_num_threads()
     maps = _maps(query.unsqueeze(1)), _maps(keys), _maps(given), _ABSENT if bias is None else _maps(bias)
     bounds = temperature, radius, [t in global_frames for t in range(frames)]
     return (sizes, (normalize, circle, post, details), *bounds, *maps), (given, bias)
-
-
-def _module() -> ModuleType:
-    module, cause = _backend.extension()
-    if module is None:
-        raise RuntimeError(cause)
-    return module
 
 
 def forward(
@@ -56,14 +37,14 @@ def forward(
     keys: torch.Tensor,  # (N, T, C, Hr, Wr)
     values: torch.Tensor,  # (N, T, K, Hr, Wr)
     key_bias: torch.Tensor | None,  # (N, T, Hr, Wr)
-    *options: Any,  # as for `blocked.forward`
-) -> blocked.Outputs:
+    *options: Any,  # as for `eager.forward`
+) -> eager.Outputs:
     (n, _, hq, wq), topk, details = query.shape, options[5], options[7]
     found = torch.empty((n, values.shape[2], hq, wq), dtype=torch.float32)
     maps = [torch.empty((n, hq, wq) if details else (0,), dtype=torch.float32) for _ in range(3)]
     indices = torch.empty((n, topk or 1, hq, wq) if details else (0,), dtype=torch.int64)
     arguments, _held = _call(query, keys, values, key_bias, *options)
-    _module().correspondence_warp(*arguments, tuple(t.data_ptr() for t in (found, *maps, indices)))
+    dispatch.loaded_extension().correspondence_warp(*arguments, tuple(t.data_ptr() for t in (found, *maps, indices)))
     return found.to(values.dtype), maps[0], maps[1], maps[2], indices
 
 
@@ -74,12 +55,12 @@ def backward(
     keys: torch.Tensor,
     values: torch.Tensor,
     key_bias: torch.Tensor | None,
-    *options: Any,  # as for `blocked.forward`; with a top k its own softmax, and no gradient of lse
+    *options: Any,  # as for `eager.forward`; with a top k its own softmax, and no gradient of lse
 ) -> tuple[torch.Tensor, ...]:  # by query, keys, values, key_bias (zeros' shape where there is none)
     found = [torch.empty(t.shape, dtype=torch.float32) for t in (query, keys, values, keys[:, :, 0])]
     held = [t.contiguous() for t in (given[0].float(), *given[1:], *(g.float() for g in grads))]
     arguments, _held = _call(query, keys, values, key_bias, *options)
-    _module().correspondence_warp_backward(
+    dispatch.loaded_extension().correspondence_warp_backward(
         *arguments, tuple(t.data_ptr() for t in held), tuple(t.data_ptr() for t in found)
     )
     tensors = query, keys, values, query if key_bias is None else key_bias

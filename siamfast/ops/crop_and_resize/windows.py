@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from siamfast.reference.crop_and_resize import RULES
+from siamfast.ops.crop_and_resize.reference import RULES
 
 _LARGEST = 1_000_000  # pixels of a window's side; beyond it something is wrong, and memory would go
 
@@ -140,3 +140,11 @@ def out_sides(out_size: Any) -> tuple[int, int]:
 
 
 assert all(c.rule in RULES for c in CONVENTIONS.values())
+
+
+def pixel_layout(image: torch.Tensor) -> torch.memory_format:
+    """Interleaved pixels in, interleaved pixels out."""
+    if image.is_contiguous():
+        return torch.contiguous_format
+    last = torch.channels_last
+    return last if image.is_contiguous(memory_format=last) else torch.contiguous_format

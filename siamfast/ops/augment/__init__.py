@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from siamfast.ops import _augment_raw, _backend
-from siamfast.reference.augment import COLUMNS
+from siamfast.ops import dispatch
+from siamfast.ops.augment import autograd
+from siamfast.ops.augment.reference import COLUMNS
 
 # column -> least and largest value; what they bound is how far a kernel has to look.
 _LIMITS = {
@@ -22,7 +23,7 @@ def can_run(
     backend: str, device_type: str = "cpu", dtype: torch.dtype = torch.float32, *, raise_error: bool = False
 ) -> bool:
     """Whether a backend can write `dtype` on this device; with `raise_error` the reason why not is raised."""
-    return _backend.can_run(_augment_raw.reason, backend, device_type, dtype, raise_error)
+    return dispatch.can_run(backend, device_type, dtype, raise_error)
 
 
 def no_draws(count: int, size: tuple[int, int]) -> torch.Tensor:
@@ -54,7 +55,7 @@ def augment(
 
     Args:
         images: (N, 3, H, W) uint8 RGB, any strides; contiguous and channels_last are read as they are.
-        draws: (N, 14) float32 on the CPU, a row an image. Columns, `siamfast.reference.augment.COLUMNS`:
+        draws: (N, 14) float32 on the CPU, a row an image. Columns, `siamfast.ops.augment.reference.COLUMNS`:
             x, y: the pixel of the image that the output's middle shows; centres of pixels are whole numbers.
             step_x, step_y: pixels of the image an output pixel, 0.5 to 2; negative: mirrored.
             blur: sigma of a Gaussian, image pixels: 0, or 0.5 to 3.
@@ -89,7 +90,7 @@ def augment(
         raise TypeError(f"images: got {got}, expected a torch.uint8 tensor")
     if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
         raise ValueError(f"images: got shape {tuple(images.shape)}, expected (N, 3, H, W)")
-    if dtype not in (*_backend.FLOATS, torch.float64):
+    if dtype not in (*dispatch.FLOATS, torch.float64):
         raise TypeError(f"dtype: got {dtype}, expected float32, bfloat16, float16 or float64")
     _check_draws(draws, images.shape[0])
     size = (out_size, out_size) if isinstance(out_size, int) else out_size
@@ -99,7 +100,7 @@ def augment(
     shift, scale = _channels("mean", mean), _channels("std", std)
     if min(scale) <= 0:
         raise ValueError(f"std: got {std}, expected more than 0")
-    return _augment_raw.augment(images, draws, int(height), int(width), shift, scale, dtype)
+    return autograd.augment(images, draws, int(height), int(width), shift, scale, dtype)
 
 
 def _check_draws(draws: torch.Tensor, count: int) -> None:

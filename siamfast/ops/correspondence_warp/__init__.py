@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 
-from siamfast.ops import _backend
-from siamfast.ops import _correspondence_warp_raw as raw
-from siamfast.ops import _correspondence_warp_torch as blocked
-from siamfast.reference import correspondence_warp as reference
+from siamfast.ops import dispatch
+from siamfast.ops.correspondence_warp import autograd as raw
+from siamfast.ops.correspondence_warp import eager, reference
 
 _DETAILS = ("confidence", "entropy", "lse", "indices")  # what the raw op gives beside the values, when asked
 _RETURNS = ("values", "flow", *_DETAILS)
@@ -20,7 +19,7 @@ _RETURNS = ("values", "flow", *_DETAILS)
 
 def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: bool = False) -> bool:
     """Whether `backend` serves correspondence_warp on this device and dtype."""
-    return _backend.can_run(raw.reason, backend, device_type, dtype, raise_error)
+    return dispatch.can_run(backend, device_type, dtype, raise_error)
 
 
 # ---------------------------------------------------------------------------------------------------- public functions
@@ -85,7 +84,7 @@ def correspondence_warp(
     count, channels = keys.shape[1], values.shape[2]
     values_dtype = values.dtype
     if "flow" in names:  # bfloat16 would round a place of 100 cells by a quarter
-        values = values.to(blocked.compute_dtype(query))
+        values = values.to(eager.compute_dtype(query))
         values = torch.cat([values, _places(keys, values)], 2)
     average = frames == "mean"
     if average:  # each frame a sample of its own
@@ -132,7 +131,7 @@ def correspondence_affinity(
     query, keys, _, bias = _inputs(query, reference, None, key_bias)
     o = _options(query, keys, temperature, normalize, radius, window, global_frames, topk, topk_norm, frames)
     count, grid = keys.shape[1], (keys.shape[3], keys.shape[4])
-    dtype = blocked.compute_dtype(query)
+    dtype = eager.compute_dtype(query)
     parts = [slice(t, t + 1) for t in range(count)] if frames == "mean" else [slice(0, count)]
     pieces = []
     for part in parts:

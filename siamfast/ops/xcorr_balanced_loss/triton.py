@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from siamfast.ops import _backend, _balanced_logistic_loss_raw, _library, _xcorr_raw, _xcorr_triton
-from siamfast.ops._balanced_logistic_loss_raw import REDUCTION, Options
-from siamfast.ops._xcorr_torch import layout
+from siamfast.ops import dispatch, library
+from siamfast.ops.balanced_logistic_loss import autograd as loss_autograd
+from siamfast.ops.balanced_logistic_loss.call import REDUCTION, Options
+from siamfast.ops.xcorr import autograd as xcorr_autograd
+from siamfast.ops.xcorr.eager import layout
 
 # z, x, scale, bias, alpha, beta, ph, pw, all_pairs: the arguments of the raw op siamfast::xcorr
 Arguments = tuple[Any, ...]
@@ -21,9 +23,9 @@ Arguments = tuple[Any, ...]
 def serves(arguments: Arguments, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options) -> bool:
     """Whether this call is one for the fused kernel."""
     z, x, scale, bias, _, _, ph, pw, _ = arguments
-    if not x.is_cuda or _backend.forced() not in (None, "triton"):
+    if not x.is_cuda or dispatch.forced() not in (None, "triton"):
         return False
-    if _xcorr_triton.reason(str(x.device), x.dtype) is not None:
+    if dispatch.triton_reason(str(x.device), x.dtype) is not None:
         return False
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (z, x, scale, bias))
     traced = (
@@ -84,10 +86,10 @@ class _Fused(torch.autograd.Function):
         if torch.is_grad_enabled() or found is None:
             # For a derivative of the derivative, or a second time (retain_graph): what was ready is given away.
             def composition(*inputs: Any) -> torch.Tensor:
-                response = _xcorr_raw.full(*inputs, *ctx.numbers)
-                return _balanced_logistic_loss_raw.loss(response, labels, centers, ctx.options)
+                response = xcorr_autograd.full(*inputs, *ctx.numbers)
+                return loss_autograd.loss(response, labels, centers, ctx.options)
 
-            again = _library.reference_gradients(composition, (z, x, scale, bias), grad, needs)
+            again = library.reference_gradients(composition, (z, x, scale, bias), grad, needs)
             return (*(g if need else None for g, need in zip(again, needs, strict=True)), *nothing)
         from siamfast.kernels import xcorr_balanced_loss
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from siamfast.ops import _library
+from siamfast.ops import library
 
 _BLOCK = 1_000_000  # logits of a block: 4 MB in float32, of which backward holds about 15
 
@@ -172,7 +172,7 @@ def backward(
 ) -> tuple[torch.Tensor, ...]:
     temperature, normalize, radius, circle, global_frames, topk, post, details = options
     wq = query.shape[3]
-    with _library.autograd_enabled():
+    with library.autograd_enabled():
         given = zip((query, keys, values, key_bias), needs, strict=True)
         inputs = [None if t is None else t.detach().requires_grad_(n) for t, n in given]
         prepared = _prepare(inputs[0], inputs[1], inputs[2], inputs[3], temperature, normalize)  # type: ignore[arg-type]

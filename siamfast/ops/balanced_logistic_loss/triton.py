@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
-from siamfast.ops import _backend
-
-if TYPE_CHECKING:
-    from siamfast.ops._balanced_logistic_loss_raw import Options
-
-
-def reason(device_type: str, dtype: torch.dtype) -> str | None:
-    """Why the Triton kernel cannot serve, or None."""
-    return _backend.triton_reason(device_type, dtype)
+from siamfast.ops.balanced_logistic_loss.call import Options
 
 
 def forward(

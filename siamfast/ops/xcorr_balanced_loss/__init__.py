@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from siamfast.ops import _xcorr_balanced_loss_triton as fused
-from siamfast.ops._xcorr_torch import response_size
 from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss, check_labels, check_options
 from siamfast.ops.xcorr import Padding, arguments_of, from_arguments
+from siamfast.ops.xcorr.eager import response_size
+from siamfast.ops.xcorr_balanced_loss import triton as fused
 
 
 def xcorr_balanced_loss(

@@ -6,15 +6,15 @@ from typing import Any
 
 import torch
 
-from siamfast.ops import _backend, _library, _xcorr_raw
-from siamfast.reference import xcorr as reference
+from siamfast.ops import dispatch, library
+from siamfast.ops.xcorr import autograd, reference
 
 Padding = int | tuple[int, int] | str
 
 
 def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: bool = False) -> bool:
     """Whether `backend` serves the three correlations on this device and dtype."""
-    return _backend.can_run(_xcorr_raw.reason, backend, device_type, dtype, raise_error)
+    return dispatch.can_run(backend, device_type, dtype, raise_error)
 
 
 # ---------------------------------------------------------------------------------------------------- public functions
@@ -77,13 +77,13 @@ def arguments_of(
     alpha, scale_tensor = _number_or_tensor(scale, "scale", per_template, x)
     beta, bias_tensor = _number_or_tensor(0.0 if bias is None else bias, "bias", per_template, x)
     x, ph, pw = _resolve_padding(z, x, padding)  # before the casts: under autocast some paddings give float32
-    z, x = _library.autocast(x.device.type, z, x)
+    z, x = library.autocast(x.device.type, z, x)
     return z, x, scale_tensor, bias_tensor, alpha, beta, ph, pw, pairing == "all"
 
 
 def from_arguments(arguments: tuple[Any, ...]) -> torch.Tensor:
     """The correlation of `arguments_of`; the forced reference differentiates by itself."""
-    return _xcorr_raw.by_reference(*arguments) if _backend.forced() == "reference" else _xcorr_raw.full(*arguments)
+    return autograd.by_reference(*arguments) if dispatch.forced() == "reference" else autograd.full(*arguments)
 
 
 def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -> torch.Tensor:
@@ -110,10 +110,10 @@ def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -
     _check_same_channels(z, x)
     _check_cycle(z, x)
     x, ph, pw = _resolve_padding(z, x, padding)  # before the casts: under autocast some paddings give float32
-    z, x = _library.autocast(x.device.type, z, x)
-    if _backend.forced() == "reference":
+    z, x = library.autocast(x.device.type, z, x)
+    if dispatch.forced() == "reference":
         return reference.xcorr_depthwise(z, x, padding=(ph, pw))
-    return _xcorr_raw.depthwise(z, x, ph, pw)
+    return autograd.depthwise(z, x, ph, pw)
 
 
 def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -138,13 +138,13 @@ def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     _check_features(z, x)
     _check_same_channels(z, x)
     _check_cycle(z, x)
-    if _backend.forced() == "reference":
-        return reference.xcorr_pixelwise(*_library.autocast(x.device.type, z, x))
-    if x.device.type == "cuda" and _backend.forced() != "torch":
+    if dispatch.forced() == "reference":
+        return reference.xcorr_pixelwise(*library.autocast(x.device.type, z, x))
+    if x.device.type == "cuda" and dispatch.forced() != "torch":
         # The same sum as `xcorr` with O = Hz*Wz kernels of one cell.
         cells = z.flatten(2).transpose(1, 2).reshape(z.shape[0], z.shape[1] * z.shape[2] * z.shape[3], 1, 1)
         return xcorr(cells, x)
-    can_run(_backend.forced() or "torch", x.device.type, x.dtype, raise_error=True)
+    can_run(dispatch.forced() or "torch", x.device.type, x.dtype, raise_error=True)
     searches = x.flatten(2) if len(x) == len(z) else x.flatten(2).unflatten(0, (-1, len(z)))
     products = torch.matmul(z.flatten(2).transpose(1, 2), searches)  # a plain matrix product: PyTorch's is the fastest
     return products.reshape(len(x), z.shape[2] * z.shape[3], *x.shape[2:])

@@ -6,18 +6,8 @@ from typing import Any
 
 import torch
 
-from siamfast.ops import _backend, _correspondence_warp_cpp, _correspondence_warp_triton, _library
-from siamfast.ops import _correspondence_warp_torch as blocked
-from siamfast.reference import correspondence_warp as reference
-
-
-def reason(name: str, device_type: str, dtype: torch.dtype) -> str | None:
-    """Why backend `name` cannot serve, or None."""
-    if name == "cpp":
-        return _correspondence_warp_cpp.reason(device_type, dtype)
-    if name == "triton":
-        return _correspondence_warp_triton.reason(device_type, dtype)
-    return _backend.plain_reason(name, device_type, dtype)
+from siamfast.ops import dispatch, library
+from siamfast.ops.correspondence_warp import cpp, eager, reference, triton
 
 
 def warp(
@@ -25,11 +15,11 @@ def warp(
     keys: torch.Tensor,  # (N, T, C, Hr, Wr)
     values: torch.Tensor,  # (N, T, K, Hr, Wr)
     key_bias: torch.Tensor | None,  # (N, T, Hr, Wr)
-    *options: Any,  # as for `_correspondence_warp_torch.forward`
+    *options: Any,  # as for `eager.forward`
 ) -> tuple[torch.Tensor, ...]:
     """The op, with a graph where one is needed; the forced reference differentiates by itself."""
     tensors = (query, keys, values, key_bias)
-    if _backend.forced() == "reference":
+    if dispatch.forced() == "reference":
         return _reference(*tensors, *options)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _Warp.apply(*tensors, *options)
@@ -40,7 +30,7 @@ def _reference(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: Any, temperature: float, normalize: bool,
     radius: float, circle: bool, global_frames: list[int], topk: int, post: bool, details: bool,
 ) -> tuple[torch.Tensor, ...]:  # fmt: skip
-    dtype = blocked.compute_dtype(query)
+    dtype = eager.compute_dtype(query)
     bias = None if bias is None else bias.to(dtype)
     with torch.autocast(query.device.type, enabled=False):
         found = reference.correspondence_warp(
@@ -55,15 +45,15 @@ def _reference(
 
 def _kernel(*args: Any) -> tuple[torch.Tensor, ...]:
     query = args[0]
-    chosen = _backend.pick(reason, query.device, query.dtype)
+    chosen = dispatch.pick(query.device, query.dtype)
     if chosen == "reference":
         return _reference(*args)
-    forward = {"cpp": _correspondence_warp_cpp, "triton": _correspondence_warp_triton}.get(chosen, blocked).forward
+    forward = {"cpp": cpp, "triton": triton}.get(chosen, eager).forward
     return forward(*args)
 
 
 def _fake(query: Any, keys: Any, values: Any, bias: Any, *options: Any) -> tuple[Any, ...]:
-    n, (h, w), dtype = query.shape[0], query.shape[2:], blocked.compute_dtype(query)
+    n, (h, w), dtype = query.shape[0], query.shape[2:], eager.compute_dtype(query)
     topk, details = options[5], options[7]
     maps = [query.new_empty((n, h, w) if details else (0,), dtype=dtype) for _ in range(3)]
     indices = query.new_empty((n, topk or 1, h, w) if details else (0,), dtype=torch.int64)
@@ -73,7 +63,7 @@ def _fake(query: Any, keys: Any, values: Any, bias: Any, *options: Any) -> tuple
 def _backward_kernel(*args: Any) -> tuple[torch.Tensor, ...]:
     *rest, needs = args
     grads, given, (query, keys, values, bias), options = tuple(rest[:4]), tuple(rest[4:9]), rest[9:13], rest[13:]
-    chosen = _backend.pick(reason, query.device, query.dtype)
+    chosen = dispatch.pick(query.device, query.dtype)
     if chosen == "reference":
         return _reference_backward(*args)
     topk, post, details = options[5:8]
@@ -82,14 +72,12 @@ def _backward_kernel(*args: Any) -> tuple[torch.Tensor, ...]:
     zero = torch.zeros_like(given[1])  # nobody has seen what was not wanted
     slopes = grads if details else (grads[0], zero, zero, zero)
     if chosen == "triton" and not dense_too:
-        found = _correspondence_warp_triton.backward(
-            slopes, given, query, keys, values, bias, *options, needs=list(needs)
-        )
+        found = triton.backward(slopes, given, query, keys, values, bias, *options, needs=list(needs))
     elif chosen == "cpp" and not dense_too:
-        every = _correspondence_warp_cpp.backward(slopes, given, query, keys, values, bias, *options)
+        every = cpp.backward(slopes, given, query, keys, values, bias, *options)
         found = tuple(g if need else query.new_empty(0) for g, need in zip(every, needs, strict=True))
     else:
-        found = blocked.backward(grads, query, keys, values, bias, *options, needs=needs)
+        found = eager.backward(grads, query, keys, values, bias, *options, needs=needs)
     return tuple(g.contiguous() for g in found)
 
 
@@ -102,8 +90,8 @@ def _reference_backward(*args: Any) -> tuple[torch.Tensor, ...]:
         sums = [(o * g.to(o.dtype)).sum().to(one.dtype) for o, g in zip(outputs, grads, strict=True)]
         return torch.stack(sums).sum()
 
-    one = torch.ones((), dtype=blocked.compute_dtype(tensors[0]), device=tensors[0].device)
-    return _library.reference_gradients(scalar, tensors, one, needs)
+    one = torch.ones((), dtype=eager.compute_dtype(tensors[0]), device=tensors[0].device)
+    return library.reference_gradients(scalar, tensors, one, needs)
 
 
 def _backward_fake(*args: Any) -> tuple[torch.Tensor, ...]:
@@ -117,17 +105,17 @@ _OPTIONS = (
     "float temperature, bool normalize, float radius, bool circle, int[] global_frames, "
     "int topk, bool post, bool details"
 )
-_forward = _library.register(
+_forward = library.register(
     f"correspondence_warp({_TENSORS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)", _kernel, _fake
 )
-_backward = _library.register(
+_backward = library.register(
     "correspondence_warp_backward(Tensor d_values, Tensor d_confidence, Tensor d_entropy, Tensor d_lse, "
     "Tensor warped, Tensor confidence, Tensor entropy, Tensor lse, Tensor indices, "
     f"{_TENSORS}, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
     _backward_kernel,
     _backward_fake,
 )
-_library.register_double_backward("correspondence_warp_backward", _reference_backward)
+library.register_double_backward("correspondence_warp_backward", _reference_backward)
 
 
 class _Warp(torch.autograd.Function):
@@ -139,10 +127,10 @@ class _Warp(torch.autograd.Function):
         # Backward begins with what forward found: the kernels' details cost them next to nothing.
         full = options[-1] or (query.device.type in ("cpu", "cuda") and query.dtype != torch.float64)
         # In full precision: slopes are differences from what came out.
-        exact = values.to(blocked.compute_dtype(query))
+        exact = values.to(eager.compute_dtype(query))
         outputs = _forward(query, keys, exact, bias, *options[:-1], full)
         ctx.save_for_backward(*outputs, query, keys, values, bias)
-        details = outputs[1:] if options[-1] else blocked.no_details(outputs[0])
+        details = outputs[1:] if options[-1] else eager.no_details(outputs[0])
         outputs = (outputs[0].to(values.dtype), *details)
         ctx.mark_non_differentiable(*(outputs[4:] if options[-1] else outputs[1:]))
         return outputs

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import torch
 
-from siamfast.ops import _backend, _xcorr_torch
-from siamfast.ops._xcorr_torch import layout, response_size
+from siamfast.ops import dispatch
+from siamfast.ops.xcorr import eager
+from siamfast.ops.xcorr.eager import layout, response_size
 
-CODES = {torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
 _ABSENT = (0, 0, 0, 0, 0)
-
-
-def reason(device_type: str, dtype: torch.dtype) -> str | None:
-    """Why the C++ kernels cannot serve, or None."""
-    if device_type != "cpu":
-        return f"the C++ kernels take CPU tensors, not {device_type}"
-    if dtype not in CODES:
-        return f"the C++ kernels have no {dtype}"
-    module, cause = _backend.extension()
-    return None if module is not None else cause
-
-
-def _module() -> ModuleType:
-    module, cause = _backend.extension()
-    if module is None:
-        raise RuntimeError(cause)
-    return module
 
 
 def _maps(t: torch.Tensor) -> tuple[int, int, int, int, int]:
@@ -58,7 +39,7 @@ def full_forward(
     all_pairs: bool,
 ) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
     if z.shape[2:] == (1, 1):  # a plain matrix product
-        return _xcorr_torch.full_forward(z, x, scale, bias, alpha, beta, ph, pw, all_pairs)
+        return eager.full_forward(z, x, scale, bias, alpha, beta, ph, pw, all_pairs)
     per_template = z.shape[1] // x.shape[1]
     outputs = per_template * (z.shape[0] if all_pairs else 1)
     out = torch.empty((x.shape[0], outputs, *response_size(z, x, ph, pw)), dtype=torch.float32)
@@ -67,8 +48,14 @@ def full_forward(
     kernels = _one_template(z, x.shape[1]) if all_pairs else z
     # With a trained scale the bias comes after it.
     late = beta if scale is not None else 0.0
-    _module().xcorr_full(
-        _sizes(kernels, x, ph, pw), CODES[x.dtype], _maps(kernels), _maps(x), alpha, beta - late, out.data_ptr()
+    dispatch.loaded_extension().xcorr_full(
+        _sizes(kernels, x, ph, pw),
+        dispatch.CODES[x.dtype],
+        _maps(kernels),
+        _maps(x),
+        alpha,
+        beta - late,
+        out.data_ptr(),
     )
     if scale is not None or bias is not None or late:
         response = out.view(x.shape[0], -1, per_template, *out.shape[2:])
@@ -95,14 +82,14 @@ def full_backward(
     needs: list[bool],  # gradients wanted for z, x, scale, bias
 ) -> tuple[torch.Tensor, ...]:
     if z.shape[2:] == (1, 1) or grad.numel() == 0:
-        return _xcorr_torch.full_backward(grad, z, x, scale, bias, alpha, beta, ph, pw, all_pairs, needs)
+        return eager.full_backward(grad, z, x, scale, bias, alpha, beta, ph, pw, all_pairs, needs)
     need_z, need_x, need_scale, need_bias = needs
     per_template = z.shape[1] // x.shape[1]
     nothing = grad.new_empty(0)
     dz = dx = dscale = dbias = nothing
     grad = grad.float()
     if need_bias and bias is not None:
-        dbias = _xcorr_torch.bias_gradient(grad, bias, per_template)
+        dbias = eager.bias_gradient(grad, bias, per_template)
     if not (need_z or need_x or need_scale):
         return dz, dx, dscale, dbias
     if need_z or need_scale:
@@ -115,19 +102,19 @@ def full_backward(
     if scale is not None:
         scaled = (slope.view(slope.shape[0], -1, per_template, *slope.shape[2:]) * scale.reshape(-1, 1, 1)).float()
     kernels = _one_template(z, x.shape[1]) if all_pairs else z
-    _module().xcorr_full_backward(
+    dispatch.loaded_extension().xcorr_full_backward(
         _sizes(kernels, x, ph, pw),
-        CODES[x.dtype],
+        dispatch.CODES[x.dtype],
         slope.data_ptr(),
         scaled.data_ptr(),
         _maps(kernels),
         _maps(x),
-        CODES[dz.dtype],
+        dispatch.CODES[dz.dtype],
         _maps(_one_template(dz, x.shape[1]) if all_pairs else dz) if dz.numel() else _ABSENT,
         _maps(dx) if need_x else _ABSENT,
     )
     if scale is not None and dz.numel():
-        dz, found = _xcorr_torch.through_scale(dz, z, scale, per_template)
+        dz, found = eager.through_scale(dz, z, scale, per_template)
         dz, dscale = dz if need_z else nothing, found if need_scale else nothing
     return dz, dx, dscale, dbias
 
@@ -138,7 +125,9 @@ def depthwise_forward(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> tor
         (*x.shape[:2], *response_size(z, x, ph, pw)), dtype=x.dtype, device=x.device, memory_format=layout(x)
     )
     if out.numel():
-        _module().xcorr_depthwise(_sizes(z, x, ph, pw), CODES[x.dtype], _maps(z), _maps(x), _maps(out))
+        dispatch.loaded_extension().xcorr_depthwise(
+            _sizes(z, x, ph, pw), dispatch.CODES[x.dtype], _maps(z), _maps(x), _maps(out)
+        )
     return out
 
 
@@ -152,13 +141,13 @@ def depthwise_backward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     need_z, need_x = needs
     if grad.numel() == 0:
-        return _xcorr_torch.depthwise_backward(grad, z, x, ph, pw, needs)
+        return eager.depthwise_backward(grad, z, x, ph, pw, needs)
     dz = torch.empty(z.shape, dtype=z.dtype) if need_z else grad.new_empty(0)
     dx = torch.empty_like(x, memory_format=layout(x)) if need_x else grad.new_empty(0)
     if need_z or need_x:
-        _module().xcorr_depthwise_backward(
+        dispatch.loaded_extension().xcorr_depthwise_backward(
             _sizes(z, x, ph, pw),
-            CODES[x.dtype],
+            dispatch.CODES[x.dtype],
             _maps(grad),
             _maps(z),
             _maps(x),

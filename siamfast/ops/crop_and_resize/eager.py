@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from siamfast.reference import crop_and_resize as reference
+from siamfast.ops.crop_and_resize import reference
 
 
 def forward(

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from siamfast.ops import _backend, _xcorr_torch
-from siamfast.ops._xcorr_torch import layout, response_size
-
-
-def reason(device_type: str, dtype: torch.dtype) -> str | None:
-    """Why the Triton kernels cannot serve, or None."""
-    return _backend.triton_reason(device_type, dtype)
+from siamfast.ops.xcorr import eager
+from siamfast.ops.xcorr.eager import layout, response_size
 
 
 def _numbers(value: torch.Tensor | None) -> torch.Tensor | None:
@@ -36,7 +31,7 @@ def full_forward(
     sizes = *z.shape[2:], x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
     blocks = xcorr_launch.forward_blocks(*sizes, outputs, xcorr_launch.precision(x))
     if blocks is None:  # a search so wide that a row of G does not fit the chip
-        return _xcorr_torch.full_forward(z, x, scale, bias, alpha, beta, ph, pw, all_pairs)
+        return eager.full_forward(z, x, scale, bias, alpha, beta, ph, pw, all_pairs)
     return xcorr_launch.launch_forward(z, x, _numbers(scale), _numbers(bias), alpha, beta, ph, pw, all_pairs, blocks)
 
 
@@ -59,11 +54,11 @@ def full_backward(
     nothing = grad.new_empty(0)
     dz = dx = dscale = dbias = nothing
     if grad.numel() == 0:
-        return _xcorr_torch.full_backward(grad, z, x, scale, bias, alpha, beta, ph, pw, all_pairs, needs)
+        return eager.full_backward(grad, z, x, scale, bias, alpha, beta, ph, pw, all_pairs, needs)
     per_template = z.shape[1] // x.shape[1]
     slope = grad.contiguous()
     if need_bias and bias is not None:
-        dbias = _xcorr_torch.bias_gradient(slope.float(), bias, per_template)
+        dbias = eager.bias_gradient(slope.float(), bias, per_template)
     if need_x:
         dx = torch.empty_like(x, memory_format=layout(x))
     if need_z or need_scale:
@@ -75,7 +70,7 @@ def full_backward(
     elif dz is not nothing:
         xcorr_launch.launch_template_gradient(slope, x, dz, alpha, ph, pw, all_pairs)
     if scale is not None and dz is not nothing:
-        dz, found = _xcorr_torch.through_scale(dz, z, scale, per_template)
+        dz, found = eager.through_scale(dz, z, scale, per_template)
         dz, dscale = dz if need_z else nothing, found if need_scale else nothing
     return dz, dx, dscale, dbias
 
@@ -103,7 +98,7 @@ def depthwise_backward(
 
     need_z, need_x = needs
     if grad.numel() == 0:
-        return _xcorr_torch.depthwise_backward(grad, z, x, ph, pw, needs)
+        return eager.depthwise_backward(grad, z, x, ph, pw, needs)
     dz = torch.empty(z.shape, dtype=z.dtype, device=z.device) if need_z else None
     dx = torch.empty_like(x, memory_format=layout(x)) if need_x else None
     if need_z or need_x:

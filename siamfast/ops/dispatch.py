@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
@@ -60,8 +60,30 @@ def backend(name: str) -> Iterator[None]:
 # one) or "cuda:1".
 Reason = Callable[[str, str, torch.dtype], "str | None"]
 
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+# Of dtypes where they are handed to siamfast._C; csrc/numbers.inl has the same.
+CODES = {torch.uint8: 0, torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
 
-def can_run(reason: Reason, name: str, device: str, dtype: torch.dtype, raise_error: bool) -> bool:
+
+def reason(name: str, device: str, dtype: torch.dtype, kernel_dtypes: Sequence[torch.dtype] = FLOATS) -> str | None:
+    """Why backend `name` of an op whose C++ and Triton kernels take `kernel_dtypes` cannot serve, or None."""
+    if name == "cpp":
+        return cpp_reason(device, dtype, kernel_dtypes)
+    if name == "triton":
+        return triton_reason(device, dtype, kernel_dtypes)
+    allowed = (*kernel_dtypes, torch.float64)
+    if dtype not in allowed:
+        *others, last = (str(allowed_dtype).removeprefix("torch.") for allowed_dtype in allowed)
+        return f"dtype {dtype} is not {', '.join(others)} or {last}"
+    return None
+
+
+def plain_reason(name: str, device: str, dtype: torch.dtype) -> str | None:
+    """As `reason`, of an op that has only the two PyTorch backends."""
+    return reason(name, device, dtype) if name in ("torch", "reference") else f"this op has no {name} kernel"
+
+
+def can_run(name: str, device: str, dtype: torch.dtype, raise_error: bool, reason: Reason = reason) -> bool:
     """Whether `name` serves tensors of this device and dtype; with `raise_error` the reason why not is raised."""
     why = reason(_check_name(name, "backend"), device, dtype)
     if why is not None and raise_error:
@@ -69,28 +91,16 @@ def can_run(reason: Reason, name: str, device: str, dtype: torch.dtype, raise_er
     return why is None
 
 
-def pick(reason: Reason, device: torch.device, dtype: torch.dtype) -> str:
+def pick(device: torch.device, dtype: torch.dtype, reason: Reason = reason) -> str:
     """The forced backend, or the first of AUTO_ORDER that can serve."""
     name, where = forced(), str(device)
     if name is not None:
-        can_run(reason, name, where, dtype, raise_error=True)
+        can_run(name, where, dtype, raise_error=True, reason=reason)
         return name
     for name in AUTO_ORDER:
         if reason(name, where, dtype) is None:
             return name
     raise ValueError(f"no backend serves {dtype} tensors on {where!r}: {reason('torch', where, dtype)}")
-
-
-FLOATS = (torch.float32, torch.bfloat16, torch.float16)
-
-
-def plain_reason(name: str, device_type: str, dtype: torch.dtype) -> str | None:
-    """The reason of an op that has only the two PyTorch backends; the others build on it."""
-    if name not in ("torch", "reference"):
-        return f"this op has no {name} kernel"
-    if dtype not in (*FLOATS, torch.float64):
-        return f"dtype {dtype} is not float32, bfloat16, float16 or float64"
-    return None
 
 
 @cache
@@ -100,6 +110,24 @@ def extension() -> tuple[ModuleType | None, str]:
         return importlib.import_module("siamfast._C"), ""
     except ImportError as error:
         return None, f"siamfast._C did not load ({type(error).__name__}: {error}); reinstall with a C++17 compiler"
+
+
+def loaded_extension() -> ModuleType:
+    """siamfast._C, for a call that `reason` has let through."""
+    module, cause = extension()
+    if module is None:
+        raise RuntimeError(cause)
+    return module
+
+
+def cpp_reason(device: str, dtype: torch.dtype, dtypes: Container[torch.dtype] = FLOATS) -> str | None:
+    """Why an op's C++ kernels, made for `dtypes`, cannot serve, or None."""
+    if device != "cpu":
+        return f"the C++ kernels take CPU tensors, not {device}"
+    if dtype not in dtypes:
+        return f"the C++ kernels have no {dtype}"
+    module, cause = extension()
+    return None if module is not None else cause
 
 
 @cache

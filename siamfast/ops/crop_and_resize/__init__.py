@@ -8,15 +8,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from siamfast.ops import _backend
-from siamfast.ops import _crop_and_resize_raw as raw
-from siamfast.ops._crop_windows import Convention, as_numbers, convention, make_windows, out_sides, round_mean, within
-from siamfast.reference.crop_and_resize import BORDERS, RULES
+from siamfast.ops import dispatch
+from siamfast.ops.crop_and_resize import autograd as raw
+from siamfast.ops.crop_and_resize import cpp
+from siamfast.ops.crop_and_resize.reference import BORDERS, RULES
+from siamfast.ops.crop_and_resize.windows import (
+    Convention,
+    as_numbers,
+    convention,
+    make_windows,
+    out_sides,
+    round_mean,
+    within,
+)
 
 
 def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: bool = False) -> bool:
     """Whether `backend` serves crop_and_resize on this device and dtype (antialias: all but "triton")."""
-    return _backend.can_run(raw.reason, backend, device_type, dtype, raise_error)
+    return dispatch.can_run(backend, device_type, dtype, raise_error, raw.reason)
 
 
 # ---------------------------------------------------------------------------------------------------- public function
@@ -152,7 +161,7 @@ def _torch_is_hwc(image: torch.Tensor, layout: str | None) -> bool:
         raise ValueError(f"layout: got {layout!r}, expected 'hwc', 'chw' or None")
     if image.dim() not in (3, 4):
         raise ValueError(f"image: got shape {tuple(image.shape)}, expected (C, H, W), (H, W, C) or a batch of them")
-    if image.dtype not in (*raw.CODES, torch.float64):
+    if image.dtype not in (*raw.KERNEL_DTYPES, torch.float64):
         raise TypeError(f"image: got dtype {image.dtype}, expected uint8, float32, bfloat16, float16 or float64")
     colors = (1, 3, 4)
     hwc = layout == "hwc" if layout else image.shape[-3] not in colors and image.shape[-1] in colors
@@ -194,27 +203,25 @@ def _check_count(images: int, windows: int) -> None:
 # --------------------------------------------------------------------------------------------------------------- numpy
 def _serves_numpy(pixels: NDArray[Any]) -> bool:
     """Whether the C++ kernel takes this array as it is: no tensor is made then."""
-    name = _backend.forced()
-    return (name in (None, "cpp")) and pixels.dtype != np.float64 and raw.reason("cpp", "cpu", torch.uint8) is None
+    name = dispatch.forced()
+    if name not in (None, "cpp") or pixels.dtype == np.float64:
+        return False
+    return dispatch.cpp_reason("cpu", torch.uint8, raw.KERNEL_DTYPES) is None
 
 
 def _numpy_mean(pixels: NDArray[Any]) -> NDArray[np.float64]:
     """(N, C) means of a (N, C, H, W) view."""
     if pixels.dtype != np.uint8:
         return pixels.mean((2, 3), dtype=np.float64)
-    module, _ = _backend.extension()
+    module, _ = dispatch.extension()
     assert module is not None
     channels, height, width = pixels.shape[1:]
     sc, sy, sx = pixels.strides[1:]
     sums = [
-        module.channel_sums(_address(image), height, width, channels, sy, sx, sc, torch.get_num_threads())
+        module.channel_sums(cpp.address(image), height, width, channels, sy, sx, sc, torch.get_num_threads())
         for image in pixels
     ]
     return np.asarray(sums, dtype=np.float64) / (height * width)
-
-
-def _address(array: NDArray[Any]) -> int:
-    return int(array.__array_interface__["data"][0])
 
 
 def _crop_numpy(
@@ -246,36 +253,14 @@ def _crop_numpy(
         colors = round_mean(_means(pixels, chosen), chosen, pixels.dtype == np.uint8)
     else:
         colors = _colors(fill, images, channels)
-    code = {"uint8": 0, "float32": 1, "float16": 3}[pixels.dtype.name]
     for n in range(images):
         part = slice(n, n + 1) if images > 1 else slice(None)
-        _call_cpp(pixels[n], code, windows[part], target[part], colors[n], border, chosen.rule, antialias)
+        cpp.crop_array(pixels[n], windows[part], target[part], colors[n], border, RULES[chosen.rule], antialias)
     return out
 
 
 def _means(pixels: NDArray[Any], chosen: Convention) -> NDArray[np.float64]:
     return np.zeros(pixels.shape[:2]) if chosen.mean == "zero" else _numpy_mean(pixels)
-
-
-def _call_cpp(
-    image: NDArray[Any],
-    code: int,
-    windows: Any,
-    target: NDArray[Any],
-    color: Any,
-    border: int,
-    rule: str,
-    filtered: bool,
-) -> None:
-    module, _ = _backend.extension()
-    assert module is not None
-    channels, height, width = image.shape
-    sc, sy, sx = image.strides
-    tm, tc, ty, tx = target.strides
-    module.crop_and_resize(
-        _address(image), code, height, width, channels, sy, sx, sc, windows, _address(target), *target.shape[2:],
-        tm, ty, tx, tc, color, border, RULES[rule], filtered, torch.get_num_threads(),
-    )  # fmt: skip
 
 
 # --------------------------------------------------------------------------------------------------------------- torch

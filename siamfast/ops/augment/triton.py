@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from siamfast.ops import _backend
-
-
-def reason(device_type: str, dtype: torch.dtype) -> str | None:
-    """Why the Triton kernel cannot serve, or None."""
-    return _backend.triton_reason(device_type, dtype)
-
 
 def forward(
     images: torch.Tensor,  # (N, 3, H, W) uint8

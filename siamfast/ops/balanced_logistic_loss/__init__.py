@@ -7,15 +7,15 @@ from numbers import Real
 
 import torch
 
-from siamfast.ops import _backend
-from siamfast.ops import _balanced_logistic_loss_raw as raw
-from siamfast.ops._balanced_logistic_loss_raw import BALANCE, METRIC, NEUTRAL, REDUCTION
-from siamfast.reference import balanced_logistic_loss as reference
+from siamfast.ops import dispatch
+from siamfast.ops.balanced_logistic_loss import autograd as raw
+from siamfast.ops.balanced_logistic_loss import reference
+from siamfast.ops.balanced_logistic_loss.call import BALANCE, METRIC, NEUTRAL, REDUCTION, Options, sum_dtype
 
 
 def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: bool = False) -> bool:
     """Whether `backend` serves the loss on this device and dtype."""
-    return _backend.can_run(raw.reason, backend, device_type, dtype, raise_error)
+    return dispatch.can_run(backend, device_type, dtype, raise_error)
 
 
 # ---------------------------------------------------------------------------------------------------- public functions
@@ -145,20 +145,20 @@ def balanced_logistic_loss(
 
 
 def _reweighed(
-    scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None, options: raw.Options,
+    scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options,
     gamma: float, hard_negatives: float | None,
 ) -> torch.Tensor:  # fmt: skip
     """Weights that depend on the scores: mined labels go on to the op, focal weights have a derivative of their own."""
     maps = scores.squeeze(1) if scores.dim() == 4 else scores
-    maps = maps.to(raw.sum_dtype(scores.dtype))
+    maps = maps.to(sum_dtype(scores.dtype))
     if labels is None:
         labels = options.made_labels((maps.shape[1], maps.shape[2]), centers, maps.dtype, maps.device)
     if hard_negatives is not None:
         labels = reference.hard_negatives(labels, maps, ratio=hard_negatives, balance=BALANCE[options.balance])
     if not gamma:
         return raw.loss(scores, labels, None, options)
-    if (forced := _backend.forced()) is not None:
-        _backend.can_run(_backend.plain_reason, forced, scores.device.type, scores.dtype, raise_error=True)
+    if (forced := dispatch.forced()) is not None:
+        dispatch.can_run(forced, scores.device.type, scores.dtype, raise_error=True, reason=dispatch.plain_reason)
     return options.reduced(reference.balanced_logistic_loss(maps, labels, gamma=gamma, **options.weighing))
 
 
@@ -166,7 +166,7 @@ def _reweighed(
 def check_options(
     stride: float, r_pos: float, r_neg: float, metric: str, neutral: str, balance: str = "sample",
     neg_weight: float = 1.0, gamma: float = 0.0, hard_negatives: float | None = None, reduction: str = "mean",
-) -> raw.Options:  # fmt: skip
+) -> Options:  # fmt: skip
     """The options as the raw op takes them.
 
     Raises:
@@ -188,7 +188,7 @@ def check_options(
             raise ValueError(f"{name}: got {value!r}, expected 0 or more")
     if stride == 0:
         raise ValueError(f"stride: got {stride!r}, expected more than 0")
-    return raw.Options(
+    return Options(
         float(stride), float(r_pos), float(r_neg), float(neg_weight), METRIC.index(metric), NEUTRAL.index(neutral),
         BALANCE.index(balance), REDUCTION.index(reduction),
     )  # fmt: skip
@@ -214,7 +214,7 @@ def check_labels(
     Raises:
         TypeError, ValueError: for what does not fit, naming the argument.
     """
-    dtype = raw.sum_dtype(dtype)
+    dtype = sum_dtype(dtype)
     if labels is None:
         if centers is None:
             return None, None

@@ -6,17 +6,8 @@ from typing import Any
 
 import torch
 
-from siamfast.ops import _augment_cpp, _augment_triton, _backend, _library
-from siamfast.reference import augment as reference
-
-
-def reason(name: str, device_type: str, dtype: torch.dtype) -> str | None:
-    """Why backend `name` cannot serve, or None."""
-    if name == "cpp":
-        return _augment_cpp.reason(device_type, dtype)
-    if name == "triton":
-        return _augment_triton.reason(device_type, dtype)
-    return _backend.plain_reason(name, device_type, dtype)
+from siamfast.ops import dispatch, library
+from siamfast.ops.augment import cpp, reference, triton
 
 
 def augment(
@@ -34,11 +25,11 @@ def augment(
 
 
 def _kernel(images: torch.Tensor, draws: torch.Tensor, *options: Any) -> torch.Tensor:
-    chosen = _backend.pick(reason, images.device, options[-1])
+    chosen = dispatch.pick(images.device, options[-1])
     if chosen == "cpp":
-        return _augment_cpp.forward(images, draws, *options)
+        return cpp.forward(images, draws, *options)
     if chosen == "triton":
-        return _augment_triton.forward(images, draws, *options)
+        return triton.forward(images, draws, *options)
     # One matrix an axis is the best plain formula too: "torch" and "reference" are the same here.
     return reference.augment(images, draws, *options)
 
@@ -49,7 +40,7 @@ def _fake(images: Any, draws: Any, height: Any, width: Any, mean: Any, std: Any,
     )
 
 
-_augment = _library.register(
+_augment = library.register(
     "augment(Tensor images, Tensor draws, SymInt height, SymInt width, float[] mean, float[] std, ScalarType dtype) "
     "-> Tensor",
     _kernel,

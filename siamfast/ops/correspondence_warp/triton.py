@@ -6,13 +6,7 @@ from typing import Any
 
 import torch
 
-from siamfast.ops import _backend
-from siamfast.ops import _correspondence_warp_torch as blocked
-
-
-def reason(device_type: str, dtype: torch.dtype) -> str | None:
-    """Why the Triton kernels cannot serve, or None."""
-    return _backend.triton_reason(device_type, dtype)
+from siamfast.ops.correspondence_warp import eager
 
 
 def _too_many(topk: int, query: torch.Tensor, keys: torch.Tensor, options: tuple[Any, ...]) -> bool:
@@ -30,19 +24,19 @@ def forward(
     keys: torch.Tensor,  # (N, T, C, Hr, Wr)
     values: torch.Tensor,  # (N, T, K, Hr, Wr)
     key_bias: torch.Tensor | None,  # (N, T, Hr, Wr)
-    *options: Any,  # as for `blocked.forward`
-) -> blocked.Outputs:
+    *options: Any,  # as for `eager.forward`
+) -> eager.Outputs:
     from siamfast.kernels import warp_launch
 
     topk, post, details = options[5:8]
     if query.shape[0] == 0 or _too_many(topk, query, keys, options):
-        return blocked.forward(query, keys, values, key_bias, *options)
+        return eager.forward(query, keys, values, key_bias, *options)
     task = warp_launch.make_task(query, keys, values, key_bias, *options[:5])
     found = warp_launch.launch_top(task, topk, post) if topk else warp_launch.launch_forward(task)
     grid = query.shape[2:]
     out = found[0].unflatten(2, grid).to(values.dtype)
     if not details:
-        return (out, *blocked.no_details(found[0]))
+        return (out, *eager.no_details(found[0]))
     confidence, entropy, lse = (f.unflatten(1, grid).contiguous() for f in found[1:4])
     index = found[4] if topk else found[4].unsqueeze(1)
     return out, confidence, entropy, lse, index.unflatten(2, grid).contiguous()
@@ -55,14 +49,14 @@ def backward(
     keys: torch.Tensor,
     values: torch.Tensor,
     key_bias: torch.Tensor | None,
-    *options: Any,  # as for `blocked.forward`; with a top k its own softmax, and no gradient of lse
+    *options: Any,  # as for `eager.forward`; with a top k its own softmax, and no gradient of lse
     needs: list[bool],  # gradients wanted for query, keys, values, key_bias
 ) -> tuple[torch.Tensor, ...]:
     from siamfast.kernels import warp_launch
 
     topk = options[5]
     if query.shape[0] == 0 or _too_many(topk, query, keys, options):
-        return blocked.backward(grads, query, keys, values, key_bias, *options, needs=needs)
+        return eager.backward(grads, query, keys, values, key_bias, *options, needs=needs)
     task = warp_launch.make_task(query, keys, values, key_bias, *options[:5])
     slopes = tuple(g.float().flatten(-2) for g in grads)
     if topk:

@@ -4,19 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from siamfast.ops import _backend
-
-_CODES = {torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
-
-
-def reason(device_type: str, dtype: torch.dtype) -> str | None:
-    """Why the C++ kernel cannot serve, or None."""
-    if device_type != "cpu":
-        return f"the C++ kernel takes CPU tensors, not {device_type}"
-    if dtype not in _CODES:
-        return f"the C++ kernel has no {dtype}"
-    module, cause = _backend.extension()
-    return None if module is not None else cause
+from siamfast.ops import dispatch
 
 
 def forward(
@@ -28,9 +16,7 @@ def forward(
     std: list[float],
     dtype: torch.dtype,
 ) -> torch.Tensor:  # (N, 3, height, width)
-    module, cause = _backend.extension()
-    if module is None:
-        raise RuntimeError(cause)
+    module = dispatch.loaded_extension()
     planes, pixels = images.stride(3) == 1, images.stride(1) == 1 and images.stride(3) == 3
     if not planes and not pixels:
         images = images.contiguous()
@@ -42,6 +28,6 @@ def forward(
         (count, images.shape[2], images.shape[3], height, width, torch.get_num_threads()),
         (images.stride(0), images.stride(1), images.stride(2), images.stride(3)) if planes
         else (images.stride(0), 1, images.stride(2), 3),
-        images.data_ptr(), draws.data_ptr(), mean, std, _CODES[dtype], out.data_ptr(),
+        images.data_ptr(), draws.data_ptr(), mean, std, dispatch.CODES[dtype], out.data_ptr(),
     )  # fmt: skip
     return out

@@ -1,0 +1,87 @@
+"""The raw op under balanced_logistic_loss: registration, backend, autograd. Arguments are checked by then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from siamfast.ops import dispatch, library
+from siamfast.ops.balanced_logistic_loss import cpp, eager, reference, triton
+from siamfast.ops.balanced_logistic_loss.call import REDUCTION, Options, sum_dtype
+
+
+def loss(
+    scores: torch.Tensor,  # (N, 1, H, W) or (N, H, W)
+    labels: torch.Tensor | None,  # (1 or N, H, W) in `sum_dtype`
+    centers: torch.Tensor | None,  # (N, 2) in `sum_dtype`; with labels None
+    options: Options,
+) -> torch.Tensor:
+    """The op, with a graph where one is needed."""
+    if torch.is_grad_enabled() and scores.requires_grad:
+        return _Loss.apply(scores, labels, centers, options)
+    return _forward(scores, labels, centers, *options)[0]
+
+
+# ------------------------------------------------------------------------------------------------------ specification
+def _formula(
+    scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options
+) -> torch.Tensor:
+    """The specification, from the raw op's arguments."""
+    maps = eager.score_maps(scores).to(sum_dtype(scores.dtype))
+    if labels is None:
+        labels = options.made_labels((maps.shape[1], maps.shape[2]), centers, maps.dtype, maps.device)
+    return options.reduced(reference.balanced_logistic_loss(maps, labels, **options.weighing))
+
+
+# ------------------------------------------------------------------------------------------------------- registration
+def _kernel(
+    scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None, *numbers: Any
+) -> tuple[torch.Tensor, torch.Tensor]:  # the loss, and its derivative by every score, both in `sum_dtype`
+    options = Options(*numbers)
+    chosen = dispatch.pick(scores.device, scores.dtype)
+    if chosen == "cpp":
+        return cpp.forward(scores, labels, centers, options)
+    if chosen == "triton":
+        return triton.forward(scores, labels, centers, options)
+    if chosen == "torch":
+        return eager.forward(scores, labels, centers, options)
+    with library.autograd_enabled():
+        leaf = scores.detach().to(sum_dtype(scores.dtype)).requires_grad_()
+        found = _formula(leaf, labels, centers, options)
+        (slope,) = torch.autograd.grad(found.sum(), leaf)
+    return found.detach(), slope
+
+
+def _fake(scores: Any, labels: Any, centers: Any, *numbers: Any) -> tuple[Any, Any]:
+    dtype, shape = sum_dtype(scores.dtype), () if REDUCTION[numbers[-1]] != "none" else (scores.shape[0],)
+    return scores.new_empty(shape, dtype=dtype), scores.new_empty(scores.shape, dtype=dtype)
+
+
+_forward = library.register(
+    "balanced_logistic_loss(Tensor scores, Tensor? labels, Tensor? centers, float stride, float r_pos, float r_neg, "
+    "float neg_weight, int metric, int neutral, int balance, int reduction) -> (Tensor, Tensor)",
+    _kernel,
+    _fake,
+)
+
+
+class _Loss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: torch.Tensor, labels: Any, centers: Any, options: Options) -> torch.Tensor:
+        found, slope = _forward(scores, labels, centers, *options)
+        ctx.save_for_backward(slope, scores, labels, centers)
+        ctx.options = options
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        slope, scores, labels, centers = ctx.saved_tensors
+        (grad,) = grads
+        if torch.is_grad_enabled():  # create_graph: the slope has no derivative, the formula has
+            (found,) = library.reference_gradients(
+                lambda s: _formula(s, labels, centers, ctx.options), (scores,), grad, [True]
+            )
+        else:
+            found = slope * (grad.reshape(-1, *[1] * (slope.dim() - 1)) if grad.dim() else grad)
+        return found.to(scores.dtype), None, None, None

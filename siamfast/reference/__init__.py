@@ -1,1 +1,0 @@
-"""The specification of every op: plain PyTorch that reads like the equation, slow, float64-capable, differentiable."""

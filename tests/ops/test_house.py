@@ -1,0 +1,48 @@
+"""An op's folder is laid out like every other's."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import siamfast
+
+OPS = Path(siamfast.__file__).parent / "ops"
+FOLDERS = sorted(path.parent for path in OPS.glob("*/__init__.py"))
+FILES = {"__init__", "call", "autograd", "reference", "eager", "cpp", "triton", "onnx", "windows"}
+
+
+def _imports(path: Path) -> set[str]:
+    """Modules, absolute, that a file imports anywhere, names imported from a package counted as modules too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: a relative import"
+            found |= {str(node.module)} | {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_an_op_s_folder_has_the_files_that_a_reader_knows(folder: Path) -> None:
+    names = {path.stem for path in folder.glob("*.py")}
+    assert names <= FILES
+    # xcorr_balanced_loss is a composition of two ops, with a fused kernel for one kind of call.
+    assert {"autograd", "reference"} <= names or folder.name == "xcorr_balanced_loss"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_a_specification_imports_nothing_of_ours(folder: Path) -> None:
+    reference = folder / "reference.py"
+    if reference.is_file():
+        assert not {name for name in _imports(reference) if name.startswith("siamfast")}
+
+
+@pytest.mark.parametrize("path", sorted(OPS.rglob("*.py")), ids=lambda path: str(path.relative_to(OPS)))
+def test_ops_know_nothing_above_them(path: Path) -> None:
+    allowed = ("siamfast.ops", "siamfast.geometry", "siamfast.kernels", "siamfast._C", "siamfast.version")
+    ours = {name for name in _imports(path) if name.startswith("siamfast.")}
+    assert not {name for name in ours if not name.startswith(allowed)}
