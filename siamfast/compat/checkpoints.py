@@ -1,9 +1,10 @@
-"""Checkpoints of siamfc-pytorch and StrangerZhang's SiamFC, recognised by their keys and turned into our SiamFC's.
+"""State dicts of siamfc-pytorch and StrangerZhang's SiamFC, recognised by their keys and turned into our SiamFC's.
 
 Layouts (N runs over the five convolutions):
 - siamfast: `backbone.convN.0.*` (convolution), `backbone.convN.1.*` (BatchNorm), `scale`, `bias`, `input_mean`,
   `input_std`.
 - siamfc-pytorch (huanglianghua): the same `backbone.*`, nothing else; response = 0.001 * xcorr.
+- siamfc-pytorch-1, its first layout: `feature.I.*` of one nn.Sequential; otherwise as the later one.
 - strangerzhang (StrangerZhang/SiamFC-PyTorch): `features.I.*` of one nn.Sequential, `corr_bias`;
   response = 0.001 * xcorr + corr_bias; BatchNorm's eps is PyTorch's 1e-5.
 All take RGB 0..255 without mean.
@@ -11,23 +12,21 @@ All take RGB 0..255 without mean.
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from siamfast.models.alexnet import BN_EPS
 from siamfast.models.siamfc import SiamFC
+from siamfast.models.torch_files import unwrapped
 
-# Index in StrangerZhang's nn.Sequential -> (our stage, 0 convolution or 1 BatchNorm).
-_STRANGERZHANG = {
+# Index in the nn.Sequential of the layouts that have one -> (our stage, 0 convolution or 1 BatchNorm).
+_SEQUENTIAL = {
     0: (1, 0), 1: (1, 1), 4: (2, 0), 5: (2, 1), 8: (3, 0), 9: (3, 1), 11: (4, 0), 12: (4, 1), 14: (5, 0),
 }  # fmt: skip
 _STRANGERZHANG_EPS = 1e-5
-LAYOUTS = ("siamfast", "siamfc-pytorch", "strangerzhang")
+LAYOUTS = ("siamfast", "siamfc-pytorch", "siamfc-pytorch-1", "strangerzhang")
 
 
 def detect_layout(state: Mapping[str, Any]) -> str:
@@ -43,6 +42,8 @@ def detect_layout(state: Mapping[str, Any]) -> str:
         return "siamfast" if "input_mean" in state else "siamfc-pytorch"
     if any(key.startswith("features.") for key in state):
         return "strangerzhang"
+    if any(key.startswith("feature.") for key in state):
+        return "siamfc-pytorch-1"
     raise ValueError(
         f"weights: no known layout has keys such as {_some(sorted(state))}; known are {', '.join(LAYOUTS)} "
         "(weights of another architecture?)"
@@ -52,8 +53,8 @@ def detect_layout(state: Mapping[str, Any]) -> str:
 def convert_state(state: Mapping[str, torch.Tensor], *, source: str = "the state dict") -> dict[str, torch.Tensor]:
     """A state dict of any of LAYOUTS as one of our SiamFC, complete and checked.
 
-    `module.` (DataParallel) in front of the keys is dropped. Checkpoints that do not have them get: scale 0.001,
-    bias 0, no normalisation, BatchNorm's batch counter 0.
+    What wrappers put into the keys is dropped (`siamfast.models.torch_files.unwrapped`). Checkpoints that do not have
+    them get: scale 0.001, bias 0, no normalisation, BatchNorm's batch counter 0.
 
     Args:
         state: name -> tensor.
@@ -62,9 +63,12 @@ def convert_state(state: Mapping[str, torch.Tensor], *, source: str = "the state
     Raises:
         ValueError: unknown layout; keys missing or unexpected; tensors of other shapes. All are listed.
     """
-    state = {key.removeprefix("module."): value for key, value in state.items()}
+    state = unwrapped(state, source=source)
     layout = detect_layout(state)
-    found = _from_strangerzhang(state) if layout == "strangerzhang" else dict(state)
+    if layout == "strangerzhang":
+        found = _from_sequential(state, "features", _STRANGERZHANG_EPS)
+    else:
+        found = _from_sequential(state, "feature", BN_EPS) if layout == "siamfc-pytorch-1" else state
     with torch.random.fork_rng(devices=[]):  # a fresh model draws weights: leave the user's random state alone
         expected = SiamFC().state_dict()
     # What no layout but ours has, and what old PyTorch versions did not write, comes from a fresh model.
@@ -91,51 +95,22 @@ def convert_state(state: Mapping[str, torch.Tensor], *, source: str = "the state
     return {key: found[key].reshape(value.shape) if key in found else value for key, value in expected.items()}
 
 
-def _from_strangerzhang(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _from_sequential(state: Mapping[str, torch.Tensor], attribute: str, eps: float) -> dict[str, torch.Tensor]:
+    """The layouts of one nn.Sequential, which the model has as `attribute`, with BatchNorms of `eps`."""
     found = {}
     for key, value in state.items():
         head, _, rest = key.partition(".")
         index, _, name = rest.partition(".")
-        place = _STRANGERZHANG.get(int(index)) if head == "features" and index.isdigit() else None
+        place = _SEQUENTIAL.get(int(index)) if head == attribute and index.isdecimal() else None
         if key == "corr_bias":
             found["bias"] = value
         elif place is None:
             found[key] = value  # listed as unexpected under its own name
         else:
-            if name == "running_var":
-                value = value + (_STRANGERZHANG_EPS - BN_EPS)  # their eps, written into the variance
+            if name == "running_var" and isinstance(value, torch.Tensor):
+                value = value + (eps - BN_EPS)  # their eps, written into the variance
             found[f"backbone.conv{place[0]}.{place[1]}.{name}"] = value
     return found
-
-
-def is_torch_file(path: Path) -> bool:
-    """Whether the file starts as torch.save's do (a zip archive, or a bare pickle of old)."""
-    if not path.is_file():
-        raise FileNotFoundError(f"weights: {path} is not a file")
-    with path.open("rb") as file:
-        start = file.read(2)
-    return start == b"PK" or start[:1] == b"\x80"
-
-
-def read_torch_file(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in a file of torch.save, without running code from it (weights_only=True).
-
-    A checkpoint that keeps the state dict beside other things, under "model", "state_dict" or "net", is opened.
-
-    Raises:
-        ValueError: the file is damaged, holds other objects than tensors, or no state dict.
-    """
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"weights: {path} cannot be loaded as tensors ({reason})") from error
-    for name in ("model", "state_dict", "net"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
-            loaded = loaded[name]
-    if not isinstance(loaded, Mapping) or not all(isinstance(key, str) for key in loaded):
-        raise ValueError(f"weights: {path} holds a {type(loaded).__name__}, expected a state dict")
-    return dict(loaded)
 
 
 def _some(names: list[str], count: int = 60) -> str:

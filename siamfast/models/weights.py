@@ -19,6 +19,7 @@ from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.models.guided import GuidedSiam
 from siamfast.models.mobile import SiamMobile
 from siamfast.models.siamfc import ARCHITECTURE, SiamFC
+from siamfast.models.torch_files import is_torch_file, read_torch_file, unwrapped
 from siamfast.version import __version__
 
 DEFAULT_NAME = "siamfc_alexnet.safetensors"
@@ -146,7 +147,7 @@ def load_weights(model: SiamFC, path: str | os.PathLike[str] | None = None) -> d
         ValueError: not a weights file, or weights of another architecture: what is missing, unexpected or of another
             shape is listed.
     """
-    from siamfast.compat.checkpoints import convert_state, is_torch_file, read_torch_file
+    from siamfast.compat.checkpoints import convert_state
 
     path = default_weights() if path is None else Path(path)
     if is_torch_file(path):
@@ -183,11 +184,9 @@ def load_encoder(weights: str | os.PathLike[str] | None = None) -> Correspondenc
         FileNotFoundError: no such file.
         ValueError: not a weights file, or weights of another architecture.
     """
-    from siamfast.compat.checkpoints import is_torch_file, read_torch_file
-
     path = default_weights(DEFAULT_ENCODER) if weights is None else Path(weights)
-    state = read_torch_file(path) if is_torch_file(path) else read_safetensors(path)[0]
-    state = {k.removeprefix("module."): v for k, v in state.items() if not k.startswith("fc.")}
+    state = read_torch_file(path) if is_torch_file(path) else unwrapped(read_safetensors(path)[0], source=str(path))
+    state = {k: v for k, v in state.items() if not k.startswith("fc.")}
     first = state.get("conv1.weight")
     stages = max([0, *(int(k[5]) for k in state if k[:5] == "layer" and k[5].isdecimal())])
     if not isinstance(first, torch.Tensor) or first.dim() != 4 or not 2 <= stages <= 4:
@@ -243,8 +242,11 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
     """Tensors and metadata; FileNotFoundError, ValueError as `read_metadata`."""
     from safetensors import SafetensorError, safe_open
 
-    if not path.is_file():
-        raise FileNotFoundError(f"weights: {path} is not a file")
+    if is_torch_file(path):
+        raise ValueError(
+            f"weights: {path} is a PyTorch file, expected safetensors "
+            "(which `siamfast train` writes beside checkpoint.pt)"
+        )
     try:
         with safe_open(str(path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118

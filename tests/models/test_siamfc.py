@@ -38,7 +38,7 @@ def test_eight_pixels_are_one_cell() -> None:
     torch.testing.assert_close(shifted[..., :-1, :-1], plain[..., 1:, 1:], atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("layout", ["siamfc-pytorch", "strangerzhang"])
+@pytest.mark.parametrize("layout", ["siamfc-pytorch", "siamfc-pytorch-1", "strangerzhang"])
 def test_other_projects_checkpoints_load(tmp_path: Path, layout: str) -> None:
     model = _model()
     model.bias.data.fill_(0.0)
@@ -49,11 +49,12 @@ def test_other_projects_checkpoints_load(tmp_path: Path, layout: str) -> None:
         state = {k: v for k, v in own.items() if k.startswith("backbone.")}
     else:
         places = {(1, 0): 0, (1, 1): 1, (2, 0): 4, (2, 1): 5, (3, 0): 8, (3, 1): 9, (4, 0): 11, (4, 1): 12, (5, 0): 14}
-        state = {"corr_bias": torch.tensor([-0.25])}
+        state = {"corr_bias": torch.tensor([-0.25])} if layout == "strangerzhang" else {}
+        attribute = "features" if layout == "strangerzhang" else "feature"
         for key, value in own.items():
             if key.startswith("backbone."):
                 _, stage, index, name = key.split(".")
-                state[f"features.{places[int(stage[-1]), int(index)]}.{name}"] = value
+                state[f"{attribute}.{places[int(stage[-1]), int(index)]}.{name}"] = value
     torch.save(state, tmp_path / "other.pth")
     loaded = load_model(tmp_path / "other.pth")
     z, x = torch.rand(1, 3, 127, 127) * 255, torch.rand(1, 3, 255, 255) * 255
