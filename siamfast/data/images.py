@@ -1,5 +1,5 @@
-"""Image files in. One decoder and one rule, whatever OpenCV is installed: what is cut short does not count, what has
-several pages is no image, EXIF turns are followed, and nothing is printed."""
+"""Image files in. One decoder and one rule, whatever OpenCV is installed: what is cut short or damaged does not count,
+what has several pages is no image, EXIF turns are followed, and nothing is printed."""
 
 from __future__ import annotations
 
@@ -15,24 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
+from siamfast.data.decoders import decode_pixels
+
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 MAX_PIXELS = 1 << 27  # of an image; what claims to be larger is not decoded
 _ORIENTATION = 0x0112  # EXIF's tag
 _REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
-
-
-class quiet_opencv:
-    """Within it OpenCV logs nothing."""
-
-    # OpenCV 4 has the level's functions at the top, OpenCV 5 in utils.logging alone.
-    _logging = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging
-
-    def __enter__(self) -> None:
-        self._before = self._logging.getLogLevel()
-        self._logging.setLogLevel(0)
-
-    def __exit__(self, *error: object) -> None:
-        self._logging.setLogLevel(self._before)
 
 
 class Head(NamedTuple):
@@ -48,8 +36,8 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     """An image file as (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: it does not decode, is cut short, has several pages, or more than
-            MAX_PIXELS.
+        FileNotFoundError: no such file. ValueError: it does not decode, is cut short or damaged, has several pages, or
+            more than MAX_PIXELS.
     """
     path = Path(path)
     if not path.is_file():
@@ -72,20 +60,12 @@ def decode_bgr(content: bytes, shrink: int = 1) -> tuple[NDArray[np.uint8], int]
         ValueError: as `read_image`; the message begins with a verb.
     """
     head = _head(io.BytesIO(content))
-    if is_cut_short(content):
-        raise ValueError("is cut short")  # OpenCV would fill up with gray, and libjpeg print a line
     shrink = shrink if head.kind == "JPEG" else 1
     # imdecode, not imread: it takes any file name. Turning is ours: which formats OpenCV turns depends on its release.
     flags = _REDUCED[shrink] | cv2.IMREAD_IGNORE_ORIENTATION
-    with quiet_opencv():
-        try:
-            image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-        except cv2.error:
-            image = None
-    if image is None:
-        raise ValueError("cannot be decoded")
+    image = decode_pixels(content, flags)
     # Of TIFFs every OpenCV turns by itself, whatever the flag.
-    turned = image if head.kind == "TIFF" else upright(np.asarray(image, np.uint8), head.orientation)
+    turned = image if head.kind == "TIFF" else upright(image, head.orientation)
     return np.ascontiguousarray(turned, np.uint8), shrink
 
 
@@ -112,24 +92,6 @@ def upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     if orientation in (2, 3, 6, 7):
         image = image[:, ::-1]
     return image
-
-
-def is_cut_short(content: bytes) -> bool:
-    """Whether a JPEG, PNG or BMP lacks its end. Bytes after the end, which some cameras write, do no harm."""
-    if content[:2] == b"\xff\xd8":
-        return content.rfind(b"\xff\xd9") < _first_scan(content)  # a thumbnail in the head has an end of its own
-    if content[:4] == b"\x89PNG":
-        return b"IEND" not in content
-    return content[:2] == b"BM" and len(content) < int.from_bytes(content[2:6], "little")
-
-
-def _first_scan(content: bytes) -> int:
-    """Where the first scan of a JPEG begins: the place of its marker, after all segments of the head."""
-    at = 2
-    while at + 4 <= len(content) and content[at] == 0xFF and content[at + 1] != 0xDA:
-        # A marker may be preceded by any number of 0xFF; every segment of a head says how long it is.
-        at += 1 if content[at + 1] == 0xFF else 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-    return at
 
 
 def _head(file: BinaryIO) -> Head:

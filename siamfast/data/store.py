@@ -19,7 +19,7 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.data.images import is_cut_short
+from siamfast.data.decoders import decode_pixels
 from siamfast.data.listing import entries
 
 VERSION = 2
@@ -244,10 +244,10 @@ class CropStore:
     def crop(self, track: StoredTrack, index: int, kind: str) -> NDArray[np.uint8]:
         """`jpeg`, decoded: (S, S, 3) uint8 RGB."""
         content = self.jpeg(track, index, kind)
-        whole = not is_cut_short(content)
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if whole else None
-        if image is None:
-            raise ValueError(f"store: {kind} of {track.name}, frame {track.frames[index]}, cannot be decoded")
+        try:
+            image = decode_pixels(content)
+        except ValueError as error:
+            raise ValueError(f"store: {kind} of {track.name}, frame {track.frames[index]}, {error}") from None
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
     def verify(self) -> Iterator[str]:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from siamfast.data.images import quiet_opencv, read_image
+from siamfast.data.decoders import quiet_opencv
+from siamfast.data.images import read_image
 
 KINDS = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL", "nanotrack": "Nano"}  # kind -> NAME of OpenCV's TrackerNAME
 

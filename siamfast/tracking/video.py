@@ -16,7 +16,8 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 import cv2
 import numpy as np
 
-from siamfast.data.images import Image, quiet_opencv, read_image
+from siamfast.data.decoders import quiet_opencv
+from siamfast.data.images import Image, read_image
 from siamfast.data.sequences import IMAGE_SUFFIXES, image_files, natural_key
 
 DEFAULT_FPS = 25.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from PIL import Image
 from siamfast.cli import main
 from siamfast.data.clips import FolderClips
 from siamfast.data.curation import decode_frame
-from siamfast.data.images import image_size, is_cut_short, read_image
+from siamfast.data.decoders import decode_pixels, jpeg_end
+from siamfast.data.images import decode_bgr, image_size, read_image
 from siamfast.data.readers import read_videos
 from siamfast.data.sequence_pairs import SequencePairs
 from siamfast.tracking.images import as_rgb
@@ -60,9 +62,54 @@ def test_the_end_of_a_thumbnail_is_not_the_end_and_what_follows_the_end_is_ignor
     Image.fromarray(_picture()).save(whole, "JPEG", exif=block)
     content = whole.getvalue()
     assert content.count(b"\xff\xd9") == 2
-    assert is_cut_short(content[:-200])
-    assert not is_cut_short(content)
-    assert not is_cut_short(content + b"\0" * 500)
+    assert jpeg_end(content[:-200]) is None
+    assert jpeg_end(content) == len(content)
+    assert jpeg_end(content + b"\0" * 500) == len(content)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_motion_photo_is_its_photo_and_a_cut_one_is_none(
+    progressive: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = io.BytesIO()
+    Image.fromarray(_picture()).save(file, "JPEG", progressive=progressive)
+    photo, video = file.getvalue(), b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 9 + b"\xff\xd8\xff\xd9\xff\xda"
+    (tmp_path / "motion.jpg").write_bytes(photo + video)
+    plain, _ = decode_bgr(photo)
+    for found in (read_image(tmp_path / "motion.jpg")[..., ::-1], decode_frame(tmp_path / "motion.jpg")[0]):
+        np.testing.assert_array_equal(found, plain)
+    with pytest.raises(ValueError, match="is cut short"):
+        decode_bgr(photo[:-100] + video)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_damage_inside_a_jpeg_is_no_image_and_a_camera_s_padding_is_none(capfd: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    content = cv2.imencode(".jpg", cv2.GaussianBlur(noise, (9, 9), 3))[1].tobytes()
+    half = len(content) // 2
+    for damaged in (
+        content[:half] + b"\xff\xd9",
+        content[:half] + b"\x55" * 40 + content[half + 40 :],
+    ):
+        with pytest.raises(ValueError, match=r"is damaged \(Corrupt JPEG data"):
+            decode_bgr(damaged)
+    padded, _ = decode_bgr(content[:-2] + b"\0\0\0\xff\xd9")
+    np.testing.assert_array_equal(padded, decode_bgr(content)[0])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_others_write_while_a_decoder_is_listened_to_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    decode = cv2.imdecode
+
+    def loud(*arguments: Any) -> Any:
+        os.write(2, b"a line of another thread\nlibpng warning: iCCP: known incorrect sRGB profile\n")
+        return decode(*arguments)
+
+    monkeypatch.setattr(cv2, "imdecode", loud)
+    assert decode_pixels(cv2.imencode(".png", _picture())[1].tobytes()).shape == (60, 80, 3)
+    assert capfd.readouterr() == ("", "a line of another thread\n")
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "a.bmp"])

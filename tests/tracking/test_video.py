@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from siamfast.data.images import quiet_opencv
+from siamfast.data.decoders import quiet_opencv
 from siamfast.tracking.video import open_frames
 
 

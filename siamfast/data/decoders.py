@@ -1,0 +1,132 @@
+"""What libjpeg and libpng say while OpenCV decodes: kept off the terminal, and damage that they pass over is an error.
+
+Both write to file descriptor 2 by themselves and hand out what they made of a damaged file, with no other sign of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # ends coded data: 0xFF00 is a byte of it, D0 to D7 are restarts
+_SCAN, _END = 0xDA, 0xD9
+_THEIRS = re.compile(r"Corrupt JPEG|Premature end|Invalid |Unsupported |Bogus |Warning: unknown JFIF|libpng |iCCP")
+_DAMAGE = re.compile(r"Corrupt JPEG data|Premature end|libpng error")
+# Some cameras pad the coded data: all pixels are there. More is what a decoder that lost its place leaves over.
+_PADDING = re.compile(r"Corrupt JPEG data: (\d|1[0-6]) extraneous bytes before marker 0xd9")
+
+
+class quiet_opencv:
+    """Within it OpenCV logs nothing."""
+
+    # OpenCV 4 has the level's functions at the top, OpenCV 5 in utils.logging alone.
+    _logging = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging
+
+    def __enter__(self) -> None:
+        self._before = self._logging.getLogLevel()
+        self._logging.setLogLevel(0)
+
+    def __exit__(self, *error: object) -> None:
+        self._logging.setLogLevel(self._before)
+
+
+def decode_pixels(content: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
+    """(H, W, 3) BGR of an image file's content; flags: of cv2.imdecode.
+
+    Raises:
+        ValueError: it is cut short, damaged, or no image; the message begins with a verb.
+    """
+    if content[:2] == b"\xff\xd8":
+        # What is behind the end (a motion photo's video, a second picture) is none of libjpeg's business.
+        end = jpeg_end(content)
+        content = content[: end or 0]
+    elif content[:4] == b"\x89PNG":
+        content = content if b"IEND" in content else b""
+    elif content[:2] == b"BM" and len(content) < int.from_bytes(content[2:6], "little"):
+        content = b""
+    if not content:
+        raise ValueError("is cut short")  # OpenCV would fill up with gray
+    with quiet_opencv(), _heard() as lines:
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        except cv2.error:
+            image = None
+    if image is None:
+        raise ValueError("cannot be decoded")
+    damage = next((line for line in lines if _DAMAGE.match(line) and not _PADDING.match(line)), None)
+    if damage is not None:
+        raise ValueError(f"is damaged ({damage})")
+    return np.asarray(image, np.uint8)
+
+
+def jpeg_end(content: bytes) -> int | None:
+    """Where a JPEG ends, just behind its end marker; None where it has none. A thumbnail's, in the head, is not it.
+
+    >>> jpeg_end(b"\\xff\\xd8\\xff\\xda\\x00\\x02coded\\xff\\x00\\xff\\xd9, and a video")
+    15
+    """
+    at = 2
+    while at + 4 <= len(content) or content[at : at + 2] == b"\xff\xd9":
+        if content[at] != 0xFF:
+            return None
+        kind = content[at + 1]
+        if kind == _END:
+            return at + 2
+        if kind == 0xFF:  # a marker may be preceded by any number of 0xFF
+            at += 1
+            continue
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")  # every segment says how long it is
+        if kind == _SCAN:
+            marker = _MARKER.search(content, at)
+            if marker is None:
+                return None
+            at = marker.end() - 2
+    return None
+
+
+_one_at_a_time = threading.Lock()  # there is one file descriptor 2
+
+
+def _new_lock() -> None:
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()  # in a forked child: the thread that held it is not there
+
+
+os.register_at_fork(after_in_child=_new_lock)
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """The lines that decoders write to file descriptor 2 within it; of other threads they are passed on."""
+    lines: list[str] = []
+    with _one_at_a_time:
+        try:
+            terminal = os.dup(2)
+        except OSError:  # closed: nothing to keep clean, and nothing to listen to
+            yield lines
+            return
+        buffer = os.memfd_create("stderr")
+        try:
+            try:
+                os.dup2(buffer, 2)
+                yield lines
+            finally:
+                os.dup2(terminal, 2)
+            size = os.fstat(buffer).st_size
+            if size:
+                for line in os.pread(buffer, size, 0).splitlines(keepends=True):
+                    text = line.decode(errors="replace").strip()
+                    if _THEIRS.match(text):
+                        lines.append(text)
+                    else:
+                        os.write(terminal, line)
+        finally:
+            os.close(buffer)
+            os.close(terminal)
