@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siamfast.files import replacing
+from siamfast.files import only_writer, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from siamfast.data.curation import Recipe, curate
-    from siamfast.data.tree import make_writer
+    from siamfast.data.tree import make_writer, writer_name
 
     if arguments.verify:
         return _verify(arguments)
@@ -71,23 +71,27 @@ def run(arguments: argparse.Namespace) -> int:
     list_videos(recipe.kind, root)  # told before anything is written
     if arguments.scheduler is not None and arguments.engine != "dask":
         raise ValueError("--scheduler: given without --engine dask")
-    writer = make_writer(arguments.layout, out, recipe, shard)
     began, stopped = time.perf_counter(), False
-    try:
-        with _pool(arguments.engine, arguments.scheduler, workers) as (pool, count):
-            bar = tqdm(unit="video", desc="curate", file=sys.stderr, dynamic_ncols=True)
-            with contextlib.closing(bar):
-                curate(recipe, root, writer, workers=count, shard=shard, progress=bar, pool=pool)
-    except KeyboardInterrupt:
-        stopped = True
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
-    finally:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(only_writer(out, writer_name(arguments.layout, shard)))
+        writer = stack.enter_context(contextlib.closing(make_writer(arguments.layout, out, recipe, shard)))
+        try:
+            pool, count = stack.enter_context(_pool(arguments.engine, arguments.scheduler, workers))
+            bar = stack.enter_context(
+                contextlib.closing(tqdm(unit="video", desc="curate", file=sys.stderr, dynamic_ncols=True))
+            )
+            curate(recipe, root, writer, workers=count, shard=shard, progress=bar, pool=pool)
+        except KeyboardInterrupt:
+            stopped = True
+        except (RuntimeError, OSError) as error:
+            with contextlib.suppress(OSError):  # the disk that is full for the store may be full for this
+                _write_errors(out, arguments.shard, writer.errors())
+            raise (error if isinstance(error, OSError) else ValueError(str(error))) from error
         errors = _write_errors(out, arguments.shard, writer.errors())
-        writer.close()
     print(
         f"{out}: {time.perf_counter() - began:.0f} s"
         + (f"; {errors} could not be read, see {out / _errors_name(arguments.shard)}" if errors else "")
+        + ("; once repaired, the same command reads them" if errors and not stopped else "")
         + ("; stopped, the same command goes on" if stopped else ""),
         file=sys.stderr,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import time
 from collections.abc import Iterator
@@ -24,7 +23,9 @@ from siamfast.data.store import Crop, Part
 from siamfast.geometry import box_centers_by_index, resized_index
 from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
 from siamfast.ops.siamfc_crops import context_size
+from siamfast.workers import begin_worker
 
+_VIDEOS_KEPT = 4  # by a process, as read
 PART = 64  # frames of one part: what is done again after a kill, and what a worker holds in memory
 
 
@@ -49,18 +50,41 @@ class Recipe:
 class Writer(Protocol):
     """Where parts go: a StoreWriter, or a TreeWriter."""
 
-    def done(self) -> dict[str, dict[int, int]]: ...
-    def add(self, part: Part) -> None: ...
+    def done(self) -> dict[str, dict[int, int]]:
+        """video -> first frame -> total of every part that is there, of the videos that were read without an error.
+
+        The others are done again: somebody may have repaired them.
+        """
+
+    def add(self, part: Part) -> None:
+        """Commit a part. The first one of a video takes the place of all that is there of it.
+
+        Raises:
+            OSError: it cannot be written; the message names the file.
+        """
+
     def errors(self) -> Iterator[tuple[str, str]]: ...
     def close(self) -> None: ...
 
 
-@functools.lru_cache(maxsize=4)
-def _video(kind: str, root: Path, video: Path) -> tuple[tuple[Sequence, ...], list[tuple[str, str]]]:
-    """The sequences of a video, kept for its next part, and what could not be read of it."""
-    problems: list[tuple[str, str]] = []
-    found = read_video(kind, root, video, lambda path, reason: problems.append((_relative(path, root), reason)))
-    return found, problems
+_Read = tuple[tuple[Sequence, ...], list[tuple[str, str]]]
+_read: dict[tuple[str, Path, Path], _Read] = {}
+
+
+def _video(kind: str, root: Path, video: Path, anew: bool) -> _Read:
+    """The sequences of a video and what could not be read of it; of the last few videos kept, for their next parts.
+
+    anew: read it even so: another run of this process may have read it before it was repaired.
+    """
+    key = kind, root, video
+    if anew or key not in _read:
+        problems: list[tuple[str, str]] = []
+        found = read_video(kind, root, video, lambda path, reason: problems.append((_relative(path, root), reason)))
+        _read.pop(key, None)
+        _read[key] = found, problems
+        if len(_read) > _VIDEOS_KEPT:
+            del _read[next(iter(_read))]
+    return _read[key]
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -74,7 +98,7 @@ def decode_frame(path: Path, shrink: int = 1) -> tuple[NDArray[np.uint8], int]:
 
 def curate_part(recipe: Recipe, root: Path, video: Path, first: int) -> Part:
     """The crops of all targets in frames first .. first + PART - 1 of a video."""
-    sequences, problems = _video(recipe.kind, root, video)
+    sequences, problems = _video(recipe.kind, root, video, first == 0)
     name = _relative(video, root)
     errors = list(problems) if first == 0 else []
     total = len(sequences[0].frames) if sequences else 0
@@ -184,7 +208,7 @@ def curate(
     queue: list[tuple[Path, int]] = []
     own = pool is None
     if pool is None:
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_worker)
     try:
         while True:
             while len(running) < 2 * workers:
@@ -204,14 +228,3 @@ def curate(
             future.cancel()
         if own:
             pool.shutdown(cancel_futures=True)
-
-
-def _one_thread() -> None:
-    """The processes are the parallelism; and Ctrl-C is the parent's to handle."""
-    import signal
-
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)

@@ -7,6 +7,7 @@ or not at all, whenever the process was killed. A store is a folder of such file
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import weakref
@@ -96,21 +97,24 @@ class StoreWriter:
             self._env.close()
             raise ValueError(f"{self.path} was made with {there.decode()}, expected {json.dumps(meta)}")
         if there is None:
-            with self._env.begin(write=True) as writing:
+            with self._written() as writing:
                 writing.put(b"meta", json.dumps(meta).encode())
 
     def done(self) -> dict[str, dict[int, int]]:
-        """video -> first frame -> total of every part that is there."""
         found: dict[str, dict[int, int]] = {}
-        for video, first, entry in _parts(self._env):
+        bad = set()
+        for video, first, entry in _all_parts(self._env):
             found.setdefault(video, {})[first] = entry["total"]
-        return found
+            if entry["errors"]:
+                bad.add(video)
+        return {video: parts for video, parts in found.items() if video not in bad}
 
     def add(self, part: Part) -> None:
-        """Commit a part; the map grows as it must."""
-        while True:
+        while True:  # the map grows as it must
             try:
-                with self._env.begin(write=True) as writing:
+                with self._written() as writing:
+                    if part.first == 0:
+                        _remove(writing, part.video)
                     for crop in part.crops:
                         place = part.video, crop.track, crop.frame
                         writing.put(_key("z", *place), crop.exemplar)
@@ -126,13 +130,34 @@ class StoreWriter:
                 self._size *= 2
                 self._env.set_mapsize(self._size)
 
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[lmdb.Transaction]:
+        try:
+            with self._env.begin(write=True) as writing:
+                yield writing
+        except lmdb.MapFullError:
+            raise
+        except lmdb.Error as error:
+            raise OSError(f"{self.path} cannot be written ({error})") from error
+
     def errors(self) -> Iterator[tuple[str, str]]:
         """(path, reason) of all that could not be read, in the parts' order."""
-        for _, _, entry in _parts(self._env):
+        for _, _, entry in _all_parts(self._env):
             yield from map(tuple, entry["errors"])
 
     def close(self) -> None:
         self._env.close()
+
+
+def _remove(writing: lmdb.Transaction, video: str) -> None:
+    """Remove all parts of a video, with their crops."""
+    keys = []
+    for name, first, entry in _parts(writing, video):
+        if name == video:
+            keys.append(_key("done", video, first))
+            keys += [_key(kind, video, track, frame) for track, frame, *_ in entry["crops"] for kind in "zx"]
+    for key in keys:
+        writing.delete(key)
 
 
 def _open(path: Path, **options: Any) -> lmdb.Environment:
@@ -164,16 +189,22 @@ def _reading(path: Path) -> lmdb.Environment:
     return env
 
 
-def _parts(env: lmdb.Environment) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """(video, first frame, entry) of every part of a file, by key."""
-    with env.begin() as reading, reading.cursor() as cursor:
-        if not cursor.set_range(b"done:"):
+def _all_parts(env: lmdb.Environment) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    with env.begin() as reading:
+        yield from _parts(reading)
+
+
+def _parts(reading: lmdb.Transaction, start: str = "") -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """(video, first frame, entry) of every part of a file, by key; of videos whose name has that start."""
+    prefix = _key("done", start)
+    with reading.cursor() as cursor:
+        if not cursor.set_range(prefix):
             return
         for key, value in cursor:
-            if not bytes(key).startswith(b"done:"):
+            if not bytes(key).startswith(prefix):
                 return
             video, _, first = bytes(key).decode().removeprefix("done:").rpartition(":")
-            yield video, int(first), json.loads(value)
+            yield video, int(first), json.loads(bytes(value))
 
 
 class CropStore:
@@ -206,7 +237,7 @@ class CropStore:
             raise ValueError(f"store: {self.folder} is of version {self.meta.get('version')}, expected {VERSION}")
         tables: dict[tuple[int, str, str], list[NDArray[np.float64]]] = {}
         for number, env in enumerate(self._open()):
-            for video, _, entry in _parts(env):
+            for video, _, entry in _all_parts(env):
                 rows: dict[str, list[list[float]]] = {}
                 for track, *row in entry["crops"]:
                     rows.setdefault(track, []).append(row)

@@ -11,7 +11,7 @@ from typing import Any
 
 from siamfast.data.curation import Recipe, Writer
 from siamfast.data.store import Part, StoreWriter
-from siamfast.files import replacing
+from siamfast.files import naming, replacing
 
 _SPLITS = {f"train/ILSVRC2015_VID_train_000{n}": f"train/{letter}" for n, letter in enumerate("abcd")} | {
     "val": "train/e"
@@ -47,7 +47,9 @@ class TreeWriter:
         whole = [line for line in lines if line.endswith("\n")]
         if whole and json.loads(whole[0]) != meta:
             raise ValueError(f"{self._journal} was made with {whole[0].strip()}, expected {json.dumps(meta)}")
-        self._rows = [json.loads(line) for line in whole[1:]]
+        self._rows: dict[str, dict[int, dict[str, Any]]] = {}  # by video and first frame
+        for line in whole[1:]:
+            self._take(json.loads(line))
         if lines != whole or not whole:  # a torn last line goes
             text = "".join(whole) or json.dumps(meta) + "\n"
             with replacing(self._journal) as temporary:
@@ -55,10 +57,11 @@ class TreeWriter:
         self._file = self._journal.open("a", encoding="utf-8")
 
     def done(self) -> dict[str, dict[int, int]]:
-        found: dict[str, dict[int, int]] = {}
-        for row in self._rows:
-            found.setdefault(row["video"], {})[row["first"]] = row["total"]
-        return found
+        return {
+            video: {first: row["total"] for first, row in rows.items()}
+            for video, rows in self._rows.items()
+            if not any(row["errors"] for row in rows.values())
+        }
 
     def add(self, part: Part) -> None:
         folder = (self.folder / tree_folder(self._kind, part.video)).resolve()
@@ -72,25 +75,35 @@ class TreeWriter:
                 path = folder / f"{crop.frame:06d}.{track}.crop.{kind}.jpg"
                 with replacing(path) as temporary:
                     temporary.write_bytes(content)
-        row = {"video": part.video, "first": part.first, "total": part.total, "errors": part.errors}
-        self._rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        row: dict[str, Any] = {"video": part.video, "first": part.first, "total": part.total, "errors": part.errors}
+        with naming(self._journal):
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._take(row)
+
+    def _take(self, row: dict[str, Any]) -> None:
+        if row["first"] == 0:
+            self._rows[row["video"]] = {}
+        self._rows.setdefault(row["video"], {})[row["first"]] = row
 
     def errors(self) -> Iterator[tuple[str, str]]:
-        for row in self._rows:
-            yield from map(tuple, row["errors"])
+        for rows in self._rows.values():
+            for row in rows.values():
+                yield from map(tuple, row["errors"])
 
     def close(self) -> None:
         self._file.close()
 
 
+def writer_name(layout: str, shard: tuple[int, int] = (1, 1)) -> str:
+    """Of the file that a shard writes, without its ending: each has one of its own."""
+    return ("crops" if layout == "lmdb" else "parts") + ("" if shard == (1, 1) else f"-{shard[0]}-of-{shard[1]}")
+
+
 def make_writer(layout: str, out: Path, recipe: Recipe, shard: tuple[int, int] = (1, 1)) -> Writer:
-    """layout: "lmdb" or "tree"; each shard writes files of its own."""
+    """layout: "lmdb" or "tree"."""
     if layout not in ("lmdb", "tree"):
         raise ValueError(f"layout: got {layout!r}, expected lmdb or tree")
-    end = "" if shard == (1, 1) else f"-{shard[0]}-of-{shard[1]}"
-    if layout == "lmdb":
-        return StoreWriter(out, asdict(recipe), "crops" + end)
-    return TreeWriter(out, asdict(recipe), "parts" + end)
+    made = StoreWriter if layout == "lmdb" else TreeWriter
+    return made(out, asdict(recipe), writer_name(layout, shard))

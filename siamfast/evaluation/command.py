@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from siamfast.evaluation.protocols import PROTOCOLS
 from siamfast.evaluation.subsets import NAMES, choose_subset
-from siamfast.files import replacing
+from siamfast.files import only_writer, replacing
 from siamfast.version import __version__
 
 if TYPE_CHECKING:
@@ -78,22 +78,23 @@ def run(arguments: argparse.Namespace) -> int:
     sequences = read_dataset(protocol, subset, arguments.frames, note)
     if not sequences:
         raise ValueError(f"ROOT: no sequence in {root} can be evaluated; the first: {': '.join(errors[0])}")
-    claim_results(protocol, out, root, arguments.frames, entries, sequences)
-    results, stopped = out / "results", False
-    bar = tqdm(total=len(entries) * len(sequences), unit="run", desc="eval", file=sys.stderr, dynamic_ncols=True)
-    try:
-        runs = run_all(protocol, results, entries, sequences, devices, arguments.workers)
-        for entry, sequence, wrong in runs:
-            bar.update(1)
-            bar.set_postfix_str(f"{entry.label} {sequence.name}", refresh=False)
-            if wrong is not None:
-                errors.append((sequence.name, wrong))
-    except KeyboardInterrupt:
-        stopped = True
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
-    finally:
-        bar.close()
+    with only_writer(out, "eval"):
+        claim_results(protocol, out, root, arguments.frames, entries, sequences)
+        results, stopped = out / "results", False
+        bar = tqdm(total=len(entries) * len(sequences), unit="run", desc="eval", file=sys.stderr, dynamic_ncols=True)
+        try:
+            runs = run_all(protocol, results, entries, sequences, devices, arguments.workers)
+            for entry, sequence, wrong in runs:
+                bar.update(1)
+                bar.set_postfix_str(f"{entry.label} {sequence.name}", refresh=False)
+                if wrong is not None:
+                    errors.append((sequence.name, wrong))
+        except KeyboardInterrupt:
+            stopped = True
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+        finally:
+            bar.close()
     summaries = [summarize(protocol, results, entry, sequences) for entry in entries]
     about = {
         "dataset": arguments.dataset,

@@ -20,6 +20,7 @@ from siamfast.data.sequences import Sequence
 from siamfast.evaluation.protocols import Protocol, read_result, write_result
 from siamfast.evaluation.run import TracksSequences, run_tracker
 from siamfast.evaluation.subsets import Subset
+from siamfast.workers import begin_worker
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def run_all(
             yield entry, sequence, run_one(protocol, results, entry, sequence, devices[0])
         return
     running: dict[Future[str | None], tuple[Entry, Sequence]] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_worker) as pool:
         try:
             for number, (entry, sequence) in enumerate(todo):
                 device = devices[number % len(devices)]
@@ -191,15 +192,3 @@ def run_all(
             raise RuntimeError("a worker process died (out of memory?); run the command again to go on") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    """The processes are the parallelism; and Ctrl-C is the parent's to handle."""
-    import signal
-
-    import cv2
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)

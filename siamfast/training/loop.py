@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
 from siamfast.data.stream import PairStream
-from siamfast.files import replacing
+from siamfast.files import only_writer, replacing
 from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.models.guided import GuidedSiam
 from siamfast.models.inference import choose_device, fast_bfloat16
@@ -27,6 +28,7 @@ from siamfast.models.weights import save_weights
 from siamfast.training.config import RunConfig
 from siamfast.training.optimizer import learning_rate, make_optimizer
 from siamfast.training.record import Record
+from siamfast.workers import begin_worker
 
 _HELD_OUT = 1_000_000_007  # added to the seed of the data that training never sees
 
@@ -109,8 +111,10 @@ class Loop:
             "step": self.step,
             "seconds": self.seconds,
         }
+        buffer = io.BytesIO()  # a full disk is an OSError of ours then, not a RuntimeError of torch's writer
+        torch.save(state, buffer)
         with replacing(self.checkpoint) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(buffer.getbuffer())
 
     def resume(self) -> bool:
         """Take up the checkpoint in `out`, if there is one."""
@@ -137,12 +141,16 @@ class Loop:
     # ------------------------------------------------------------------------------------------------------------- loop
     def run(self) -> dict[str, float]:
         """Train to the last step; returns the last validation's figures."""
+        with only_writer(self.out, "train"):
+            return self._run()
+
+    def _run(self) -> dict[str, float]:
         from tqdm import tqdm
 
         config = self.config
-        self.out.mkdir(parents=True, exist_ok=True)
         resumed = self.resume()
-        (self.out / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        with replacing(self.out / "config.json") as temporary:
+            temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
         record = Record(self.out, self.step)
         figures: dict[str, float] = {}
         total = config.steps * config.batch_size
@@ -230,7 +238,7 @@ class Loop:
             PairStream(data, self.config.batch_size, **part),
             batch_size=None,
             num_workers=workers,
-            worker_init_fn=_quiet_worker,
+            worker_init_fn=begin_worker,
             pin_memory=self.device.type == "cuda",
             prefetch_factor=4 if workers else None,
         )
@@ -271,11 +279,3 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
                 average.copy_(value)
 
     return update
-
-
-def _quiet_worker(_: int) -> None:
-    """One thread a worker: the workers are the parallelism."""
-    import cv2
-
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

@@ -306,3 +306,69 @@ def test_another_recipe_in_the_same_store_is_refused(tmp_path: Path, capsys: pyt
         assert main(words) == 0
         assert main([*words, "--instance", "303"]) == 2
         assert "was made with" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("layout", ["lmdb", "tree"])
+def test_what_was_repaired_is_read_by_the_next_run(layout: str, tmp_path: Path) -> None:
+    """A frame of a later part, a whole annotation, and a video whose first part had the error of a later frame."""
+    root = _dataset(tmp_path / "data")
+    frame = root / "Data" / GROUP / "b" / "000066.JPEG"
+    late = root / "Annotations" / GROUP / "b" / "000068.xml"
+    first = root / "Annotations" / "VID" / "val" / "c" / "000000.xml"
+    whole = {path: path.read_bytes() for path in (frame, late, first)}
+    for path in whole:
+        path.write_bytes(b"<broken")
+    out, words = tmp_path / "out", ["curate", "vid", str(root), str(tmp_path / "out"), "--workers", "0"]
+    words += ["--layout", layout]
+    assert main(words) == 1
+    assert len((out / "errors.jsonl").read_text().splitlines()) == 3
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert main(words) == 0
+    assert not (out / "errors.jsonl").exists()
+    expected = tmp_path / "expected"
+    assert main([*words[:3], str(expected), *words[4:]]) == 0
+    if layout == "lmdb":
+        assert _contents(CropStore(out)) == _contents(CropStore(expected))
+    else:
+        assert _files(out) == _files(expected)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.jpg")}
+
+
+@pytest.mark.parametrize("layout", ["lmdb", "tree"])
+def test_a_full_disk_is_one_line_that_names_the_file(layout: str, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk's."""
+    root, out = _dataset(tmp_path / "data"), tmp_path / "out"
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (BYTES, BYTES)); "
+        "from siamfast.cli import main; sys.exit(main(sys.argv[1:]))"
+    ).replace("BYTES", "60000" if layout == "lmdb" else "2000")
+    command = [sys.executable, "-c", limited, "curate", "vid", str(root), str(out), "--workers=0", "--layout", layout]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 2, ran.stderr
+    said = ran.stderr.replace("\r", "\n").splitlines()
+    assert "Traceback" not in ran.stderr
+    assert str(out) in said[-1]
+    assert "siamfast curate: error: " in said[-1]
+
+
+def test_a_second_command_on_one_store_is_refused_and_a_killed_one_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = _dataset(tmp_path / "data"), tmp_path / "out"
+    words = ["curate", "vid", str(root), str(out), "--workers", "0"]
+    holding = "import sys, time; from siamfast.files import only_writer\nwith only_writer(sys.argv[1], 'crops'):\n"
+    holding += " print('held', flush=True); time.sleep(100)"
+    other = subprocess.Popen([sys.executable, "-c", holding, str(out)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"{out}: another command is writing there" in line
+    assert main([*words, "--shard", "1/2"]) == 0  # a file of its own
+    other.kill()
+    other.wait()
+    assert main(words) == 0

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import torch
 from siamfast.data.mixed_pairs import MixedPairs
 from siamfast.data.sequence_pairs import SequencePairs
 from siamfast.data.synthetic import SyntheticPairs
+from siamfast.files import only_writer
 from siamfast.models.weights import load_model, read_metadata
 from siamfast.training.config import SiamFCConfig, add_arguments, from_arguments
 from siamfast.training.pairs import make_pairs
@@ -94,19 +96,23 @@ def test_workers_do_not_change_what_is_trained(tmp_path: Path) -> None:
     assert _same(tmp_path / "none", tmp_path / "two")
 
 
-def test_a_torn_write_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk's."""
     trainer = _train(tmp_path, steps=1)
-
-    def torn(state: Any, path: Path) -> None:
-        Path(path).write_bytes(b"half a file")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(torch, "save", torn)
     trainer.step = 99
-    with pytest.raises(OSError, match="disk full"):
-        trainer.save()
-    monkeypatch.undo()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"checkpoint\.pt"):
+            trainer.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert torch.load(trainer.checkpoint, weights_only=True)["step"] == 1
+
+
+def test_a_second_run_in_one_folder_is_refused(tmp_path: Path) -> None:
+    with only_writer(tmp_path, "train"), pytest.raises(ValueError, match="another command is writing there"):
+        _train(tmp_path, steps=1)
 
 
 def test_another_configuration_in_the_same_folder_is_refused(tmp_path: Path) -> None:
