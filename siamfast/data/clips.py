@@ -16,6 +16,7 @@ from siamfast.data.listing import folders
 from siamfast.data.scene import Scene
 from siamfast.data.seeds import Stream
 from siamfast.data.sequences import image_files
+from siamfast.data.unread import TRIES, Unread
 from siamfast.geometry import edge_to_index, index_to_edge
 from siamfast.ops.crop_and_resize import crop_and_resize
 
@@ -132,7 +133,8 @@ class FolderClips(_Clips):
         length, options: as for SyntheticClips.
 
     Raises:
-        FileNotFoundError: no such folder. ValueError: no folder in it with two images or more.
+        FileNotFoundError: no such folder. ValueError: no folder in it with two images or more; of an item: clip after
+            clip has a frame that cannot be read.
     """
 
     def __init__(self, root: str | Path, length: int, **options: int) -> None:
@@ -141,14 +143,13 @@ class FolderClips(_Clips):
             raise FileNotFoundError(f"data: {root} is not a folder")
         inner = folders(Path(root))
         found = [image_files(f / "img" if (f / "img").is_dir() else f) for f in (Path(root), *inner)]
+        self.unread = Unread()
         self.videos = [images for images in found if len(images) >= 2]
         if not self.videos:
             raise ValueError(f"data: no folder with two images or more in {root}")
 
     def _views(self, rng: np.random.Generator, index: int) -> tuple[list[torch.Tensor], ClipWindows]:
-        video = self.videos[int(rng.integers(len(self.videos)))]
-        times = self._times(rng, len(video))
-        images = [read_image(video[t]) for t in times]
+        images = self._images(rng)
         height, width = images[0].shape[:2]
         windows = draw_windows(rng, self.frames + 1, height, width, self.side)
         centers = edge_to_index(windows.corners + windows.sizes[:, None] / 2)
@@ -162,3 +163,14 @@ class FolderClips(_Clips):
             )[0]
             views.append(torch.from_numpy(np.asarray(view)).permute(2, 0, 1))
         return views, windows
+
+    def _images(self, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
+        """The frames of a clip; another one is drawn where one of them cannot be read."""
+        for _ in range(TRIES):
+            video = self.videos[int(rng.integers(len(self.videos)))]
+            try:
+                return [read_image(video[t]) for t in self._times(rng, len(video))]
+            except (ValueError, OSError) as error:
+                self.unread.add()
+                last = error
+        raise ValueError(f"{TRIES} drawn clips in a row could not be read; the last one: {last}")

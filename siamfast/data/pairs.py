@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from siamfast.data.seeds import Stream
+from siamfast.data.unread import TRIES, Unread
 from siamfast.data.windows import Windows, draw_recent, draw_windows
-
-_TRIES = 20  # frames of one item that may fail to decode before it is an error
 
 
 class Candidates(NamedTuple):
@@ -115,6 +114,7 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         self.exemplar, self.instance, self.context_amount = exemplar, instance, context_amount
         self.max_gap, self.max_shift, self.max_stretch, self.negatives = max_gap, max_shift, max_stretch, negatives
         self.previous, self.first_frames, self.recent = previous, first_frames, recent
+        self.unread = Unread()
         videos: dict[str, list[int]] = {}
         for number, track in enumerate(tracks):
             if len(track.usable):
@@ -143,11 +143,12 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         if not 0 <= index < self.length:
             raise IndexError(f"index: got {index}, expected 0 to {self.length - 1}")
         rng = np.random.default_rng((Stream.TRACK_PAIRS, self.seed, index))
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             item = self._item(rng, self._frames(rng))
             if item is not None:
                 return item
-        raise ValueError(f"{_TRIES} drawn frames in a row could not be decoded; the last ones are damaged")
+            self.unread.add()
+        raise ValueError(f"{TRIES} drawn frames in a row could not be decoded; the last ones are damaged")
 
     def _frames(self, rng: np.random.Generator) -> PairFrames:
         positive = bool(rng.random() >= self.negatives)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -64,3 +64,15 @@ class PairStream(IterableDataset[dict[str, torch.Tensor]]):
             first = number * self.batch_size
             last = min(first + self.batch_size, self.length)
             yield default_collate([self.items[index] for index in range(first, last)])
+
+
+def plain_errors(batches: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+    """The batches of a data loader; an error in one of its processes is as it was raised, without their traceback."""
+    try:
+        yield from batches
+    except (ValueError, OSError) as error:
+        first, _, trace = str(error).partition("\n")
+        if not first.startswith("Caught "):
+            raise
+        line = trace.strip().splitlines()[-1].partition(": ")[2]
+        raise (ValueError(line) if isinstance(error, ValueError) else OSError(line)) from None

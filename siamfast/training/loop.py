@@ -17,7 +17,8 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
-from siamfast.data.stream import PairStream
+from siamfast.data.stream import PairStream, plain_errors
+from siamfast.data.unread import unread_frames
 from siamfast.files import only_writer, replacing
 from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.models.guided import GuidedSiam
@@ -162,6 +163,9 @@ class Loop:
         try:
             figures = self._steps(bar, record) or self._validated(record)  # a finished run has no steps left
         finally:
+            unread = unread_frames(self._data) + unread_frames(self._val_data)
+            if unread:
+                bar.write(f"{unread} times a frame could not be read, and another one was drawn")
             bar.close()
             record.close()
         self.save()
@@ -231,10 +235,10 @@ class Loop:
 
     # ------------------------------------------------------------------------------------------------------------- data
     def _batches(self) -> Iterator[dict[str, torch.Tensor]]:
-        return iter(self._loader(self._data, self._workers(), start=self.step))
+        return self._loader(self._data, self._workers(), start=self.step)
 
-    def _loader(self, data: Dataset[Any], workers: int, **part: int) -> DataLoader[Any]:
-        return DataLoader(
+    def _loader(self, data: Dataset[Any], workers: int, **part: int) -> Iterator[dict[str, torch.Tensor]]:
+        loader: DataLoader[Any] = DataLoader(
             PairStream(data, self.config.batch_size, **part),
             batch_size=None,
             num_workers=workers,
@@ -242,6 +246,7 @@ class Loop:
             pin_memory=self.device.type == "cuda",
             prefetch_factor=4 if workers else None,
         )
+        return plain_errors(loader)
 
     def _to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}

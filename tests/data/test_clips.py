@@ -72,5 +72,5 @@ def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
         FolderClips(tmp_path / "nowhere", 1)
     (tmp_path / "1.png").write_bytes(b"no image")
     (tmp_path / "2.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match="image: .*[12].png cannot be decoded"):
+    with pytest.raises(ValueError, match="20 drawn clips in a row could not be read; .*[12].png cannot be decoded"):
         FolderClips(tmp_path, 1)[0]

@@ -11,6 +11,7 @@ import torch
 
 from siamfast.data.sequence_pairs import SequencePairs
 from siamfast.data.sequences import read_sequence, read_sequences
+from siamfast.data.unread import unread_frames
 
 
 def write_sequence(folder: Path, frames: int = 12, *, rows: list[str] | None = None, seed: int = 0) -> Path:
@@ -159,6 +160,7 @@ def test_damaged_frames_are_passed_over_and_all_damaged_is_an_error(tmp_path: Pa
         path.write_bytes(b"not an image")
     pairs = SequencePairs(tmp_path, 10)
     assert all(pairs[i]["search"].shape == (3, 255, 255) for i in range(10))
+    assert unread_frames(pairs) > 0
     for path in images:
         path.write_bytes(b"not an image")
     with pytest.raises(ValueError, match="could not be decoded"):

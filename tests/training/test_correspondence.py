@@ -134,3 +134,25 @@ def test_colours_are_lab_and_clusters_find_them() -> None:
     nearest = torch.cdist(torch.arange(16.0).view(-1, 1).expand(-1, 2) * 10, clusters).amin(1)
     assert float(nearest.max()) < 1
     assert signals.color_labels(colors, clusters).shape == (1, 3, 3)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_frames_that_cannot_be_read_are_passed_over_and_counted(
+    workers: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, folder = np.random.default_rng(0), tmp_path / "videos" / "a"
+    folder.mkdir(parents=True)
+    for n in range(12):
+        cv2.imwrite(str(folder / f"{n:03d}.png"), rng.integers(0, 256, (80, 100, 3), np.uint8))
+    (folder / "005.png").write_bytes(b"no image")
+    words = ["train", "--task", "correspondence", "--data", str(tmp_path / "videos"), "--out", str(tmp_path / "run")]
+    words += ["--steps", "4", "--workers", str(workers), "--batch-size", "2", "--side", "65", "--width", "8"]
+    words += ["--cycle", "3", "--signal", "cycle", "--val-pairs", "2", "--max-gap", "1"]
+    assert main(words) == 0
+    assert "times a frame could not be read, and another one was drawn" in capsys.readouterr().out
+    for path in folder.iterdir():
+        path.write_bytes(b"no image")
+    words[6] = str(tmp_path / "other")
+    assert main(words) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert line.startswith("siamfast train: error: 20 drawn clips in a row could not be read; the last one: image: ")
