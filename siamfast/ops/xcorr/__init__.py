@@ -145,9 +145,10 @@ def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         cells = z.flatten(2).transpose(1, 2).reshape(z.shape[0], z.shape[1] * z.shape[2] * z.shape[3], 1, 1)
         return xcorr(cells, x)
     can_run(dispatch.forced() or "torch", x.device.type, x.dtype, raise_error=True)
-    searches = x.flatten(2) if len(x) == len(z) else x.flatten(2).unflatten(0, (-1, len(z)))
+    # Not len(): it makes a number of a batch that an export leaves open.
+    searches = x.flatten(2) if x.shape[0] == z.shape[0] else x.flatten(2).unflatten(0, (-1, z.shape[0]))
     products = torch.matmul(z.flatten(2).transpose(1, 2), searches)  # a plain matrix product: PyTorch's is the fastest
-    return products.reshape(len(x), z.shape[2] * z.shape[3], *x.shape[2:])
+    return products.reshape(x.shape[0], z.shape[2] * z.shape[3], *x.shape[2:])
 
 
 # -------------------------------------------------------------------------------------------------------------- checks
