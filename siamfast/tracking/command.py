@@ -24,7 +24,11 @@ HEADER = "frame,x,y,w,h,confidence"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast track`."""
-    parser.add_argument("input", metavar="INPUT", help="a video file, a folder or glob of images, or a camera's index")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="a video file, a folder or glob of images, a URL (rtsp://, http://), or a camera's index",
+    )
     parser.add_argument("--box", metavar="X,Y,W,H", help="the target in the first frame; left out: draw it in a window")
     parser.add_argument("--out", metavar="VIDEO", help="write the annotated video here (.mp4, .mkv, .mov, .avi)")
     parser.add_argument("--csv", metavar="FILE", help=f"write the boxes here: {HEADER}; neither: to standard output")

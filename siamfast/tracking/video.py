@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ import numpy as np
 from siamfast.data.decoders import quiet_opencv
 from siamfast.data.images import Image, read_image
 from siamfast.data.sequences import IMAGE_SUFFIXES, image_files, natural_key
+from siamfast.tracking.codecs import why_unreadable
 
 DEFAULT_FPS = 25.0
 FASTEST_BELIEVED = 100.0  # frames a second; above, the times of frames are looked at
@@ -90,7 +92,7 @@ class ImageFrames(Frames):
 
 
 class CaptureFrames(Frames):
-    """A video file (source is a path) or a camera (source is its index).
+    """A video file (source is a path), a stream (a URL) or a camera (its index).
 
     Raises:
         ValueError: it cannot be opened, or has no frame that decodes.
@@ -99,15 +101,18 @@ class CaptureFrames(Frames):
     def __init__(self, source: str | int) -> None:
         self.name = f"camera {source}" if isinstance(source, int) else source
         self._live = isinstance(source, int)
+        remote = not self._live and is_url(str(source))
         # Of a relative name with a colon FFmpeg takes what is before it for a protocol.
-        self._path = source if isinstance(source, int) else os.path.abspath(source)
+        self._path = source if isinstance(source, int) or remote else os.path.abspath(source)
         with quiet_opencv():
             self._capture = cv2.VideoCapture(self._path)
             if not self._capture.isOpened():
-                what = "cannot be opened" if self._live else "cannot be read as a video"
-                raise ValueError(f"{self.name}: {what}")
+                if self._live or remote:
+                    raise ValueError(f"{self.name}: cannot be opened" + (" as a video stream" if remote else ""))
+                raise ValueError(f"{self.name}: cannot be read as a video{why_unreadable(str(source))}")
             announced = self._capture.get(cv2.CAP_PROP_FPS)
             count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            self._live = self._live or (remote and not count > 0)  # a file behind a URL has an end that it announces
             self.fps = announced
             if not 0 < announced <= FASTEST_BELIEVED:  # nan neither
                 self.fps = DEFAULT_FPS if self._live else _measured_fps(self._path, announced)
@@ -133,10 +138,16 @@ class CaptureFrames(Frames):
                 break
             index += 1
         if not good:
-            raise ValueError(f"{self.name}: no frame can be decoded")
+            why = why_unreadable(self._path) if isinstance(self._path, str) else ""
+            raise ValueError(f"{self.name}: no frame can be decoded{why}")
 
     def close(self) -> None:
         self._capture.release()
+
+
+def is_url(text: str) -> bool:
+    """Whether it is a URL, of any scheme: OpenCV's FFmpeg knows which it can open."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None
 
 
 def _measured_fps(path: str | int, announced: float) -> float:
@@ -161,13 +172,16 @@ def open_frames(source: str | os.PathLike[str]) -> Frames:
 
     Args:
         source: a video file; a folder of images, or one with a folder `img` of them; a glob such as "shots/*.png"; an
-            image file; or a camera's index ("0").
+            image file; a URL of a stream or a video (rtsp://, http://, ...); or a camera's index ("0") or device
+            ("/dev/video0").
 
     Raises:
         FileNotFoundError: nothing there. ValueError: no images in it, or a file that is not a video.
     """
     text = os.fspath(source)
     path = Path(text)
+    if is_url(text):
+        return CaptureFrames(text)
     if path.is_dir():
         inner = path / "img"
         images = image_files(path) or (image_files(inner) if inner.is_dir() else [])
@@ -180,8 +194,11 @@ def open_frames(source: str | os.PathLike[str]) -> Frames:
         if path.stat().st_size == 0:
             raise ValueError(f"{text}: the file is empty")
         return CaptureFrames(text)
-    if text.isdecimal():
-        return CaptureFrames(int(text))
+    camera = re.fullmatch(r"(?:/dev/video)?(\d+)", text)
+    if camera is not None and (text.isdecimal() or path.exists()):
+        return CaptureFrames(int(camera[1]))
+    if path.exists():
+        raise ValueError(f"{text}: neither a file, a folder nor a camera")
     if glob.has_magic(text):
         found = (Path(p) for p in glob.glob(os.path.expanduser(text)))
         images = sorted((p for p in found if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import re
+import threading
 from pathlib import Path
 
 import cv2
@@ -9,6 +13,7 @@ import numpy as np
 import pytest
 
 from siamfast.data.decoders import quiet_opencv
+from siamfast.tracking.codecs import codec_of
 from siamfast.tracking.video import open_frames
 
 
@@ -60,3 +65,57 @@ def test_a_fast_camera_s_rate_is_kept(tmp_path: Path) -> None:
     writer.release()
     with open_frames(tmp_path / "a.mp4") as frames:
         assert (frames.fps, frames.count) == (480, 20)
+
+
+def _clip(path: Path, codec: str = "MJPG") -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25, (160, 120))
+    for t in range(5):
+        writer.write(np.full((120, 160, 3), 40 * t, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_video_behind_a_url_is_read_and_what_does_not_answer_is_named(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _clip(tmp_path / "a.avi")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        with open_frames(f"{url}/a.avi") as frames:
+            assert len(list(frames)) == 5
+        for name in (f"{url}/nothing.avi?b=[1]", "rtsp://127.0.0.1:1/a", "unheard-of://a"):
+            with pytest.raises(ValueError, match=re.escape(f"{name}: cannot be opened as a video stream")):
+                open_frames(name)
+        server.shutdown()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_devices_are_cameras_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("siamfast.tracking.video.CaptureFrames", asked.append)
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    open_frames("/dev/video12")
+    assert asked == [12]
+    with pytest.raises(ValueError, match="/dev/null: neither a file, a folder nor a camera"):
+        open_frames("/dev/null")
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match="/dev/video99: no such file or folder"):
+        open_frames("/dev/video99")
+
+
+@pytest.mark.parametrize(("name", "codec", "there"), [("a.avi", "MJPG", b"MJPG"), ("a.mp4", "mp4v", b"mp4v")])
+def test_a_codec_that_is_not_decoded_is_named(name: str, codec: str, there: bytes, tmp_path: Path) -> None:
+    path = _clip(tmp_path / name, codec)
+    path.write_bytes(path.read_bytes().replace(there, b"XYZW").replace(b"esds", b"free"))
+    with pytest.raises(ValueError, match=r"codec 'XYZW': .* `ffmpeg -i IN -c:v libx264 OUT.mp4`"):
+        list(open_frames(path))
+    assert codec_of(str(_clip(tmp_path / name, codec))) == codec
+
+
+def test_matroska_names_its_codec(tmp_path: Path) -> None:
+    assert codec_of(str(_clip(tmp_path / "a.webm", "VP80"))) == "V_VP8"
