@@ -25,8 +25,25 @@ def _check_name(name: str, source: str) -> str:
     return name
 
 
+def transformed() -> bool:
+    """Whether the call is within a transform of torch.func (grad, vmap, jvp, ...)."""
+    # A compiler has its own way with transforms, and does not trace this question.
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def values_unknown() -> bool:
+    """Whether the values of tensors cannot be looked at here: within a compiler or a transform."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+
+
 def forced() -> str | None:
-    """The backend that `backend(...)` or else the variable SIAMFAST_BACKEND forces; None when neither does."""
+    """The backend that `backend(...)` or else the variable SIAMFAST_BACKEND forces; None when neither does.
+
+    Within a transform of torch.func it is the reference: plain PyTorch, which every transform goes through, where our
+    kernels have no batching rule, no forward derivative, and Functions that transforms refuse.
+    """
+    if transformed():
+        return "reference"
     if _forced is not None:
         return _forced
     name = os.environ.get("SIAMFAST_BACKEND", "")

@@ -17,7 +17,9 @@ def loss(
     centers: torch.Tensor | None,  # (N, 2) in `sum_dtype`; with labels None
     options: Options,
 ) -> torch.Tensor:
-    """The op, with a graph where one is needed."""
+    """The op, with a graph where one is needed; within a transform of torch.func the specification."""
+    if dispatch.transformed():
+        return _formula(scores, labels, centers, options)
     if torch.is_grad_enabled() and scores.requires_grad:
         return _Loss.apply(scores, labels, centers, options)
     return _forward(scores, labels, centers, *options)[0]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from siamfast.ops import dispatch
 from siamfast.ops.crop_and_resize.reference import RULES
 
 _LARGEST = 1_000_000  # pixels of a window's side; beyond it something is wrong, and memory would go
@@ -85,7 +86,7 @@ def make_windows(centers: Any, sizes: Any, chosen: Convention) -> Any:
 
 def within(windows: Any, height: int, width: int, chosen: Convention, antialias: bool) -> bool:
     """Whether no window reads beyond the image, so that its fill is never seen. May say no where one just does not."""
-    if torch.compiler.is_compiling() or (antialias and chosen.rule != "pixel"):
+    if dispatch.values_unknown() or (antialias and chosen.rule != "pixel"):
         return False
     margin = 0 if chosen.rule == "pixel" else 2  # taps of the other rules reach over the window's rim
     low, high = windows[:, :2], windows[:, :2] + windows[:, 2:]
@@ -104,7 +105,7 @@ def _check_values(middle: NDArray[np.float64], side: NDArray[np.float64]) -> Non
 def as_numbers(values: Any, name: str) -> Any:
     """Numbers in any form as float64: a numpy array, or a CPU tensor inside a compiled graph."""
     try:
-        if torch.compiler.is_compiling():
+        if dispatch.values_unknown():
             # float64 from the start: numbers in a list would be float32 first
             exact = values if isinstance(values, torch.Tensor) else torch.as_tensor(values, dtype=torch.float64)
             return exact.detach().to("cpu", torch.float64)

@@ -1,0 +1,60 @@
+"""Every op goes through the transforms of torch.func, with autograd's own gradients and without a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.func import grad, jvp, vmap
+
+from tests.ops.contract import CASES, Case
+
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+@pytest.fixture(autouse=True)
+def _quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    yield
+    assert "performance drop" not in capfd.readouterr().err  # PyTorch's C++ side writes it
+
+
+def _weighted(case: Case, *tensors: torch.Tensor) -> torch.Tensor:
+    """A number that depends on every element of the output differently."""
+    output = case.call(*tensors)
+    return (output * torch.linspace(0.5, 1.5, output.numel(), dtype=output.dtype).view(output.shape)).sum()
+
+
+def _places(case: Case) -> tuple[int, ...]:
+    return tuple(range(len(case.shapes)))
+
+
+@every_case
+def test_grad_is_autograd_s(case: Case) -> None:
+    inputs = case.inputs()
+    expected = torch.autograd.grad(_weighted(case, *inputs), inputs, allow_unused=True, materialize_grads=True)
+    plain = tuple(i.detach() for i in inputs)
+    found = grad(lambda *t: _weighted(case, *t), argnums=_places(case))(*plain)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
+
+
+@every_case
+def test_vmap_is_a_loop_and_so_are_gradients_by_sample(case: Case) -> None:
+    samples = [case.inputs(seed=seed, grad=False) for seed in range(3)]
+    stacked = [torch.stack(tensors) for tensors in zip(*samples, strict=True)]
+    gradient = grad(lambda *t: _weighted(case, *t))
+    for function in (case.call, gradient):
+        found = vmap(function)(*stacked)
+        for number, sample in enumerate(samples):
+            torch.testing.assert_close(found[number], function(*sample), rtol=1e-8, atol=1e-10)
+
+
+@every_case
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_jvp_and_grad_agree(case: Case) -> None:
+    inputs, directions = case.inputs(grad=False), case.inputs(seed=1, grad=False)
+    _, slope = jvp(lambda *t: _weighted(case, *t), inputs, directions)
+    gradients = grad(lambda *t: _weighted(case, *t), argnums=_places(case))(*inputs)
+    expected = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True))
+    torch.testing.assert_close(slope, expected, rtol=1e-8, atol=1e-10)
