@@ -185,7 +185,7 @@ def _check_out(out: Any, shape: Any, dtype: Any) -> None:
 
 def _colors(fill: Any, count: int, channels: int) -> Any:
     """(N, C) float64 of a given colour, as `as_numbers` gives them; zeros for an edge mode, which reads none."""
-    many: Any = torch if _backend.values_unknown() else np
+    many: Any = torch if dispatch.values_unknown() else np
     if isinstance(fill, str):
         return many.zeros((count, channels), dtype=many.float64)
     color = as_numbers(fill, "fill")
@@ -291,7 +291,7 @@ def _crop_torch(
 
 def _tensor_mean(pixels: torch.Tensor) -> torch.Tensor:
     """(N, C) means of (N, C, H, W): exact for uint8, on the CPU by the SIMD sums that serve numpy."""
-    if pixels.dtype == torch.uint8 and pixels.device.type == "cpu" and not _backend.values_unknown():
+    if pixels.dtype == torch.uint8 and pixels.device.type == "cpu" and not dispatch.values_unknown():
         array = pixels.numpy()
         if _serves_numpy(array):
             return torch.from_numpy(_numpy_mean(array))
