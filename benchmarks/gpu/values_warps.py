@@ -10,6 +10,7 @@ import torch
 from benchmarks.gpu.checks import Check, Tensors, difference, numbers
 from benchmarks.gpu.schedule import Row
 from siamfast.ops.correspondence_warp import autograd as raw
+from siamfast.ops.correspondence_warp import call
 from siamfast.ops.correspondence_warp import triton as ours
 
 OUTPUTS, SLOPES = ("values", "confidence", "entropy", "lse"), ("dquery", "dkeys", "dvalues", "dbias")
@@ -19,9 +20,10 @@ Size = tuple[int, int, int]  # batch, cells of a side, channels
 TINY, SPLIT, WHOLE = (1, 5, 5), (1, 23, 4), (2, 40, 256)
 
 
-def _options(mode: str) -> tuple[object, ...]:
+def _options(mode: str) -> call.Options:
     radius, circle, topk = MODES[mode]
-    return (0.2, True, radius, circle, [0] if radius > 0 else [], topk, False, True)
+    exempt = [0] if radius > 0 else []
+    return call.Options(0.2, True, radius, circle, exempt, topk, post=False, details=True)
 
 
 @functools.cache
@@ -38,7 +40,7 @@ def tensors(size: Size, whole: bool) -> tuple[list[torch.Tensor], list[torch.Ten
 def truth(size: Size, whole: bool, mode: str, device: str) -> Tensors:
     inputs, grads = tensors(size, whole)
     leaves = [t.to(device).double().requires_grad_() for t in inputs]
-    found = raw._reference(*leaves, *_options(mode))  # type: ignore[arg-type]
+    found = raw.specification(call.Tensors(*leaves), _options(mode))
     total = sum((o * g.to(device).double()).sum() for o, g in zip(found[:4], grads, strict=True))
     assert isinstance(total, torch.Tensor)
     slopes = torch.autograd.grad(total, leaves)
@@ -62,11 +64,11 @@ def warp(size: Size, mode: str, dtype: torch.dtype, tf32: bool, backward: bool =
         inputs, grads = tensors(size, whole)
         near = [t.to(device) for t in inputs]
         near[:2] = (t.to(dtype) for t in near[:2])
-        out = ours.forward(*near, *_options(mode))
+        out = ours.forward(call.Tensors(*near), _options(mode))
         found = dict(zip(OUTPUTS, out, strict=False))
         if backward:
-            there = tuple(g.to(device) for g in grads)
-            slopes = ours.backward(there, out, *near, *_options(mode), needs=[True] * 4)
+            there = call.Gradients(*(g.to(device) for g in grads))
+            slopes = ours.backward(there, out, call.Tensors(*near), _options(mode), needs=[True] * 4)
             found |= zip(SLOPES, slopes, strict=True)
         return found
 

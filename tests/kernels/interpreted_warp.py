@@ -11,13 +11,14 @@ from siamfast.kernels import warp_launch, warp_windows
 
 from siamfast.ops.correspondence_warp import autograd as raw
 from siamfast.ops.correspondence_warp import triton as ours
+from siamfast.ops.correspondence_warp.call import Gradients, Options, Outputs, Tensors
 from tests.kernels.interpreted_xcorr import laid_out
 
 NAMES = ("values", "confidence", "entropy", "lse", "indices")
 GRADS = ("query", "keys", "values", "bias")
 
 
-def draw(rng: np.random.Generator, number: int) -> tuple[list[torch.Tensor], tuple[Any, ...]]:
+def draw(rng: np.random.Generator, number: int) -> tuple[list[torch.Tensor], Options]:
     n, channels, k = int(rng.integers(1, 3)), int(rng.choice([1, 3, 20])), int(rng.choice([0, 1, 3, 4, 5, 20]))
     frames, hq, wq = (int(v) for v in rng.integers(1, [4, 12, 12]))
     h, w = (hq, wq) if rng.random() < 0.6 else tuple(int(v) for v in rng.integers(1, 12, 2))
@@ -40,7 +41,7 @@ def draw(rng: np.random.Generator, number: int) -> tuple[list[torch.Tensor], tup
     topk = min(topk, frames * h * w)
     post = bool(topk and rng.random() < 0.3)
     # The interpreter knows bfloat16 poorly; the launcher reads it in float32 after one load.
-    return tensors, (
+    return tensors, Options(
         float(rng.choice([0.1, 1.0])),
         bool(rng.random() < 0.7),
         radius,
@@ -52,9 +53,9 @@ def draw(rng: np.random.Generator, number: int) -> tuple[list[torch.Tensor], tup
     )
 
 
-def truth(tensors: list[torch.Tensor], options: tuple[Any, ...], slopes: list[torch.Tensor]) -> tuple[Any, Any]:
+def truth(tensors: list[torch.Tensor], options: Options, slopes: list[torch.Tensor]) -> tuple[Any, Any]:
     leaves = [t.double().detach().requires_grad_() for t in tensors]
-    found = raw._reference(*leaves, *options)
+    found = raw.specification(Tensors(*leaves), options)
     total = sum((f * s.double()).sum() for f, s in zip(found[:4], slopes, strict=True))
     return found, torch.autograd.grad(total, leaves, allow_unused=True)
 
@@ -68,19 +69,19 @@ def close(case: Any, name: str, found: torch.Tensor, exact: torch.Tensor, allowe
 
 def one(rng: np.random.Generator, number: int) -> None:
     tensors, options = draw(rng, number)
-    topk, post = options[5], options[6]
+    topk, post = options.topk, options.post
     n, _, hq, wq = tensors[0].shape
     case = [tuple(t.shape) for t in tensors], tensors[0].dtype, options, torch.backends.cudnn.allow_tf32
-    found = ours.forward(*tensors, *options)
+    found = ours.forward(Tensors(*tensors), options)
     slopes = [torch.randn(found[0].shape), *(torch.randn(n, hq, wq) for _ in range(3))]
     if topk:
         slopes[3].zero_()
     exact, gradients = truth(tensors, options, slopes)
     # Rows in float16 round each logit by 2^-11 of its size, up to 1 / T or |q| |r| / T; exact rows by float32's.
-    stored = warp_launch.product_of(tensors[0], options[1])[0]
+    stored = warp_launch.product_of(tensors[0], options.normalize)[0]
     scale = (
-        1.0 if options[1] else float(tensors[0].float().norm(dim=1).max() * tensors[1].float().norm(dim=2).max())
-    ) / options[0]
+        1.0 if options.normalize else float(tensors[0].float().norm(dim=1).max() * tensors[1].float().norm(dim=2).max())
+    ) / options.temperature
     exactly = stored == torch.float32
     error = (2e-6 if exactly else 1e-3) * (1 + scale) * 4
     if topk and not exactly:
@@ -94,8 +95,8 @@ def one(rng: np.random.Generator, number: int) -> None:
     if post:
         return  # weights of all keys: the raw op goes through the torch backend
     needs = [True] * 4
-    given = (exact[0].float(), *(e.float() for e in exact[1:4]), exact[4])
-    back = ours.backward(tuple(slopes), given, *tensors, *options, needs=needs)
+    given = Outputs(*(e.float() for e in exact[:4]), exact[4])
+    back = ours.backward(Gradients(*slopes), given, Tensors(*tensors), options, needs)
     for name, f, t, like in zip(GRADS, back, gradients, tensors, strict=True):
         t = torch.zeros_like(like).double() if t is None else t
         close(case, "gradient of " + name, f, t, 40 * error + 2 * torch.finfo(like.dtype).eps)
@@ -111,24 +112,27 @@ def split() -> None:
         torch.randn(1, 2, 20, 40),
     ]
     for topk in (0, 5):
-        options = (0.2, True, -1.0, False, [], topk, False, True)
-        found = ours.forward(*tensors, *options)
+        options = Options(0.2, True, -1.0, False, [], topk, post=False, details=True)
+        found = ours.forward(Tensors(*tensors), options)
         exact, _ = truth(tensors, options, [torch.ones(1, 3, 4, 4), *[torch.zeros(1, 4, 4)] * 3])
         for name, f, t in zip(NAMES, found, exact, strict=True):
             close("split", name, f, t, 1e-5)
-        assert all(torch.equal(a, b) for a, b in zip(found, ours.forward(*tensors, *options), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(found, ours.forward(Tensors(*tensors), options), strict=True))
 
 
 def ties_and_nan() -> None:
     torch.backends.cudnn.allow_tf32 = False
     zero, values = torch.zeros(1, 4, 5, 5), torch.arange(25.0).view(1, 1, 1, 5, 5)
-    out, *_, indices = ours.forward(zero, zero.unsqueeze(1), values, None, 1.0, True, -1.0, False, [], 3, False, True)
+    out, *_, indices = ours.forward(
+        Tensors(zero, zero.unsqueeze(1), values, None), Options(1.0, True, -1.0, False, [], 3, post=False, details=True)
+    )
     assert indices[0, :, 2, 2].tolist() == [0, 1, 2]
     assert torch.allclose(out, torch.ones_like(out))
     query, keys = torch.randn(1, 4, 5, 5), torch.randn(1, 1, 4, 5, 5)
     query[0, 1, 2, 3] = float("nan")
     for topk in (0, 3):
-        out = ours.forward(query, keys, values, None, 1.0, True, -1.0, False, [], topk, False, False)[0]
+        options = Options(1.0, True, -1.0, False, [], topk, post=False, details=False)
+        out = ours.forward(Tensors(query, keys, values, None), options).values
         assert out.isnan().nonzero().tolist() == [[0, 0, 2, 3]], topk
 
 

@@ -12,6 +12,7 @@ import torch
 from siamfast.ops import dispatch
 from siamfast.ops.correspondence_warp import autograd as raw
 from siamfast.ops.correspondence_warp import eager, reference
+from siamfast.ops.correspondence_warp.call import Options, Outputs, Tensors
 
 _DETAILS = ("confidence", "entropy", "lse", "indices")  # what the raw op gives beside the values, when asked
 _RETURNS = ("values", "flow", *_DETAILS)
@@ -275,10 +276,16 @@ def _own_places(query: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype) -> 
 def _run(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, o: dict[str, Any],
     details: bool,
-) -> tuple[torch.Tensor, ...]:  # fmt: skip
+) -> Outputs:  # fmt: skip
     limit = keys.shape[1] * keys.shape[3] * keys.shape[4]
-    topk = 0 if o["topk"] is None else min(o["topk"], limit)
-    radius = -1.0 if o["radius"] is None else o["radius"]
-    window = radius, o["window"] == "circle", list(o["global_frames"])
-    options: tuple[Any, ...] = (o["temperature"], o["normalize"], *window, topk, o["topk_norm"] == "post", details)
-    return raw.warp(query, keys, values, bias, *options)
+    options = Options(
+        o["temperature"],
+        o["normalize"],
+        radius=-1.0 if o["radius"] is None else o["radius"],
+        circle=o["window"] == "circle",
+        global_frames=list(o["global_frames"]),
+        topk=0 if o["topk"] is None else min(o["topk"], limit),
+        post=o["topk_norm"] == "post",
+        details=details,
+    )
+    return raw.warp(Tensors(query, keys, values, bias), options)

@@ -4,16 +4,14 @@ matrix is ever stored. Backward computes each block's weights again."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from siamfast.ops import library
+from siamfast.ops.correspondence_warp.call import Gradients, Options, Outputs, Tensors
 
 _BLOCK = 1_000_000  # logits of a block: 4 MB in float32, of which backward holds about 15
-
-Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def compute_dtype(query: torch.Tensor) -> torch.dtype:
@@ -39,27 +37,23 @@ def _blocks(query: torch.Tensor, keys: torch.Tensor) -> Iterator[tuple[int, int]
         yield begin, min(begin + step, query.shape[2])
 
 
-def _forbidden(
-    rows: tuple[int, int],
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    radius: float,
-    circle: bool,
-    global_frames: list[int],
-) -> torch.Tensor:
-    """(rows * Wq, T * Hr * Wr) bool: keys outside the window of each query."""
+def _forbidden(rows: tuple[int, int], query: torch.Tensor, keys: torch.Tensor, options: Options) -> torch.Tensor | None:
+    """(rows * Wq, T * Hr * Wr) bool: keys outside the window of each query; None: there is no window."""
+    radius = options.radius
+    if radius < 0:
+        return None
     (hq, wq), (frames, hr, wr) = query.shape[2:], (keys.shape[1], *keys.shape[3:])
     device = query.device
     y = (torch.arange(*rows, dtype=torch.float64, device=device) + 0.5) * hr / hq - 0.5
     x = (torch.arange(wq, dtype=torch.float64, device=device) + 0.5) * wr / wq - 0.5
     dy = (torch.arange(hr, device=device) - y[:, None]).abs()
     dx = (torch.arange(wr, device=device) - x[:, None]).abs()
-    if circle:
+    if options.circle:
         far = (dy.square()[:, None, :, None] + dx.square()[None, :, None, :]).sqrt() >= radius
     else:
         far = (dy > radius)[:, None, :, None] | (dx > radius)[None, :, None, :]
     far = far.reshape(-1, 1, hr * wr).repeat(1, frames, 1)
-    far[:, global_frames] = False
+    far[:, options.global_frames] = False
     return far.flatten(1)
 
 
@@ -83,11 +77,10 @@ def _attend(
     v: torch.Tensor,  # (N, K, J)
     bias: torch.Tensor | None,  # (N, J)
     forbidden: torch.Tensor | None,  # (n, J)
-    topk: int,
-    post: bool,
-    details: bool,
+    options: Options,
 ) -> Outputs:
     """values (N, K, n); with details confidence, entropy, lse (N, n), indices (N, k, n), else four empty tensors."""
+    topk, post, details = options.topk, options.post, options.details
     scores = torch.matmul(q.transpose(1, 2), r)
     if bias is not None:
         scores = scores + bias[:, None]
@@ -109,73 +102,59 @@ def _attend(
     if not details:
         # One empty tensor each: outputs of an op must not alias one another.
         first, second, third = (warped.new_zeros(0) for _ in range(3))
-        return warped, first, second, third, first.long()
+        return Outputs(warped, first, second, third, first.long())
     if not topk:
         index = scores.argmax(-1, keepdim=True)
     entropy = -torch.where(weights > 0, weights * weights.clamp_min(1e-38).log(), 0.0).sum(-1)
-    return warped, weights.amax(-1), entropy, lse, index.transpose(1, 2)
+    return Outputs(warped, weights.amax(-1), entropy, lse, index.transpose(1, 2))
 
 
 def _prepare(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, temperature: float,
-    normalize: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:  # fmt: skip
+    tensors: Tensors, options: Options
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Flattened, in the compute dtype: (N, C, Q), (N, C, J), (N, K, J), (N, J)."""
+    query, keys, values, bias = tensors
     dtype = compute_dtype(query)
     q, r = query.to(dtype).flatten(2), keys.to(dtype).transpose(1, 2).flatten(2)
-    if normalize:
+    if options.normalize:
         q, r = _unit(q), _unit(r)
     v = values.to(dtype).transpose(1, 2).flatten(2)
-    return q / temperature, r, v, None if bias is None else bias.to(dtype).flatten(1)
+    return q / options.temperature, r, v, None if bias is None else bias.to(dtype).flatten(1)
 
 
-def forward(
-    query: torch.Tensor,  # (N, C, Hq, Wq)
-    keys: torch.Tensor,  # (N, T, C, Hr, Wr)
-    values: torch.Tensor,  # (N, T, K, Hr, Wr)
-    key_bias: torch.Tensor | None,  # (N, T, Hr, Wr)
-    temperature: float,
-    normalize: bool,
-    radius: float,  # below 0: no window
-    circle: bool,
-    global_frames: list[int],
-    topk: int,  # 0: all keys
-    post: bool,
-    details: bool,  # whether more than the values is wanted
-) -> Outputs:
-    q, r, v, bias = _prepare(query, keys, values, key_bias, temperature, normalize)
+def forward(tensors: Tensors, options: Options) -> Outputs:
+    q, r, v, bias = _prepare(tensors, options)
+    query, keys, values, _ = tensors
+    details = options.details
     hq, wq = query.shape[2:]
     # Written into place block by block: small results kept between large temporaries would pin the heap under glibc,
     # and the blocks' memory would add up after all (measured: 1.4 GB at 120 x 120 cells, against 25 MB).
     joined: list[torch.Tensor] = []
     for rows in _blocks(query, keys):
-        far = _forbidden(rows, query, keys, radius, circle, global_frames) if radius >= 0 else None
+        far = _forbidden(rows, query, keys, options)
         span = slice(rows[0] * wq, rows[1] * wq)
-        block = _attend(q[:, :, span], r, v, bias, far, topk, post, details)
+        block = _attend(q[:, :, span], r, v, bias, far, options)
         if not joined:
             joined = [b.new_empty((*b.shape[:-1], hq * wq)) if details or n == 0 else b for n, b in enumerate(block)]
         for whole, part in zip(joined[: 5 if details else 1], block, strict=False):
             whole[..., span] = part
         del block, part
     shaped = [j.unflatten(-1, (hq, wq)) if details or n == 0 else j for n, j in enumerate(joined)]
-    return shaped[0].to(values.dtype), shaped[1], shaped[2], shaped[3], shaped[4]
+    return Outputs(shaped[0].to(values.dtype), *shaped[1:])
 
 
 def backward(
-    grads: tuple[torch.Tensor, ...],  # of values (N, K, Hq, Wq), confidence, entropy, lse (N, Hq, Wq)
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    key_bias: torch.Tensor | None,
-    *options: Any,  # as for `forward`
+    grads: Gradients,
+    tensors: Tensors,
+    options: Options,
     needs: list[bool],  # gradients wanted for query, keys, values, key_bias
 ) -> tuple[torch.Tensor, ...]:
-    temperature, normalize, radius, circle, global_frames, topk, post, details = options
+    query, keys = tensors.query, tensors.keys
     wq = query.shape[3]
     with library.autograd_enabled():
-        given = zip((query, keys, values, key_bias), needs, strict=True)
+        given = zip(tensors, needs, strict=True)
         inputs = [None if t is None else t.detach().requires_grad_(n) for t, n in given]
-        prepared = _prepare(inputs[0], inputs[1], inputs[2], inputs[3], temperature, normalize)  # type: ignore[arg-type]
+        prepared = _prepare(Tensors(*inputs), options)  # type: ignore[arg-type]
         flat = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in prepared]
         q, r, v, bias = flat
         assert q is not None
@@ -183,9 +162,9 @@ def backward(
         assert v is not None
         totals = [torch.zeros_like(t) if t is not None and t.requires_grad else None for t in flat]
         for rows in _blocks(query, keys):
-            far = _forbidden(rows, query, keys, radius, circle, global_frames) if radius >= 0 else None
+            far = _forbidden(rows, query, keys, options)
             span = slice(rows[0] * wq, rows[1] * wq)
-            outputs = _attend(q[:, :, span], r, v, bias, far, topk, post, details)[: 4 if details else 1]
+            outputs = _attend(q[:, :, span], r, v, bias, far, options)[: 4 if options.details else 1]
             slopes = [g.flatten(-2)[..., span].to(o.dtype) for g, o in zip(grads, outputs, strict=False)]
             wanted = [t for t, total in zip(flat, totals, strict=True) if total is not None]
             live = [(o, s) for o, s in zip(outputs, slopes, strict=True) if o.requires_grad]
