@@ -9,7 +9,7 @@ import torch
 
 import siamfast
 from siamfast.ops.balanced_logistic_loss import check_labels, check_options
-from siamfast.ops.xcorr import arguments_of
+from siamfast.ops.xcorr import make_call
 from siamfast.ops.xcorr_balanced_loss import triton as fused
 
 # Of the largest value: TF32 is not the interpreter's, so float32 has its own roundings; 16-bit types round the slope
@@ -36,7 +36,7 @@ def check(
     leaves = [t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in (z, x)]
     numbers = [t.clone().requires_grad_() if isinstance(t, torch.Tensor) else t for t in (factor, offset)]
     leaves += [t for t in numbers if isinstance(t, torch.Tensor)]
-    arguments = arguments_of(leaves[0], leaves[1], *numbers, padding)
+    arguments = make_call(leaves[0], leaves[1], *numbers, padding)
     options = check_options(**{"stride": 8, "r_neg": 0, "metric": "l1", "neutral": "half"} | kw)
     cells = len(x), 1, *(a + 2 * p - b + 1 for a, b, p in zip(x.shape[2:], z.shape[2:], padding, strict=True))
     given = check_labels(cells, x.device, x.dtype, labels, centers)

@@ -16,7 +16,7 @@ import siamfast
 from benchmarks import bench_correspondence_warp, bench_xcorr
 from siamfast.ops.augment import no_draws
 from siamfast.ops.balanced_logistic_loss import check_options
-from siamfast.ops.xcorr import arguments_of
+from siamfast.ops.xcorr import make_call
 from siamfast.ops.xcorr_balanced_loss import triton as fused
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -109,11 +109,11 @@ def joint_loss(
 ) -> None:  # fmt: skip
     """Correlation and loss, by the fused kernel where it serves, with backward; its slopes scaled as backward does."""
     number = torch.ones((), requires_grad=True)
-    arguments = arguments_of(z, x, number if scaled else 1.0, number.detach() if scaled else None, padding)
+    made = make_call(z, x, number if scaled else 1.0, number.detach() if scaled else None, padding)
     chosen = check_options(8, 16, 0, options.get("metric", "l1"), "half", options.get("balance", "sample"))
-    if not fused.fits(*arguments[:2], *arguments[6:8], labels, centers, chosen):
+    if not fused.fits(made.z, made.x, made.numbers.pad_y, made.numbers.pad_x, labels, centers, chosen):
         return
-    loss, _ = fused.loss_and_scores(arguments, labels, centers, chosen)
+    loss, _ = fused.loss_and_scores(made, labels, centers, chosen)
     backward(loss, z, x)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from siamfast.ops import dispatch, library
 from siamfast.ops.xcorr import autograd, reference
+from siamfast.ops.xcorr.call import Numbers, XcorrCall
 
 Padding = int | tuple[int, int] | str
 
@@ -54,14 +53,14 @@ def xcorr(
     >>> siamfast.xcorr(z, x, scale=1e-3).shape
     torch.Size([8, 1, 17, 17])
     """
-    return from_arguments(arguments_of(z, x, scale, bias, padding, pairing))
+    return run_call(make_call(z, x, scale, bias, padding, pairing))
 
 
-def arguments_of(
+def make_call(
     z: torch.Tensor, x: torch.Tensor, scale: float | torch.Tensor, bias: float | torch.Tensor | None, padding: Padding,
     pairing: str = "cycle",
-) -> tuple[Any, ...]:  # fmt: skip
-    """The raw op's: z, x, scale, bias, alpha, beta, ph, pw, all_pairs.
+) -> XcorrCall:  # fmt: skip
+    """The arguments, checked.
 
     Raises:
         TypeError, ValueError: for what does not fit, naming the argument.
@@ -78,12 +77,14 @@ def arguments_of(
     beta, bias_tensor = _number_or_tensor(0.0 if bias is None else bias, "bias", per_template, x)
     x, ph, pw = _resolve_padding(z, x, padding)  # before the casts: under autocast some paddings give float32
     z, x = library.autocast(x.device.type, z, x)
-    return z, x, scale_tensor, bias_tensor, alpha, beta, ph, pw, pairing == "all"
+    return XcorrCall(z, x, scale_tensor, bias_tensor, Numbers(alpha, beta, ph, pw, pairing == "all"))
 
 
-def from_arguments(arguments: tuple[Any, ...]) -> torch.Tensor:
-    """The correlation of `arguments_of`; the forced reference differentiates by itself."""
-    return autograd.by_reference(*arguments) if dispatch.forced() == "reference" else autograd.full(*arguments)
+def run_call(call: XcorrCall) -> torch.Tensor:
+    """The correlation; the forced reference differentiates by itself."""
+    if dispatch.forced() == "reference":
+        return autograd.by_reference(*call.tensors, *call.numbers)
+    return autograd.full(*call.tensors, *call.numbers)
 
 
 def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -> torch.Tensor:

@@ -10,6 +10,7 @@ from torch._decomp import register_decomposition
 
 from siamfast.ops import dispatch, library
 from siamfast.ops.xcorr import cpp, eager, onnx, reference, triton
+from siamfast.ops.xcorr.call import Numbers
 
 
 def _implementation(x: torch.Tensor) -> ModuleType | None:
@@ -27,7 +28,7 @@ def full(
     x: torch.Tensor,
     scale: torch.Tensor | None,
     bias: torch.Tensor | None,
-    *options: Any,  # alpha, beta, ph, pw, all_pairs
+    *options: Any,  # Numbers
 ) -> torch.Tensor:
     """The op `siamfast::xcorr`, with a graph where one is needed."""
     apply = _XCorr.apply if _needs_grad(z, x, scale, bias) else _xcorr_forward
@@ -45,20 +46,17 @@ def by_reference(
     x: torch.Tensor,
     scale: torch.Tensor | None,
     bias: torch.Tensor | None,
-    alpha: float,
-    beta: float,
-    ph: int,
-    pw: int,
-    all_pairs: bool,
+    *numbers: Any,
 ) -> torch.Tensor:
     """The specification, from the raw op's arguments."""
+    n = Numbers(*numbers)
     response = reference.xcorr(
         z,
         x,
-        scale=alpha if scale is None else scale,
-        bias=beta if bias is None else bias,
-        padding=(ph, pw),
-        pairing="all" if all_pairs else "cycle",
+        scale=n.scale_constant if scale is None else scale,
+        bias=n.bias_constant if bias is None else bias,
+        padding=(n.pad_y, n.pad_x),
+        pairing="all" if n.all_pairs else "cycle",
     )
     return response.to(x.dtype)
 

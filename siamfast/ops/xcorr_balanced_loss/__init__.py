@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss, check_labels, check_options
-from siamfast.ops.xcorr import Padding, arguments_of, from_arguments
+from siamfast.ops.xcorr import Padding, make_call, run_call
 from siamfast.ops.xcorr.eager import response_size
 from siamfast.ops.xcorr_balanced_loss import triton as fused
 
@@ -56,15 +56,15 @@ def xcorr_balanced_loss(
     both = isinstance(z, torch.Tensor) and isinstance(x, torch.Tensor) and z.dim() == x.dim() == 4
     if both and z.shape[1] != x.shape[1]:
         raise ValueError(f"z: got {z.shape[1]} channels, expected x's {x.shape[1]}: one kernel a template")
-    arguments = arguments_of(z, x, scale, bias, padding)
+    call = make_call(z, x, scale, bias, padding)
     if gamma == 0 and hard_negatives is None:
         options = check_options(stride, r_pos, r_neg, metric, neutral, balance, neg_weight, reduction=reduction)
-        cells = x.shape[0], 1, *response_size(*arguments[:2], *arguments[6:8])
+        cells = x.shape[0], 1, *response_size(call.z, call.x, call.numbers.pad_y, call.numbers.pad_x)
         given, around = check_labels(cells, x.device, x.dtype, labels, centers)
-        if fused.serves(arguments, given, around, options):
-            loss, scores = fused.loss_and_scores(arguments, given, around, options)
+        if fused.serves(call, given, around, options):
+            loss, scores = fused.loss_and_scores(call, given, around, options)
             return (loss, scores) if return_scores else loss
-    scores = from_arguments(arguments)
+    scores = run_call(call)
     loss = balanced_logistic_loss(
         scores, labels, stride=stride, r_pos=r_pos, r_neg=r_neg, metric=metric, neutral=neutral, balance=balance,
         neg_weight=neg_weight, gamma=gamma, hard_negatives=hard_negatives, reduction=reduction, centers=centers,

@@ -14,26 +14,24 @@ from siamfast.ops import dispatch, library
 from siamfast.ops.balanced_logistic_loss import autograd as loss_autograd
 from siamfast.ops.balanced_logistic_loss.call import REDUCTION, Options
 from siamfast.ops.xcorr import autograd as xcorr_autograd
+from siamfast.ops.xcorr.call import Numbers, XcorrCall
 from siamfast.ops.xcorr.eager import layout
 
-# z, x, scale, bias, alpha, beta, ph, pw, all_pairs: the arguments of the raw op siamfast::xcorr
-Arguments = tuple[Any, ...]
 
-
-def serves(arguments: Arguments, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options) -> bool:
+def serves(call: XcorrCall, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options) -> bool:
     """Whether this call is one for the fused kernel."""
-    z, x, scale, bias, _, _, ph, pw, _ = arguments
+    z, x, numbers = call.z, call.x, call.numbers
     if not x.is_cuda or dispatch.forced() not in (None, "triton"):
         return False
     if dispatch.triton_reason(str(x.device), x.dtype) is not None:
         return False
-    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (z, x, scale, bias))
+    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in call.tensors)
     traced = (
         torch.compiler.is_compiling()
         or _get_current_dispatch_mode() is not None
         or torch._C._are_functorch_transforms_active()
     )
-    return wanted and not traced and fits(z, x, ph, pw, labels, centers, options)
+    return wanted and not traced and fits(z, x, numbers.pad_y, numbers.pad_x, labels, centers, options)
 
 
 def fits(
@@ -54,24 +52,35 @@ def fits(
 
 
 def loss_and_scores(
-    arguments: Arguments, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options
+    call: XcorrCall, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The reduced loss in float32, and the response (N, 1, Ho, Wo) in x's dtype, which has no gradient."""
-    return _Fused.apply(*arguments[:4], arguments[4:], labels, centers, options)
+    return _Fused.apply(*call.tensors, call.numbers, labels, centers, options)
 
 
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, z: torch.Tensor, x: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None,
-        numbers: tuple[Any, ...], labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options,
+        numbers: Numbers, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         from siamfast.kernels import xcorr_balanced_loss
 
-        alpha, beta, ph, pw, _ = numbers
         dx = torch.empty_like(x, memory_format=layout(x))
         factors = (None if t is None else t.reshape(1).float() for t in (scale, bias))
-        sums, scores, dz = xcorr_balanced_loss.launch(z, x, *factors, alpha, beta, ph, pw, labels, centers, options, dx)
+        sums, scores, dz = xcorr_balanced_loss.launch(
+            z,
+            x,
+            *factors,
+            numbers.scale_constant,
+            numbers.bias_constant,
+            numbers.pad_y,
+            numbers.pad_x,
+            labels,
+            centers,
+            options,
+            dx,
+        )
         ctx.save_for_backward(z, x, scale, bias, labels, centers)
         ctx.numbers, ctx.options, ctx.found = numbers, options, (dz, dx, sums)
         scores = scores.to(x.dtype)
