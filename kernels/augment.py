@@ -9,10 +9,9 @@ import triton
 import triton.language as tl
 from siamfast.kernels.integers import cdiv
 
-# Output cells of a tile's side. The pixels under it are read once; a wider tile has less rim, but too many registers.
-# Where more than MOST_PIXELS are under it (a large step, a wide blur) a tile of FINE cells has enough: 128 pixels spill
-# by 16 to 232 bytes a thread, on every chip.
-BLOCK, FINE, MOST_PIXELS, STRIP, NUM_WARPS = 32, 16, 64, 16, 4
+# Output cells of a tile: ROWS, and as many columns as see MOST_PIXELS at the most, of these. A wider tile reads fewer
+# pixels twice; more rows take so many registers that half as many programs run at once.
+ROWS, COLUMNS, FINE, MOST_PIXELS, STRIP, NUM_WARPS = 16, 32, 16, 64, 16, 4
 _DRAWS = tl.constexpr(14)
 _SAMPLES = tl.constexpr(1024)
 
@@ -31,43 +30,58 @@ def _axis(first, count, at, step, support, BLOCK: tl.constexpr):
 def _weights(pixels, place, support, blur):
     """(BLOCK, P) of the pixels (P,) at the places (BLOCK,), not normalised."""
     away = pixels[None, :].to(tl.float32) - place[:, None]
-    scaled = away / tl.maximum(blur, 0.5)
-    soft = tl.exp(-0.5 * scaled * scaled) - 0.011108996538242306  # exp(-4.5)
-    return tl.maximum(tl.where(blur > 0, soft, 1 - tl.abs(away) / support), 0.0)
+    # Divisions of scalars alone: one of each weight would be a third of the kernel's arithmetic.
+    sharp, rate = 1 / support, 1 / tl.maximum(blur, 0.5)
+    soft = tl.exp(away * away * (-0.5 * rate * rate)) - 0.011108996538242306  # exp(-4.5)
+    return tl.maximum(tl.where(blur > 0, soft, 1 - tl.abs(away) * sharp), 0.0)
 
 
 @triton.jit
-def _mean(image_ptr, height, width, step_y, step_x):
-    """Of every 8th pixel of every 8th row of a plane."""
+def augment_means_kernel(
+    image_ptr,  # (N, 3, H, W) uint8, any strides
+    means_ptr,  # (N, 3) float32
+    height,
+    width,
+    step_n,
+    step_c,
+    step_y,
+    step_x,
+):
+    """means[n, c] = the mean of every 8th pixel of every 8th row. One program: a plane.
+
+    A launch of its own: in each tile, 64 times an image, these reads were more than the tile's own pixels.
+    """
+    plane = tl.program_id(0).to(tl.int64)
+    base = image_ptr + plane // 3 * step_n + plane % 3 * step_c
     columns = (width + 7) // 8
     count = (height + 7) // 8 * columns
     total = tl.zeros((_SAMPLES,), tl.float32)
     for start in range(0, count, _SAMPLES):
         k = start + tl.arange(0, _SAMPLES)
         place = k // columns * 8 * step_y + k % columns * 8 * step_x
-        total += tl.load(image_ptr + place, mask=k < count, other=0).to(tl.float32)
-    return tl.sum(total, 0) / count
+        total += tl.load(base + place, mask=k < count, other=0).to(tl.float32)
+    tl.store(means_ptr + plane, tl.sum(total, 0) / count)
 
 
 @triton.jit
-def _down(rows, plane, total, EXACT: tl.constexpr):
+def _down(near, rest, plane, total, EXACT: tl.constexpr):
     """total + rows (BLOCK, P) plane (P, Q) in half precision: levels are exact in it, a weight is off by 2^-12 at most,
-    0.1 levels in all. Exact: a second product of what the weights were rounded by."""
-    near, levels = rows.to(tl.float16), plane.to(tl.float16)
+    0.1 levels in all. Exact: a second product of the rest, which the weights were rounded by."""
+    levels = plane.to(tl.float16)
     total = tl.dot(near, levels, total)
     if EXACT:
-        total = tl.dot((rows - near.to(tl.float32)).to(tl.float16), levels, total)
+        total = tl.dot(rest, levels, total)
     return total
 
 
 @triton.jit
-def _across(lines, columns, seen, mean, EXACT: tl.constexpr):
-    """lines (BLOCK, Q) columns (BLOCK, Q)^T likewise; what `seen` lacks to 1 is beside the image: its mean."""
-    near, weights = lines.to(tl.float16), columns.to(tl.float16)
-    total = tl.dot(near, tl.trans(weights), (1 - seen) * mean)
+def _across(lines, near, rest, beside, mean, EXACT: tl.constexpr):
+    """lines (BLOCK, Q) columns (BLOCK, Q)^T likewise; the part that is beside the image has its mean."""
+    halves = lines.to(tl.float16)
+    total = tl.dot(halves, tl.trans(near), beside * mean)
     if EXACT:
-        total = tl.dot((lines - near.to(tl.float32)).to(tl.float16), tl.trans(weights), total)
-        total = tl.dot(near, tl.trans((columns - weights.to(tl.float32)).to(tl.float16)), total)
+        total = tl.dot((lines - halves.to(tl.float32)).to(tl.float16), tl.trans(near), total)
+        total = tl.dot(halves, tl.trans(rest), total)
     return total
 
 
@@ -86,6 +100,7 @@ def _noise(seed, place):
 def augment_kernel(
     image_ptr,  # (N, 3, H, W) uint8, any strides
     draws_ptr,  # (N, 14) float32
+    means_ptr,  # (N, 3) float32
     out_ptr,  # (N, h, w, 3) contiguous
     height,
     width,
@@ -101,57 +116,61 @@ def augment_kernel(
     rate_r,  # 1 / std
     rate_g,
     rate_b,
-    BLOCK: tl.constexpr,
-    PIXELS: tl.constexpr,  # covers what a tile sees along an axis
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    PIXELS_Y: tl.constexpr,  # covers what a tile sees along an axis
+    PIXELS_X: tl.constexpr,
     STRIP: tl.constexpr,  # rows of the image that are held at once
     EXACT: tl.constexpr,  # products as good as float32's
 ):
     """out[n, i, j] = normalised(clamp(colour(Wy image Wx^T + (1 - seen) mean) + noise)).
 
-    One program owns BLOCK x BLOCK cells of an image, all channels: it reads the PIXELS x PIXELS under it once, a strip
-    of rows after the other, and multiplies by the weights of both axes; blur and step only change the weights.
+    One program owns ROWS x COLUMNS cells of an image, all channels: it reads the PIXELS_Y x PIXELS_X under it once, a
+    strip of rows after the other, and multiplies by the weights of both axes; blur and step only change the weights.
     Bytes: the image, 2 to 4 times from L2, and the output.
     """
     # All on one axis of the grid: its others hold 65,535 programs.
-    across, down = tl.cdiv(out_width, BLOCK), tl.cdiv(out_height, BLOCK)
+    across, down = tl.cdiv(out_width, COLUMNS), tl.cdiv(out_height, ROWS)
     tile, n = tl.program_id(0) % (across * down), (tl.program_id(0) // (across * down)).to(tl.int64)
-    top, left = tile // across * BLOCK, tile % across * BLOCK
+    top, left = tile // across * ROWS, tile % across * COLUMNS
     draw = draws_ptr + n * _DRAWS
     blur, step_v, step_u = tl.load(draw + 4), tl.load(draw + 3), tl.load(draw + 2)
     support_v = tl.where(blur > 0, 3 * blur, tl.maximum(1.0, tl.abs(step_v)))
     support_u = tl.where(blur > 0, 3 * blur, tl.maximum(1.0, tl.abs(step_u)))
-    v, y_first = _axis(top, out_height, tl.load(draw + 1), step_v, support_v, BLOCK)
-    u, x_first = _axis(left, out_width, tl.load(draw), step_u, support_u, BLOCK)
-    base = image_ptr + n * step_n
-    r_mean = _mean(base, height, width, step_y, step_x)
-    g_mean = _mean(base + step_c, height, width, step_y, step_x)
-    b_mean = _mean(base + 2 * step_c, height, width, step_y, step_x)
+    v, y_first = _axis(top, out_height, tl.load(draw + 1), step_v, support_v, ROWS)
+    u, x_first = _axis(left, out_width, tl.load(draw), step_u, support_u, COLUMNS)
+    base, means = image_ptr + n * step_n, means_ptr + n * 3
+    r_mean, g_mean, b_mean = tl.load(means), tl.load(means + 1), tl.load(means + 2)
 
-    x = x_first + tl.arange(0, PIXELS)
-    total, inside = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
-    r_lines = tl.zeros((BLOCK, PIXELS), tl.float32)
-    g_lines = tl.zeros((BLOCK, PIXELS), tl.float32)
-    b_lines = tl.zeros((BLOCK, PIXELS), tl.float32)
-    for strip in range(0, PIXELS, STRIP):
+    x = x_first + tl.arange(0, PIXELS_X)
+    total, inside = tl.zeros((ROWS,), tl.float32), tl.zeros((ROWS,), tl.float32)
+    r_lines = tl.zeros((ROWS, PIXELS_X), tl.float32)
+    g_lines = tl.zeros((ROWS, PIXELS_X), tl.float32)
+    b_lines = tl.zeros((ROWS, PIXELS_X), tl.float32)
+    for strip in range(0, PIXELS_Y, STRIP):
         y = y_first + strip + tl.arange(0, STRIP)
         rows = _weights(y, v, support_v, blur)
         total += tl.sum(rows, 1)
         rows = tl.where(((y >= 0) & (y < height))[None, :], rows, 0.0)
         inside += tl.sum(rows, 1)
+        near = rows.to(tl.float16)
+        rest = (rows - near.to(tl.float32)).to(tl.float16) if EXACT else near
         here = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None, :]
         places = base + y[:, None] * step_y + x[None, :] * step_x
-        r_lines = _down(rows, tl.load(places, mask=here, other=0), r_lines, EXACT)
-        g_lines = _down(rows, tl.load(places + step_c, mask=here, other=0), g_lines, EXACT)
-        b_lines = _down(rows, tl.load(places + 2 * step_c, mask=here, other=0), b_lines, EXACT)
+        r_lines = _down(near, rest, tl.load(places, mask=here, other=0), r_lines, EXACT)
+        g_lines = _down(near, rest, tl.load(places + step_c, mask=here, other=0), g_lines, EXACT)
+        b_lines = _down(near, rest, tl.load(places + 2 * step_c, mask=here, other=0), b_lines, EXACT)
     scale = 1 / total
     columns = _weights(x, u, support_u, blur)
-    columns = columns / tl.sum(columns, 1)[:, None]
+    columns = columns * (1 / tl.sum(columns, 1))[:, None]
     columns = tl.where(((x >= 0) & (x < width))[None, :], columns, 0.0)
-    seen = (inside * scale)[:, None] * tl.sum(columns, 1)[None, :]
-    r = _across(r_lines * scale[:, None], columns, seen, r_mean, EXACT)
-    g = _across(g_lines * scale[:, None], columns, seen, g_mean, EXACT)
-    b = _across(b_lines * scale[:, None], columns, seen, b_mean, EXACT)
-    i, j = top + tl.arange(0, BLOCK)[:, None], left + tl.arange(0, BLOCK)[None, :]
+    beside = 1 - (inside * scale)[:, None] * tl.sum(columns, 1)[None, :]
+    near = columns.to(tl.float16)
+    rest = (columns - near.to(tl.float32)).to(tl.float16) if EXACT else near
+    r = _across(r_lines * scale[:, None], near, rest, beside, r_mean, EXACT)
+    g = _across(g_lines * scale[:, None], near, rest, beside, g_mean, EXACT)
+    b = _across(b_lines * scale[:, None], near, rest, beside, b_mean, EXACT)
+    i, j = top + tl.arange(0, ROWS)[:, None], left + tl.arange(0, COLUMNS)[None, :]
     row, column = i.to(tl.float32), j.to(tl.float32)
     cut = (column >= tl.load(draw + 10)) & (row >= tl.load(draw + 11))
     cut = cut & (column < tl.load(draw + 12)) & (row < tl.load(draw + 13))
@@ -173,11 +192,14 @@ def augment_kernel(
     r = (tl.minimum(tl.maximum(r, 0.0), 255.0) - mean_r) * rate_r
     g = (tl.minimum(tl.maximum(g, 0.0), 255.0) - mean_g) * rate_g
     b = (tl.minimum(tl.maximum(b, 0.0), 255.0) - mean_b) * rate_b
-    mask = (i < out_height) & (j < out_width)
-    target = out_ptr + n * 3 * out_height * out_width + (i * out_width + j) * 3
-    tl.store(target, r.to(out_ptr.dtype.element_ty), mask=mask)
-    tl.store(target + 1, g.to(out_ptr.dtype.element_ty), mask=mask)
-    tl.store(target + 2, b.to(out_ptr.dtype.element_ty), mask=mask)
+    # A store of neighbours for all channels: of one channel it would touch the same sectors as those of the others.
+    every = tl.join(tl.join(r, g), tl.join(b, b))  # [.., k, l]: channel k + 2 l
+    every = tl.reshape(tl.permute(every, (0, 1, 3, 2)), (ROWS, 4 * COLUMNS))
+    quarter = tl.arange(0, 4 * COLUMNS)[None, :]
+    j, channel = left + quarter // 4, quarter % 4
+    target = out_ptr + n * 3 * out_height * out_width + (i * out_width + j) * 3 + channel
+    mask = (i < out_height) & (j < out_width) & (channel < 3)
+    tl.store(target, every.to(out_ptr.dtype.element_ty), mask=mask)
 
 
 def pixels(draws: torch.Tensor, block: int) -> int:
@@ -189,9 +211,14 @@ def pixels(draws: torch.Tensor, block: int) -> int:
 
 
 def blocks(draws: torch.Tensor) -> dict[str, int]:
-    """A tile's cells and the pixels under it, along an axis."""
-    block = BLOCK if pixels(draws, BLOCK) <= MOST_PIXELS else FINE
-    return {"BLOCK": block, "PIXELS": pixels(draws, block)}
+    """A tile's cells and the pixels under it, along both axes."""
+    columns = COLUMNS if pixels(draws, COLUMNS) <= MOST_PIXELS else FINE
+    return {
+        "ROWS": ROWS,
+        "COLUMNS": columns,
+        "PIXELS_Y": pixels(draws, ROWS),
+        "PIXELS_X": pixels(draws, columns),
+    }
 
 
 def launch(
@@ -208,11 +235,14 @@ def launch(
     if count == 0:
         return out
     sizes = blocks(draws)
-    grid = (cdiv(height, sizes["BLOCK"]) * cdiv(width, sizes["BLOCK"]) * count,)
+    grid = (cdiv(height, sizes["ROWS"]) * cdiv(width, sizes["COLUMNS"]) * count,)
+    means = torch.empty((count, 3), dtype=torch.float32, device=images.device)
     with torch.cuda.device_of(images):
+        augment_means_kernel[(count * 3,)](images, means, *images.shape[2:], *images.stride(), num_warps=NUM_WARPS)
         augment_kernel[grid](
             images,
             draws.contiguous().to(images.device, non_blocking=True),
+            means,
             out,
             images.shape[2],
             images.shape[3],

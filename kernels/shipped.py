@@ -221,8 +221,8 @@ def _crop(dtype: str) -> Iterator[Call]:
 
 def _augment(dtype: str) -> Call:
     """64 search crops of 255 pixels to 239, a step near 1 and a blur of sigma = 2 pixels."""
-    planes, size, side, pixels = 64 * 3, _DTYPES[dtype].itemsize, augment.BLOCK, 64
-    flop = 2 * (planes * 8 * 8) * side * pixels * (pixels + side)  # of 8 x 8 tiles
+    planes, size, (rows, columns, high, wide) = 64 * 3, _DTYPES[dtype].itemsize, (16, 32, 32, 64)
+    flop = 2 * (planes * 15 * 8) * rows * wide * (high + columns)  # of 15 x 8 tiles and the pixels under them
 
     def augmented() -> None:
         draws = no_draws(64, (255, 255))

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from siamfast.kernels.augment import BLOCK, FINE, blocks, pixels
+from siamfast.kernels.augment import COLUMNS, FINE, ROWS, blocks, pixels
 
 from siamfast.ops.augment import no_draws
 
@@ -30,12 +30,12 @@ def test_a_tile_sees_as_much_as_its_draws_reach(step: float, blur: float, expect
     table[1, 2], table[1, 4] = -step, blur
     table[:, 2:4] = step
     table[0, 2:4] = 0.5
-    assert pixels(table, BLOCK) == expected
+    assert pixels(table, COLUMNS) == expected
 
 
 def test_no_draws_give_a_tile_more_than_64_pixels() -> None:
     """More spill; the largest step and the widest blur have smaller tiles."""
     table = no_draws(1, (255, 255))
-    assert blocks(table) == {"BLOCK": BLOCK, "PIXELS": 64}
+    assert blocks(table) == {"ROWS": ROWS, "COLUMNS": COLUMNS, "PIXELS_Y": 32, "PIXELS_X": 64}
     table[:, 2:4], table[:, 4] = 2.0, 3.0
-    assert blocks(table) == {"BLOCK": FINE, "PIXELS": 64}
+    assert blocks(table) == {"ROWS": ROWS, "COLUMNS": FINE, "PIXELS_Y": 64, "PIXELS_X": 64}

@@ -36,6 +36,7 @@ def test_tf32_is_read_where_the_newer_settings_are(setting: str, expected: bool)
 KERNELS = {
     "add_parts_kernel",
     "augment_kernel",
+    "augment_means_kernel",
     "balanced_logistic_loss_kernel",
     "crop_and_resize_kernel",
     "depthwise_backward_kernel",

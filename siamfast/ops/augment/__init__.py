@@ -46,7 +46,7 @@ def augment(
     std: float | Sequence[float] = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """Augment a batch of uint8 crops, each by its own draws, in one pass: one Triton launch, or one loop in C++.
+    """Augment a batch of uint8 crops, each by its own draws, in one pass: two Triton launches, or one loop in C++.
 
     A crop is moved, stretched and mirrored; blurred; a rectangle of it is cut out; saturation, contrast and brightness
     change, in this order; noise is added; the result is clamped to 0 .. 255 and normalised. What lies beside the image,
