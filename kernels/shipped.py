@@ -150,7 +150,8 @@ def _depthwise(dtype: str, case: _Case) -> Iterator[Call]:
 
     def backward() -> None:
         grad, z, x = _zeros(out_shape, dtype), _zeros(case.z_shape, dtype), _zeros(case.x_shape, dtype)
-        xcorr_depthwise.launch_backward(grad, z, x, z.clone(), x.clone(), *padding)
+        xcorr_depthwise.launch_template_gradient(grad, x, z.clone(), *padding)
+        xcorr_depthwise.launch_search_gradient(grad, z, x.clone(), *padding)
 
     yield Call(f"depthwise forward, {case.name}, {dtype}", forward, (z + x + out) * size, 2 * out * taps)
     yield Call(f"depthwise backward, {case.name}, {dtype}", backward, (2 * z + 2 * x + out) * size, 4 * out * taps)

@@ -101,7 +101,9 @@ def depthwise_backward(
         return eager.depthwise_backward(grad, z, x, ph, pw, needs)
     dz = torch.empty(z.shape, dtype=z.dtype, device=z.device) if need_z else None
     dx = torch.empty_like(x, memory_format=layout(x)) if need_x else None
-    if need_z or need_x:
-        xcorr_depthwise.launch_backward(grad, z, x, dz, dx, ph, pw)
+    if dz is not None:
+        xcorr_depthwise.launch_template_gradient(grad, x, dz, ph, pw)
+    if dx is not None:
+        xcorr_depthwise.launch_search_gradient(grad, z, dx, ph, pw)
     nothing = grad.new_empty(0)
     return nothing if dz is None else dz, nothing if dx is None else dx
