@@ -47,9 +47,9 @@ def draw_recent(rng: np.random.Generator, box: ArrayLike, *, context_amount: flo
         box: (4,) x, y, w, h of the target.
         context_amount: context around the box, as a share of w + h.
     """
-    x, y, w, h = np.asarray(box, dtype=float)
-    size = float(context_size([x, y, w, h], context_amount=context_amount)) * float(np.exp(rng.normal() * 0.08))
-    center = box_centers(np.array([x, y, w, h])) + rng.normal(size=2) * 0.03 * size
+    given = np.asarray(box, dtype=float)
+    size = float(context_size(given, context_amount=context_amount)) * float(np.exp(rng.normal() * 0.08))
+    center = box_centers(given) + rng.normal(size=2) * 0.03 * size
     return Windows(center, size, center, size, 1)
 
 

@@ -83,8 +83,9 @@ def siamfc_crops(
     if not isinstance(image, np.ndarray) or image.ndim != 3:
         raise TypeError(f"image: got {type(image).__name__}, expected a numpy array (H, W, C)")
     side = float(context_size(box, context_amount=context_amount))
-    x, y, w, h = (float(v) for v in np.asarray(box, dtype=np.float64))
-    center = box_centers_by_index(np.array([x, y, w, h]))
+    given = np.asarray(box, dtype=np.float64)
+    x, y, w, h = given.tolist()
+    center = box_centers_by_index(given)
     mean = mean_color(image)
     color = np.trunc(mean) if image.dtype == np.uint8 else mean
     crops, windows, paddings, boxes = [], [], [], []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from siamfast.ops import dispatch
 from siamfast.ops.crop_and_resize.windows import pixel_layout
 
-_CODES = {"uint8": 0, "float32": 1, "float16": 3}  # of NumPy's dtypes, as dispatch.CODES has them
+_CODES = {str(dtype).removeprefix("torch."): code for dtype, code in dispatch.CODES.items()}  # by NumPy's names
 
 
 def forward(

@@ -26,11 +26,7 @@ def serves(call: XcorrCall, labels: torch.Tensor | None, centers: torch.Tensor |
     if dispatch.triton_reason(str(x.device), x.dtype) is not None:
         return False
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in call.tensors)
-    traced = (
-        torch.compiler.is_compiling()
-        or _get_current_dispatch_mode() is not None
-        or torch._C._are_functorch_transforms_active()
-    )
+    traced = dispatch.values_unknown() or _get_current_dispatch_mode() is not None
     return wanted and not traced and fits(z, x, numbers.pad_y, numbers.pad_x, labels, centers, options)
 
 
