@@ -22,7 +22,7 @@ from benchmarks.peers.siamfc_tracker import CommunityTracker
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.evaluation.metrics import overlap
 from siamfast.models.siamfc import SiamFC
-from siamfast.models.weights import load_model
+from siamfast.models.siamfc_weights import load_model
 from siamfast.ops.xcorr import xcorr
 from siamfast.tracking.siamfc import SiamFCTracker
 

@@ -24,7 +24,7 @@ import torch
 
 import siamfast
 from siamfast.comparison import interleaved
-from siamfast.info import cpu_name
+from siamfast.machine import cpu_name
 
 OURS = "siamfast"
 Run = Callable[[], Any]

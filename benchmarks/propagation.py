@@ -18,13 +18,14 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import harness
-from siamfast.data.masks import read_mask
-from siamfast.data.sequences import image_files
 from siamfast.evaluation.masks import boundary_accuracy, region_similarity, statistics
+from siamfast.io.listing import image_files
+from siamfast.io.masks import read_mask
+from siamfast.io.video import open_frames
 from siamfast.models.correspondence import CorrespondenceEncoder
-from siamfast.models.weights import load_encoder, load_model
+from siamfast.models.correspondence_weights import load_encoder
+from siamfast.models.siamfc_weights import load_model
 from siamfast.tracking.propagation import MaskPropagator
-from siamfast.tracking.video import open_frames
 
 
 class RawAlexNet(torch.nn.Module):

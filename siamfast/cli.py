@@ -1,4 +1,4 @@
-"""The command line: `siamfast track | propagate | train | ...`. Each command lives beside what it commands."""
+"""The command line: `siamfast track | propagate | train | ...`. Each command is a file of its name in commands/."""
 
 from __future__ import annotations
 
@@ -9,35 +9,31 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from siamfast.version import __version__
 
-# name -> (module with add_arguments and run, one line of help). Modules are imported when their command is asked for.
+# A command is a module of its name in siamfast.commands, with add_arguments and run; it is imported when asked for.
 _COMMANDS = {
-    "track": ("siamfast.tracking.command", "track one target through a video, a folder of images or a camera"),
-    "propagate": ("siamfast.tracking.propagate_command", "carry the masks of the first frame through a video"),
-    "show-correspondence": (
-        "siamfast.tracking.show_correspondence",
-        "draw where the cells of one image lie in another",
-    ),
-    "train": (
-        "siamfast.training.command",
-        "train the mobile tracker, SiamFC, a guided tracker or a correspondence encoder",
-    ),
-    "convert-backbone": (
-        "siamfast.commands.convert_backbone",
-        "convert ImageNet weights of MobileNetV2 for `train --task mobile`",
-    ),
-    "cutouts": ("siamfast.commands.cutouts", "mark what photographs show, for textures of synthetic video"),
-    "export": ("siamfast.commands.export", "write a mobile tracker's graphs for onnxruntime beside its weights"),
-    "curate": ("siamfast.data.curate_command", "crop the targets of a data set into a store for training"),
-    "synthesize": ("siamfast.data.synthesize_command", "write synthetic clips with exact boxes, to evaluate on"),
-    "eval": ("siamfast.evaluation.command", "evaluate trackers on OTB, GOT-10k, LaSOT or a folder of sequences"),
-    "vot": ("siamfast.evaluation.vot", "serve the VOT toolkit, by TraX"),
-    "demo": ("siamfast.demo", "render a synthetic clip, track it, show what came out"),
-    "bench": ("siamfast.bench", "our ops beside plain PyTorch on this machine; what the GPU kernels compile to"),
-    "info": ("siamfast.info", "versions, devices, which backend serves which op, and what is missing"),
+    "track": "track one target through a video, a folder of images or a camera",
+    "propagate": "carry the masks of the first frame through a video",
+    "show-correspondence": "draw where the cells of one image lie in another",
+    "train": "train the mobile tracker, SiamFC, a guided tracker or a correspondence encoder",
+    "convert-backbone": "convert ImageNet weights of MobileNetV2 for `train --task mobile`",
+    "cutouts": "mark what photographs show, for textures of synthetic video",
+    "export": "write a mobile tracker's graphs for onnxruntime beside its weights",
+    "curate": "crop the targets of a data set into a store for training",
+    "synthesize": "write synthetic clips with exact boxes, to evaluate on",
+    "eval": "evaluate trackers on OTB, GOT-10k, LaSOT or a folder of sequences",
+    "vot": "serve the VOT toolkit, by TraX",
+    "demo": "render a synthetic clip, track it, show what came out",
+    "bench": "our ops beside plain PyTorch on this machine; what the GPU kernels compile to",
+    "info": "versions, devices, which backend serves which op, and what is missing",
 }
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"siamfast.commands.{command.replace('-', '_')}")
 
 
 def _joined(words: list[str]) -> list[str]:
@@ -61,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="siamfast", description="Siamese tracking, fast.")
     parser.add_argument("--version", action="version", version=f"siamfast {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (module, text) in _COMMANDS.items():
+    for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if words[:1] == [name]:
-            importlib.import_module(module).add_arguments(command)
+            _module(name).add_arguments(command)
     arguments = parser.parse_args(words)
     try:
-        code = int(importlib.import_module(_COMMANDS[arguments.command][0]).run(arguments))
+        code = int(_module(arguments.command).run(arguments))
         sys.stdout.flush()  # while an error can still be handled
         return code
     except BrokenPipeError:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 import siamfast
-from siamfast.files import replacing
+from siamfast.io.files import replacing
 
 PICTURES = (".png", ".svg", ".pdf")
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 
 from siamfast.models.siamfc import SiamFC
-from siamfast.models.weights import load_model
+from siamfast.models.siamfc_weights import load_model
 
 EXEMPLAR, INSTANCE, STRIDE, CELLS, UPSAMPLE = 127, 255, 8, 17, 16
 SCALE_STEP, SCALE_LR, PENALTY, INFLUENCE = 1.0375, 0.59, 0.9745, 0.176
@@ -90,8 +90,8 @@ class CommunityTracker:
 def main() -> None:
     from siamfast.data.sequences import read_sequences
     from siamfast.evaluation.metrics import overlap
+    from siamfast.io.video import read_image
     from siamfast.tracking.siamfc import SiamFCTracker
-    from siamfast.tracking.video import read_image
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)

@@ -1,1 +1,1 @@
-"""The commands of `siamfast` that have no folder of their own."""
+"""The commands of `siamfast`, one file each: parsing, printing, and what happens on Ctrl-C."""

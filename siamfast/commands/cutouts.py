@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from siamfast.data.cutouts import cut_out
     from siamfast.data.photos import Photos
-    from siamfast.files import replacing
+    from siamfast.io.files import replacing
     from siamfast.models.mobile import SiamMobile
     from siamfast.models.mobile_weights import start_from
 
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = SiamMobile().eval()
     start_from(model, arguments.backbone or "mobile")
     out.mkdir(parents=True, exist_ok=True)
-    found = 0
+    count = 0
     for number, source in enumerate(tqdm(photos.files, desc="cutouts", unit="photo", file=sys.stderr)):
         name = "-".join(source.relative_to(photos.folder).with_suffix("").parts)
         marked, plain = out / f"{name}.png", out / f"{name}.jpg"
@@ -51,6 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
             with replacing(plain if mask is None else marked) as temporary:
                 if not cv2.imwrite(str(temporary), cv2.cvtColor(pixels, way)):
                     raise OSError(f"cannot write {temporary}")
-        found += marked.exists()
-    print(f"{found} of {len(photos)} photographs show a thing that could be cut out; {out}")
+        count += marked.exists()
+    print(f"{count} of {len(photos)} photographs show a thing that could be cut out; {out}")
     return 0

@@ -54,11 +54,11 @@ def _calibration(weights: Path, photos: str | None) -> list[dict[str, NDArray[An
     from siamfast.models.mobile_engine import OnnxEngine
     from siamfast.tracking.mobile import MobileTracker
 
-    found: list[dict[str, NDArray[Any]]] = []
+    recorded_inputs: list[dict[str, NDArray[Any]]] = []
     pictures = Photos(photos) if photos else None
     tracker = MobileTracker(weights, engine="onnxruntime", precision="float32")
     assert isinstance(tracker.runner, OnnxEngine)
-    tracker.runner.recorded = found
+    tracker.runner.recorded = recorded_inputs
     for seed in tqdm(range(_FIRST_SEED, _FIRST_SEED + _CLIPS), desc="calibrate", unit="clip"):
         video = SyntheticVideo(seed, length=_FRAMES + 1, photos=pictures)
         for number, (frame, box) in enumerate(video):
@@ -66,4 +66,4 @@ def _calibration(weights: Path, photos: str | None) -> list[dict[str, NDArray[An
                 tracker.init(frame, box)
             else:
                 tracker.update(frame)
-    return found
+    return recorded_inputs

@@ -122,15 +122,15 @@ def patch(project: str | ModuleType) -> Patch:
     done = Patch()
     seen: set[int] = set()
     for module in modules:
-        for key, found in list(vars(module).items()):
-            if id(found) in seen or not callable(found) or getattr(found, "__wrapped__", found) in _OURS:
+        for key, value in list(vars(module).items()):
+            if id(value) in seen or not callable(value) or getattr(value, "__wrapped__", value) in _OURS:
                 continue
-            if key in CANDIDATES and inspect.isfunction(found):
-                seen.add(id(found))
-                _swap_function(done, module, key, found)
-            elif inspect.isclass(found) and found.__module__ == module.__name__:
-                seen.add(id(found))
-                _swap_methods(done, module, found)
+            if key in CANDIDATES and inspect.isfunction(value):
+                seen.add(id(value))
+                _swap_function(done, module, key, value)
+            elif inspect.isclass(value) and value.__module__ == module.__name__:
+                seen.add(id(value))
+                _swap_methods(done, module, value)
     if not done.swapped and not done.left:
         raise ValueError(f"project: {name!r} has none of {', '.join((*CANDIDATES, *HEADS))}")
     return done

@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from siamfast.data.images import read_image
-from siamfast.data.listing import folders
 from siamfast.data.scene import Scene
 from siamfast.data.seeds import Stream
-from siamfast.data.sequences import image_files
 from siamfast.data.unread import TRIES, Unread
 from siamfast.geometry import edge_to_index, index_to_edge
+from siamfast.io.images import read_image
+from siamfast.io.listing import folders, image_files
 from siamfast.ops.crop_and_resize import crop_and_resize
 
 
@@ -142,9 +141,9 @@ class FolderClips(_Clips):
         if not Path(root).is_dir():
             raise FileNotFoundError(f"data: {root} is not a folder")
         inner = folders(Path(root))
-        found = [image_files(f / "img" if (f / "img").is_dir() else f) for f in (Path(root), *inner)]
+        videos = [image_files(f / "img" if (f / "img").is_dir() else f) for f in (Path(root), *inner)]
         self.unread = Unread()
-        self.videos = [images for images in found if len(images) >= 2]
+        self.videos = [images for images in videos if len(images) >= 2]
         if not self.videos:
             raise ValueError(f"data: no folder with two images or more in {root}")
 

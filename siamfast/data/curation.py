@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.data.images import decode_bgr
 from siamfast.data.readers import list_videos, read_video
 from siamfast.data.sequences import Sequence
 from siamfast.data.store import Crop, Part
 from siamfast.geometry import box_centers_by_index, resized_index
+from siamfast.io.images import decode_bgr
 from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
 from siamfast.ops.siamfc_crops import context_size
 from siamfast.workers import begin_worker
@@ -79,9 +79,9 @@ def _video(kind: str, root: Path, video: Path, anew: bool) -> _Read:
     key = kind, root, video
     if anew or key not in _read:
         problems: list[tuple[str, str]] = []
-        found = read_video(kind, root, video, lambda path, reason: problems.append((_relative(path, root), reason)))
+        targets = read_video(kind, root, video, lambda path, reason: problems.append((_relative(path, root), reason)))
         _read.pop(key, None)
-        _read[key] = found, problems
+        _read[key] = targets, problems
         if len(_read) > _VIDEOS_KEPT:
             del _read[next(iter(_read))]
     return _read[key]
@@ -92,7 +92,7 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def decode_frame(path: Path, shrink: int = 1) -> tuple[NDArray[np.uint8], int]:
-    """A frame as `siamfast.data.images.decode_bgr` decodes it."""
+    """A frame as `siamfast.io.images.decode_bgr` decodes it."""
     return decode_bgr(path.read_bytes(), shrink)
 
 
@@ -105,12 +105,12 @@ def curate_part(recipe: Recipe, root: Path, video: Path, first: int) -> Part:
     crops: list[Crop] = []
     numbers = _numbers(sequences[0].frames) if sequences else []
     for index in range(first, min(first + PART, total)):
-        seen = [n for n, s in enumerate(sequences) if np.isfinite(s.boxes[index]).all()]
-        if not seen:
+        visible = [n for n, s in enumerate(sequences) if np.isfinite(s.boxes[index]).all()]
+        if not visible:
             continue
         path = sequences[0].frames[index]
         try:
-            crops += _crops(recipe, path, index, numbers[index], {_track(sequences, n): sequences[n] for n in seen})
+            crops += _crops(recipe, path, index, numbers[index], {_track(sequences, n): sequences[n] for n in visible})
         except (ValueError, OSError) as error:
             errors.append((_relative(path, root), str(error)))
     return Part(name, first, total, crops, errors)
@@ -126,8 +126,8 @@ def _numbers(frames: tuple[Path, ...]) -> list[int]:
     """Frames' numbers: those of their names where they have such, for some may be missing; else as they come."""
     if not all(frame.stem.isdecimal() and frame.stem.isascii() for frame in frames):
         return list(range(len(frames)))
-    found = [int(frame.stem) for frame in frames]
-    return found if len(set(found)) == len(found) else list(range(len(frames)))
+    indices = [int(frame.stem) for frame in frames]
+    return indices if len(set(indices)) == len(indices) else list(range(len(frames)))
 
 
 def _crops(recipe: Recipe, path: Path, index: int, number: int, targets: dict[str, Sequence]) -> list[Crop]:
@@ -145,15 +145,15 @@ def _crops(recipe: Recipe, path: Path, index: int, number: int, targets: dict[st
         for kind, (size, side) in sides.items()
     }
     option = [cv2.IMWRITE_JPEG_QUALITY, recipe.quality]
-    found = []
+    crops = []
     for n, (track, sequence) in enumerate(targets.items()):
         jpegs = [cv2.imencode(".jpg", images[kind][n], option)[1].tobytes() for kind in ("exemplar", "instance")]
         scale = recipe.exemplar / sizes[n]
         x, y, w, h = boxes[n].tolist()
-        seen = 1.0 if sequence.visibility is None else float(sequence.visibility[index])
+        visibility = 1.0 if sequence.visibility is None else float(sequence.visibility[index])
         size = image.shape[0] * shrink, image.shape[1] * shrink
-        found.append(Crop(track, number, jpegs[0], jpegs[1], (x, y, w, h), seen, float(scale), size))
-    return found
+        crops.append(Crop(track, number, jpegs[0], jpegs[1], (x, y, w, h), visibility, float(scale), size))
+    return crops
 
 
 def curate(
@@ -170,14 +170,14 @@ def curate(
     Raises:
         ValueError: no such data set. RuntimeError: a worker died; what was committed stays.
     """
-    there = writer.done()
+    recorded = writer.done()
     videos = list_videos(recipe.kind, root)[shard[0] - 1 :: shard[1]]
     if progress is not None:
         progress.reset(total=len(videos))
     began, crops, frames = time.perf_counter(), 0, 0
 
     def missing(video: Path, total: int) -> list[tuple[Path, int]]:
-        known = there.get(_relative(video, root), {})
+        known = recorded.get(_relative(video, root), {})
         return [(video, first) for first in range(PART, total, PART) if first not in known]
 
     def store(video: Path, part: Part) -> list[tuple[Path, int]]:
@@ -193,7 +193,7 @@ def curate(
 
     def todo() -> Iterator[tuple[Path, int]]:
         for video in videos:
-            known = there.get(_relative(video, root), {})
+            known = recorded.get(_relative(video, root), {})
             yield from missing(video, known[0]) if 0 in known else [(video, 0)]
             if progress is not None:
                 progress.update(1)

@@ -102,9 +102,9 @@ def _outlined(image: NDArray[np.uint8], cells: NDArray[np.bool_]) -> NDArray[np.
         return None
     largest = labels == 1 + int(np.argmax(areas[1:, cv2.CC_STAT_AREA]))
     closed = cv2.morphologyEx(largest.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8))
-    found = closed > 0
-    shared = (found & (likely > 0.5)).sum() / max(1, (found | (likely > 0.5)).sum())
-    if _border(found) > _BORDER or shared < _AGREEMENT or not _SHARE[0] <= found.mean() <= _SHARE[1]:
+    region = closed > 0
+    shared = (region & (likely > 0.5)).sum() / max(1, (region | (likely > 0.5)).sum())
+    if _border(region) > _BORDER or shared < _AGREEMENT or not _SHARE[0] <= region.mean() <= _SHARE[1]:
         return None
     soft = cv2.resize(closed * np.float32(1), (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(soft > 0.5)

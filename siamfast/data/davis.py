@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.data.listing import existing, folders
-from siamfast.data.sequences import Sequence, image_files
+from siamfast.data.sequences import Sequence
+from siamfast.io.listing import existing, folders, image_files
 
 _FRAMES, _SIZE = "JPEGImages", "480p"  # the size that the benchmark is evaluated at
 
@@ -33,7 +33,7 @@ def list_davis(root: Path) -> list[Path]:
 
 def read_davis(root: Path, video: Path, report: Callable[[Path, str], None]) -> tuple[Sequence, ...]:
     """ROOT/JPEGImages/480p/<name>/ and ROOT/Annotations/480p/<name>/: the tight box of every object of the masks."""
-    from siamfast.data.masks import read_mask
+    from siamfast.io.masks import read_mask
 
     top = video.parent.parent.parent
     folder = top / "Annotations" / video.relative_to(top / _FRAMES)

@@ -155,19 +155,21 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         chosen = int(rng.integers(len(self._videos)))
         track = self._track(rng, chosen)
         begins = bool(self.previous and rng.random() < self.first_frames)
-        template, search = self._two(rng, track, self.previous if begins and positive else self.max_gap)
+        template, search = self._draw_frame_pair(rng, track, self.previous if begins and positive else self.max_gap)
         other = track
         if not positive and len(self._videos) > 1:
             other = self._track(rng, (chosen + int(rng.integers(1, len(self._videos)))) % len(self._videos))
             search = int(rng.choice(self.tracks[other].usable))
         begins &= other == track and template != search
-        previous = template if begins else self._two(rng, other, self.previous, search)[1]
+        previous = template if begins else self._draw_frame_pair(rng, other, self.previous, search)[1]
         return PairFrames(track, template, other, search, previous, positive)
 
     def _track(self, rng: np.random.Generator, video: int) -> int:
         return self._videos[video][int(rng.integers(len(self._videos[video])))]
 
-    def _two(self, rng: np.random.Generator, track: int, gap: int, first: int | None = None) -> tuple[int, int]:
+    def _draw_frame_pair(
+        self, rng: np.random.Generator, track: int, gap: int, first: int | None = None
+    ) -> tuple[int, int]:
         """Places of two frames at most `gap` apart, one of which may be given; the same only where it is alone."""
         _, _, numbers, usable = self.tracks[track]
         if first is None:
@@ -201,16 +203,18 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
         if self.previous:
             crops["previous"] = self._searched(windows, frames.other, frames.previous)
             boxes["previous_box"] = other.boxes[frames.previous]
-        found = {name: windows.in_search(box) for name, box in boxes.items()}
-        found["template_box"] = windows.in_template(track.boxes[frames.template], self.exemplar)
+        boxes_in_search = {name: windows.in_search(box) for name, box in boxes.items()}
+        boxes_in_search["template_box"] = windows.in_template(track.boxes[frames.template], self.exemplar)
         if self.recent:
-            near = self._two(rng, frames.track, self.recent, frames.search if frames.positive else frames.template)[1]
+            near = self._draw_frame_pair(
+                rng, frames.track, self.recent, frames.search if frames.positive else frames.template
+            )[1]
             window = draw_recent(rng, track.boxes[near], context_amount=self.context_amount)
             center, size = window.template_center, window.template_size
             crops["recent"] = self.crop(frames.track, near, center, size, self.exemplar, False)
-            found["recent_box"] = window.in_template(track.boxes[near], self.exemplar)
+            boxes_in_search["recent_box"] = window.in_template(track.boxes[near], self.exemplar)
         item = {"positive": torch.tensor(frames.positive)}
-        for name, box in found.items():
+        for name, box in boxes_in_search.items():
             item[name] = torch.from_numpy(box.astype(np.float32))
         for name, crop in crops.items():
             if crop is None:

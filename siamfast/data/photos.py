@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.data.images import read_image
-from siamfast.data.listing import folders
-from siamfast.data.sequences import image_files
+from siamfast.io.images import read_image
+from siamfast.io.listing import folders, image_files
 
 _SHORTEST = 320  # pixels: longer photographs are made smaller when they are read, so that many stay in memory
 _KEPT = 1500
@@ -97,8 +96,8 @@ class Photos:
                 return None
             marks = np.asarray(ImageOps.exif_transpose(image).getchannel("A"))
         alpha = cv2.resize(marks, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
-        found, _ = cv2.findContours((alpha > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        largest = max(found, key=cv2.contourArea, default=None)
+        outlines, _ = cv2.findContours((alpha > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        largest = max(outlines, key=cv2.contourArea, default=None)
         if largest is None or min(cv2.boundingRect(largest)[2:]) < 8:
             return None
         fewer = _divided(cv2.approxPolyDP(largest, 1.0, True)[:, 0].astype(np.float64))

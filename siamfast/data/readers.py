@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.data.davis import list_davis, read_davis
-from siamfast.data.listing import entries, existing, folders
-from siamfast.data.sequences import Sequence, image_files, natural_key, proper_boxes, read_boxes, read_sequence
+from siamfast.data.sequences import Sequence, proper_boxes, read_boxes, read_sequence
 from siamfast.data.vid import list_vid, read_vid
 from siamfast.data.youtubebb import list_youtubebb, read_youtubebb
+from siamfast.io.listing import entries, existing, folders, image_files, natural_key
 
 Report = Callable[[Path, str], None]  # what could not be read, and why
 Video = tuple[Sequence, ...]
@@ -83,14 +83,14 @@ def list_otb(root: Path) -> list[Path]:
 def read_otb(root: Path, video: Path, report: Report) -> Video:
     """ROOT/<name>/img/ and groundtruth_rect.txt, or groundtruth_rect.1.txt and .2.txt of several targets; places are
     counted from 1. An empty file is no target (Human4's first); an only target is named as its video is."""
-    every, sequences = image_files(video / "img"), []
+    images, sequences = image_files(video / "img"), []
     paths = entries(video, "groundtruth_rect*.txt")
     paths = [path for path in paths if path.read_bytes().strip()] or paths
     for path in paths:
         boxes = read_boxes(path)
         boxes[:, :2] -= 1
-        first, last = _OTB_PARTS.get(video.name, (1, len(every)))
-        part = every if len(every) == len(boxes) else every[first - 1 : last]
+        first, last = _OTB_PARTS.get(video.name, (1, len(images)))
+        part = images if len(images) == len(boxes) else images[first - 1 : last]
         frames, boxes = _aligned(part, boxes, video)
         target = path.name.removeprefix("groundtruth_rect").removesuffix(".txt") if len(paths) > 1 else ""
         sequences.append(Sequence(video.name + target, tuple(frames), boxes))
@@ -98,8 +98,8 @@ def read_otb(root: Path, video: Path, report: Report) -> Video:
 
 
 def list_lasot(root: Path) -> list[Path]:
-    found = entries(root, "*/groundtruth.txt") + entries(root, "*/*/groundtruth.txt")
-    return sorted((path.parent for path in found), key=natural_key)
+    paths = entries(root, "*/groundtruth.txt") + entries(root, "*/*/groundtruth.txt")
+    return sorted((path.parent for path in paths), key=natural_key)
 
 
 def read_lasot(root: Path, video: Path, report: Report) -> Video:
@@ -193,10 +193,10 @@ def list_videos(kind: str, root: str | Path) -> list[Path]:
     """
     if kind not in LAYOUTS:
         raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(LAYOUTS)}")
-    found = LAYOUTS[kind].videos(existing(Path(root), f"the {kind} data set is expected"))
-    if not found:
+    paths = LAYOUTS[kind].videos(existing(Path(root), f"the {kind} data set is expected"))
+    if not paths:
         raise ValueError(f"root: no videos of the layout {kind!r} in {root}")
-    return found
+    return paths
 
 
 def read_video(kind: str, root: str | Path, video: Path, report: Report) -> Video:
@@ -229,11 +229,11 @@ def read_videos(kind: str, root: str | Path, report: Report | None = None) -> It
 
     videos = list_videos(kind, root)
 
-    def every() -> Iterator[Video]:
+    def generate() -> Iterator[Video]:
         for video in videos:
             if report is None:
                 yield LAYOUTS[kind].read(Path(root), video, strict)
-            elif found := read_video(kind, root, video, report):
-                yield found
+            elif sequences := read_video(kind, root, video, report):
+                yield sequences
 
-    return every()
+    return generate()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from siamfast.data import textures
 from siamfast.data.bends import Bend
 from siamfast.data.photos import Photos, Piece
-from siamfast.data.sprites import Cutout, Look, Points, Sprite, outline
+from siamfast.data.sprites import Appearance, Cutout, Points, Sprite, outline
 
 Array = NDArray[np.float64]
 
@@ -44,7 +44,7 @@ class Thing:
         speed: float,
         *,
         like: Thing | None = None,
-        look: Look | None = None,
+        appearance: Appearance | None = None,
         still: bool = False,
         photos: Photos | None = None,
     ) -> None:
@@ -55,13 +55,15 @@ class Thing:
         self.aspect: float = (
             like.aspect if resembles and like else float(np.exp(np.clip(rng.normal() * 0.5, -1.3, 1.3)))
         )
-        self.look: Look = like.look.near(rng) if resembles and like else (look or Look.draw(rng, photos))
+        self.appearance: Appearance = (
+            like.appearance.near(rng) if resembles and like else (appearance or Appearance.draw(rng, photos))
+        )
         self.cutout = self._cut(rng, photos, like)
         if self.cutout is not None:
             points = self.cutout.points
             bends = not still and rng.random() < _BENT
             bend = Bend.draw(rng, float(np.abs(points).max())) if bends else None
-            sprite = Sprite(rng, points, self.look, self.cutout, bend)
+            sprite = Sprite(rng, points, self.appearance, self.cutout, bend)
             self.parts = [(sprite, np.zeros(2), 1.0, np.zeros(length))]
             self._move(rng, length, start, speed, still)
             self.side = np.zeros(length)  # it has no other sides
@@ -72,9 +74,11 @@ class Thing:
         if like is not None and rng.random() < 0.6:
             count = len(like.parts)
         for index in range(count):
-            shares_look = index == 0 or rng.random() < 0.45
+            shares_appearance = index == 0 or rng.random() < 0.45
             aspect = self.aspect if index == 0 else float(np.exp(rng.normal() * 0.7))
-            sprite = Sprite(rng, outline(rng, aspect), self.look if shares_look else Look.draw(rng, photos))
+            sprite = Sprite(
+                rng, outline(rng, aspect), self.appearance if shares_appearance else Appearance.draw(rng, photos)
+            )
             if index == 0:
                 self.parts.append((sprite, np.zeros(2), 1.0, np.zeros(length)))
                 continue
@@ -93,10 +97,10 @@ class Thing:
             return None
         if like is not None and like.cutout is not None and rng.random() < 0.65:
             return like.cutout.near(rng)
-        found = photos.thing(rng) if rng.random() < _CUTOUTS else None
-        if found is None:
+        piece = photos.thing(rng) if rng.random() < _CUTOUTS else None
+        if piece is None:
             return None
-        return Cutout(photos, found[0], bool(rng.random() < 0.5), rng.normal(size=3) * rng.choice([0.0, 5.0, 15.0]))
+        return Cutout(photos, piece[0], bool(rng.random() < 0.5), rng.normal(size=3) * rng.choice([0.0, 5.0, 15.0]))
 
     def _move(self, rng: np.random.Generator, length: int, start: Array, speed: float, still: bool) -> None:
         one = np.ones(length)
@@ -174,13 +178,17 @@ class Scene:
         target_size = float(self.height * np.exp(rng.uniform(np.log(0.06), np.log(0.4))))
         speed = float(rng.choice([0.5, 2, 5, 10])) * target_size / 60
         camouflaged = rng.random() < 0.25
-        look = Look.draw(rng, photos)
+        appearance = Appearance.draw(rng, photos)
         if camouflaged and piece is not None and photos is not None:
-            look = Look(look.base, look.contrast, look.source, photos, replace(piece.near(rng), size=0.4))
+            appearance = Appearance(
+                appearance.base, appearance.contrast, appearance.source, photos, replace(piece.near(rng), size=0.4)
+            )
         elif camouflaged:
-            seen = picture.reshape(-1, 3)[rng.integers(0, picture.size // 3, 50)].mean(0)
-            look = Look(seen + rng.normal(size=3) * 15, look.contrast, look.source)
-        self.target = Thing(rng, length, target_size, frame * rng.uniform(0.2, 0.8, 2), speed, look=look, photos=photos)
+            mean_color = picture.reshape(-1, 3)[rng.integers(0, picture.size // 3, 50)].mean(0)
+            appearance = Appearance(mean_color + rng.normal(size=3) * 15, appearance.contrast, appearance.source)
+        self.target = Thing(
+            rng, length, target_size, frame * rng.uniform(0.2, 0.8, 2), speed, appearance=appearance, photos=photos
+        )
         if rng.random() < 0.9:  # otherwise it may leave the frame
             self.target.position = _reflected(self.target.position, 0.08 * frame, 0.92 * frame)
         self.still = [

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.data.images import image_size, read_image
 from siamfast.data.pairs import Candidates, TrackPairs, usable_frames
 from siamfast.data.readers import read_videos
 from siamfast.data.sequences import Sequence, read_sequences
 from siamfast.geometry import edge_to_index
+from siamfast.io.images import image_size, read_image
 from siamfast.ops.crop_and_resize import crop_and_resize
 
 
@@ -60,8 +60,8 @@ class SequencePairs(TrackPairs):
         except (ValueError, OSError):
             return None
         # The box stays exact in the crop: no rounding of the window.
-        found: NDArray[np.uint8] = crop_and_resize(image, edge_to_index(center), size, side, rounding="subpixel")
-        return found[0]
+        pixels: NDArray[np.uint8] = crop_and_resize(image, edge_to_index(center), size, side, rounding="subpixel")
+        return pixels[0]
 
 
 def _usable(sequence: Sequence, filter: bool) -> NDArray[np.intp]:

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.data.listing import entries, folders
+from siamfast.io.listing import folders, image_files
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _SEPARATOR = re.compile(r"[,;\t ]+")
 
 
@@ -37,23 +36,8 @@ class Sequence:
         """The first `count` frames."""
         if count < 1:
             raise ValueError(f"count: got {count}, expected at least 1")
-        seen = None if self.visibility is None else self.visibility[:count]
-        return Sequence(self.name, self.frames[:count], self.boxes[:count], seen)
-
-
-def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
-    """Sorts names by their numbers: frame2 before frame10.
-
-    >>> sorted([Path("f10.jpg"), Path("f2.jpg")], key=natural_key)[0].name
-    'f2.jpg'
-    """
-    parts = re.split(r"(\d+)", path.name)
-    return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts)
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The image files directly in `folder`, by the numbers in their names; not what tools leave there."""
-    return sorted((p for p in entries(folder) if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+        visibility = None if self.visibility is None else self.visibility[:count]
+        return Sequence(self.name, self.frames[:count], self.boxes[:count], visibility)
 
 
 def read_boxes(path: str | os.PathLike[str]) -> NDArray[np.float64]:
@@ -129,7 +113,7 @@ def read_sequences(root: str | os.PathLike[str]) -> list[Sequence]:
         raise FileNotFoundError(f"sequences: {root} is not a folder")
     if (root / "groundtruth.txt").is_file():
         return [read_sequence(root)]
-    found = [read_sequence(p) for p in folders(root) if (p / "groundtruth.txt").is_file()]
-    if not found:
+    read = [read_sequence(p) for p in folders(root) if (p / "groundtruth.txt").is_file()]
+    if not read:
         raise ValueError(f"sequences: no folder with a groundtruth.txt in {root}")
-    return found
+    return read

@@ -46,7 +46,7 @@ def outline(rng: np.random.Generator, aspect: float) -> Points:
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """What makes two things alike: colour, contrast and source of a procedural texture, or a piece of a photograph."""
 
     base: NDArray[np.float64]
@@ -56,17 +56,17 @@ class Look:
     piece: Piece | None = None
 
     @staticmethod
-    def draw(rng: np.random.Generator, photos: Photos | None = None) -> Look:
-        look = Look(textures.color(rng), float(rng.uniform(4, 55)), int(rng.integers(textures.BANK)))
+    def draw(rng: np.random.Generator, photos: Photos | None = None) -> Appearance:
+        appearance = Appearance(textures.color(rng), float(rng.uniform(4, 55)), int(rng.integers(textures.BANK)))
         if photos is None or rng.random() < textures.PROCEDURAL:
-            return look
-        return replace(look, photos=photos, piece=photos.draw(rng, middle=True))
+            return appearance
+        return replace(appearance, photos=photos, piece=photos.draw(rng, middle=True))
 
-    def near(self, rng: np.random.Generator) -> Look:
-        """Nearly the same look: what a distractor wears."""
+    def near(self, rng: np.random.Generator) -> Appearance:
+        """Nearly the same appearance: what a distractor wears."""
         base = self.base + rng.normal(size=3) * rng.choice([3.0, 12.0, 30.0])
-        look = replace(self, base=base, contrast=self.contrast * float(rng.uniform(0.8, 1.25)))
-        return look if self.piece is None else replace(look, piece=self.piece.near(rng))
+        appearance = replace(self, base=base, contrast=self.contrast * float(rng.uniform(0.8, 1.25)))
+        return appearance if self.piece is None else replace(appearance, piece=self.piece.near(rng))
 
     def paint(self, rng: np.random.Generator, back: bool) -> NDArray[np.float32]:
         """(SIDE, SIDE, 3), 0..255; the back is another piece of the same texture or photograph."""
@@ -127,7 +127,7 @@ class Sprite:
         self,
         rng: np.random.Generator,
         points: Points,
-        look: Look,
+        appearance: Appearance,
         cutout: Cutout | None = None,
         bend: Bend | None = None,
     ) -> None:
@@ -136,7 +136,7 @@ class Sprite:
         poses = [points] if bend is None else [points, *(bend.forward(points, pose) for pose in range(POSES))]
         self.scale = (SIDE / 2 - _MARGIN) / float(max(np.abs(pose).max() for pose in poses))
         polygon, alpha = self._silhouette(points)
-        self._look = look
+        self._appearance = appearance
         self._seed = int(rng.integers(2**32))
         self._faces: dict[int, list[NDArray[np.uint8]]] = {}
         y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32) / SIDE - 0.5
@@ -168,36 +168,36 @@ class Sprite:
         rng = np.random.default_rng((self._seed, back))
         if self._cutout is not None:
             return self._cutout.paint(self.scale)
-        ink = self._look.paint(rng, back)
-        marked = self._look.piece is None or rng.random() < 0.2
+        paint = self._appearance.paint(rng, back)
+        marked = self._appearance.piece is None or rng.random() < 0.2
         for _ in range(int(rng.integers(0, 5)) if marked else 0):  # markings
             at = tuple((rng.uniform(0.2, 0.8, 2) * SIDE).astype(int).tolist())
             axes = tuple(rng.uniform(3, SIDE / 4, 2).astype(int).tolist())
             thickness = int(rng.choice([-1, -1, 2, 4]))
             cv2.ellipse(
-                ink, at, axes, rng.uniform(0, 180), 0, 360, textures.color(rng).tolist(), thickness, cv2.LINE_AA
+                paint, at, axes, rng.uniform(0, 180), 0, 360, textures.color(rng).tolist(), thickness, cv2.LINE_AA
             )
-        return ink
+        return paint
 
     def pyramid(self, side: float = 0.0) -> list[NDArray[np.uint8]]:
         """The picture turned or bent, and smaller versions of it, so that a small object is filtered, not sampled.
         (SIDE, SIDE, 4) uint8 RGBA and halves of it."""
         face = _face(side)
         if face not in self._faces:
-            ink, alpha = self._surface(False), self._alpha
+            color, alpha = self._surface(False), self._alpha
             if self._bend is not None:
                 place = (np.arange(SIDE, dtype=np.float32) - middle_by_index(SIDE)) / np.float32(self.scale)
                 across, down = self._bend.backward(place[None], place[:, None], face)
                 x, y = (v.astype(np.float32) * self.scale + np.float32(middle_by_index(SIDE)) for v in (across, down))
-                ink = cv2.remap(ink, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+                color = cv2.remap(color, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
                 alpha = self._silhouette(self.outline(side))[1]
             elif face:  # the front moves out at one edge as the back comes in at the other
                 start = face * 2 * SIDE // _FACES
-                ink = np.roll(np.hstack([ink, self._surface(True)]), -start, 1)[:, :SIDE]
-            ink = ink * self._shade
+                color = np.roll(np.hstack([color, self._surface(True)]), -start, 1)[:, :SIDE]
+            color = color * self._shade
             if self._line:
-                cv2.polylines(ink, [self._polygon], True, self._line[0], self._line[1], cv2.LINE_AA, 4)
-            picture = np.dstack([np.clip(ink, 0, 255).astype(np.uint8), alpha])
+                cv2.polylines(color, [self._polygon], True, self._line[0], self._line[1], cv2.LINE_AA, 4)
+            picture = np.dstack([np.clip(color, 0, 255).astype(np.uint8), alpha])
             half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
             quarter = cv2.resize(half, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
             self._faces[face] = [picture, half, quarter]  # type: ignore[list-item]
@@ -233,8 +233,8 @@ class Sprite:
         )
         alpha = drawn[..., 3:].astype(np.float32) * np.float32(1 / 255)
         part = canvas[y0:y1, x0:x1]
-        ink = drawn[..., :3] * np.float32(gain) if paint is None else np.float32(paint)
-        part += (ink - part) * alpha
+        color = drawn[..., :3] * np.float32(gain) if paint is None else np.float32(paint)
+        part += (color - part) * alpha
 
 
 def _face(side: float) -> int:

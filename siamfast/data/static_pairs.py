@@ -96,11 +96,11 @@ class StaticPairs(Dataset[dict[str, torch.Tensor]]):
             window = draw_recent(rng, box, context_amount=self.context_amount)
             item["recent"] = place.crop(near, window.template_center, window.template_size, self.exemplar)
             item["recent_box"] = window.in_template(box, self.exemplar)
-        found = {
+        tensors = {
             name: torch.from_numpy(value.transpose(2, 0, 1) if value.ndim == 3 else value.astype(np.float32))
             for name, value in item.items()
         }
-        return found | {"positive": torch.tensor(positive)}
+        return tensors | {"positive": torch.tensor(positive)}
 
 
 class _View(NamedTuple):

@@ -20,8 +20,8 @@ import lmdb
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.data.decoders import decode_pixels
-from siamfast.data.listing import entries
+from siamfast.io.decoders import decode_pixels
+from siamfast.io.listing import entries
 
 VERSION = 2
 SUFFIX = ".lmdb"
@@ -92,22 +92,22 @@ class StoreWriter:
         self._env = _open(self.path, map_size=self._size, subdir=False, sync=True, metasync=True)
         meta = {"version": VERSION, **meta}
         with self._env.begin() as reading:
-            there = reading.get(b"meta")
-        if there is not None and json.loads(there) != meta:
+            recorded = reading.get(b"meta")
+        if recorded is not None and json.loads(recorded) != meta:
             self._env.close()
-            raise ValueError(f"{self.path} was made with {there.decode()}, expected {json.dumps(meta)}")
-        if there is None:
+            raise ValueError(f"{self.path} was made with {recorded.decode()}, expected {json.dumps(meta)}")
+        if recorded is None:
             with self._written() as writing:
                 writing.put(b"meta", json.dumps(meta).encode())
 
     def done(self) -> dict[str, dict[int, int]]:
-        found: dict[str, dict[int, int]] = {}
+        videos: dict[str, dict[int, int]] = {}
         bad = set()
         for video, first, entry in _all_parts(self._env):
-            found.setdefault(video, {})[first] = entry["total"]
+            videos.setdefault(video, {})[first] = entry["total"]
             if entry["errors"]:
                 bad.add(video)
-        return {video: parts for video, parts in found.items() if video not in bad}
+        return {video: parts for video, parts in videos.items() if video not in bad}
 
     def add(self, part: Part) -> None:
         while True:  # the map grows as it must
@@ -241,8 +241,8 @@ class CropStore:
                 rows: dict[str, list[list[float]]] = {}
                 for track, *row in entry["crops"]:
                     rows.setdefault(track, []).append(row)
-                for track, found in rows.items():  # arrays at once: lists of millions of numbers would not fit
-                    tables.setdefault((number, video, track), []).append(np.array(found, np.float64))
+                for track, values in rows.items():  # arrays at once: lists of millions of numbers would not fit
+                    tables.setdefault((number, video, track), []).append(np.array(values, np.float64))
         self.tracks: list[StoredTrack] = []
         self._places: list[tuple[int, str, str]] = []  # file, video, track
         for place, parts in sorted(tables.items()):
@@ -267,10 +267,10 @@ class CropStore:
         if kind not in ("z", "x"):
             raise ValueError(f"kind: got {kind!r}, expected 'z' or 'x'")
         file, video, name = self._places[self._numbers[track.name]]
-        found = self._get(file, _key(kind, video, name, int(track.frames[index])))
-        if found is None:
+        content = self._get(file, _key(kind, video, name, int(track.frames[index])))
+        if content is None:
             raise ValueError(f"store: {self.files[file]} has lost {kind} of {track.name}, frame {track.frames[index]}")
-        return found
+        return content
 
     def crop(self, track: StoredTrack, index: int, kind: str) -> NDArray[np.uint8]:
         """`jpeg`, decoded: (S, S, 3) uint8 RGB."""
@@ -303,5 +303,5 @@ class CropStore:
 
     def _get(self, file: int, key: bytes) -> bytes | None:
         with self._open()[file].begin() as reading:
-            found: bytes | None = reading.get(key)
-            return found
+            content: bytes | None = reading.get(key)
+            return content

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.data.listing import entries
 from siamfast.data.pairs import Candidates, TrackPairs, usable_frames
 from siamfast.data.store import SUFFIX, CropStore
 from siamfast.geometry import box_centers, middle_by_index
+from siamfast.io.listing import entries
 from siamfast.ops.crop_and_resize import crop_and_resize
 
 
@@ -71,16 +71,16 @@ class StorePairs(TrackPairs):
     def crop(
         self, track: int, place: int, center: NDArray[np.float64], size: float, side: int, template: bool
     ) -> NDArray[np.uint8]:
-        held = self.store.tracks[track]
-        box = held.boxes[place].astype(float)
-        scale = float(held.scales[place])
+        stored_track = self.store.tracks[track]
+        box = stored_track.boxes[place].astype(float)
+        scale = float(stored_track.scales[place])
         if template and abs(size * scale - side) < 0.5:  # the window that was stored
-            return self.store.crop(held, place, "z")
-        stored = self.store.crop(held, place, "x")
+            return self.store.crop(stored_track, place, "z")
+        stored = self.store.crop(stored_track, place, "x")
         # From frame pixels to the stored crop's, whose middle is the middle of the box.
         middle = middle_by_index(stored.shape[0]) + (center - box_centers(box)) * scale
-        found: NDArray[np.uint8] = crop_and_resize(stored, middle, size * scale, side, rounding="subpixel")
-        return found[0]
+        cut: NDArray[np.uint8] = crop_and_resize(stored, middle, size * scale, side, rounding="subpixel")
+        return cut[0]
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:

@@ -195,11 +195,11 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         scene, first, second = self._frames(rng, number, self.previous if begins else self.max_gap)
         positive = bool(rng.random() >= self.negatives)
         gone = bool(not positive and rng.random() < 0.5)
-        other, there = (scene, second) if positive or gone else self._frames(rng, number + 1, self.max_gap)[::2]
+        other, place = (scene, second) if positive or gone else self._frames(rng, number + 1, self.max_gap)[::2]
         windows = draw_windows(
             rng,
             scene.box(first),
-            other.box(there),
+            other.box(place),
             exemplar=self.exemplar,
             instance=self.instance,
             context_amount=self.context_amount,
@@ -209,14 +209,14 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         item = {
             "template": _crop(scene, first, windows.template_center, windows.template_size, self.exemplar),
             "search": _crop(
-                other, there, windows.search_center, windows.search_size, self.instance, with_target=not gone
+                other, place, windows.search_center, windows.search_size, self.instance, with_target=not gone
             ),
             "template_box": _tensor(windows.in_template(scene.box(first), self.exemplar)),
-            "box": _box(windows, other, there),
+            "box": _box(windows, other, place),
             "positive": torch.tensor(positive),
         }
         if self.previous:
-            near = first if begins and positive else _neighbour(rng, there, self.previous, other.length)
+            near = first if begins and positive else _neighbour(rng, place, self.previous, other.length)
             item["previous"] = _crop(other, near, windows.search_center, windows.search_size, self.instance)
             item["previous_box"] = _box(windows, other, near)
         if self.recent:

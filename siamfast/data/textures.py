@@ -40,19 +40,19 @@ def dead_leaves(rng: np.random.Generator) -> Image:
     palette += rng.normal(size=(len(palette), 1))
     for _ in range(int(rng.integers(150, 400))):
         radius = min(4 * rng.pareto(1.6) + 2, SIDE / 3)
-        ink = (palette[rng.integers(len(palette))] + rng.normal(size=3) * 0.15).tolist()
+        color = (palette[rng.integers(len(palette))] + rng.normal(size=3) * 0.15).tolist()
         at = rng.uniform(0, SIDE, 2)
         kind = rng.integers(3)
         if kind == 0:
             axes = (int(radius), int(radius * rng.uniform(0.3, 1)))
-            cv2.ellipse(image, _pixel(at), axes, rng.uniform(0, 180), 0, 360, ink, -1, cv2.LINE_AA)
+            cv2.ellipse(image, _pixel(at), axes, rng.uniform(0, 180), 0, 360, color, -1, cv2.LINE_AA)
         elif kind == 1:
             sides = (radius * 2, radius * 2 * rng.uniform(0.2, 1))
             corners = cv2.boxPoints((tuple(at), sides, rng.uniform(0, 90)))
-            cv2.fillConvexPoly(image, corners.astype(np.int32), ink, cv2.LINE_AA)
+            cv2.fillConvexPoly(image, corners.astype(np.int32), color, cv2.LINE_AA)
         else:
             end = at + rng.normal(size=2) * radius * 4
-            cv2.line(image, _pixel(at), _pixel(end), ink, int(rng.integers(1, 6)), cv2.LINE_AA)
+            cv2.line(image, _pixel(at), _pixel(end), color, int(rng.integers(1, 6)), cv2.LINE_AA)
     return image
 
 

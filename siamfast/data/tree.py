@@ -11,7 +11,7 @@ from typing import Any
 
 from siamfast.data.curation import Recipe, Writer
 from siamfast.data.store import Part, StoreWriter
-from siamfast.files import naming, replacing
+from siamfast.io.files import naming, replacing
 
 _SPLITS = {f"train/ILSVRC2015_VID_train_000{n}": f"train/{letter}" for n, letter in enumerate("abcd")} | {
     "val": "train/e"

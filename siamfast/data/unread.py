@@ -28,6 +28,6 @@ class Unread:
 
 def unread_frames(items: Any) -> int:
     """How often a data set, or those that are mixed in it, drew a frame that could not be read."""
-    found = getattr(items, "unread", None)
-    mine = found.total if isinstance(found, Unread) else 0
+    counter = getattr(items, "unread", None)
+    mine = counter.total if isinstance(counter, Unread) else 0
     return mine + sum(unread_frames(part) for part in getattr(items, "datasets", ()))

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.data.listing import entries, folders
-from siamfast.data.sequences import Sequence, image_files, natural_key
+from siamfast.data.sequences import Sequence
+from siamfast.io.listing import entries, folders, image_files, natural_key
 
 
 class VidObject(NamedTuple):
@@ -40,7 +40,7 @@ def read_vid_xml(path: Path) -> list[VidObject]:
         root = fromstring(path.read_bytes())
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise ValueError(f"not XML that is read here ({type(error).__name__}: {error})") from error
-    found = []
+    boxes = []
     for number, entry in enumerate(root.iter("object")):
         box = entry.find("bndbox")
         try:
@@ -54,21 +54,21 @@ def read_vid_xml(path: Path) -> list[VidObject]:
             raise ValueError(f"object {number}: got a bndbox that is not finite")
         flags = (entry.findtext(tag, "0").strip() == "1" for tag in ("occluded", "generated"))
         size = xmax - xmin + 1, ymax - ymin + 1
-        found.append(VidObject(track, entry.findtext("name", "").strip(), (xmin, ymin, *size), *flags))
-    return found
+        boxes.append(VidObject(track, entry.findtext("name", "").strip(), (xmin, ymin, *size), *flags))
+    return boxes
 
 
 def list_vid(root: Path) -> list[Path]:
     """The annotations' folder of every video: ROOT/Annotations/VID/{train/ILSVRC2015_VID_train_*,val}/<video>."""
-    found: list[Path] = []
+    videos: list[Path] = []
     for split in ("train", "val"):
         top = root / "Annotations" / "VID" / split
         if not top.is_dir():
             continue
         groups = folders(top) if split == "train" else [top]
         for group in groups:
-            found += folders(group)
-    return found
+            videos += folders(group)
+    return videos
 
 
 def read_vid(root: Path, video: Path, report: Callable[[Path, str], None]) -> tuple[Sequence, ...]:
@@ -96,8 +96,8 @@ def read_vid(root: Path, video: Path, report: Callable[[Path, str], None]) -> tu
                 report(path, f"track {item.track} has no area")
                 continue
             track = boxes.setdefault(item.track, np.full((len(frames), 4), np.nan))
-            seen = visibility.setdefault(item.track, np.zeros(len(frames)))
-            track[places[path.stem]], seen[places[path.stem]] = item.box, 0.5 if item.occluded else 1.0
+            shares = visibility.setdefault(item.track, np.zeros(len(frames)))
+            track[places[path.stem]], shares[places[path.stem]] = item.box, 0.5 if item.occluded else 1.0
     return tuple(
         Sequence(f"{name.relative_to('VID')}.{track}", tuple(frames), boxes[track], visibility[track])
         for track in sorted(boxes, key=lambda track: natural_key(Path(track)))

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from siamfast.data.images import image_size
-from siamfast.data.listing import entries
-from siamfast.data.sequences import Sequence, image_files, proper_boxes
+from siamfast.data.sequences import Sequence, proper_boxes
+from siamfast.io.images import image_size
+from siamfast.io.listing import entries, image_files
 
 
 @functools.lru_cache(maxsize=2)
 def _youtubebb_rows(root: Path) -> tuple[dict[str, dict[str, dict[int, list[float]]]], list[tuple[Path, str]]]:
     """video -> object of a class -> time -> box in shares, an absent one nan; and lines that cannot be read."""
-    found: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
+    tracks: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
     problems = []
     for path in entries(root, "*.csv"):
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -29,11 +29,11 @@ def _youtubebb_rows(root: Path) -> tuple[dict[str, dict[str, dict[int, list[floa
                     box = [np.nan] * 4 if presence == "absent" else [float(word) for word in row[6:10]]
                     if len(box) != 4 or not re.fullmatch(r"[\w-]+", video):
                         raise ValueError
-                    found[video][f"{kind}-{target}"][int(time)] = box
+                    tracks[video][f"{kind}-{target}"][int(time)] = box
                 except ValueError:
                     if number > 1:  # the first may be a head
                         problems.append((path, f"line {number}: got {','.join(row)[:80]!r}, expected ten columns"))
-    return found, problems
+    return tracks, problems
 
 
 def list_youtubebb(root: Path) -> list[Path]:

@@ -12,7 +12,7 @@ import numpy as np
 from siamfast.data.sequences import Sequence
 from siamfast.evaluation.one_pass import Entry
 from siamfast.evaluation.protocols import Protocol
-from siamfast.files import replacing
+from siamfast.io.files import replacing
 
 FILE = "runs.json"
 
@@ -46,13 +46,13 @@ def claim_results(
     digests = {sequence.name: sequence_digest(sequence) for sequence in sequences}
     for entry in entries:
         mine = entry.signature() | {"dataset": protocol.kind, "root": str(root.resolve()), "frames": frames}
-        there = dict(known.get(entry.label, {}))
-        theirs: dict[str, str] = there.pop("sequences", {})
-        differing = [name for name in {**there, **mine} if there and there.get(name) != mine.get(name)]
+        recorded = dict(known.get(entry.label, {}))
+        theirs: dict[str, str] = recorded.pop("sequences", {})
+        differing = [name for name in {**recorded, **mine} if recorded and recorded.get(name) != mine.get(name)]
         if differing:
-            said = ", ".join(f"{name} {json.dumps(there.get(name))}" for name in differing)
+            differences = ", ".join(f"{name} {json.dumps(recorded.get(name))}" for name in differing)
             ours = ", ".join(json.dumps(mine.get(name)) for name in differing)
-            raise ValueError(_refusal(path, entry, f"of {said}, not {ours}"))
+            raise ValueError(_refusal(path, entry, f"of {differences}, not {ours}"))
         for name, digest in digests.items():
             done = protocol.files(out / "results", entry.label, name).boxes.is_file()
             if done and theirs.get(name) != digest:

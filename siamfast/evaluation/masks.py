@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from siamfast.io.masks import read_mask, read_written
 
 BOUNDARY_TOLERANCE = 0.008  # of the image's diagonal
 
@@ -36,9 +39,9 @@ def region_similarity(mask: NDArray[np.generic], truth: NDArray[np.generic]) -> 
     >>> region_similarity(np.eye(2), np.ones((2, 2)))
     0.5
     """
-    found, true = _pair(mask, truth)
-    union = np.count_nonzero(found | true)
-    return float(np.count_nonzero(found & true) / union) if union else 1.0
+    predicted, true = _pair(mask, truth)
+    union = np.count_nonzero(predicted | true)
+    return float(np.count_nonzero(predicted & true) / union) if union else 1.0
 
 
 def boundary_accuracy(
@@ -53,11 +56,11 @@ def boundary_accuracy(
     >>> boundary_accuracy(np.eye(9), np.eye(9))
     1.0
     """
-    found, true = _pair(mask, truth)
-    ours, theirs = boundary(found), boundary(true)
+    predicted, true = _pair(mask, truth)
+    ours, theirs = boundary(predicted), boundary(true)
     if not ours.any() or not theirs.any():
         return float(ours.any() == theirs.any())
-    radius = int(tolerance if tolerance >= 1 else np.ceil(tolerance * np.hypot(*found.shape)))
+    radius = int(tolerance if tolerance >= 1 else np.ceil(tolerance * np.hypot(*predicted.shape)))
     offset = np.arange(-radius, radius + 1)
     disc = (offset[:, None] ** 2 + offset**2 <= radius**2).astype(np.uint8)
     precision = float(ours[cv2.dilate(theirs.astype(np.uint8), disc) > 0].sum() / ours.sum())
@@ -90,7 +93,55 @@ def statistics(scores: Sequence[float]) -> MaskScores:
 
 
 def _pair(mask: NDArray[np.generic], truth: NDArray[np.generic]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    found, true = np.asarray(mask).astype(bool), np.asarray(truth).astype(bool)
-    if found.ndim != 2 or found.shape != true.shape or found.size == 0:
-        raise ValueError(f"mask: got shape {found.shape} beside a truth of {true.shape}, expected two (H, W) alike")
-    return found, true
+    predicted, true = np.asarray(mask).astype(bool), np.asarray(truth).astype(bool)
+    if predicted.ndim != 2 or predicted.shape != true.shape or predicted.size == 0:
+        raise ValueError(f"mask: got shape {predicted.shape} beside a truth of {true.shape}, expected two (H, W) alike")
+    return predicted, true
+
+
+def score_masks(written: list[Path], truth: list[Path]) -> dict[int, tuple[MaskScores, MaskScores]]:
+    """J and F of every object of the first true mask: over the frames whose truth is known but the first and the last,
+    as DAVIS does.
+
+    Masks and truth go together by their names, or, where no name is the same, by their order.
+
+    Raises:
+        ValueError: neither names nor counts agree, or masks of different sizes.
+    """
+    by_stem = {path.stem: path for path in written}
+    pairs = [(by_stem[path.stem], path) for path in truth if path.stem in by_stem]
+    if not pairs and len(written) == len(truth):
+        pairs = list(zip(written, truth, strict=True))
+    if len(pairs) < 3:
+        raise ValueError(
+            f"--score: {len(pairs)} of {len(truth)} true masks (such as {truth[0].name}) belong to one of "
+            f"{len(written)} masks (such as {written[0].name}), expected 3 or more"
+        )
+    ours = read_written(pairs[0][0])
+    objects = list(read_mask(pairs[0][1], "--score", like=ours).objects())
+    alone = len(objects) == 1 and len(ours.objects()) <= 1
+    if not alone and not set(objects) <= set(ours.objects()):
+        raise ValueError(
+            f"--score: {pairs[0][1]} has the objects {objects[:8]}, expected the mask's, {list(ours.objects())[:8]}"
+        )
+    regions: dict[int, list[float]] = {v: [] for v in objects}
+    boundaries: dict[int, list[float]] = {v: [] for v in objects}
+    for written_one, theirs in pairs[1:-1]:
+        predicted, true = read_written(written_one).numbers, read_mask(theirs, "--score", like=ours).numbers
+        for v in objects:
+            # One object is one object, whatever number each side gives it (0/255 beside an indexed 1).
+            compared = (predicted > 0, true > 0) if alone else (predicted == v, true == v)
+            regions[v].append(region_similarity(*compared))
+            boundaries[v].append(boundary_accuracy(*compared))
+    return {v: (statistics(regions[v]), statistics(boundaries[v])) for v in objects}
+
+
+def score_table(scores: dict[int, tuple[MaskScores, MaskScores]]) -> str:
+    """A line an object, and the means over objects, which DAVIS ranks by."""
+    lines = [f"{'object':>8} {'J mean':>7} {'recall':>7} {'decay':>7} {'F mean':>7} {'recall':>7} {'decay':>7}"]
+    rows = [(str(v), [*j, *f]) for v, (j, f) in scores.items()]
+    means = np.mean([numbers for _, numbers in rows], 0)
+    if len(rows) > 1:
+        rows.append(("mean", means.tolist()))
+    lines += [f"{name:>8} " + " ".join(f"{v:7.3f}" for v in numbers) for name, numbers in rows]
+    return "\n".join([*lines, f"J&F mean {(means[0] + means[3]) / 2:.3f}"])

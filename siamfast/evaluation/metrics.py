@@ -30,10 +30,10 @@ def _boxes(values: ArrayLike, name: str) -> NDArray[np.float64]:
 
 
 def _pair(boxes: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    found, true = _boxes(boxes, "boxes"), _boxes(truth, "truth")
-    if len(found) != len(true):
-        raise ValueError(f"boxes: got {len(found)} rows, expected {len(true)} as in truth")
-    return found, true
+    predicted, true = _boxes(boxes, "boxes"), _boxes(truth, "truth")
+    if len(predicted) != len(true):
+        raise ValueError(f"boxes: got {len(predicted)} rows, expected {len(true)} as in truth")
+    return predicted, true
 
 
 def overlap(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
@@ -52,10 +52,10 @@ def overlap(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     >>> overlap([[0, 0, 10, 10], [0, 0, 10, 10]], [[5, 0, 10, 10], [20, 0, 5, 5]]).round(3)
     array([0.333, 0.   ])
     """
-    found, true = _pair(boxes, truth)
+    predicted, true = _pair(boxes, truth)
     absent = np.asarray(np.isnan(true).any(axis=1))
-    lost = np.logical_or(~np.isfinite(found).all(axis=1), (found[:, 2:] <= 0).any(axis=1))
-    a, b = np.where(np.asarray(lost)[:, None], 0.0, found), np.where(absent[:, None], 0.0, true)
+    lost = np.logical_or(~np.isfinite(predicted).all(axis=1), (predicted[:, 2:] <= 0).any(axis=1))
+    a, b = np.where(np.asarray(lost)[:, None], 0.0, predicted), np.where(absent[:, None], 0.0, true)
     low = np.maximum(a[:, :2], b[:, :2])
     high = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:])
     shared = np.clip(high - low, 0.0, None).prod(axis=1)
@@ -72,11 +72,11 @@ def center_error(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     >>> center_error([[0, 0, 10, 10]], [[3, 4, 10, 10]])
     array([5.])
     """
-    found, true = _pair(boxes, truth)
+    predicted, true = _pair(boxes, truth)
     with np.errstate(invalid="ignore"):
-        apart = box_centers(found) - box_centers(true)
+        apart = box_centers(predicted) - box_centers(true)
         distance = np.hypot(apart[:, 0], apart[:, 1])
-    distance[~np.isfinite(found).all(axis=1)] = np.inf
+    distance[~np.isfinite(predicted).all(axis=1)] = np.inf
     distance[np.isnan(true).any(axis=1)] = np.nan
     return distance
 
@@ -90,11 +90,11 @@ def normalized_error(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     >>> normalized_error([[0, 0, 10, 10]], [[3, 4, 10, 20]]).round(3)
     array([0.541])
     """
-    found, true = _pair(boxes, truth)
+    predicted, true = _pair(boxes, truth)
     with np.errstate(invalid="ignore", divide="ignore"):
-        apart = (box_centers(found) - box_centers(true)) / true[:, 2:]
+        apart = (box_centers(predicted) - box_centers(true)) / true[:, 2:]
         distance = np.hypot(apart[:, 0], apart[:, 1])
-    distance[~np.isfinite(found).all(axis=1)] = np.inf
+    distance[~np.isfinite(predicted).all(axis=1)] = np.inf
     distance[np.isnan(true).any(axis=1)] = np.nan
     return distance
 

@@ -125,7 +125,7 @@ def read_dataset(
     Raises:
         ValueError: no such data set.
     """
-    found: list[Sequence] = []
+    usable: list[Sequence] = []
     root = subset.root
     videos = list_videos(protocol.kind, root)
     absent = sorted((subset.listed or frozenset()) - {video.name for video in videos}) if subset.name == "test" else []
@@ -138,11 +138,11 @@ def read_dataset(
                 report(video, f"{sequence.name} lacks {len(missing)} frames, such as {missing[0]}")
             elif not np.isfinite(sequence.boxes[0]).all():
                 report(video, f"{sequence.name} has no box in its first frame")
-            elif sequence.name in {s.name for s in found}:
+            elif sequence.name in {s.name for s in usable}:
                 report(video, f"{sequence.name} is there twice")
             else:
-                found.append(sequence if frames is None else sequence.first(min(frames, len(sequence))))
-    return found
+                usable.append(sequence if frames is None else sequence.first(min(frames, len(sequence))))
+    return usable
 
 
 @functools.lru_cache(maxsize=2)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from siamfast.data.decoders import quiet_opencv
-from siamfast.data.images import read_image
+from siamfast.io.decoders import quiet_opencv
+from siamfast.io.images import read_image
 
 KINDS = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL", "nanotrack": "Nano"}  # kind -> NAME of OpenCV's TrackerNAME
 
@@ -125,9 +125,9 @@ class OpenCVTracker:
                 tracker.init(frame, tuple(round(float(v)) for v in boxes[0]))
                 times[0] = time.perf_counter() - began
                 continue
-            found, where = tracker.update(frame)
+            success, where = tracker.update(frame)
             times.append(time.perf_counter() - began)
-            boxes.append(np.asarray(where, dtype=float) if found else boxes[-1])
+            boxes.append(np.asarray(where, dtype=float) if success else boxes[-1])
             if self.kind == "nanotrack":
                 scores.append(tracker.getTrackingScore())
         if self.kind == "nanotrack":

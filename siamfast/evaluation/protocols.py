@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from siamfast.data.sequences import Sequence
 from siamfast.evaluation.run import Result
-from siamfast.files import replacing
+from siamfast.io.files import replacing
 
 
 class ResultFiles(NamedTuple):

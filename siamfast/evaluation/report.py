@@ -10,9 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from siamfast.data.images import read_image
 from siamfast.evaluation.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS, overlap
 from siamfast.evaluation.summary import COLUMNS, Run, Summary
+from siamfast.io.images import read_image
 from siamfast.tracking.drawing import WHITE, draw_box
 
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f")
@@ -58,8 +58,8 @@ def report(title: str, about: dict[str, Any], summaries: list[Summary], errors: 
         plots = "".join(_plot(summaries, color, *plot) for plot in _PLOTS)
         parts.append(f"<h2>Curves</h2><div class=plots>{plots}</div>")
     parts += ["<h2>Sequences</h2>", "<p class=note>AO; below 0.2 marked.</p>", _sequences(summaries)]
-    said = "Where a run's overlap first stays below 0.1, or is lowest; the truth in white."
-    parts.append(f"<h2>Worst moments</h2><p class=note>{said}</p>")
+    explanation = "Where a run's overlap first stays below 0.1, or is lowest; the truth in white."
+    parts.append(f"<h2>Worst moments</h2><p class=note>{explanation}</p>")
     parts += [_moments(s, color[s.label]) for s in summaries]
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
@@ -117,11 +117,11 @@ def _plot(
 
 
 def _sequences(summaries: list[Summary]) -> str:
-    found = {s.label: {run.sequence.name: run for run in s.runs} for s in summaries}
-    names = sorted({name for runs in found.values() for name in runs})
+    by_tracker = {s.label: {run.sequence.name: run for run in s.runs} for s in summaries}
+    names = sorted({name for runs in by_tracker.values() for name in runs})
     rows = []
     for name in names:
-        runs = [found[s.label].get(name) for s in summaries]
+        runs = [by_tracker[s.label].get(name) for s in summaries]
         cells = []
         for run in runs:
             ao = float("nan") if run is None or run.scores is None else run.scores.ao
@@ -138,14 +138,14 @@ def worst_frame(run: Run) -> tuple[int, float]:
     Returns:
         its place and its overlap.
     """
-    found = overlap(run.boxes, run.truth)
-    counted = np.flatnonzero(np.isfinite(found))
-    low = found[counted] < _LOW
+    overlaps = overlap(run.boxes, run.truth)
+    counted = np.flatnonzero(np.isfinite(overlaps))
+    low = overlaps[counted] < _LOW
     for start in np.flatnonzero(low):
         if low[start : start + 10].all():
-            return int(counted[start]), float(found[counted[start]])
-    place = int(counted[np.argmin(found[counted])])
-    return place, float(found[place])
+            return int(counted[start]), float(overlaps[counted[start]])
+    place = int(counted[np.argmin(overlaps[counted])])
+    return place, float(overlaps[place])
 
 
 def _moments(summary: Summary, color: str) -> str:
@@ -155,8 +155,10 @@ def _moments(summary: Summary, color: str) -> str:
         place, value = worst_frame(run)
         picture = _thumbnail(run, place, color)
         if picture:
-            said = f"{run.sequence.name}, frame {place + 1}: overlap {value:.2f}"
-            figures.append(f"<figure><img src='{picture}' alt=''><figcaption>{html.escape(said)}</figcaption></figure>")
+            caption = f"{run.sequence.name}, frame {place + 1}: overlap {value:.2f}"
+            figures.append(
+                f"<figure><img src='{picture}' alt=''><figcaption>{html.escape(caption)}</figcaption></figure>"
+            )
     return f"<h3>{html.escape(summary.label)}</h3>{''.join(figures)}"
 
 

@@ -49,9 +49,9 @@ def run_tracker(tracker_factory: Callable[[], TracksSequences], sequence: Sequen
     tracker = tracker_factory()
     begin = time.perf_counter()
     boxes, times = tracker.track([str(p) for p in sequence.frames], sequence.boxes[0].copy())
-    found = np.asarray(boxes, dtype=np.float64)
-    if found.shape != (len(sequence), 4):
-        raise ValueError(f"tracker: returned boxes of shape {found.shape}, expected ({len(sequence)}, 4)")
+    rows = np.asarray(boxes, dtype=np.float64)
+    if rows.shape != (len(sequence), 4):
+        raise ValueError(f"tracker: returned boxes of shape {rows.shape}, expected ({len(sequence)}, 4)")
     spent = np.asarray(times, dtype=np.float64)
     if spent.shape != (len(sequence),):  # a tracker that times itself otherwise: the mean is all that is known
         spent = np.full(len(sequence), (time.perf_counter() - begin) / len(sequence))
@@ -60,4 +60,4 @@ def run_tracker(tracker_factory: Callable[[], TracksSequences], sequence: Sequen
         confidences = np.asarray(confidences, dtype=np.float64)
         if confidences.shape != (len(sequence),):
             raise ValueError(f"tracker: left confidences of shape {confidences.shape}, expected ({len(sequence)},)")
-    return Result(found, spent, confidences)
+    return Result(rows, spent, confidences)

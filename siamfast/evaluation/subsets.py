@@ -22,7 +22,7 @@ class Subset(NamedTuple):
         return self.listed is None or (sequence in self.listed) == (self.name == "test")
 
 
-def choose_subset(dataset: str, root: Path, asked: str | None) -> Subset:
+def choose_subset(dataset: str, root: Path, requested: str | None) -> Subset:
     """The part of a data set to evaluate.
 
     Args:
@@ -33,26 +33,26 @@ def choose_subset(dataset: str, root: Path, asked: str | None) -> Subset:
         ValueError: a part that this data set, or the one on disk, does not have.
     """
     if dataset == "got10k":
-        return _got10k(root, asked)
+        return _got10k(root, requested)
     listing = root / _LASOT_TEST
     if dataset == "lasot" and listing.is_file():
-        if asked == "val":
+        if requested == "val":
             raise ValueError("--subset: got 'val', expected train, test or all of LaSOT")
         words = frozenset(listing.read_text(encoding="utf-8-sig").split())
-        return Subset(asked or "test", root, None if asked == "all" else words)
-    if asked not in (None, "all"):
+        return Subset(requested or "test", root, None if requested == "all" else words)
+    if requested not in (None, "all"):
         lacking = f"{listing} is not there" if dataset == "lasot" else f"a data set of the layout {dataset} has none"
-        raise ValueError(f"--subset: got {asked!r}, but {lacking}")
+        raise ValueError(f"--subset: got {requested!r}, but {lacking}")
     return Subset("all", root)
 
 
-def _got10k(root: Path, asked: str | None) -> Subset:
+def _got10k(root: Path, requested: str | None) -> Subset:
     parts = [name for name in NAMES if (root / name).is_dir()]
     if parts:
-        name = asked or "val"
+        name = requested or "val"
         if name not in parts:
             raise ValueError(f"--subset: got {name!r}, but {root} has {', '.join(parts)}")
         return Subset(name, root / name)
-    if root.name in NAMES and asked not in (None, root.name):
-        raise ValueError(f"--subset: got {asked!r}, but ROOT is {root}")
-    return Subset(root.name if root.name in NAMES else asked or "all", root)
+    if root.name in NAMES and requested not in (None, root.name):
+        raise ValueError(f"--subset: got {requested!r}, but ROOT is {root}")
+    return Subset(root.name if root.name in NAMES else requested or "all", root)

@@ -69,14 +69,14 @@ def summarize(protocol: Protocol, results: Path, entry: Entry, sequences: list[S
     """What a tracker did on the sequences that it has results of."""
     runs = []
     for sequence in sequences:
-        found = read_result(protocol, results, entry.label, sequence)
-        if found is None:
+        result = read_result(protocol, results, entry.label, sequence)
+        if result is None:
             continue
         truth = protocol.truth(sequence)
-        updates = found.times[1:][found.times[1:] > 0]
+        updates = result.times[1:][result.times[1:] > 0]
         fps = float(1 / np.median(updates)) if len(updates) else float("nan")
-        scores = score(found.boxes, truth) if np.isfinite(truth).all(1).any() else None
-        runs.append(Run(sequence, found.boxes, truth, fps, scores, found.confidences))
+        scores = score(result.boxes, truth) if np.isfinite(truth).all(1).any() else None
+        runs.append(Run(sequence, result.boxes, truth, fps, scores, result.confidences))
     counted = [run for run in runs if run.scores is not None]
     if protocol.pooled and counted:
         counted_boxes, truths = (np.concatenate([getattr(r, n) for r in counted]) for n in ("boxes", "truth"))
@@ -87,8 +87,8 @@ def summarize(protocol: Protocol, results: Path, entry: Entry, sequences: list[S
             name: float(np.mean([getattr(run.scores, name) for run in counted])) if counted else float("nan")
             for name in FIGURES
         }
-        every = [_curves(run.boxes, run.truth) for run in counted]
-        curves = {name: np.mean([c[name] for c in every], axis=0) for name in every[0]} if every else {}
+        run_curves = [_curves(run.boxes, run.truth) for run in counted]
+        curves = {name: np.mean([c[name] for c in run_curves], axis=0) for name in run_curves[0]} if run_curves else {}
     figures["lost_auc"] = _lost_auc(runs)
     figures["fps"] = float(np.median([run.fps for run in runs])) if runs else float("nan")
     return Summary(entry.label, figures, curves, runs)

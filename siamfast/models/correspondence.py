@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
 from siamfast.geometry import STRIDE
 
-ARCHITECTURE = "correspondence-resnet18"
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, as most ResNets expect, in 0..255
 
 
@@ -54,6 +55,8 @@ class CorrespondenceEncoder(nn.Module):
     >>> encoder(torch.zeros(1, 3, 289, 161)).shape
     torch.Size([1, 128, 37, 21])
     """
+
+    ARCHITECTURE: ClassVar[str] = "correspondence-resnet18"  # in the metadata of its weights
 
     input_mean: torch.Tensor
     input_std: torch.Tensor

@@ -31,15 +31,15 @@ class FusedAlexNet(nn.Module):
         """images: (N, 3, H, W), RGB 0..255 -> the input of every convolution after the first, then the features."""
         parts = self.parts()
         x = images.to(parts[0][0].dtype)
-        found = []
+        outputs = []
         for i, ((weight, bias), (_, _, _, stride, groups, pool)) in enumerate(zip(parts, LAYERS, strict=True)):
             x = F.conv2d(x, weight, bias, stride, groups=groups)
             if i < len(parts) - 1:
                 x = F.relu_(x)
             if pool:
                 x = F.max_pool2d(x, 3, 2)
-            found.append(x)
-        return found
+            outputs.append(x)
+        return outputs
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """images: (N, 3, H, W), RGB 0..255, uint8 or floating -> features (N, 256, h, w), float32.

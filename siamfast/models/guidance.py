@@ -86,18 +86,18 @@ class Guide:
             query, reference, torch.cat(list(values.values()), 1), returns=("values", "flow", "confidence", "entropy"),
             **_WARP,
         )  # fmt: skip
-        found = dict(zip(values, warped.float().split([v.shape[1] for v in values.values()], 1), strict=True))
-        found |= {"flow": flow.float() / _FLOW_UNIT, "confidence": confidence.float()[:, None]}
-        found |= {"entropy": entropy.float()[:, None] / _ENTROPY_UNIT}
+        by_name = dict(zip(values, warped.float().split([v.shape[1] for v in values.values()], 1), strict=True))
+        by_name |= {"flow": flow.float() / _FLOW_UNIT, "confidence": confidence.float()[:, None]}
+        by_name |= {"entropy": entropy.float()[:, None] / _ENTROPY_UNIT}
         middle = search.shape[-1] / 2
         axis = ((place - middle) / middle).expand(len(search), 1, side, side)
-        found["coordinates"] = torch.cat((axis, axis.transpose(2, 3)), 1)
-        seen = slice(begin, begin + count)
-        maps = torch.cat([found[name][..., seen, seen] for name in self.names], 1)
-        mask, before = found["mask"].flatten(1), values["mask"].flatten(1).sum(1).clamp_min(1e-6)
-        sure = (mask * found["confidence"].flatten(1)).sum(1) / mask.sum(1).clamp_min(1e-6)
+        by_name["coordinates"] = torch.cat((axis, axis.transpose(2, 3)), 1)
+        inner = slice(begin, begin + count)
+        maps = torch.cat([by_name[name][..., inner, inner] for name in self.names], 1)
+        mask, before = by_name["mask"].flatten(1), values["mask"].flatten(1).sum(1).clamp_min(1e-6)
+        sure = (mask * by_name["confidence"].flatten(1)).sum(1) / mask.sum(1).clamp_min(1e-6)
         again = (mask.sum(1) / before).clamp(0, 2)
-        return Guidance(maps, torch.stack((sure, again), 1), found["mask"][:, 0, seen, seen])
+        return Guidance(maps, torch.stack((sure, again), 1), by_name["mask"][:, 0, inner, inner])
 
 
 def target_maps(boxes: torch.Tensor, place: torch.Tensor, names: list[str]) -> dict[str, torch.Tensor]:
@@ -115,21 +115,21 @@ def target_maps(boxes: torch.Tensor, place: torch.Tensor, names: list[str]) -> d
 
     mask = cell_coverage(x, w, across) * cell_coverage(y, h, down) * known
     right, low = x + w / 2 - across, y + h / 2 - down  # from the cell to the middle
-    found = {}
+    by_name = {}
     for name in names:
         if name == "mask":
-            found[name] = mask
+            by_name[name] = mask
         elif name == "scaled":  # to the sum of a target that covers 1/16 of the map
             scale = mask.shape[-1] ** 2 / 16 / mask.sum((2, 3), keepdim=True).clamp_min(1e-6)
-            found[name] = mask * scale.clamp_max(16)
+            by_name[name] = mask * scale.clamp_max(16)
         elif name == "gaussian":
-            found[name] = torch.exp(-8 * ((right / w) ** 2 + (low / h) ** 2)) * known
+            by_name[name] = torch.exp(-8 * ((right / w) ** 2 + (low / h) ** 2)) * known
         elif name == "center":
-            found[name] = (1 - right.abs() / STRIDE).clamp_min(0) * (1 - low.abs() / STRIDE).clamp_min(0) * known
+            by_name[name] = (1 - right.abs() / STRIDE).clamp_min(0) * (1 - low.abs() / STRIDE).clamp_min(0) * known
         elif name == "direction":
             away = torch.cat(torch.broadcast_tensors(right, low), 1)
-            found[name] = away / torch.linalg.vector_norm(away, dim=1, keepdim=True).clamp_min(1e-6) * mask
-    return found
+            by_name[name] = away / torch.linalg.vector_norm(away, dim=1, keepdim=True).clamp_min(1e-6) * mask
+    return by_name
 
 
 def elsewhere(boxes: torch.Tensor, angle: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:

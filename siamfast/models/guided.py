@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import nn
@@ -12,8 +12,6 @@ from siamfast.geometry import STRIDE, index_to_edge, middle_by_index
 from siamfast.models.backbones import BACKBONES
 from siamfast.models.guidance import CHANNELS, Guidance
 from siamfast.ops.xcorr import xcorr_depthwise
-
-ARCHITECTURE = "siam-guided"
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,8 @@ class NonLocal(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (N, C, H, W) -> likewise."""
         q, k, v = (layer(x).flatten(2).transpose(1, 2) for layer in (self.theta, self.phi, self.value))
-        found = nn.functional.scaled_dot_product_attention(q, k, v)
-        back: torch.Tensor = self.back(found.transpose(1, 2).unflatten(2, x.shape[2:]))
+        attended = nn.functional.scaled_dot_product_attention(q, k, v)
+        back: torch.Tensor = self.back(attended.transpose(1, 2).unflatten(2, x.shape[2:]))
         return x + back
 
 
@@ -142,6 +140,8 @@ class GuidedSiam(nn.Module):
     >>> found.scores.shape, found.boxes.shape, net.first_pixel(127)
     (torch.Size([1, 17, 17]), torch.Size([1, 4, 17, 17]), 87.0)
     """
+
+    ARCHITECTURE: ClassVar[str] = "siam-guided"  # in the metadata of its weights
 
     def __init__(self, architecture: GuidedArchitecture | None = None) -> None:
         super().__init__()
@@ -235,5 +235,5 @@ class GuidedSiam(nn.Module):
 
 
 def _correlate(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    found: torch.Tensor = xcorr_depthwise(z, x)
-    return found
+    response: torch.Tensor = xcorr_depthwise(z, x)
+    return response

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from siamfast.models.backbones import AlexNetBackbone
-from siamfast.models.guided import ARCHITECTURE, GuidedArchitecture, GuidedSiam
-from siamfast.models.weights import default_weights, load_built, load_model
+from siamfast.models.guided import GuidedArchitecture, GuidedSiam
+from siamfast.models.siamfc_weights import load_model
+from siamfast.models.weights import default_weights, load_built
 
 DEFAULT_NAME = "guided_alexnet.safetensors"
 
@@ -23,7 +24,7 @@ def load_guided(weights: str | os.PathLike[str] | None = None) -> GuidedSiam:
         ValueError: not such weights.
     """
     path = default_weights(DEFAULT_NAME) if weights is None else Path(weights)
-    return load_built(path, ARCHITECTURE, GuidedSiam, GuidedArchitecture)
+    return load_built(path, GuidedSiam, GuidedArchitecture)
 
 
 def start_from(model: GuidedSiam, weights: str) -> None:

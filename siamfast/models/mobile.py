@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from siamfast.models.mobilenet import COARSE_CHANNELS, FINE_CHANNELS, Features, 
 from siamfast.ops.correspondence_warp import correspondence_warp
 from siamfast.ops.xcorr import xcorr_pixelwise
 
-ARCHITECTURE = "siam-mobile"
 # Sides of a tracker's crops, pixels: 16n + 1, so that the first and last cells lie on the first and last pixels.
 EXEMPLAR, INSTANCE = 129, 161
 KERNEL = 7  # cells of the template along a side that the search is correlated with, one by one
@@ -132,6 +131,8 @@ class SiamMobile(nn.Module):
     >>> located.prediction.scores.shape, located.prediction.boxes.shape
     (torch.Size([1, 19, 19]), torch.Size([1, 4, 19, 19]))
     """
+
+    ARCHITECTURE: ClassVar[str] = "siam-mobile"  # in the metadata of its weights
 
     def __init__(self, architecture: MobileArchitecture | None = None) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from siamfast.files import replacing
+from siamfast.io.files import replacing
 from siamfast.models.mobile import EXEMPLAR, INSTANCE, SiamMobile
 from siamfast.models.mobile_graph import INPUTS, OUTPUTS, SearchGraph, graph_inputs
 from siamfast.models.mobilenet import MobileNetV2

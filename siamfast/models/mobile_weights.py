@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from siamfast.models import mobilenet
-from siamfast.models.mobile import ARCHITECTURE, MobileArchitecture, SiamMobile
+from siamfast.models.mobile import MobileArchitecture, SiamMobile
 from siamfast.models.weights import default_weights, load_built, read_safetensors
 
 DEFAULT_NAME = "mobile.safetensors"
@@ -23,7 +23,7 @@ def load_mobile(weights: str | os.PathLike[str] | None = None) -> SiamMobile:
         ValueError: not such weights.
     """
     path = default_weights(DEFAULT_NAME) if weights is None else Path(weights)
-    return load_built(path, ARCHITECTURE, SiamMobile, MobileArchitecture)
+    return load_built(path, SiamMobile, MobileArchitecture)
 
 
 def start_from(model: SiamMobile, weights: str) -> None:
@@ -41,10 +41,10 @@ def start_from(model: SiamMobile, weights: str) -> None:
     state, metadata = read_safetensors(path)
     if metadata.get("architecture") == mobilenet.ARCHITECTURE:
         state = {f"backbone.{name}": tensor for name, tensor in state.items()}
-    elif metadata.get("architecture") != ARCHITECTURE:
+    elif metadata.get("architecture") != SiamMobile.ARCHITECTURE:
         raise ValueError(
-            f"init: {path} holds the architecture {metadata.get('architecture')!r}, expected {ARCHITECTURE!r} or "
-            f"{mobilenet.ARCHITECTURE!r}"
+            f"init: {path} holds the architecture {metadata.get('architecture')!r}, expected "
+            f"{SiamMobile.ARCHITECTURE!r} or {mobilenet.ARCHITECTURE!r}"
         )
     mine = model.state_dict()
     fitting = {name: tensor for name, tensor in state.items() if name in mine and mine[name].shape == tensor.shape}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from siamfast.models.alexnet import AlexNet
 from siamfast.ops.xcorr import xcorr
-
-ARCHITECTURE = "siamfc-alexnet"
 
 
 def _three(values: Sequence[float] | float, name: str) -> torch.Tensor:
@@ -46,6 +45,8 @@ class SiamFC(nn.Module):
     >>> sum(p.numel() for p in model.backbone.parameters())
     2336320
     """
+
+    ARCHITECTURE: ClassVar[str] = "siamfc-alexnet"  # in the metadata of its weights
 
     scale: torch.Tensor
     bias: torch.Tensor

@@ -71,13 +71,13 @@ def unwrapped(state: Mapping[str, Any], *, source: str = "the state dict") -> di
         if len({words[0] for words in names.values()}) > 1:
             break
         names = {key: words[1:] for key, words in names.items()}
-    found: dict[str, Any] = {}
+    tensors: dict[str, Any] = {}
     for key, words in names.items():
         name = ".".join(words)
-        if name in found:
+        if name in tensors:
             raise ValueError(f"weights: {source} has {name} more than once, under different wrappers ({key})")
-        found[name] = state[key]
-    return found
+        tensors[name] = state[key]
+    return tensors
 
 
 def _inner(loaded: Any) -> Any:
@@ -130,19 +130,19 @@ def _asked_for(path: Path) -> set[str]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             inner = [name for name in archive.namelist() if name.endswith("data.pkl")]
-            found: set[str] = set()
+            names: set[str] = set()
             for name in inner:
                 with archive.open(name) as file:
-                    found |= _globals(file)  # type: ignore[arg-type]
-            return found
+                    names |= _globals(file)  # type: ignore[arg-type]
+            return names
     with path.open("rb") as file:  # of old: magic number, version, system, object and the storages' keys in a row
         return set().union(*(_globals(file) for _ in range(5)))
 
 
 def _globals(file: BinaryIO) -> set[str]:
-    found = set()
+    names = set()
     with contextlib.suppress(ValueError, pickle.UnpicklingError):  # torch says what is wrong with it
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name == "GLOBAL":
-                found.add(str(argument).replace(" ", "."))
-    return found
+                names.add(str(argument).replace(" ", "."))
+    return names

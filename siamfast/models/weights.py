@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with their origin in the metadata, the packaged default, other projects' files."""
+"""Weights on disk: safetensors with their origin in the metadata, and where the packaged ones are."""
 
 from __future__ import annotations
 
@@ -7,31 +7,22 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
-from siamfast.files import replacing
-from siamfast.models import correspondence, guided, mobile
-from siamfast.models.correspondence import CorrespondenceEncoder
-from siamfast.models.guided import GuidedSiam
-from siamfast.models.mobile import SiamMobile
-from siamfast.models.siamfc import ARCHITECTURE, SiamFC
-from siamfast.models.torch_files import is_torch_file, read_torch_file, unwrapped
+from siamfast.io.files import replacing
+from siamfast.models.torch_files import is_torch_file
 from siamfast.version import __version__
 
-DEFAULT_NAME = "siamfc_alexnet.safetensors"
-DEFAULT_ENCODER = "correspondence_resnet18.safetensors"
-_ARCHITECTURES: dict[type, str] = {
-    SiamFC: ARCHITECTURE, CorrespondenceEncoder: correspondence.ARCHITECTURE, GuidedSiam: guided.ARCHITECTURE,
-    SiamMobile: mobile.ARCHITECTURE,
-}  # fmt: skip
 
+def default_weights(name: str) -> Path:
+    """Path of weights that come with the package.
 
-def default_weights(name: str = DEFAULT_NAME) -> Path:
-    """Path of the weights that come with the package: SiamFC's, or DEFAULT_ENCODER.
+    Args:
+        name: of the file; each network's file of weights here has it as DEFAULT_NAME.
 
     Raises:
         FileNotFoundError: when this installation has none.
@@ -45,7 +36,7 @@ def default_weights(name: str = DEFAULT_NAME) -> Path:
 
 
 def save_weights(
-    model: SiamFC | GuidedSiam | SiamMobile | CorrespondenceEncoder,
+    model: torch.nn.Module,
     path: str | os.PathLike[str],
     *,
     recipe: str | Mapping[str, Any],
@@ -59,7 +50,8 @@ def save_weights(
     (a variance of raw 0..255 input overflows float16). In float16 SiamFC takes 4.7 MB, the packaged encoder 5.6.
 
     Args:
-        model: what to write.
+        model: a network whose class names its architecture in ARCHITECTURE: SiamFC, GuidedSiam, SiamMobile,
+            CorrespondenceEncoder. A dataclass `architecture` of it is written too, for `load_built`.
         path: the file, "....safetensors"; its folder must exist.
         recipe: how the weights came about: a text, or a mapping which is written as JSON.
         figures: measurements to keep with them, e.g. of the validation.
@@ -67,18 +59,21 @@ def save_weights(
         dtype: torch.float16, torch.bfloat16 or torch.float32.
 
     Raises:
+        TypeError: a network without an ARCHITECTURE.
         ValueError: another `dtype`, or weights that are not finite in it.
         OSError: the file cannot be written.
     """
-
-    architecture = next(name for kind, name in _ARCHITECTURES.items() if isinstance(model, kind))
+    architecture = getattr(model, "ARCHITECTURE", None)
+    if not isinstance(architecture, str):
+        raise TypeError(f"model: got {type(model).__name__}, expected a network whose class has an ARCHITECTURE")
     metadata = {
         "commit": _commit() if commit is None else commit,
         "recipe": recipe if isinstance(recipe, str) else json.dumps(dict(recipe), default=str),
         "figures": json.dumps(dict(figures or {})),
     }
-    if isinstance(model, (GuidedSiam, SiamMobile)):
-        metadata["configuration"] = json.dumps(asdict(model.architecture))
+    configuration = getattr(model, "architecture", None)
+    if is_dataclass(configuration) and not isinstance(configuration, type):
+        metadata["configuration"] = json.dumps(asdict(configuration))
     save_tensors(model.state_dict(), path, architecture=architecture, metadata=metadata, dtype=dtype)
 
 
@@ -134,93 +129,24 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     return read_safetensors(Path(path))[1]
 
 
-def load_weights(model: SiamFC, path: str | os.PathLike[str] | None = None) -> dict[str, str]:
-    """Load weights into `model`, in place; returns what the file says about their origin.
-
-    Args:
-        model: receives them on its own device and in its own dtype.
-        path: safetensors of ours, a training checkpoint of ours, or a checkpoint of siamfc-pytorch or StrangerZhang
-            (recognised by its keys, see siamfast.compat.checkpoints); None for the packaged default.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a weights file, or weights of another architecture: what is missing, unexpected or of another
-            shape is listed.
-    """
-    from siamfast.compat.checkpoints import convert_state
-
-    path = default_weights() if path is None else Path(path)
-    if is_torch_file(path):
-        state, metadata = read_torch_file(path), {"architecture": ARCHITECTURE, "recipe": f"converted from {path.name}"}
-    else:
-        state, metadata = read_safetensors(path)
-        architecture = metadata.get("architecture", ARCHITECTURE)
-        if architecture != ARCHITECTURE:
-            raise ValueError(f"weights: {path} holds the architecture {architecture!r}, expected {ARCHITECTURE!r}")
-    model.load_state_dict(convert_state(state, source=str(path)))
-    return metadata
-
-
-def load_model(weights: str | os.PathLike[str] | SiamFC | None = None) -> SiamFC:
-    """A SiamFC in eval mode with `weights`: anything `load_weights` takes, or a SiamFC, which is taken as it is."""
-    if isinstance(weights, SiamFC):
-        return weights.eval()
-    if weights is not None and not isinstance(weights, (str, os.PathLike)):
-        raise TypeError(f"weights: got {type(weights).__name__}, expected a path, a SiamFC or None")
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: leave the random state alone
-        model = SiamFC()
-    load_weights(model, weights)
-    return model.eval()
-
-
-def load_encoder(weights: str | os.PathLike[str] | None = None) -> CorrespondenceEncoder:
-    """A CorrespondenceEncoder in eval mode, as wide and deep as the weights are.
-
-    Args:
-        weights: safetensors of ours, a training checkpoint of ours, or a state dict of torchvision's ResNet-18 (its
-            classifier is left out); None for the packaged default.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a weights file, or weights of another architecture.
-    """
-    path = default_weights(DEFAULT_ENCODER) if weights is None else Path(weights)
-    state = read_torch_file(path) if is_torch_file(path) else unwrapped(read_safetensors(path)[0], source=str(path))
-    state = {k: v for k, v in state.items() if not k.startswith("fc.")}
-    first = state.get("conv1.weight")
-    stages = max([0, *(int(k[5]) for k in state if k[:5] == "layer" and k[5].isdecimal())])
-    if not isinstance(first, torch.Tensor) or first.dim() != 4 or not 2 <= stages <= 4:
-        raise ValueError(f"weights: {path} holds no ResNet-18 (conv1.weight, layer1 to layer2, 3 or 4)")
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: leave the random state alone
-        model = CorrespondenceEncoder(width=first.shape[0], stages=stages)
-    own = model.state_dict()
-    optional = {k for k in own if k.startswith("input_") or k.endswith("num_batches_tracked")}
-    wrong = sorted((own.keys() ^ state.keys()) - optional)
-    wrong += sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
-    if wrong:
-        raise ValueError(f"weights: {path} does not fit a ResNet-18 of width {first.shape[0]}: {', '.join(wrong[:9])}")
-    model.load_state_dict(own | state)
-    return model.eval()
-
-
 Model = TypeVar("Model", bound=torch.nn.Module)
 
 
-def load_built(path: Path, architecture: str, network: type[Model], parts: type[Any]) -> Model:
+def load_built(path: Path, network: type[Model], parts: type[Any]) -> Model:
     """A network in eval mode, built as its weights say.
 
     Args:
         path: safetensors that `save_weights` wrote of such a network.
-        architecture: the name that they must have.
-        network: what is built, of one argument: `parts`, a dataclass.
+        network: what is built, of one argument: `parts`, a dataclass. Its ARCHITECTURE is what they must be of.
 
     Raises:
         FileNotFoundError: no such file. ValueError: not such weights.
     """
     state, metadata = read_safetensors(path)
-    if metadata.get("architecture") != architecture:
+    expected = getattr(network, "ARCHITECTURE", None)
+    if metadata.get("architecture") != expected:
         raise ValueError(
-            f"weights: {path} holds the architecture {metadata.get('architecture')!r}, expected {architecture!r}"
+            f"weights: {path} holds the architecture {metadata.get('architecture')!r}, expected {expected!r}"
         )
     try:
         given = json.loads(metadata.get("configuration", ""))

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamfast.data.images import Image
-from siamfast.data.masks import default_palette
+from siamfast.io.images import Image
+from siamfast.io.masks import default_palette
 
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 

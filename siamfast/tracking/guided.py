@@ -11,15 +11,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from siamfast.geometry import box_centers, box_centers_by_index, boxes_around
+from siamfast.models.correspondence_weights import load_encoder
 from siamfast.models.guidance import BESIDE, Guidance, Guide, elsewhere
 from siamfast.models.guided import GuidedSiam, GuidedTemplate, Prediction
 from siamfast.models.guided_weights import load_guided
 from siamfast.models.inference import choose_device, choose_precision
-from siamfast.models.weights import load_encoder
 from siamfast.ops.crop_and_resize import crop_and_resize
 from siamfast.ops.siamfc_crops import context_size
 from siamfast.tracking.anchor_free import Choice, choose, hann_window
-from siamfast.tracking.images import as_rgb, check_box
+from siamfast.tracking.inputs import as_rgb, check_box
 from siamfast.tracking.sequence_tracker import SequenceTracker, Track, check_ranges, with_fields
 
 GUIDES = ("on", "off", "wrong")
@@ -99,8 +99,8 @@ class GuidedTracker(SequenceTracker):
         self._model: GuidedSiam = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._guide: Guide | None = None
         if model.architecture.names and self.config.guide != "off":
-            held = load_encoder(encoder).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._guide = Guide(held, model.backbone, model.architecture.names)
+            network = load_encoder(encoder).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._guide = Guide(network, model.backbone, model.architecture.names)
         self.name = "SiamGuided" if model.architecture.names else "SiamUnguided"
         c = self.config
         self._window = hann_window(model.cells(c.exemplar, c.instance))
@@ -129,8 +129,8 @@ class GuidedTracker(SequenceTracker):
             self._template = self._model.template(crop)
         self._previous, self._shift, self._stretch = frame, np.zeros(2), np.ones(2)
         if self.config.calibrate:
-            found, scale = self._look(frame)
-            box = self._best(found, scale).box
+            prediction, scale = self._search(frame)
+            box = self._best(prediction, scale).box
             truth = self._box[2:] * scale
             self._stretch = np.clip(truth / box[2:], 0.5, 2.0)
             off = (self.config.instance / 2 - box[:2] - box[2:] / 2) / box[2:]
@@ -152,8 +152,8 @@ class GuidedTracker(SequenceTracker):
             raise RuntimeError("update: call init(image, box) first")
         frame = as_rgb(image)
         c = self.config
-        found, scale = self._look(frame)
-        box, confidence = self._choose(found, scale)
+        prediction, scale = self._search(frame)
+        box, confidence = self._choose(prediction, scale)
         middle = box_centers(self._box) + (box_centers(box) - c.instance / 2) / scale
         height, width = frame.shape[:2]
         middle = np.clip(middle, 0.0, [width, height])
@@ -179,7 +179,7 @@ class GuidedTracker(SequenceTracker):
         """Of the template's window around the box as it is now, frame pixels."""
         return max(1.0, float(context_size(self._box, context_amount=self.config.context_amount)))
 
-    def _look(self, frame: NDArray[np.uint8]) -> tuple[Prediction, float]:
+    def _search(self, frame: NDArray[np.uint8]) -> tuple[Prediction, float]:
         """What the network finds around the box as it is now, and search-crop pixels a frame pixel."""
         c = self.config
         side = self._side() * c.instance / c.exemplar  # of the search window, frame pixels
@@ -189,7 +189,7 @@ class GuidedTracker(SequenceTracker):
             self._guidance = None
             if self._guide is not None:
                 before = self._crop(self._previous, side, c.instance)
-                self._guidance = self._guide(search, before, self._told(scale))
+                self._guidance = self._guide(search, before, self._previous_box(scale))
             assert self._template is not None
             return self._model(self._template, search, self._guidance), scale
 
@@ -198,7 +198,7 @@ class GuidedTracker(SequenceTracker):
         # (1, S, S, 3) uint8 is (1, 3, S, S) in channels_last: the permutation copies nothing.
         return torch.from_numpy(crop).to(self.device).permute(0, 3, 1, 2).float()
 
-    def _told(self, scale: float) -> torch.Tensor:
+    def _previous_box(self, scale: float) -> torch.Tensor:
         """(1, 4) the previous box in the search window, whose middle is its middle."""
         w, h = (self._box[2:] * scale).tolist()
         half = self.config.instance / 2
@@ -209,20 +209,20 @@ class GuidedTracker(SequenceTracker):
         dtype = torch.bfloat16 if self.precision == "float32" else getattr(torch, self.precision)
         return torch.autocast(self.device.type, dtype, enabled=self.precision != "float32")
 
-    def _choose(self, found: Prediction, scale: float) -> tuple[NDArray[np.float64], float]:
+    def _choose(self, prediction: Prediction, scale: float) -> tuple[NDArray[np.float64], float]:
         """The box x, y, w, h in the search crop, calibrated, its size smoothed, and how sure it is."""
-        best = self._best(found, scale)
+        best = self._best(prediction, scale)
         rate = best.penalty * best.quality * self.config.size_lr
         middle = box_centers(best.box) + best.box[2:] * self._shift
         size = self._box[2:] * scale * (1 - rate) + best.box[2:] * self._stretch * rate
         return boxes_around(middle, size), best.quality
 
-    def _best(self, found: Prediction, scale: float) -> Choice:
+    def _best(self, prediction: Prediction, scale: float) -> Choice:
         """The best cell as the network sees it, not calibrated."""
         c = self.config
-        quality = (torch.sigmoid(found.scores) * torch.sigmoid(found.centerness))[0].cpu().numpy()
+        quality = (torch.sigmoid(prediction.scores) * torch.sigmoid(prediction.centerness))[0].cpu().numpy()
         self._quality = quality.astype(np.float32)
         return choose(
-            quality, found.boxes[0].cpu().numpy(), self._box[2:] * scale, self._window,
+            quality, prediction.boxes[0].cpu().numpy(), self._box[2:] * scale, self._window,
             influence=c.window_influence, penalty_k=c.penalty_k, stretch=self._stretch,
         )  # fmt: skip

@@ -29,7 +29,7 @@ from siamfast.models.weights import default_weights
 from siamfast.ops.crop_and_resize import crop_and_resize
 from siamfast.ops.siamfc_crops import context_size
 from siamfast.tracking.anchor_free import Choice, choose, hann_window
-from siamfast.tracking.images import as_rgb, check_box
+from siamfast.tracking.inputs import as_rgb, check_box
 from siamfast.tracking.sequence_tracker import SequenceTracker, Track, check_ranges, with_fields
 
 GUIDES = ("on", "off", "wrong")
@@ -162,7 +162,7 @@ class MobileTracker(SequenceTracker):
         sides = self._box[2:] * EXEMPLAR / side
         self.runner.start(self._crop(frame, side, EXEMPLAR), boxes_around(np.full(2, EXEMPLAR / 2), sides))
         self._stretch, self._shift, self._turn = np.ones(2), np.zeros(2), -1
-        best, search = self._look(frame)
+        best, search = self._search(frame)
         self._confidence, self._first_resemblance = 1.0, max(self._resemblance(best, search), 1e-6)
         if self.config.calibrate:
             box, scale = best.box, self._scale()
@@ -185,9 +185,9 @@ class MobileTracker(SequenceTracker):
             raise RuntimeError("update: call init(image, box) first")
         frame, c = as_rgb(image), self.config
         scale = self._scale()
-        best, search = self._look(frame)
+        best, search = self._search(frame)
         if best.quality < c.lost_confidence:
-            best, search = self._look_around(frame, best, search)
+            best, search = self._search_around(frame, best, search)
         else:
             self._turn = -1
         self._quality = search.quality
@@ -216,7 +216,7 @@ class MobileTracker(SequenceTracker):
             raise RuntimeError("response: call init(image, box) first")
         return self._quality
 
-    def _look(self, frame: NDArray[np.uint8]) -> tuple[Choice, Search]:
+    def _search(self, frame: NDArray[np.uint8]) -> tuple[Choice, Search]:
         """The best cell around the box as it is now, not calibrated, and all that the network says there."""
         c, scale = self.config, self._scale()
         search = self.runner.search(self._crop(frame, c.instance / scale, c.instance), guided=c.guide != "off")
@@ -226,7 +226,7 @@ class MobileTracker(SequenceTracker):
         )  # fmt: skip
         return best, search
 
-    def _look_around(self, frame: NDArray[np.uint8], best: Choice, search: Search) -> tuple[Choice, Search]:
+    def _search_around(self, frame: NDArray[np.uint8], best: Choice, search: Search) -> tuple[Choice, Search]:
         """Beside where the target was: what is found there, and the box moved there; or what is given, not found."""
         box, step = self._box, _ASIDE * self.config.instance / self._scale()
         height, width = frame.shape[:2]
@@ -236,9 +236,9 @@ class MobileTracker(SequenceTracker):
             self._box = box + np.append(np.multiply(_PLACES[self._turn], step), [0, 0])
             x, y = box_centers(self._box)
             if 0 <= x < width and 0 <= y < height:
-                found, there = self._look(frame)
-                if found.quality >= self.config.found_confidence:
-                    return found, there
+                located, there = self._search(frame)
+                if located.quality >= self.config.found_confidence:
+                    return located, there
                 left -= 1
             if not left:
                 break

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from siamfast.geometry import STRIDE
 from siamfast.models.correspondence import grid_side
+from siamfast.models.correspondence_weights import load_encoder
 from siamfast.models.inference import choose_device
-from siamfast.models.weights import load_encoder
 from siamfast.ops.propagate_labels import propagate_labels
-from siamfast.tracking.images import as_rgb
+from siamfast.tracking.inputs import as_rgb
 
 
 class MaskPropagator:
@@ -95,11 +95,11 @@ class MaskPropagator:
         height, width = mask.shape
         sides, cells = self.sides(height, width), self._cells(mask, numbers)
         features = (self._embed(frame, number, (height, width)) for number, frame in enumerate(frames))
-        for number, found in enumerate(propagate_labels(features, cells, preset=self.preset, **self.options)):
+        for number, labels in enumerate(propagate_labels(features, cells, preset=self.preset, **self.options)):
             if number == 0:
                 yield mask
                 continue
-            fine = F.interpolate(found[None], sides, mode="bilinear", align_corners=True)
+            fine = F.interpolate(labels[None], sides, mode="bilinear", align_corners=True)
             fine = F.interpolate(fine, (height, width), mode="bilinear", align_corners=False)[0]
             yield numbers[fine.argmax(0).cpu().numpy()]
 

@@ -72,14 +72,15 @@ def weight_files(weights: str | os.PathLike[str] | None, model: str | None, **op
     >>> [path.name for path in weight_files(None, "guided")]
     ['guided_alexnet.safetensors', 'correspondence_resnet18.safetensors']
     """
-    from siamfast.models.weights import DEFAULT_ENCODER, default_weights
+    from siamfast.models import correspondence_weights
+    from siamfast.models.weights import default_weights
 
     name = model or _named_by(weights)
     path = default_weights(TRACKERS[name].weights) if weights is None else Path(weights)
     graphs = (graph for suffix in GRAPH_SUFFIXES if (graph := path.with_suffix(suffix)).is_file())
     if name == "guided":
         encoder = options.get("encoder")
-        return path, default_weights(DEFAULT_ENCODER) if encoder is None else Path(encoder)
+        return path, default_weights(correspondence_weights.DEFAULT_NAME) if encoder is None else Path(encoder)
     return path, *graphs
 
 

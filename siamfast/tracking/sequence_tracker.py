@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from siamfast.tracking.images import Box, as_rgb
+from siamfast.tracking.inputs import Box, as_rgb
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -99,7 +99,7 @@ class SequenceTracker:
         Raises:
             ValueError: no frames, one that cannot be decoded, a box outside. OSError: a file that does not exist.
         """
-        from siamfast.data.images import read_image
+        from siamfast.io.images import read_image
 
         tracks: list[Track] = []
         times: list[float] = []
@@ -107,17 +107,17 @@ class SequenceTracker:
             image = read_image(source) if isinstance(source, (str, os.PathLike)) else source
             begin = time.perf_counter()
             if tracks:
-                found = self.update(image)
+                result = self.update(image)
             else:
                 self.init(image, box)
                 x, y, w, h = np.asarray(box, dtype=np.float64).ravel().tolist()
-                found = Track((x, y, w, h), 1.0)
+                result = Track((x, y, w, h), 1.0)
             times.append(time.perf_counter() - begin)
-            tracks.append(found)
+            tracks.append(result)
             if visualize:
                 from siamfast.tracking.drawing import show
 
-                show(as_rgb(image), found.box, title=self.name)
+                show(as_rgb(image), result.box, title=self.name)
         if not tracks:
             raise ValueError("img_files: got no frames")
         self.confidences = np.array([track.confidence for track in tracks])

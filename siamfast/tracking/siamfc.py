@@ -14,10 +14,10 @@ from siamfast.geometry import STRIDE, box_centers_by_index, boxes_around_index
 from siamfast.models.alexnet import feature_size, smallest_input
 from siamfast.models.inference import Embedder, choose_device
 from siamfast.models.siamfc import SiamFC
-from siamfast.models.weights import load_model
+from siamfast.models.siamfc_weights import load_model
 from siamfast.ops.crop_and_resize import crop_and_resize
 from siamfast.ops.xcorr import xcorr
-from siamfast.tracking.images import Box, as_rgb, check_box
+from siamfast.tracking.inputs import Box, as_rgb, check_box
 from siamfast.tracking.response import Peak, PeakFinder
 from siamfast.tracking.sequence_tracker import SequenceTracker, Track, with_fields
 

@@ -48,21 +48,21 @@ def box_iou(boxes: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return shared / (sum(sizes) - shared).clamp_min(1e-6)
 
 
-def box_loss(found: Prediction, targets: Targets) -> dict[str, torch.Tensor]:
+def box_loss(prediction: Prediction, targets: Targets) -> dict[str, torch.Tensor]:
     """The three parts of the loss, each over the number of cells inside in the batch.
 
     classification: focal loss (alpha 0.25, gamma 2; Lin et al. 2017, eq. 5) summed over all cells; centerness: binary
     cross-entropy, overlap: 1 - IoU, both summed over the cells inside.
     """
     cells = targets.inside.sum().clamp_min(1)
-    labels = targets.inside.to(found.scores.dtype)
-    entropy = F.binary_cross_entropy_with_logits(found.scores, labels, reduction="none")
-    wrong = torch.where(targets.inside, torch.sigmoid(-found.scores), torch.sigmoid(found.scores))
+    labels = targets.inside.to(prediction.scores.dtype)
+    entropy = F.binary_cross_entropy_with_logits(prediction.scores, labels, reduction="none")
+    wrong = torch.where(targets.inside, torch.sigmoid(-prediction.scores), torch.sigmoid(prediction.scores))
     share = torch.where(targets.inside, 0.25, 0.75)
-    boxes = found.boxes.permute(0, 2, 3, 1)[targets.inside]
+    boxes = prediction.boxes.permute(0, 2, 3, 1)[targets.inside]
     truth = targets.boxes[:, None, None].expand(*targets.inside.shape, 4)[targets.inside]
     center = F.binary_cross_entropy_with_logits(
-        found.centerness[targets.inside], targets.centerness[targets.inside], reduction="sum"
+        prediction.centerness[targets.inside], targets.centerness[targets.inside], reduction="sum"
     )
     return {
         "classification": (share * wrong**2 * entropy).sum() / cells,
@@ -71,8 +71,8 @@ def box_loss(found: Prediction, targets: Targets) -> dict[str, torch.Tensor]:
     }
 
 
-def best_boxes(found: Prediction) -> torch.Tensor:
+def best_boxes(prediction: Prediction) -> torch.Tensor:
     """(N, 4) left, top, right, bottom of the cell with the highest product of score and centre-ness."""
-    quality = (torch.sigmoid(found.scores) * torch.sigmoid(found.centerness)).flatten(1)
+    quality = (torch.sigmoid(prediction.scores) * torch.sigmoid(prediction.centerness)).flatten(1)
     best = quality.argmax(1)
-    return found.boxes.flatten(2)[torch.arange(len(best), device=best.device), :, best]
+    return prediction.boxes.flatten(2)[torch.arange(len(best), device=best.device), :, best]

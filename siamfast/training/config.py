@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import typing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -276,52 +274,3 @@ class CorrespondenceConfig(RunConfig):
         self._check("side", self.side >= 33 and self.side % 8 == 1, "a multiple of 8 and 1 more, 33 or more")
         self._check("cycle", 1 <= self.cycle <= 16, "1 to 16")
         self._check("cycle_temperature", self.cycle_temperature > 0, "more than 0")
-
-
-TASKS: dict[str, type[RunConfig]] = {
-    "siamfc": SiamFCConfig,
-    "guided": GuidedConfig,
-    "mobile": MobileConfig,
-    "correspondence": CorrespondenceConfig,
-}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One flag a field of any task's configuration, named, typed and explained by the dataclasses."""
-    parser.add_argument("--task", choices=tuple(TASKS), default="siamfc", help="what to train (default: siamfc)")
-    entries: dict[str, list[tuple[str, dataclasses.Field[Any], Any]]] = {}
-    for task, kind in TASKS.items():
-        hints = typing.get_type_hints(kind)
-        for entry in dataclasses.fields(kind):
-            entries.setdefault(entry.name, []).append((task, entry, hints[entry.name]))
-    for name, owners in entries.items():
-        _, entry, hint = owners[0]
-        defaults = {repr(owner.default) for _, owner, _ in owners}
-        shown = owners[:1] if len(defaults) == 1 else owners
-        said = "; ".join((f"{task} " if len(shown) > 1 else "") + repr(owner.default) for task, owner, _ in shown)
-        only = f"{owners[0][0]} only; " if len(owners) == 1 else ""
-        text = f"{entry.metadata['help']} ({only}default: {said})".replace("%", "%%")
-        flag = f"--{name.replace('_', '-')}"
-        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
-        if hint is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
-        elif typing.get_origin(hint) is Literal:
-            parser.add_argument(flag, choices=typing.get_args(hint), **options)
-        else:
-            parser.add_argument(flag, type=hint, **options)
-
-
-def from_arguments(arguments: argparse.Namespace) -> RunConfig:
-    """The configuration that parsed flags describe.
-
-    Raises:
-        ValueError: a flag of another task; a value that does not fit.
-    """
-    kind = TASKS[arguments.task]
-    every = {entry.name for task in TASKS.values() for entry in dataclasses.fields(task)}
-    given = {name: value for name, value in vars(arguments).items() if name in every}
-    foreign = given.keys() - {entry.name for entry in dataclasses.fields(kind)}
-    if foreign:
-        flags = ", ".join("--" + name.replace("_", "-") for name in sorted(foreign))
-        raise ValueError(f"{flags}: not an option of --task {arguments.task}")
-    return kind(**given)

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from siamfast.data.augmentation import draw_augmentation
 from siamfast.models.correspondence import CorrespondenceEncoder
-from siamfast.models.weights import load_encoder
+from siamfast.models.correspondence_weights import load_encoder
 from siamfast.ops.augment import augment
 from siamfast.training import signals
 from siamfast.training.config import CorrespondenceConfig

@@ -11,10 +11,11 @@ from torch.utils.data import Dataset
 
 from siamfast.data.augmentation import augment_boxes, draw_augmentation
 from siamfast.geometry import STRIDE, box_centers, index_to_edge
+from siamfast.models.correspondence_weights import load_encoder
 from siamfast.models.guidance import BESIDE, Guidance, Guide, elsewhere
 from siamfast.models.guided import GuidedSiam, Prediction
 from siamfast.models.guided_weights import start_from
-from siamfast.models.weights import load_encoder, save_weights
+from siamfast.models.weights import save_weights
 from siamfast.ops.augment import augment
 from siamfast.ops.augment.reference import COLUMNS
 from siamfast.training import signals
@@ -68,7 +69,7 @@ class GuidedTrainer(Loop):
         frozen = self.step < self.config.freeze_backbone
         self.model.backbone.requires_grad_(not frozen).train(not frozen)
         batch = self._augmented(self._to_device(batch), generator)
-        guidance = self._guidance(batch, self._told(batch, generator)) if self.guide is not None else None
+        guidance = self._guidance(batch, self._previous_boxes(batch, generator)) if self.guide is not None else None
         if guidance is not None:
             kept = torch.rand(len(batch["search"]), generator=generator) >= self.config.guidance_dropout
             guidance = _masked(guidance, kept.to(self.device))
@@ -109,7 +110,7 @@ class GuidedTrainer(Loop):
         config, count = self.config, len(batch["search"])
         flip, gray = (torch.rand(count, generator=generator) < share for share in (config.flip, config.gray))
         names = [name for name in ("template", "search", "previous") if name in batch]
-        found: Batch = dict(batch)
+        augmented: Batch = dict(batch)
         draws: dict[str, torch.Tensor] = {}
         for name in names:
             size = (batch[name].shape[2], batch[name].shape[3])
@@ -121,14 +122,14 @@ class GuidedTrainer(Loop):
             seed = COLUMNS.index("seed")  # the noise is another frame's, and what is cut out the search crop's alone
             draws["previous"][:, :seed] = draws["search"][:, :seed]
         for name in names:
-            found[name] = augment(batch[name], draws[name])
+            augmented[name] = augment(batch[name], draws[name])
         for image, box in (("search", "box"), ("previous", "previous_box")):
             if image in batch:
                 side = batch[image].shape[-1]
-                found[box] = augment_boxes(batch[box], draws[image], (side, side))
-        return found
+                augmented[box] = augment_boxes(batch[box], draws[image], (side, side))
+        return augmented
 
-    def _told(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+    def _previous_boxes(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         """(N, 4), the previous boxes as the guide is given them: the truth with errors, the model's own, or another
         place."""
         config, count = self.config, len(batch["search"])
@@ -141,20 +142,20 @@ class GuidedTrainer(Loop):
         progress = min(1.0, 2 * self.step / max(1, config.steps))
         own = drawn(config.own_boxes * progress).nonzero().flatten()
         if len(own):
-            boxes[own] = self._own(batch, own)
+            boxes[own] = self._predicted_boxes(batch, own)
         angle, further = (torch.rand(count, generator=generator).to(self.device) for _ in range(2))
         wrong = drawn(config.wrong_guidance)
         return torch.where(wrong[:, None], elsewhere(boxes, 2 * math.pi * angle, 1 + further / 2), boxes)
 
     @torch.no_grad()
-    def _own(self, batch: Batch, chosen: torch.Tensor) -> torch.Tensor:
+    def _predicted_boxes(self, batch: Batch, chosen: torch.Tensor) -> torch.Tensor:
         """(n, 4) x, y, w, h that the model finds in the previous frames, unguided, as it would have while tracking."""
         self.model.eval()
-        seen = {"template": batch["template"][chosen], "search": batch["previous"][chosen]}
-        found = best_boxes(self._predict(seen, None))
+        crops = {"template": batch["template"][chosen], "search": batch["previous"][chosen]}
+        boxes = best_boxes(self._predict(crops, None))
         self.model.train()
         self.model.backbone.train(self.step >= self.config.freeze_backbone)
-        return torch.cat((found[:, :2], found[:, 2:] - found[:, :2]), 1)
+        return torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), 1)
 
     def _guidance(self, batch: Batch, boxes: torch.Tensor) -> Guidance:
         assert self.guide is not None
@@ -182,15 +183,15 @@ class GuidedTrainer(Loop):
             batch = self._to_device(batch)
             batch |= {name: batch[name].float() for name in ("template", "search", "previous") if name in batch}
             targets = self._targets(batch)
-            for name, guidance in self._ways(batch, generator).items():
-                found = self._predict(batch, guidance)
-                iou = box_iou(best_boxes(found), targets.boxes)[batch["positive"]]
+            for name, guidance in self._guidance_variants(batch, generator).items():
+                prediction = self._predict(batch, guidance)
+                iou = box_iou(best_boxes(prediction), targets.boxes)[batch["positive"]]
                 overlaps.setdefault(name, []).append(iou)
                 if name == "guided" or self.guide is None:
-                    parts = box_loss(found, targets)
+                    parts = box_loss(prediction, targets)
                     losses.append(float(sum(WEIGHTS[k] * v for k, v in parts.items())) * len(iou))
                 if number == 0 and name == "guided":
-                    record.responses(self.step, batch["search"], found.scores[:, None])
+                    record.responses(self.step, batch["search"], prediction.scores[:, None])
         figures = {"loss": sum(losses) / max(1, sum(map(len, next(iter(overlaps.values())))))}
         for name, values in overlaps.items():
             iou = torch.cat(values)
@@ -198,7 +199,7 @@ class GuidedTrainer(Loop):
         record.scalars(self.step, {f"validation/{name}": value for name, value in figures.items()})
         return figures
 
-    def _ways(self, batch: Batch, generator: torch.Generator) -> dict[str, Guidance | None]:
+    def _guidance_variants(self, batch: Batch, generator: torch.Generator) -> dict[str, Guidance | None]:
         if self.guide is None:
             return {"unguided": None}
         count = len(batch["search"])

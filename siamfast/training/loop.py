@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from siamfast.data.stream import PairStream, plain_errors
 from siamfast.data.unread import unread_frames
-from siamfast.files import only_writer, replacing
+from siamfast.io.files import only_writer, replacing
 from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.models.guided import GuidedSiam
 from siamfast.models.inference import choose_device, fast_bfloat16

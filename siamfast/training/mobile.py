@@ -68,22 +68,22 @@ class MobileTrainer(Loop):
         share of the triples the last frame is the template's."""
         config, count = self.config, len(batch["search"])
         flip, gray = (torch.rand(count, generator=generator) < share for share in (config.flip, config.gray))
-        found = dict(batch)
+        augmented = dict(batch)
         if "recent" in batch:
             first = (torch.rand(count, generator=generator) < config.first_frames).to(self.device)
-            found["recent"] = torch.where(first[:, None, None, None], batch["template"], batch["recent"])
-            found["recent_box"] = torch.where(first[:, None], batch["template_box"], batch["recent_box"])
+            augmented["recent"] = torch.where(first[:, None, None, None], batch["template"], batch["recent"])
+            augmented["recent_box"] = torch.where(first[:, None], batch["template_box"], batch["recent_box"])
         for name, box in _IMAGES.items():
-            if name not in found:
+            if name not in augmented:
                 continue
-            side = found[name].shape[-1]
+            side = augmented[name].shape[-1]
             draws = draw_augmentation(
                 count, (side, side), generator, flip=flip, gray=gray, color_jitter=config.color_jitter,
                 blur=config.blur, noise=config.noise, cutout=config.cutout if name == "search" else 0.0,
             )  # fmt: skip
-            found[name] = augment(found[name], draws)
-            found[box] = augment_boxes(found[box], draws, (side, side))
-        return found
+            augmented[name] = augment(augmented[name], draws)
+            augmented[box] = augment_boxes(augmented[box], draws, (side, side))
+        return augmented
 
     def _cut(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The middles of the search crops, all of one drawn side."""
@@ -138,15 +138,15 @@ class MobileTrainer(Loop):
             batch = self._to_device(batch)
             batch |= {name: batch[name].float() for name in _IMAGES if name in batch}
             targets = self._targets(batch)
-            for name, boxes, kept in self._ways(batch, generator):
-                found = self._predict(batch, boxes, kept)
-                iou = box_iou(best_boxes(found), targets.boxes)[batch["positive"]]
+            for name, boxes, kept in self._region_variants(batch, generator):
+                prediction = self._predict(batch, boxes, kept)
+                iou = box_iou(best_boxes(prediction), targets.boxes)[batch["positive"]]
                 overlaps.setdefault(name, []).append(iou)
                 if name == "guided" or not self.config.guided:
-                    parts = box_loss(found, targets)
+                    parts = box_loss(prediction, targets)
                     losses.append(float(sum(WEIGHTS[k] * v for k, v in parts.items())) * len(iou))
                     if number == 0:
-                        record.responses(self.step, batch["search"], found.scores[:, None])
+                        record.responses(self.step, batch["search"], prediction.scores[:, None])
         figures = {"loss": sum(losses) / max(1, sum(map(len, next(iter(overlaps.values())))))}
         for name, values in overlaps.items():
             iou = torch.cat(values)
@@ -154,14 +154,16 @@ class MobileTrainer(Loop):
         record.scalars(self.step, {f"validation/{name}": value for name, value in figures.items()})
         return figures
 
-    def _ways(self, batch: Batch, generator: torch.Generator) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    def _region_variants(
+        self, batch: Batch, generator: torch.Generator
+    ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
         count = len(batch["search"])
         if not self.config.guided:
             yield "unguided", batch["template_box"], torch.ones(0)
             return
         boxes = jittered(batch["recent_box"], torch.randn(count, 4, generator=generator).to(self.device), 0.08)
         angle = 2 * math.pi * torch.rand(count, generator=generator).to(self.device)
-        every = torch.ones(count, dtype=torch.bool, device=self.device)
-        yield "guided", boxes, every
-        yield "unguided", boxes, ~every
-        yield "misguided", elsewhere(boxes, angle, torch.full_like(angle, 0.75)), every
+        all_samples = torch.ones(count, dtype=torch.bool, device=self.device)
+        yield "guided", boxes, all_samples
+        yield "unguided", boxes, ~all_samples
+        yield "misguided", elsewhere(boxes, angle, torch.full_like(angle, 0.75)), all_samples

@@ -11,7 +11,7 @@ from siamfast.data.augmentation import augment_pair
 from siamfast.geometry import STRIDE, box_centers
 from siamfast.models.alexnet import INPUT_MEAN, INPUT_STD
 from siamfast.models.siamfc import SiamFC
-from siamfast.models.weights import load_weights
+from siamfast.models.siamfc_weights import load_weights
 from siamfast.ops.xcorr_balanced_loss import xcorr_balanced_loss
 from siamfast.training.config import SiamFCConfig
 from siamfast.training.loop import Loop
@@ -64,15 +64,15 @@ class SiamFCTrainer(Loop):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, and the responses (N, 1, H, W), which have no gradient."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
-            found = xcorr_balanced_loss(
+            result = xcorr_balanced_loss(
                 self.model.embed(template), self.model.embed(search), scale=self.model.scale, bias=self.model.bias,
                 stride=STRIDE, r_pos=self.config.r_pos, r_neg=self.config.r_neg, metric=self.config.metric,
                 balance=self.config.balance, return_scores=True,
                 # A centre far outside labels every cell negative: what a pair without its target is.
                 centers=torch.where(positive[:, None], centers, 1e6),
             )  # fmt: skip
-        assert isinstance(found, tuple)
-        return found
+        assert isinstance(result, tuple)
+        return result
 
     def _cells(self, box: torch.Tensor) -> torch.Tensor:
         return target_cells(box, self.config.instance, self.config.exemplar)
@@ -116,5 +116,5 @@ def peak_distance(response: torch.Tensor, centers: torch.Tensor) -> torch.Tensor
     """response: (N, 1, H, W), centers: (N, 2) x, y in cells -> (N,) distance in cells of the peak to the centre."""
     width = response.shape[-1]
     peak = response.flatten(1).argmax(1)
-    found = torch.stack((peak % width, peak.div(width, rounding_mode="floor")), 1)
-    return torch.linalg.vector_norm(found - centers, dim=1)
+    places = torch.stack((peak % width, peak.div(width, rounding_mode="floor")), 1)
+    return torch.linalg.vector_norm(places - centers, dim=1)

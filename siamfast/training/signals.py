@@ -42,22 +42,24 @@ def cycle_loss(
     start = torch.stack((x, y)).expand(features.shape[0], -1, -1, -1)
 
     def carry(query: int, reference: int, coordinates: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = correspondence_warp(views[query], views[reference], coordinates, temperature=temperature)
-        return found
+        carried: torch.Tensor = correspondence_warp(
+            views[query], views[reference], coordinates, temperature=temperature
+        )
+        return carried
 
     ends = []
-    there, skips = [start], []
+    outward, skips = [start], []
     for k in range(1, longest + 1):
-        there.append(carry(k, k - 1, there[-1]))
+        outward.append(carry(k, k - 1, outward[-1]))
         if k > 1:
             skips.append(carry(-1, k, carry(k, 0, start)))
     for k in range(1, longest + 1):
-        coordinates = there[k]
+        coordinates = outward[k]
         for frame in range(k - 1, 0, -1):
             coordinates = carry(frame, frame + 1, coordinates)
         ends.append(carry(-1, 1, coordinates))
-    seen = ((places >= 0) & (places <= side - 1)).all(1)  # (N, n, n)
-    off = [(end - places).square().sum(1)[seen] for end in (*ends, *skips)]
+    inside = ((places >= 0) & (places <= side - 1)).all(1)  # (N, n, n)
+    off = [(end - places).square().sum(1)[inside] for end in (*ends, *skips)]
     distances = torch.stack(off)
     return ((distances + 0.25).sqrt() - 0.5).mean(), distances.detach().sqrt()
 
@@ -74,8 +76,8 @@ def color_loss(features: torch.Tensor, labels: torch.Tensor, *, temperature: flo
         temperature: of the affinity.
     """
     known = F.one_hot(labels[:, :3], COLORS).permute(0, 1, 4, 2, 3).to(torch.float32)
-    found = correspondence_warp(features[:, 3], features[:, :3], known, temperature=temperature, normalize=False)
-    return F.nll_loss((found + 1e-5).log(), labels[:, 3])
+    colors = correspondence_warp(features[:, 3], features[:, :3], known, temperature=temperature, normalize=False)
+    return F.nll_loss((colors + 1e-5).log(), labels[:, 3])
 
 
 def frame_color_loss(features: torch.Tensor, frames: torch.Tensor, *, temperature: float = 0.07) -> torch.Tensor:
@@ -88,8 +90,8 @@ def frame_color_loss(features: torch.Tensor, frames: torch.Tensor, *, temperatur
         temperature: of the affinity.
     """
     before, now = (cell_colors(frames[:, t]) for t in (0, 1))
-    found = correspondence_warp(features[:, 1], features[:, 0], before, temperature=temperature)
-    return ((found - now).square().sum(1) + 1.0).sqrt().mean() / 100
+    predicted = correspondence_warp(features[:, 1], features[:, 0], before, temperature=temperature)
+    return ((predicted - now).square().sum(1) + 1.0).sqrt().mean() / 100
 
 
 def cell_colors(frames: torch.Tensor) -> torch.Tensor:

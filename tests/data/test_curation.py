@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 from siamfast.cli import main
-from siamfast.data import curation, images
+from siamfast.data import curation
 from siamfast.data.curation import Recipe, curate, curate_part, decode_frame
 from siamfast.data.store import CropStore, Part, StoreWriter
 from siamfast.data.tree import TreeWriter, make_writer, tree_folder
+from siamfast.io import images
 from siamfast.ops.siamfc_crops import siamfc_crops
 from tests.data.test_readers import _object, _xml
 
@@ -360,7 +361,7 @@ def test_a_second_command_on_one_store_is_refused_and_a_killed_one_is_none(
 ) -> None:
     root, out = _dataset(tmp_path / "data"), tmp_path / "out"
     words = ["curate", "vid", str(root), str(out), "--workers", "0"]
-    holding = "import sys, time; from siamfast.files import only_writer\nwith only_writer(sys.argv[1], 'crops'):\n"
+    holding = "import sys, time; from siamfast.io.files import only_writer\nwith only_writer(sys.argv[1], 'crops'):\n"
     holding += " print('held', flush=True); time.sleep(100)"
     other = subprocess.Popen([sys.executable, "-c", holding, str(out)], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None

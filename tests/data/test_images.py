@@ -15,11 +15,11 @@ from PIL import Image
 from siamfast.cli import main
 from siamfast.data.clips import FolderClips
 from siamfast.data.curation import decode_frame
-from siamfast.data.decoders import decode_pixels, jpeg_end
-from siamfast.data.images import decode_bgr, image_size, read_image
 from siamfast.data.readers import read_videos
 from siamfast.data.sequence_pairs import SequencePairs
-from siamfast.tracking.images import as_rgb
+from siamfast.io.decoders import decode_pixels, jpeg_end
+from siamfast.io.images import decode_bgr, image_size, read_image
+from siamfast.tracking.inputs import as_rgb
 from tests.evaluation.test_eval import evaluate, make_folder, summary
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {

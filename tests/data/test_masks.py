@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from siamfast.data.masks import MaskImage, default_palette, read_mask, read_written, write_mask
+from siamfast.io.masks import MaskImage, default_palette, read_mask, read_written, write_mask
 
 HEIGHT, WIDTH = 60, 80
 

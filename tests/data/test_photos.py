@@ -15,7 +15,7 @@ from siamfast.data import textures
 from siamfast.data.bends import POSES, Bend
 from siamfast.data.cutouts import normalized_cut
 from siamfast.data.photos import Photos
-from siamfast.data.sprites import Cutout, Look, Sprite
+from siamfast.data.sprites import Appearance, Cutout, Sprite
 from siamfast.data.static_pairs import StaticPairs, _Place
 from siamfast.data.synthetic import SyntheticPairs, SyntheticVideo
 from siamfast.models.mobilenet import ARCHITECTURE, MobileNetV2
@@ -155,7 +155,7 @@ def test_a_cutout_s_picture_lies_under_its_outline(marked: Path, mirrored: bool)
     """Red inside of the outline, green outside, to what resampling blurs at the border."""
     photos = Photos(marked)
     cutout = Cutout(photos, photos.marked[0], mirrored, np.zeros(3))
-    sprite = Sprite(np.random.default_rng(0), cutout.points, Look.draw(np.random.default_rng(1)), cutout)
+    sprite = Sprite(np.random.default_rng(0), cutout.points, Appearance.draw(np.random.default_rng(1)), cutout)
     picture = cutout.paint(sprite.scale)
     inside, outside = (cv2.erode(alpha, np.ones((7, 7))) > 0 for alpha in (sprite._alpha, 255 - sprite._alpha))
     assert (picture[inside][:, 0] > 200).all()
@@ -169,7 +169,7 @@ def test_a_bent_cutout_s_picture_lies_under_its_outline(marked: Path, seed: int)
     photos, rng = Photos(marked), np.random.default_rng(seed)
     cutout = Cutout(photos, photos.marked[0], False, np.zeros(3))
     bend = Bend.draw(rng, float(np.abs(cutout.points).max()))
-    sprite = Sprite(rng, cutout.points, Look.draw(rng), cutout, bend)
+    sprite = Sprite(rng, cutout.points, Appearance.draw(rng), cutout, bend)
     sprite._shade = np.ones_like(sprite._shade)
     extents = []
     for pose in range(POSES):

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from siamfast.cli import main
-from siamfast.data import synthesize_command
-from siamfast.data.masks import read_mask
+from siamfast.data import clip_folder
+from siamfast.data.clip_folder import RECORD, Settings, hides, next_seed, write_clip
 from siamfast.data.sequences import read_sequences
-from siamfast.data.sprites import Look
-from siamfast.data.synthesize_command import RECORD, Settings, hides, next_seed, write_clip
+from siamfast.data.sprites import Appearance
 from siamfast.data.synthetic import SyntheticVideo
+from siamfast.io.masks import read_mask
 
 SIZE = (96, 128)
 
@@ -70,7 +70,7 @@ def test_where_less_than_a_twentieth_is_visible_there_is_no_box(tmp_path: Path) 
 def test_stopped_it_goes_on_and_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert synthesize(whole, "--clips", "3") == 0
-    real, frames = synthesize_command._write_jpeg, []
+    real, frames = clip_folder._write_jpeg, []
 
     def stopping(path: Path, image: np.ndarray) -> None:
         if len(frames) == 6:
@@ -78,11 +78,11 @@ def test_stopped_it_goes_on_and_keeps_what_is_there(tmp_path: Path, monkeypatch:
         frames.append(path)
         real(path, image)
 
-    monkeypatch.setattr(synthesize_command, "_write_jpeg", stopping)
+    monkeypatch.setattr(clip_folder, "_write_jpeg", stopping)
     assert synthesize(out, "--clips", "2") == 130
     assert [sequence.name for sequence in read_sequences(out)] == ["clip-000"]
     before = {name: stamp for name, stamp in stamps(out).items() if name != RECORD}
-    monkeypatch.setattr(synthesize_command, "_write_jpeg", real)
+    monkeypatch.setattr(clip_folder, "_write_jpeg", real)
     assert synthesize(out, "--clips", "2") == 0
     assert synthesize(out, "--clips", "3") == 0  # more of them is no other setting
     assert synthesize(out, "--clips", "1") == 0  # and fewer removes none
@@ -141,17 +141,17 @@ def test_seeds_are_passed_over_until_a_target_is_seen_first_and_then_hides() -> 
 
 
 def test_nothing_copies_a_target_that_hides(monkeypatch: pytest.MonkeyPatch) -> None:
-    def near(look: Look, rng: np.random.Generator) -> Look:
+    def near(look: Appearance, rng: np.random.Generator) -> Appearance:
         raise AssertionError("a copy")
 
-    monkeypatch.setattr(Look, "near", near)
+    monkeypatch.setattr(Appearance, "near", near)
     list(map(Settings(0, 30, SIZE, masks=False, hides=True).video, range(8)))
     with pytest.raises(AssertionError, match="a copy"):
         list(map(Settings(0, 30, SIZE, masks=False, hides=False).video, range(8)))
 
 
 def test_the_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthesize_command, "_PATIENCE", 3)
+    monkeypatch.setattr(clip_folder, "_PATIENCE", 3)
     with pytest.raises(ValueError, match="no clip of 12 frames suits, of the seeds 0 to 2"):
         next_seed(Settings(0, 12, SIZE, masks=False, hides=True), 0)
 

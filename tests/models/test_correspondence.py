@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from siamfast.models.correspondence import CorrespondenceEncoder, grid_side
+from siamfast.models.correspondence_weights import load_encoder
 from siamfast.models.siamfc import SiamFC
-from siamfast.models.weights import load_encoder, read_metadata, save_weights
+from siamfast.models.weights import read_metadata, save_weights
 
 
 def test_it_is_resnet_18_without_its_classifier() -> None:

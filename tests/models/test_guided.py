@@ -13,10 +13,12 @@ from torch import nn
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.geometry import STRIDE
 from siamfast.models.backbones import BACKBONES, AlexNetBackbone, ResNetBackbone
+from siamfast.models.correspondence_weights import load_encoder
 from siamfast.models.guidance import CHANNELS, Guide, target_maps
 from siamfast.models.guided import GuidedArchitecture, GuidedSiam
 from siamfast.models.guided_weights import load_guided, start_from
-from siamfast.models.weights import load_encoder, load_model, save_weights
+from siamfast.models.siamfc_weights import load_model
+from siamfast.models.weights import save_weights
 from siamfast.training.config import GuidedConfig
 from siamfast.training.guided import GuidedTrainer
 

@@ -10,7 +10,8 @@ import torch
 from siamfast.models.inference import Embedder, choose_precision
 from siamfast.models.quantized import int8_missing
 from siamfast.models.siamfc import SiamFC
-from siamfast.models.weights import load_model, read_metadata, save_weights
+from siamfast.models.siamfc_weights import load_model
+from siamfast.models.weights import read_metadata, save_weights
 
 
 def _model(seed: int = 0) -> SiamFC:

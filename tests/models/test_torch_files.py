@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from siamfast.models.correspondence_weights import load_encoder
 from siamfast.models.guided_weights import load_guided
 from siamfast.models.mobile_weights import load_mobile
 from siamfast.models.siamfc import SiamFC
+from siamfast.models.siamfc_weights import load_model, load_weights
 from siamfast.models.torch_files import is_torch_file, read_torch_file, unwrapped
-from siamfast.models.weights import load_encoder, load_model, load_weights
 from siamfast.tracking.registry import Tracker
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from siamfast import info
+from siamfast.commands import info
 from siamfast.ops import dispatch
 from siamfast.ops.crop_and_resize import autograd as crop_and_resize_autograd
 

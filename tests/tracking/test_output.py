@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from siamfast.tracking.output import VideoOutput, encodable_fps
-from siamfast.tracking.video import open_frames
+from siamfast.io.output import VideoOutput, encodable_fps
+from siamfast.io.video import open_frames
 
 
 def _write(path: str | Path, fps: float = 25.0, size: tuple[int, int] = (120, 160)) -> None:

@@ -11,14 +11,13 @@ import torch
 from PIL import Image
 
 from siamfast.cli import main
-from siamfast.data.masks import default_palette, read_mask, write_mask
 from siamfast.data.synthetic import SyntheticVideo
-from siamfast.evaluation.masks import region_similarity
+from siamfast.evaluation.masks import region_similarity, score_masks
+from siamfast.io.masks import default_palette, read_mask, write_mask
 from siamfast.models.correspondence import CorrespondenceEncoder
+from siamfast.tracking.correspondence_figure import confident_cells, flow_color, match
 from siamfast.tracking.drawing import draw_mask
-from siamfast.tracking.propagate_command import score
 from siamfast.tracking.propagation import MaskPropagator
-from siamfast.tracking.show_correspondence import confident_cells, flow_color, match
 
 FAST = ["--size", "120", "--context", "2"]
 
@@ -157,7 +156,7 @@ def test_scores_leave_out_the_first_frame_and_the_last(tmp_path: Path) -> None:
         for t, mask in enumerate(content):
             write_mask(tmp_path / folder / f"{t}.png", mask, None)
     paths = [sorted((tmp_path / folder).iterdir()) for folder in ("ours", "truth")]
-    (region, edge) = score(*paths)[3]
+    (region, edge) = score_masks(*paths)[3]
     assert (region.mean, edge.mean) == (1, 1)
 
 
@@ -212,11 +211,11 @@ def test_coloured_truth_is_scored_by_its_colours(tmp_path: Path) -> None:
         write_mask(tmp_path / "ours" / f"{t}.png", numbers, palette)
         Image.fromarray(colors[numbers]).save(tmp_path / "truth" / f"{t}.png")
     paths = [sorted((tmp_path / folder).iterdir()) for folder in ("ours", "truth")]
-    assert score(*paths)[2][0].mean == 1
+    assert score_masks(*paths)[2][0].mean == 1
     Image.fromarray(colors[[[1, 2], [0, 2]]][::-1]).resize((20, 20), 0).save(tmp_path / "truth" / "0.png")
     write_mask(tmp_path / "ours" / "0.png", np.ones((20, 20), np.uint8), None)
     with pytest.raises(ValueError, match=r"--score: .* has the objects \[1, 2\], expected the mask's, \[1\]"):
-        score(*paths)
+        score_masks(*paths)
 
 
 @pytest.mark.parametrize(

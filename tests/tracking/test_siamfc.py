@@ -13,14 +13,15 @@ import torch
 
 import siamfast
 from benchmarks.peers.siamfc_tracker import CommunityTracker
+from siamfast.commands.track import add_arguments, run
 from siamfast.data.sequences import read_sequences
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.evaluation.metrics import center_error, overlap, precision_curve, score, success_curve
+from siamfast.io.video import read_image
 from siamfast.models.siamfc import SiamFC
-from siamfast.models.weights import load_model, save_weights
-from siamfast.tracking.command import add_arguments, run
+from siamfast.models.siamfc_weights import load_model
+from siamfast.models.weights import save_weights
 from siamfast.tracking.siamfc import SiamFCTracker
-from siamfast.tracking.video import read_image
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not (SHARED / "sequences").is_dir(), reason="the shared real sequences are not here")

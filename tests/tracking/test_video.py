@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from siamfast.data.decoders import quiet_opencv
-from siamfast.tracking.codecs import codec_of
-from siamfast.tracking.video import open_frames
+from siamfast.io.codecs import codec_of
+from siamfast.io.decoders import quiet_opencv
+from siamfast.io.video import open_frames
 
 
 def test_opencv_is_silent_within_quiet_opencv_and_as_before_after_it(capfd: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +97,7 @@ def test_a_video_behind_a_url_is_read_and_what_does_not_answer_is_named(
 
 def test_devices_are_cameras_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("siamfast.tracking.video.CaptureFrames", asked.append)
+    monkeypatch.setattr("siamfast.io.video.CaptureFrames", asked.append)
     monkeypatch.setattr(Path, "exists", lambda path: True)
     open_frames("/dev/video12")
     assert asked == [12]

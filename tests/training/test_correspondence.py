@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from siamfast.cli import main
-from siamfast.models.weights import load_encoder, read_metadata
+from siamfast.models.correspondence_weights import load_encoder
+from siamfast.models.weights import read_metadata
 from siamfast.training import signals
 from siamfast.training.config import CorrespondenceConfig
 from siamfast.training.correspondence import CorrespondenceTrainer

@@ -113,11 +113,11 @@ def test_the_guide_is_told_what_the_switches_say(tmp_path: Path, changes: dict[s
     batch = run._to_device(next(run._batches()))
     run.step = run.config.steps  # the schedule's end
     batch |= {name: batch[name].float() for name in ("template", "search", "previous")}
-    told = run._told(batch, torch.Generator().manual_seed(0))
+    told = run._previous_boxes(batch, torch.Generator().manual_seed(0))
     if expected == "truth":
         torch.testing.assert_close(told, batch["previous_box"])
     elif expected == "own":
-        torch.testing.assert_close(told, run._own(batch, torch.arange(4)))
+        torch.testing.assert_close(told, run._predicted_boxes(batch, torch.arange(4)))
     else:
         corners = [torch.cat((b[:, :2], b[:, :2] + b[:, 2:]), 1) for b in (told, batch["previous_box"])]
         assert float(box_iou(*corners).max()) < 0.35

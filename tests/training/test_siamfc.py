@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 import torch
 
+from siamfast.commands.train import add_arguments, configuration
 from siamfast.data.mixed_pairs import MixedPairs
 from siamfast.data.sequence_pairs import SequencePairs
 from siamfast.data.synthetic import SyntheticPairs
-from siamfast.files import only_writer
-from siamfast.models.weights import load_model, read_metadata
-from siamfast.training.config import SiamFCConfig, add_arguments, from_arguments
+from siamfast.io.files import only_writer
+from siamfast.models.siamfc_weights import load_model
+from siamfast.models.weights import read_metadata
+from siamfast.training.config import SiamFCConfig
 from siamfast.training.pairs import make_pairs
 from siamfast.training.record import Record
 from siamfast.training.siamfc import SiamFCTrainer, peak_distance, target_cells
@@ -211,9 +213,9 @@ def test_training_starts_from_given_weights(tmp_path: Path) -> None:
 def test_every_field_is_a_flag_with_its_type() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    assert from_arguments(parser.parse_args([])) == SiamFCConfig()
+    assert configuration(parser.parse_args([])) == SiamFCConfig()
     words = ["--steps=7", "--lr=0.5", "--data=x", "--amp=off", "--no-learn-bias"]
-    config = from_arguments(parser.parse_args(words))
+    config = configuration(parser.parse_args(words))
     assert (config.steps, config.lr, config.data, config.amp, config.learn_bias) == (7, 0.5, "x", "off", False)
     flags = {action.dest for action in parser._actions}
     assert {field.name for field in dataclasses.fields(SiamFCConfig)} <= flags

@@ -11,18 +11,19 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siamfast.files import only_writer, replacing
+from siamfast.data.readers import LAYOUTS, list_videos
+from siamfast.io.files import only_writer, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Executor
 
-KINDS = ("vid", "got10k", "otb", "lasot", "trackingnet", "youtubebb", "davis", "mot", "folder")
+    from siamfast.data.curation import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast curate`."""
-    parser.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("kind", choices=tuple(LAYOUTS), metavar="KIND", help=", ".join(LAYOUTS))
     parser.add_argument("root", metavar="ROOT", help="where the data set lies (--verify: left out)", nargs="?")
     parser.add_argument("out", metavar="OUT", help="folder of the store; what is there already is not done again")
     parser.add_argument("--layout", choices=("lmdb", "tree"), default="lmdb", help="lmdb (default), or the seed's tree")
@@ -49,28 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
-    from siamfast.data.curation import Recipe, curate
+    from siamfast.data.curation import curate
     from siamfast.data.tree import make_writer, writer_name
 
     if arguments.verify:
         return _verify(arguments)
-    if arguments.root is None:
-        raise ValueError("ROOT: left out; it is the data set's folder, before OUT")
-    if arguments.workers < -1:
-        raise ValueError(f"--workers: got {arguments.workers}, expected -1 or more")
-    recipe = Recipe(arguments.kind, arguments.exemplar, arguments.instance, arguments.context_amount, arguments.quality)
-    shard = _shard(arguments.shard)
-    root, out = Path(arguments.root).resolve(), Path(arguments.out)
-    if not root.is_dir():
-        raise ValueError(f"ROOT: {arguments.root} is not a folder")
-    if out.resolve().is_relative_to(root):
-        raise ValueError(f"OUT: {out} lies in ROOT; the data set is not written to")
+    recipe, shard, root, out = _checked(arguments)
     workers = arguments.workers if arguments.workers >= 0 else len(os.sched_getaffinity(0))
-    from siamfast.data.readers import list_videos
-
-    list_videos(recipe.kind, root)  # told before anything is written
-    if arguments.scheduler is not None and arguments.engine != "dask":
-        raise ValueError("--scheduler: given without --engine dask")
     began, stopped = time.perf_counter(), False
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_writer(out, writer_name(arguments.layout, shard)))
@@ -96,6 +82,27 @@ def run(arguments: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return 130 if stopped else int(errors > 0)
+
+
+def _checked(arguments: argparse.Namespace) -> tuple[Recipe, tuple[int, int], Path, Path]:
+    """The recipe, the shard, the data set's folder and the store's, before anything is written."""
+    from siamfast.data.curation import Recipe
+
+    if arguments.root is None:
+        raise ValueError("ROOT: left out; it is the data set's folder, before OUT")
+    if arguments.workers < -1:
+        raise ValueError(f"--workers: got {arguments.workers}, expected -1 or more")
+    if arguments.scheduler is not None and arguments.engine != "dask":
+        raise ValueError("--scheduler: given without --engine dask")
+    recipe = Recipe(arguments.kind, arguments.exemplar, arguments.instance, arguments.context_amount, arguments.quality)
+    shard = _shard(arguments.shard)
+    root, out = Path(arguments.root).resolve(), Path(arguments.out)
+    if not root.is_dir():
+        raise ValueError(f"ROOT: {arguments.root} is not a folder")
+    if out.resolve().is_relative_to(root):
+        raise ValueError(f"OUT: {out} lies in ROOT; the data set is not written to")
+    list_videos(recipe.kind, root)  # raises where there are none
+    return recipe, shard, root, out
 
 
 @contextlib.contextmanager

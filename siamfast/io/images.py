@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
-from siamfast.data.decoders import decode_pixels
+from siamfast.io.decoders import decode_pixels
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 MAX_PIXELS = 1 << 27  # of an image; what claims to be larger is not decoded
@@ -128,7 +128,7 @@ def _orientation(image: PILImage.Image, file: BinaryIO) -> int:
         if not behind:
             return 1
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
+        tag = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # whatever a broken block makes PIL raise: the image itself may be whole
         return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    return tag if isinstance(tag, int) and 1 <= tag <= 8 else 1

@@ -1,21 +1,16 @@
-"""`siamfast show-correspondence`: a figure by which a person sees whether the correspondence of two images is right."""
+"""The correspondence of two images, and a figure by which a person sees whether it is right."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from siamfast.files import replacing
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from siamfast.ops.correspondence_warp import correspondence_warp
 
 LINES = 50  # most confident cells that are joined to their matches
-SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 
 
 class Correspondence(NamedTuple):
@@ -31,46 +26,8 @@ class Correspondence(NamedTuple):
     grid: tuple[int, int]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `siamfast show-correspondence`."""
-    parser.add_argument("first", metavar="A", help="an image")
-    parser.add_argument("second", metavar="B", help="another, in which the cells of A are looked for")
-    parser.add_argument("--out", required=True, metavar="FIG", help=f"the figure: {', '.join(SUFFIXES)}")
-    parser.add_argument("--weights", metavar="FILE", help="of a correspondence encoder; left out: the packaged ones")
-    parser.add_argument("--size", type=int, default=480, help="shorter side as the encoder sees it (default: 480)")
-    parser.add_argument("--temperature", type=float, default=0.05, help="of the affinity (default: 0.05)")
-    parser.add_argument("--topk", type=int, default=10, help="matches whose mean is the flow (default: 10)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Draw the figure.
-
-    Raises:
-        ValueError, OSError: bad input, in one line.
-    """
-    from siamfast.data.images import read_image
-    from siamfast.tracking.propagation import MaskPropagator
-
-    out = Path(arguments.out)
-    if out.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"--out: got {arguments.out!r}, expected a name ending in {', '.join(SUFFIXES)}")
-    if not out.parent.is_dir() or out.is_dir():
-        raise ValueError(f"--out: cannot write {out}: it is a folder, or there is no folder {out.parent}")
-    first, second = read_image(arguments.first), read_image(arguments.second)
-    propagator = MaskPropagator(arguments.weights, device=arguments.device, size=arguments.size)
-    found = match(propagator, first, second, temperature=arguments.temperature, topk=arguments.topk)
-    _write(draw(first, second, found), out)
-    print(f"{out}: median confidence {np.median(found.confidence):.3f}", file=sys.stderr)
-    return 0
-
-
 def match(propagator: Any, first: NDArray[np.uint8], second: NDArray[np.uint8], **options: Any) -> Correspondence:
     """Where the cells of `first` lie in `second`, both (H, W, 3) uint8 RGB; options of `correspondence_warp`."""
-    import torch
-
-    from siamfast.ops.correspondence_warp import correspondence_warp
-
     with torch.inference_mode():
         query, reference = propagator.embed(first), propagator.embed(second)
         nothing = reference[:, :0]
@@ -105,13 +62,13 @@ def confident_cells(confidence: NDArray[np.float32], count: int = LINES) -> NDAr
     return np.stack(np.unravel_index(order, confidence.shape), 1)
 
 
-def draw(first: NDArray[np.uint8], second: NDArray[np.uint8], found: Correspondence) -> Any:
+def draw(first: NDArray[np.uint8], second: NDArray[np.uint8], correspondence: Correspondence) -> Any:
     """A matplotlib figure: A and B joined by lines at the most confident cells; the flow over A, its colours' wheel;
     confidence."""
     from matplotlib.figure import Figure
 
-    height, width = found.confidence.shape
-    longest = float(np.quantile(np.linalg.norm(found.flow, axis=-1), 0.95))
+    height, width = correspondence.confidence.shape
+    longest = float(np.quantile(np.linalg.norm(correspondence.flow, axis=-1), 0.95))
     figure = Figure(figsize=(12, 8), layout="constrained")
     grid = figure.add_gridspec(2, 1)
     top = figure.add_subplot(grid[0])
@@ -121,22 +78,22 @@ def draw(first: NDArray[np.uint8], second: NDArray[np.uint8], found: Corresponde
     top.imshow(first, extent=(0, wide, tall, 0))
     top.imshow(second, extent=(wide + gap, wide + gap + other, tall, 0))
     top.set(xlim=(0, wide + gap + other), ylim=(tall, 0), aspect="equal")
-    cells = confident_cells(found.confidence)
+    cells = confident_cells(correspondence.confidence)
     rows, columns = max(1, height - 1), max(1, width - 1)
-    tall_b, wide_b = (max(1, n - 1) for n in found.grid)
+    tall_b, wide_b = (max(1, n - 1) for n in correspondence.grid)
     # Coloured by where they start, so that neighbours that stay neighbours keep a pattern.
     colors = flow_color(np.stack([cells[:, 1] - columns / 2, cells[:, 0] - rows / 2], 1), max(rows, columns) / 2) / 255
     for (y, x), color in zip(cells, colors, strict=True):
-        bx, by = found.best[y, x]
+        bx, by = correspondence.best[y, x]
         ends = [x / columns * wide, wide + gap + bx / wide_b * other], [y / rows * tall, by / tall_b * tall]
         top.plot(*ends, color=color, linewidth=1, marker="o", markersize=3)
     top.set_title(f"A, B, and the {len(cells)} most confident cells")
     below = grid[1].subgridspec(1, 3, width_ratios=(3, 3, 1))
     flow, sure, wheel = (figure.add_subplot(below[n]) for n in range(3))
     flow.imshow(first, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
-    flow.imshow(flow_color(found.flow, longest), alpha=0.7)
+    flow.imshow(flow_color(correspondence.flow, longest), alpha=0.7)
     flow.set_title("flow from A to B")
-    shown = sure.imshow(found.confidence, vmin=0, cmap="viridis")
+    shown = sure.imshow(correspondence.confidence, vmin=0, cmap="viridis")
     figure.colorbar(shown, ax=sure, shrink=0.8)
     sure.set_title("confidence")
     axis = np.linspace(-1, 1, 65, dtype=np.float32)
@@ -148,8 +105,3 @@ def draw(first: NDArray[np.uint8], second: NDArray[np.uint8], found: Corresponde
     for axes in (top, flow, sure, wheel):
         axes.set_axis_off()
     return figure
-
-
-def _write(figure: Any, path: Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)

@@ -15,10 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from siamfast.data.masks import MaskImage
-    from siamfast.evaluation.masks import MaskScores
+    from siamfast.io.masks import MaskImage
+    from siamfast.io.video import Frames
     from siamfast.tracking.propagation import MaskPropagator
-    from siamfast.tracking.video import Frames
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,12 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, in one line.
     """
-    from siamfast.data.listing import entries
-    from siamfast.data.masks import read_mask
-    from siamfast.tracking.command import clean_termination
-    from siamfast.tracking.output import VideoOutput
+    from siamfast.commands.termination import clean_termination
+    from siamfast.evaluation.masks import score_masks, score_table
+    from siamfast.io.listing import entries
+    from siamfast.io.masks import read_mask
+    from siamfast.io.output import VideoOutput
+    from siamfast.io.video import open_frames
     from siamfast.tracking.propagation import MaskPropagator
-    from siamfast.tracking.video import open_frames
 
     first = read_mask(arguments.mask)
     out = Path(arguments.out)
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         if overlay is not None:
             overlay.commit()
     if truth is not None:
-        print(score_table(score(written, truth)))
+        print(score_table(score_masks(written, truth)))
     return 130 if stopped else 0
 
 
@@ -122,12 +122,10 @@ def _propagate(
     """The masks written, and whether Ctrl-C ended it."""
     from tqdm import tqdm
 
-    from siamfast.data.masks import write_mask
+    from siamfast.io.masks import write_mask
     from siamfast.tracking.drawing import draw_mask
 
-    shown: list[
-        tuple[int, NDArray[np.uint8]]
-    ] = []  # frames that the propagator has taken, whose masks are not here yet
+    shown: list[tuple[int, NDArray[np.uint8]]] = []  # frames that the propagator took, whose masks are not here yet
 
     def images() -> Iterator[NDArray[np.uint8]]:
         for index, image in frames:
@@ -173,64 +171,13 @@ def _propagate(
 
 
 def _truth_files(folder: Path) -> list[Path]:
-    from siamfast.data.sequences import image_files
+    from siamfast.io.listing import image_files
 
     if not folder.is_dir():
         raise ValueError(f"--score: {folder} is not a folder")
-    found = image_files(folder)
-    if len(found) < 3:
+    mask_files = image_files(folder)
+    if len(mask_files) < 3:
         raise ValueError(
-            f"--score: {len(found)} masks in {folder}, expected 3 or more (the first and last do not count)"
+            f"--score: {len(mask_files)} masks in {folder}, expected 3 or more (the first and last do not count)"
         )
-    return found
-
-
-def score(written: list[Path], truth: list[Path]) -> dict[int, tuple[MaskScores, MaskScores]]:
-    """J and F of every object of the first true mask: over the frames whose truth is known but the first and the last,
-    as DAVIS does.
-
-    Masks and truth go together by their names, or, where no name is the same, by their order.
-
-    Raises:
-        ValueError: neither names nor counts agree, or masks of different sizes.
-    """
-    from siamfast.data.masks import read_mask, read_written
-    from siamfast.evaluation.masks import boundary_accuracy, region_similarity, statistics
-
-    by_stem = {path.stem: path for path in written}
-    pairs = [(by_stem[path.stem], path) for path in truth if path.stem in by_stem]
-    if not pairs and len(written) == len(truth):
-        pairs = list(zip(written, truth, strict=True))
-    if len(pairs) < 3:
-        raise ValueError(
-            f"--score: {len(pairs)} of {len(truth)} true masks (such as {truth[0].name}) belong to one of "
-            f"{len(written)} masks (such as {written[0].name}), expected 3 or more"
-        )
-    ours = read_written(pairs[0][0])
-    objects = list(read_mask(pairs[0][1], "--score", like=ours).objects())
-    alone = len(objects) == 1 and len(ours.objects()) <= 1
-    if not alone and not set(objects) <= set(ours.objects()):
-        raise ValueError(
-            f"--score: {pairs[0][1]} has the objects {objects[:8]}, expected the mask's, {list(ours.objects())[:8]}"
-        )
-    regions: dict[int, list[float]] = {v: [] for v in objects}
-    boundaries: dict[int, list[float]] = {v: [] for v in objects}
-    for written_one, theirs in pairs[1:-1]:
-        found, true = read_written(written_one).numbers, read_mask(theirs, "--score", like=ours).numbers
-        for v in objects:
-            # One object is one object, whatever number each side gives it (0/255 beside an indexed 1).
-            compared = (found > 0, true > 0) if alone else (found == v, true == v)
-            regions[v].append(region_similarity(*compared))
-            boundaries[v].append(boundary_accuracy(*compared))
-    return {v: (statistics(regions[v]), statistics(boundaries[v])) for v in objects}
-
-
-def score_table(scores: dict[int, tuple[MaskScores, MaskScores]]) -> str:
-    """A line an object, and the means over objects, which DAVIS ranks by."""
-    lines = [f"{'object':>8} {'J mean':>7} {'recall':>7} {'decay':>7} {'F mean':>7} {'recall':>7} {'decay':>7}"]
-    rows = [(str(v), [*j, *f]) for v, (j, f) in scores.items()]
-    means = np.mean([numbers for _, numbers in rows], 0)
-    if len(rows) > 1:
-        rows.append(("mean", means.tolist()))
-    lines += [f"{name:>8} " + " ".join(f"{v:7.3f}" for v in numbers) for name, numbers in rows]
-    return "\n".join([*lines, f"J&F mean {(means[0] + means[3]) / 2:.3f}"])
+    return mask_files

@@ -15,7 +15,7 @@ def as_rgb(image: Any) -> NDArray[np.uint8]:
     """A PIL image, an RGB array (H, W, 3) or a gray one (H, W) or (H, W, 1) -> (H, W, 3) uint8 RGB.
 
     An RGB array is passed on as it is, whatever its strides. A PIL image is turned as its EXIF orientation says, as
-    `siamfast.data.images.read_image` turns its file.
+    `siamfast.io.images.read_image` turns its file.
 
     Raises:
         TypeError: neither, not uint8, or a PIL image of whole numbers or floats of 32 bits. ValueError: another shape,
@@ -54,15 +54,15 @@ def check_box(box: ArrayLike | Sequence[float], width: int, height: int) -> NDAr
         ValueError: not four finite numbers, no area, or wholly outside the image of width x height.
     """
     try:
-        found = np.asarray(box, dtype=np.float64).ravel()
+        values = np.asarray(box, dtype=np.float64).ravel()
     except (TypeError, ValueError):
-        found = np.empty(0)
-    if found.shape != (4,) or not np.isfinite(found).all():
+        values = np.empty(0)
+    if values.shape != (4,) or not np.isfinite(values).all():
         raise ValueError(f"box: got {box!r}, expected four finite numbers x, y, w, h")
-    x, y, w, h = found.tolist()
+    x, y, w, h = values.tolist()
     shown = f"{x:g},{y:g},{w:g},{h:g}"
     if w <= 0 or h <= 0:
         raise ValueError(f"box: got {shown}, which has no area: expected w > 0 and h > 0")
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise ValueError(f"box: got {shown}, which lies outside the image of {width} x {height} pixels")
-    return found
+    return values

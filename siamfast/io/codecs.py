@@ -24,9 +24,9 @@ def codec_of(path: str) -> str | None:
     except OSError:
         return None
     for pattern in _PATTERNS:
-        found = pattern.search(content)
-        if found is not None:
-            return found[1].decode("latin-1").strip()
+        match = pattern.search(content)
+        if match is not None:
+            return match[1].decode("latin-1").strip()
     return None
 
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from siamfast.tracking.output import TextOutput, VideoOutput
-    from siamfast.tracking.sequence_tracker import SequenceTracker
-    from siamfast.tracking.video import Frames
-
 from siamfast.tracking.registry import TRACKERS, Tracker
+
+if TYPE_CHECKING:
+    from siamfast.io.images import Image
+    from siamfast.io.output import TextOutput, VideoOutput
+    from siamfast.io.video import Frames
+    from siamfast.tracking.sequence_tracker import SequenceTracker, Track
 
 HEADER = "frame,x,y,w,h,confidence"
 
@@ -56,8 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     box = None if arguments.box is None else parse_box(arguments.box)
     _check_outputs(arguments.input, arguments.out, arguments.csv)
 
-    from siamfast.tracking.output import TextOutput, VideoOutput
-    from siamfast.tracking.video import open_frames
+    from siamfast.commands.termination import clean_termination
+    from siamfast.io.output import TextOutput, VideoOutput
+    from siamfast.io.video import open_frames
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(clean_termination())
@@ -94,21 +94,35 @@ def _check_outputs(source: str, out: str | None, csv: str | None) -> None:
         raise ValueError(f"--csv: {csv} is also --out")
 
 
-@contextlib.contextmanager
-def clean_termination() -> Iterator[None]:
-    """SIGTERM unwinds as an exit does, so that no temporary file is left; by default it would end the process there."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+class _Clock:
+    """Seconds spent in the tracker's updates, and how many they were."""
 
-    def leave(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
+    def __init__(self) -> None:
+        self.seconds, self.updates = 0.0, 0
 
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    @property
+    def rate(self) -> str:
+        return f"{self.updates / self.seconds:.1f} FPS in the tracker" if self.seconds > 0 else "one frame"
+
+
+def _tracked(
+    frames: Frames, tracker: SequenceTracker, box: tuple[float, float, float, float] | None, clock: _Clock
+) -> Iterator[tuple[int, Image, Track]]:
+    """Index, image and track of each frame; the first one's track is the box, or what the user draws."""
+    from siamfast.tracking.drawing import select_box
+    from siamfast.tracking.sequence_tracker import Track
+
+    for number, (index, image) in enumerate(frames):
+        if number == 0:
+            box = select_box(image) if box is None else box
+            tracker.init(image, box)
+            yield index, image, Track(box, 1.0)
+            continue
+        begin = time.perf_counter()
+        track = tracker.update(image)
+        clock.seconds += time.perf_counter() - begin
+        clock.updates += 1
+        yield index, image, track
 
 
 def _track(
@@ -120,53 +134,44 @@ def _track(
     with_response: bool,
     with_guidance: bool,
 ) -> int:
+    """Track and write; what is done when Ctrl-C comes is whole and kept."""
     from tqdm import tqdm
 
-    from siamfast.tracking.drawing import draw_track, select_box
-    from siamfast.tracking.sequence_tracker import Track
+    from siamfast.tracking.drawing import draw_track
 
-    done, spent, stopped = 0, 0.0, False
+    count, stopped, clock = 0, False, _Clock()
     write = rows.write if rows is not None else (lambda _: None) if video is not None else print
     try:
         with contextlib.ExitStack() as stack:
-            for index, image in frames:
-                if done == 0:
-                    box = select_box(image) if box is None else box
-                    tracker.init(image, box)
-                    track = Track(box, 1.0)
+            for index, image, track in _tracked(frames, tracker, box, clock):
+                if count == 0:
                     write(HEADER)
                     # Only now: an error about the box is one line, without a bar above it.
                     bar = stack.enter_context(
                         tqdm(total=frames.count, unit="frame", desc="track", file=sys.stderr, dynamic_ncols=True)
                     )
-                else:
-                    begin = time.perf_counter()
-                    track = tracker.update(image)
-                    spent += time.perf_counter() - begin
                 write(f"{index}," + ",".join(f"{v:.2f}" for v in track.box) + f",{track.confidence:.4f}")
                 if video is not None:
                     response = tracker.response if with_response else None
                     guidance = tracker.guidance if with_guidance else None
                     video.write(draw_track(image, *track, response, guidance))
-                done += 1
+                count += 1
                 bar.update(index + 1 - bar.n)
                 bar.set_postfix_str(f"confidence {track.confidence:.2f}", refresh=False)
     except KeyboardInterrupt:
-        # What is done is whole: keep it. A Ctrl-C before the first frame leaves nothing.
+        if count == 0:
+            raise
         stopped = True
-    if done == 0:
-        if stopped:
-            raise KeyboardInterrupt
+    if count == 0:
         raise ValueError(f"{frames.name}: no frames in it")
-    for output in (video, rows):
-        if output is not None:
-            output.commit()
-    fps = f"{(done - 1) / spent:.1f} FPS in the tracker" if spent > 0 else "one frame"
+    outputs = [output for output in (video, rows) if output is not None]
+    for output in outputs:
+        output.commit()
     print(
-        f"{done} frames, {fps} ({tracker.precision}, {tracker.device})"
+        f"{count} frames, {clock.rate} ({tracker.precision}, {tracker.device})"
         + (f"; {frames.skipped} frames could not be decoded and were skipped" if frames.skipped else "")
         + ("; stopped early" if stopped else "")
-        + "".join(f"; wrote {output.path}" for output in (video, rows) if output is not None),
+        + "".join(f"; wrote {output.path}" for output in outputs),
         file=sys.stderr,
     )
     return 130 if stopped else 0

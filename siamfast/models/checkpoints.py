@@ -66,23 +66,23 @@ def convert_state(state: Mapping[str, torch.Tensor], *, source: str = "the state
     state = unwrapped(state, source=source)
     layout = detect_layout(state)
     if layout == "strangerzhang":
-        found = _from_sequential(state, "features", _STRANGERZHANG_EPS)
+        converted = _from_sequential(state, "features", _STRANGERZHANG_EPS)
     else:
-        found = _from_sequential(state, "feature", BN_EPS) if layout == "siamfc-pytorch-1" else state
+        converted = _from_sequential(state, "feature", BN_EPS) if layout == "siamfc-pytorch-1" else state
     with torch.random.fork_rng(devices=[]):  # a fresh model draws weights: leave the user's random state alone
         expected = SiamFC().state_dict()
     # What no layout but ours has, and what old PyTorch versions did not write, comes from a fresh model.
     optional = {key for key in expected if key.endswith("num_batches_tracked")}
     if layout != "siamfast":
         optional |= {"scale", "bias", "input_mean", "input_std"}
-    missing = sorted(expected.keys() - found.keys() - optional)
-    unexpected = sorted(found.keys() - expected.keys())
+    missing = sorted(expected.keys() - converted.keys() - optional)
+    unexpected = sorted(converted.keys() - expected.keys())
     if missing or unexpected:
         raise ValueError(
             f"weights: {source} ({layout} layout) does not fit SiamFC-AlexNet: "
             f"missing {_some(missing)}; unexpected {_some(unexpected)}"
         )
-    for key, value in found.items():
+    for key, value in converted.items():
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"weights: {source}: {key} is a {type(value).__name__}, expected a tensor")
         if value.shape != expected[key].shape and not (value.numel() == expected[key].numel() == 1):
@@ -92,25 +92,25 @@ def convert_state(state: Mapping[str, torch.Tensor], *, source: str = "the state
             )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ValueError(f"weights: {source}: {key} has values that are not finite")
-    return {key: found[key].reshape(value.shape) if key in found else value for key, value in expected.items()}
+    return {key: converted[key].reshape(value.shape) if key in converted else value for key, value in expected.items()}
 
 
 def _from_sequential(state: Mapping[str, torch.Tensor], attribute: str, eps: float) -> dict[str, torch.Tensor]:
     """The layouts of one nn.Sequential, which the model has as `attribute`, with BatchNorms of `eps`."""
-    found = {}
+    converted = {}
     for key, value in state.items():
         head, _, rest = key.partition(".")
         index, _, name = rest.partition(".")
         place = _SEQUENTIAL.get(int(index)) if head == attribute and index.isdecimal() else None
         if key == "corr_bias":
-            found["bias"] = value
+            converted["bias"] = value
         elif place is None:
-            found[key] = value  # listed as unexpected under its own name
+            converted[key] = value  # listed as unexpected under its own name
         else:
             if name == "running_var" and isinstance(value, torch.Tensor):
                 value = value + (eps - BN_EPS)  # their eps, written into the variance
-            found[f"backbone.conv{place[0]}.{place[1]}.{name}"] = value
-    return found
+            converted[f"backbone.conv{place[0]}.{place[1]}.{name}"] = value
+    return converted
 
 
 def _some(names: list[str], count: int = 60) -> str:

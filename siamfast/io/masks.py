@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from siamfast.data.mask_objects import MOST_OBJECTS, color_codes, cut_soft_edges, has_soft_edges
-from siamfast.files import replacing
+from siamfast.io.files import replacing
+from siamfast.io.mask_objects import MOST_OBJECTS, color_codes, cut_soft_edges, has_soft_edges
 
 LARGEST_NUMBER = 65535  # of an object, as a PNG of 16 bits holds it
 _LOSSY = ("JPEG", "MPO")

@@ -93,8 +93,8 @@ def cut_soft_edges(
     # An object too small for an inner pixel: its brightest is its colour.
     color = bright[0] if bright else channels.reshape(-1, channels.shape[-1])[channels.max(-1).argmax()]
     off, on = (np.abs(channels - center).max(-1) for center in (dark[0], color))
-    found: NDArray[np.bool_] = on < off
+    nearer_off: NDArray[np.bool_] = on < off
     between = (off > _NOISE * peak) & (on > _NOISE * peak)
-    if between.sum() > max(found.sum(), 1):
+    if between.sum() > max(nearer_off.sum(), 1):
         raise refusal
-    return found
+    return nearer_off

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from siamfast.evaluation.protocols import PROTOCOLS
 from siamfast.evaluation.subsets import NAMES, choose_subset
-from siamfast.files import only_writer, replacing
+from siamfast.io.files import only_writer, replacing
+from siamfast.tracking.registry import DEFAULT
 from siamfast.version import __version__
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from siamfast.data.sequences import Sequence
+    from siamfast.evaluation.one_pass import Entry
     from siamfast.evaluation.summary import Summary
 
 
@@ -46,10 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, in one line.
     """
-    from tqdm import tqdm
-
     from siamfast.evaluation.identity import claim_results
-    from siamfast.evaluation.one_pass import parse_entry, peer_entries, read_dataset, run_all
+    from siamfast.evaluation.one_pass import read_dataset, run_all
     from siamfast.evaluation.summary import summarize
 
     if arguments.workers < 0:
@@ -57,17 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.frames is not None and arguments.frames < 2:
         raise ValueError(f"--frames: got {arguments.frames}, expected 2 or more")
     protocol, root, out = PROTOCOLS[arguments.dataset], Path(arguments.root), Path(arguments.out)
-    entries = [parse_entry(text) for text in arguments.model or ["mobile"]]
-    entries += peer_entries(arguments.peers, arguments.nano_models)
-    labels = [entry.label for entry in entries]
-    if len(set(labels)) < len(labels):
-        raise ValueError(f"--model: {', '.join(labels)}: two of one label; give LABEL=MODEL")
     devices = arguments.device.split(",")
-    for entry in entries:
-        try:
-            entry.make(devices[0])  # told before anything is written
-        except TypeError as error:
-            raise ValueError(f"--model: {error}") from error
+    entries = _entries(arguments, devices[0])
     errors: list[tuple[str, str]] = []
 
     def note(path: Path, reason: str) -> None:
@@ -78,23 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
     sequences = read_dataset(protocol, subset, arguments.frames, note)
     if not sequences:
         raise ValueError(f"ROOT: no sequence in {root} can be evaluated; the first: {': '.join(errors[0])}")
+    results = out / "results"
     with only_writer(out, "eval"):
         claim_results(protocol, out, root, arguments.frames, entries, sequences)
-        results, stopped = out / "results", False
-        bar = tqdm(total=len(entries) * len(sequences), unit="run", desc="eval", file=sys.stderr, dynamic_ncols=True)
-        try:
-            runs = run_all(protocol, results, entries, sequences, devices, arguments.workers)
-            for entry, sequence, wrong in runs:
-                bar.update(1)
-                bar.set_postfix_str(f"{entry.label} {sequence.name}", refresh=False)
-                if wrong is not None:
-                    errors.append((sequence.name, wrong))
-        except KeyboardInterrupt:
-            stopped = True
-        except RuntimeError as error:
-            raise ValueError(str(error)) from error
-        finally:
-            bar.close()
+        runs = run_all(protocol, results, entries, sequences, devices, arguments.workers)
+        stopped = _evaluate(runs, len(entries) * len(sequences), errors)
     summaries = [summarize(protocol, results, entry, sequences) for entry in entries]
     about = {
         "dataset": arguments.dataset,
@@ -108,10 +90,45 @@ def run(arguments: argparse.Namespace) -> int:
     return 130 if stopped else 1 if errors else 0
 
 
+def _entries(arguments: argparse.Namespace, device: str) -> list[Entry]:
+    """The trackers that the options name, each made once, so that what is wrong with it is said at the start."""
+    from siamfast.evaluation.one_pass import parse_entry, peer_entries
+
+    entries = [parse_entry(text) for text in arguments.model or [DEFAULT]]
+    entries += peer_entries(arguments.peers, arguments.nano_models)
+    labels = [entry.label for entry in entries]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"--model: {', '.join(labels)}: two of one label; give LABEL=MODEL")
+    for entry in entries:
+        try:
+            entry.make(device)
+        except TypeError as error:
+            raise ValueError(f"--model: {error}") from error
+    return entries
+
+
+def _evaluate(runs: Iterable[tuple[Entry, Sequence, str | None]], total: int, errors: list[tuple[str, str]]) -> bool:
+    """Do the runs, under a bar, adding to `errors`; whether Ctrl-C ended it."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="run", desc="eval", file=sys.stderr, dynamic_ncols=True) as bar:
+        try:
+            for entry, sequence, wrong in runs:
+                bar.update(1)
+                bar.set_postfix_str(f"{entry.label} {sequence.name}", refresh=False)
+                if wrong is not None:
+                    errors.append((sequence.name, wrong))
+        except KeyboardInterrupt:
+            return True
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+    return False
+
+
 def _machine() -> dict[str, Any]:
     import torch
 
-    from siamfast.info import cpu_name
+    from siamfast.machine import cpu_name
 
     return {
         "siamfast": __version__, "torch": torch.__version__, "threads": torch.get_num_threads(),
@@ -123,9 +140,9 @@ def _machine() -> dict[str, Any]:
 def _write(out: Path, about: dict[str, Any], summaries: list[Summary], errors: list[tuple[str, str]]) -> None:
     from siamfast.evaluation.report import report
 
-    found: dict[str, Any] = {"about": about, "trackers": {s.label: s.as_json() for s in summaries}, "errors": errors}
+    content: dict[str, Any] = {"about": about, "trackers": {s.label: s.as_json() for s in summaries}, "errors": errors}
     texts = {
-        "summary.json": json.dumps(found, indent=1) + "\n",
+        "summary.json": json.dumps(content, indent=1) + "\n",
         "report.html": report(f"siamfast: evaluation on {about['dataset']}", about, summaries, errors),
     }
     for name, text in texts.items():

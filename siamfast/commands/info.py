@@ -10,6 +10,7 @@ import platform
 
 import torch
 
+from siamfast.machine import cpu_name
 from siamfast.ops import dispatch
 from siamfast.version import __version__
 
@@ -75,15 +76,6 @@ def tracker() -> str:
     graph = graph_path(weights)
     slower = int8_missing()
     return f"default tracker: onnxruntime, {graph.name if graph else ''}" + (f" ({slower})" if slower else "")
-
-
-def cpu_name() -> str:
-    """The processor's model, or its architecture where the system does not say."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def backends() -> list[str]:

@@ -1,50 +1,28 @@
-"""`siamfast synthesize`: synthetic clips as a folder data set to evaluate on; stopped and run again, it goes on."""
+"""A folder of synthetic clips with exact boxes, as a data set to evaluate on, and the record of how they were made."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-import re
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siamfast.files import replacing
-
-if TYPE_CHECKING:
-    from siamfast.data.photos import Photos
-    from siamfast.data.synthetic import SyntheticVideo
+from siamfast.data.photos import Photos
+from siamfast.data.synthetic import SyntheticVideo
+from siamfast.io.files import replacing
+from siamfast.io.masks import default_palette, write_mask
 
 RECORD = "synthetic.json"  # in OUT: the settings and the clips' seeds
+HIDDEN = (10, 100)  # frames that a target which hides is gone for
 _CLEAR, _GONE = 0.9, 0.05  # visible shares: from which a clip may begin, below which there is no box
-_HIDDEN = (10, 100)  # frames
 # Of the seeds 0 to 299, at 150 frames, one in thirty hides its target as `hides` wants it.
 _PATIENCE = 500
 _QUALITY = 95
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `siamfast synthesize`."""
-    parser.add_argument("out", metavar="OUT", help="folder to write; clips that are there already are not made again")
-    parser.add_argument("--clips", type=int, default=8, help="how many (default: 8)")
-    parser.add_argument("--length", type=int, default=150, help="frames of each (default: 150)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first clip (default: 0)")
-    parser.add_argument("--size", default="360x480", metavar="HxW", help="of the frames, pixels (default: 360x480)")
-    parser.add_argument(
-        "--photos", default="", metavar="FOLDER", help="photographs that four in five textures are cut from"
-    )
-    parser.add_argument("--masks", action="store_true", help="also a mask of the visible target for each frame")
-    parser.add_argument(
-        "--hides", action="store_true",
-        help="only clips whose target is gone for {} to {} frames and comes back; nothing in them copies it"
-        .format(*_HIDDEN),
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,8 +39,6 @@ class Settings:
 
     def video(self, seed: int) -> SyntheticVideo:
         """The video of a clip."""
-        from siamfast.data.synthetic import SyntheticVideo
-
         photos = _photos(self.photos)
         return SyntheticVideo(seed, length=self.length, size=self.size, photos=photos, copies=not self.hides)
 
@@ -73,31 +49,7 @@ class Settings:
 
 @lru_cache(maxsize=1)
 def _photos(folder: str) -> Photos | None:
-    from siamfast.data.photos import Photos
-
     return Photos(folder) if folder else None
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Write the clips.
-
-    Raises:
-        ValueError, OSError: bad input, or a folder with something else in it, in one line.
-    """
-    from tqdm import tqdm
-
-    settings, out = _settings(arguments), Path(arguments.out)
-    seeds = _known_seeds(out, settings)
-    out.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=arguments.clips, unit="clip", desc="synthesize", file=sys.stderr, dynamic_ncols=True) as bar:
-        for number in range(arguments.clips):
-            if number == len(seeds):
-                seeds.append(next_seed(settings, seeds[-1] + 1 if seeds else settings.seed))
-                _record(out, settings, seeds)
-            write_clip(out / f"clip-{number:03d}", settings.video(seeds[number]), masks=settings.masks)
-            bar.update()
-    print(f"{out}: {arguments.clips} clips of {settings.length} frames, for siamfast eval {out} --dataset folder")
-    return 0
 
 
 def hides(visible: ArrayLike) -> bool:
@@ -113,7 +65,7 @@ def hides(visible: ArrayLike) -> bool:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], gone, [False]])))
     begins, ends = edges[::2], edges[1::2]
     frames = ends - begins
-    return bool(((frames >= _HIDDEN[0]) & (frames <= _HIDDEN[1]) & (ends < len(gone))).any())
+    return bool(((frames >= HIDDEN[0]) & (frames <= HIDDEN[1]) & (ends < len(gone))).any())
 
 
 def next_seed(settings: Settings, start: int) -> int:
@@ -136,8 +88,6 @@ def write_clip(folder: Path, video: SyntheticVideo, *, masks: bool = False) -> N
 
     The ground truth comes last: a clip that has it is whole, and not made again. Frames that are there are kept.
     """
-    from siamfast.data.masks import default_palette, write_mask
-
     truth = folder / "groundtruth.txt"
     if truth.is_file():
         return
@@ -167,30 +117,12 @@ def _write_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
             raise OSError(f"cannot write {path}")
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
-    """The options, checked."""
-    size = re.fullmatch(r"(\d+)x(\d+)", arguments.size)
-    if size is None:
-        raise ValueError(f"--size: got {arguments.size!r}, expected HEIGHTxWIDTH such as 360x480")
-    height, width = int(size[1]), int(size[2])
-    least_length = _HIDDEN[0] + 2 if arguments.hides else 2  # before it and after it the target is seen
-    for name, value, least in (
-        ("clips", arguments.clips, 1), ("length", arguments.length, least_length), ("seed", arguments.seed, 0),
-        ("size", min(height, width), 16),
-    ):  # fmt: skip
-        if value < least:
-            raise ValueError(f"--{name}: got {value}, expected {least} or more")
-    return Settings(
-        arguments.seed, arguments.length, (height, width), arguments.masks, arguments.hides, arguments.photos
-    )
-
-
 def _as_json(settings: Settings) -> dict[str, Any]:
     copies = {"copies": False} if settings.hides else {}  # clips of before had some
     return dataclasses.asdict(settings) | {"size": list(settings.size)} | copies
 
 
-def _known_seeds(out: Path, settings: Settings) -> list[int]:
+def known_seeds(out: Path, settings: Settings) -> list[int]:
     """The seeds of the clips that are there or were begun.
 
     Raises:
@@ -210,6 +142,6 @@ def _known_seeds(out: Path, settings: Settings) -> list[int]:
     return []
 
 
-def _record(out: Path, settings: Settings, seeds: list[int]) -> None:
+def record(out: Path, settings: Settings, seeds: list[int]) -> None:
     with replacing(out / RECORD) as temporary:
         temporary.write_text(json.dumps({"settings": _as_json(settings), "seeds": seeds}) + "\n", encoding="utf-8")

@@ -17,10 +17,10 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 import cv2
 import numpy as np
 
-from siamfast.data.decoders import quiet_opencv
-from siamfast.data.images import Image, read_image
-from siamfast.data.sequences import IMAGE_SUFFIXES, image_files, natural_key
-from siamfast.tracking.codecs import why_unreadable
+from siamfast.io.codecs import why_unreadable
+from siamfast.io.decoders import quiet_opencv
+from siamfast.io.images import Image, read_image
+from siamfast.io.listing import IMAGE_SUFFIXES, image_files, natural_key
 
 DEFAULT_FPS = 25.0
 FASTEST_BELIEVED = 100.0  # frames a second; above, the times of frames are looked at
@@ -200,8 +200,8 @@ def open_frames(source: str | os.PathLike[str]) -> Frames:
     if path.exists():
         raise ValueError(f"{text}: neither a file, a folder nor a camera")
     if glob.has_magic(text):
-        found = (Path(p) for p in glob.glob(os.path.expanduser(text)))
-        images = sorted((p for p in found if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+        paths = (Path(p) for p in glob.glob(os.path.expanduser(text)))
+        images = sorted((p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
         if not images:
             raise ValueError(f"{text}: no images match")
         return ImageFrames(images, text)

@@ -21,8 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
     from siamfast import comparison
     from siamfast.data.synthetic import SyntheticVideo
     from siamfast.evaluation.metrics import overlap, score
+    from siamfast.io.output import VideoOutput
     from siamfast.tracking.drawing import WHITE, draw_box, draw_track
-    from siamfast.tracking.output import VideoOutput
     from siamfast.tracking.registry import Tracker
     from siamfast.tracking.sequence_tracker import Track
 

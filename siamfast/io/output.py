@@ -10,8 +10,8 @@ from typing import Any, TextIO
 import cv2
 import numpy as np
 
-from siamfast.data.decoders import quiet_opencv
-from siamfast.data.images import Image
+from siamfast.io.decoders import quiet_opencv
+from siamfast.io.images import Image
 
 # Container -> codec. OpenCV's wheels carry no H.264 encoder; MPEG-4 part 2 plays everywhere but in browsers.
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}

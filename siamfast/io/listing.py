@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 # Beside names that begin with a dot: .ipynb_checkpoints, ._* of macOS, .DS_Store, .thumbnails, .git.
 _LEFT_BY_TOOLS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"}
 
@@ -19,8 +21,8 @@ def is_left_by_tools(path: Path) -> bool:
 
 def entries(folder: Path, pattern: str = "*") -> list[Path]:
     """Files and folders in `folder` that match a glob, sorted; nothing that tools leave, at any depth of the glob."""
-    found = (path for path in folder.glob(pattern))
-    return sorted(p for p in found if not any(is_left_by_tools(Path(part)) for part in p.relative_to(folder).parts))
+    paths = (path for path in folder.glob(pattern))
+    return sorted(p for p in paths if not any(is_left_by_tools(Path(part)) for part in p.relative_to(folder).parts))
 
 
 def folders(folder: Path, pattern: str = "*") -> list[Path]:
@@ -37,3 +39,18 @@ def existing(folder: Path, what: str) -> Path:
     if not folder.is_dir():
         raise ValueError(f"root: {folder} is not a folder, where {what}")
     return folder
+
+
+def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
+    """Sorts names by their numbers: frame2 before frame10.
+
+    >>> sorted([Path("f10.jpg"), Path("f2.jpg")], key=natural_key)[0].name
+    'f2.jpg'
+    """
+    parts = re.split(r"(\d+)", path.name)
+    return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files directly in `folder`, by the numbers in their names; not what tools leave there."""
+    return sorted((p for p in entries(folder) if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)

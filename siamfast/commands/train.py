@@ -1,0 +1,66 @@
+"""`siamfast train`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import typing
+from typing import Any, Literal
+
+from siamfast.training.config import RunConfig
+from siamfast.training.registry import DEFAULT, TASKS, make_trainer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One flag a field of any task's configuration, named, typed and explained by the dataclasses."""
+    parser.add_argument("--task", choices=tuple(TASKS), default=DEFAULT, help="what to train (default: %(default)s)")
+    entries: dict[str, list[tuple[str, dataclasses.Field[Any], Any]]] = {}
+    for task, (kind, *_) in TASKS.items():
+        hints = typing.get_type_hints(kind)
+        for entry in dataclasses.fields(kind):
+            entries.setdefault(entry.name, []).append((task, entry, hints[entry.name]))
+    for name, owners in entries.items():
+        _, entry, hint = owners[0]
+        defaults = {repr(owner.default) for _, owner, _ in owners}
+        shown = owners[:1] if len(defaults) == 1 else owners
+        default_text = "; ".join(
+            (f"{task} " if len(shown) > 1 else "") + repr(owner.default) for task, owner, _ in shown
+        )
+        only = f"{owners[0][0]} only; " if len(owners) == 1 else ""
+        text = f"{entry.metadata['help']} ({only}default: {default_text})".replace("%", "%%")
+        flag = f"--{name.replace('_', '-')}"
+        options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
+        if hint is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+        elif typing.get_origin(hint) is Literal:
+            parser.add_argument(flag, choices=typing.get_args(hint), **options)
+        else:
+            parser.add_argument(flag, type=hint, **options)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; a run that is in its folder already is resumed.
+
+    Raises:
+        ValueError, OSError: bad input, in one line.
+    """
+    trainer = make_trainer(arguments.task, configuration(arguments))
+    figures = trainer.run()
+    print(f"{trainer.out / trainer.file}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+    return 0
+
+
+def configuration(arguments: argparse.Namespace) -> RunConfig:
+    """The configuration that parsed flags describe.
+
+    Raises:
+        ValueError: a flag of another task; a value that does not fit.
+    """
+    kind = TASKS[arguments.task].configuration
+    known = {entry.name for task in TASKS.values() for entry in dataclasses.fields(task.configuration)}
+    given = {name: value for name, value in vars(arguments).items() if name in known}
+    foreign = given.keys() - {entry.name for entry in dataclasses.fields(kind)}
+    if foreign:
+        flags = ", ".join("--" + name.replace("_", "-") for name in sorted(foreign))
+        raise ValueError(f"{flags}: not an option of --task {arguments.task}")
+    return kind(**given)

@@ -1,0 +1,37 @@
+"""`siamfast vot`: serve the VOT toolkit, which runs trackers by TraX."""
+
+from __future__ import annotations
+
+import argparse
+
+from siamfast.tracking.registry import TRACKERS, Tracker
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `siamfast vot`."""
+    parser.add_argument("--model", choices=tuple(TRACKERS), help="left out: what the weights are of, or mobile")
+    parser.add_argument("--weights", metavar="FILE", help="other weights than the packaged ones")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until the toolkit quits.
+
+    Raises:
+        ValueError: vot-trax is not installed, the toolkit does not answer, or sends what is no image or box.
+    """
+    try:
+        import trax
+    except ImportError as error:
+        raise ValueError(f"vot: needs vot-trax (pip install 'siamfast[vot]'): {error}") from error
+
+    from siamfast.evaluation.vot import serve
+
+    tracker = Tracker(arguments.weights, model=arguments.model, device=arguments.device)
+    try:
+        with trax.Server([trax.Region.RECTANGLE], [trax.Image.PATH], tracker_name=tracker.name) as server:
+            while serve(server, tracker):
+                pass
+    except trax.TraxException as error:
+        raise ValueError(f"vot: TraX: {error}") from error
+    return 0

@@ -1,0 +1,1 @@
+"""Images, videos, masks and files: in checked, out whole."""

@@ -1,0 +1,35 @@
+"""Which configuration and trainer go with a task of `siamfast train`. A task is added here and nowhere else."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from siamfast.training import config
+
+if TYPE_CHECKING:
+    from siamfast.training.loop import Loop
+
+
+class Task(NamedTuple):
+    """The fields of its configuration are the task's flags. The module of its trainer is imported when it is made."""
+
+    configuration: type[config.RunConfig]
+    module: str
+    name: str
+
+
+TASKS = {
+    "siamfc": Task(config.SiamFCConfig, "siamfast.training.siamfc", "SiamFCTrainer"),
+    "guided": Task(config.GuidedConfig, "siamfast.training.guided", "GuidedTrainer"),
+    "mobile": Task(config.MobileConfig, "siamfast.training.mobile", "MobileTrainer"),
+    "correspondence": Task(config.CorrespondenceConfig, "siamfast.training.correspondence", "CorrespondenceTrainer"),
+}
+DEFAULT = "siamfc"
+
+
+def make_trainer(task: str, configuration: Any) -> Loop:
+    """The trainer of a task, by a configuration of that task."""
+    entry = TASKS[task]
+    trainer: Loop = getattr(importlib.import_module(entry.module), entry.name)(configuration)
+    return trainer
