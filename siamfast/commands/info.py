@@ -11,10 +11,9 @@ import platform
 import torch
 
 from siamfast.machine import cpu_name
-from siamfast.ops import dispatch
+from siamfast.ops import OPS, dispatch
 from siamfast.version import __version__
 
-OPS = ("xcorr", "balanced_logistic_loss", "correspondence_warp", "crop_and_resize", "augment")
 _PACKAGES = ("numpy", "onnxruntime", "triton", "opencv-python-headless", "opencv-python", "safetensors", "tensorboard")
 
 

@@ -104,6 +104,9 @@ def augment_boxes(boxes: torch.Tensor, draws: torch.Tensor, out_size: tuple[int,
     Returns:
         (N, 4) likewise, in output pixels, of the boxes' dtype and device. They may leave the output.
 
+    Raises:
+        RuntimeError: another number of boxes than of draws.
+
     >>> import torch
     >>> draws = no_draws(1, (255, 255))
     >>> augment_boxes(torch.tensor([[100.0, 100.0, 20.0, 10.0]]), draws, (239, 239)).tolist()

@@ -143,5 +143,6 @@ def known_seeds(out: Path, settings: Settings) -> list[int]:
 
 
 def record(out: Path, settings: Settings, seeds: list[int]) -> None:
+    """Write what `known_seeds` reads."""
     with replacing(out / RECORD) as temporary:
         temporary.write_text(json.dumps({"settings": _as_json(settings), "seeds": seeds}) + "\n", encoding="utf-8")

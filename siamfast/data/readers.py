@@ -51,6 +51,7 @@ def _flags(path: Path, count: int) -> NDArray[np.float64] | None:
 
 
 def list_folder(root: Path) -> list[Path]:
+    """The folder itself, where it is a sequence, else those in it that are."""
     if (root / "groundtruth.txt").is_file():
         return [root]
     return [p for p in folders(root) if (p / "groundtruth.txt").is_file()]
@@ -62,6 +63,7 @@ def read_folder(root: Path, video: Path, report: Report) -> Video:
 
 
 def list_got10k(root: Path) -> list[Path]:
+    """Of all splits that are there, or of ROOT where it is one."""
     splits = [p for name in ("train", "val", "test") if (p := root / name).is_dir()] or [root]
     return [p for split in splits for p in folders(split) if (p / "groundtruth.txt").is_file()]
 
@@ -77,6 +79,7 @@ def read_got10k(root: Path, video: Path, report: Report) -> Video:
 
 
 def list_otb(root: Path) -> list[Path]:
+    """Folders with a folder `img`."""
     return [p for p in folders(root) if (p / "img").is_dir()]
 
 
@@ -98,6 +101,7 @@ def read_otb(root: Path, video: Path, report: Report) -> Video:
 
 
 def list_lasot(root: Path) -> list[Path]:
+    """In folders of their classes, or side by side."""
     paths = entries(root, "*/groundtruth.txt") + entries(root, "*/*/groundtruth.txt")
     return sorted((path.parent for path in paths), key=natural_key)
 
@@ -115,6 +119,7 @@ def read_lasot(root: Path, video: Path, report: Report) -> Video:
 
 
 def list_trackingnet(root: Path) -> list[Path]:
+    """An annotation file per video, of all parts that are there."""
     splits = [p for p in sorted(folders(root), key=natural_key) if (p / "anno").is_dir()]
     return [path for split in splits or [root] for path in entries(split / "anno", "*.txt")]
 
@@ -127,6 +132,7 @@ def read_trackingnet(root: Path, video: Path, report: Report) -> Video:
 
 
 def list_mot(root: Path) -> list[Path]:
+    """Folders with a gt/gt.txt."""
     return [p for p in folders(root) if (p / "gt" / "gt.txt").is_file()]
 
 

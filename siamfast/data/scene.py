@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import cv2
@@ -10,134 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.data import textures
-from siamfast.data.bends import Bend
 from siamfast.data.photos import Photos, Piece
-from siamfast.data.sprites import Appearance, Cutout, Points, Sprite, outline
+from siamfast.data.sprites import Appearance
+from siamfast.data.thing import Thing, curve
 
 Array = NDArray[np.float64]
 
-_CUTOUTS = 0.5  # share of objects that are things cut out of photographs, where some are marked
-_BENT = 0.6  # share of those that bend
 _BACKGROUND = 512  # side of the background's picture
-
-
-def curve(rng: np.random.Generator, length: int, amplitude: float, frames: float, channels: int = 1) -> Array:
-    """(length, channels): smooth between normal random values of deviation `amplitude`, one every `frames` frames."""
-    knots = max(2, int(length / frames) + 3)
-    values = rng.normal(size=(knots, channels)) * amplitude
-    at = np.linspace(0, knots - 1.001, length)
-    low = at.astype(int)
-    share = (at - low)[:, None]
-    share = share * share * (3 - 2 * share)
-    return values[low] * (1 - share) + values[low + 1] * share
-
-
-class Thing:
-    """An object of one to five parts that move, turn, scale, shear and swing."""
-
-    def __init__(
-        self,
-        rng: np.random.Generator,
-        length: int,
-        size: float,
-        start: Array,
-        speed: float,
-        *,
-        like: Thing | None = None,
-        appearance: Appearance | None = None,
-        still: bool = False,
-        photos: Photos | None = None,
-    ) -> None:
-        self.size = size
-        # (sprite, joint in the body's units, size, swing in radians a frame)
-        self.parts: list[tuple[Sprite, Array, float, Array]] = []
-        resembles = like is not None and rng.random() < 0.65
-        self.aspect: float = (
-            like.aspect if resembles and like else float(np.exp(np.clip(rng.normal() * 0.5, -1.3, 1.3)))
-        )
-        self.appearance: Appearance = (
-            like.appearance.near(rng) if resembles and like else (appearance or Appearance.draw(rng, photos))
-        )
-        self.cutout = self._cut(rng, photos, like)
-        if self.cutout is not None:
-            points = self.cutout.points
-            bends = not still and rng.random() < _BENT
-            bend = Bend.draw(rng, float(np.abs(points).max())) if bends else None
-            sprite = Sprite(rng, points, self.appearance, self.cutout, bend)
-            self.parts = [(sprite, np.zeros(2), 1.0, np.zeros(length))]
-            self._move(rng, length, start, speed, still)
-            self.side = np.zeros(length)  # it has no other sides
-            if bends:
-                self.side += rng.random() + np.cumsum(curve(rng, length, rng.choice([0.01, 0.03, 0.08]), 30)[:, 0])
-            return
-        count = 1 if still or rng.random() < 0.5 else int(rng.integers(2, 6))
-        if like is not None and rng.random() < 0.6:
-            count = len(like.parts)
-        for index in range(count):
-            shares_appearance = index == 0 or rng.random() < 0.45
-            aspect = self.aspect if index == 0 else float(np.exp(rng.normal() * 0.7))
-            sprite = Sprite(
-                rng, outline(rng, aspect), self.appearance if shares_appearance else Appearance.draw(rng, photos)
-            )
-            if index == 0:
-                self.parts.append((sprite, np.zeros(2), 1.0, np.zeros(length)))
-                continue
-            angle = rng.uniform(0, 2 * np.pi)
-            joint = self.parts[0][0].half * (np.cos(angle), np.sin(angle)) * rng.uniform(0.6, 1.05)
-            swing = curve(rng, length, float(rng.choice([0.05, 0.3, 0.7])), rng.uniform(6, 30))[:, 0]
-            self.parts.append((sprite, joint, rng.uniform(0.25, 0.75), swing + rng.uniform(-np.pi, np.pi)))
-        if rng.random() < 0.5:  # the body in front of its limbs, or behind them
-            self.parts.reverse()
-        self._move(rng, length, start, speed, still)
-
-    @staticmethod
-    def _cut(rng: np.random.Generator, photos: Photos | None, like: Thing | None) -> Cutout | None:
-        """A thing out of a photograph, one that resembles the one that is given, or none."""
-        if photos is None or not photos.marked:
-            return None
-        if like is not None and like.cutout is not None and rng.random() < 0.65:
-            return like.cutout.near(rng)
-        piece = photos.thing(rng) if rng.random() < _CUTOUTS else None
-        if piece is None:
-            return None
-        return Cutout(photos, piece[0], bool(rng.random() < 0.5), rng.normal(size=3) * rng.choice([0.0, 5.0, 15.0]))
-
-    def _move(self, rng: np.random.Generator, length: int, start: Array, speed: float, still: bool) -> None:
-        one = np.ones(length)
-        self.gain, self.turn, self.zoom = one, rng.uniform(-np.pi, np.pi) * one, 0 * one
-        self.shear, self.position = np.zeros((length, 2)), np.repeat(start[None], length, 0)
-        self.narrow, self.side = one, 0 * one
-        if still:
-            return
-        self.position = start + np.cumsum(curve(rng, length, speed, rng.uniform(8, 40), 2), 0)
-        self.turn = rng.normal() * 0.3 + curve(rng, length, rng.choice([0, 0.1, 0.3, 0.8]), rng.uniform(15, 60))[:, 0]
-        if rng.random() < 0.2:  # somersaults
-            self.turn += rng.normal() * 0.06 * np.arange(length)
-        self.zoom = curve(rng, length, rng.choice([0.02, 0.12, 0.3]), rng.uniform(25, 80))[:, 0]
-        self.zoom -= self.zoom[0]
-        self.shear = curve(rng, length, rng.choice([0, 0.08, 0.2]), rng.uniform(10, 50), 2)
-        if rng.random() < 0.4:  # turns out of the plane: narrower or wider, and its other sides come into view
-            self.narrow = np.exp(curve(rng, length, 0.25, rng.uniform(15, 60))[:, 0])
-            self.side = curve(rng, length, 0.5, rng.uniform(20, 60))[:, 0]
-        self.gain = 1 + np.clip(curve(rng, length, rng.choice([0, 0.05, 0.15]), 30)[:, 0], -0.5, 0.5)
-
-    def placed(self, t: int) -> Iterator[tuple[Sprite, Array, Array]]:
-        """(sprite, matrix, origin) of each part in drawing order: a unit point p lies at matrix @ p + origin."""
-        cos, sin, (a, b) = np.cos(self.turn[t]), np.sin(self.turn[t]), self.shear[t]
-        body = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1 + a, b], [0, 1 - a]])
-        body = body * [self.narrow[t], 1 / np.sqrt(self.narrow[t])] * (self.size / 2 * np.exp(self.zoom[t]))
-        for sprite, joint, size, swing in self.parts:
-            cos, sin = np.cos(swing[t]), np.sin(swing[t])
-            limb = body @ np.array([[cos, -sin], [sin, cos]]) * size
-            # A limb turns about its upper end, the body (joint at its origin) about its middle.
-            end = np.array([0, -0.7 * sprite.half[1]]) if joint.any() else np.zeros(2)
-            yield sprite, limb, self.position[t] + body @ joint - limb @ end
-
-    def points(self, t: int) -> Points:
-        """All outlines in the frame: their extent is the exact box."""
-        return np.concatenate(
-            [sprite.outline(self.side[t]) @ matrix.T + origin for sprite, matrix, origin in self.placed(t)]
-        )
+# Shares of scenes, or of what is in them:
+_CAMOUFLAGED = 0.25  # targets that look like the background
+_STAYS = 0.9  # targets that never leave the frame
+_IN_FRONT = 0.3  # moving objects that pass in front of the target
+_COVERED = 0.3  # scenes with one more that passes in front, and is nothing like the target
+_COMES_NEAR = 0.75  # copies of the target that come near it; what is no copy always does
+_SHADED = 0.2  # scenes with a shadow over a part
+_COMPRESSED = 0.4  # scenes that went through JPEG
+_MOTION_BLUR = 0.4
+# How strong an effect is, drawn evenly from these:
+_EXTRA_SURFACES = (0, 1, 1, 2, 4)
+_CAMERA_SPEEDS = (0, 0.5, 2.5, 8)  # pixels per frame
+_SHAKES = (0, 0, 1.5)  # pixels
+_SPEEDS = (0.5, 2, 5, 10)  # of a target, sixtieths of its size per frame
+_LIGHTS = (0, 0.05, 0.2)
+_CASTS = (0, 0.05)
+_NOISES = (0, 1.5, 4)  # grey levels
+_DEFOCUS = (0, 0, 0, 0.8, 1.5)  # pixels
 
 
 class Scene:
@@ -159,9 +55,14 @@ class Scene:
         rng = np.random.default_rng(seed)
         self.seed, self.length, self.height, self.width = seed, length, *size
         self._photos = photos
-        frame = np.array([self.width, self.height], float)
+        picture, piece = self._paint_background(rng)
+        self._place_objects(rng, picture, piece, copies)
+        self._draw_conditions(rng)
+
+    def _paint_background(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], Piece | None]:
+        """The background and how the camera moves over it; its picture, and the photograph it is, if it is one."""
         picture, piece = self._surface(rng)
-        for _ in range(int(rng.choice([0, 1, 1, 2, 4]))):  # more surfaces, with random borders: snow, wood, sky
+        for _ in range(int(rng.choice(_EXTRA_SURFACES))):  # more surfaces, with random borders: snow, wood, sky
             plane = cv2.resize(textures.bank()[rng.integers(textures.BANK)][..., 0], (_BACKGROUND, _BACKGROUND))
             share = np.clip((plane - np.float32(rng.normal() * 0.7)) * np.float32(rng.uniform(2, 12)) + 0.5, 0, 1)
             picture += (self._surface(rng)[0] - picture) * share[..., None]
@@ -172,12 +73,18 @@ class Scene:
         # sharp would be the target.
         scale = rng.uniform(0.8, 3.0) if piece is None else np.exp(rng.uniform(np.log(0.3), np.log(1.5)))
         self.background_scale = float(scale * max(1.0, self.height / 480))
-        self.camera = np.cumsum(curve(rng, length, rng.choice([0, 0.5, 2.5, 8]), 25, 2), 0)
-        self.shake = curve(rng, length, rng.choice([0, 0, 1.5]), 2, 2)
+        self.camera = np.cumsum(curve(rng, self.length, rng.choice(_CAMERA_SPEEDS), 25, 2), 0)
+        self.shake = curve(rng, self.length, rng.choice(_SHAKES), 2, 2)
+        return picture, piece
 
+    def _place_objects(
+        self, rng: np.random.Generator, picture: NDArray[np.float32], piece: Piece | None, copies: bool
+    ) -> None:
+        """The target, what stands still, and what moves behind and in front of it."""
+        frame, length, photos = np.array([self.width, self.height], float), self.length, self._photos
         target_size = float(self.height * np.exp(rng.uniform(np.log(0.06), np.log(0.4))))
-        speed = float(rng.choice([0.5, 2, 5, 10])) * target_size / 60
-        camouflaged = rng.random() < 0.25
+        speed = float(rng.choice(_SPEEDS)) * target_size / 60
+        camouflaged = rng.random() < _CAMOUFLAGED
         appearance = Appearance.draw(rng, photos)
         if camouflaged and piece is not None and photos is not None:
             appearance = Appearance(
@@ -189,7 +96,7 @@ class Scene:
         self.target = Thing(
             rng, length, target_size, frame * rng.uniform(0.2, 0.8, 2), speed, appearance=appearance, photos=photos
         )
-        if rng.random() < 0.9:  # otherwise it may leave the frame
+        if rng.random() < _STAYS:
             self.target.position = _reflected(self.target.position, 0.08 * frame, 0.92 * frame)
         self.still = [
             Thing(
@@ -208,18 +115,21 @@ class Scene:
         for _ in range(int(rng.integers(0, 6))):
             model = self.target if copies else None
             thing = self._other(rng, target_size * np.exp(rng.normal() * 0.25), speed, model)
-            (self.front if rng.random() < 0.3 else self.behind).append(thing)
-        if rng.random() < 0.3:
+            (self.front if rng.random() < _IN_FRONT else self.behind).append(thing)
+        if rng.random() < _COVERED:
             self.front.append(self._other(rng, target_size * rng.uniform(0.4, 1.2), speed * 1.5, None))
 
-        self.light = np.clip(1 + curve(rng, length, rng.choice([0, 0.05, 0.2]), 20), 0.4, 1.8)
-        self.cast = 1 + curve(rng, length, rng.choice([0, 0.05]), 40, 3)
-        self.shadow = rng.uniform(0.4, 0.85) if rng.random() < 0.2 else 1.0
+    def _draw_conditions(self, rng: np.random.Generator) -> None:
+        """Light, shadow, noise and blur."""
+        length = self.length
+        self.light = np.clip(1 + curve(rng, length, rng.choice(_LIGHTS), 20), 0.4, 1.8)
+        self.cast = 1 + curve(rng, length, rng.choice(_CASTS), 40, 3)
+        self.shadow = rng.uniform(0.4, 0.85) if rng.random() < _SHADED else 1.0
         self.shadow_line = (rng.uniform(0, 2 * np.pi), curve(rng, length, 0.3, 40)[:, 0], rng.uniform(0.01, 0.1))
-        self.noise = float(rng.choice([0, 1.5, 4]))
-        self.jpeg = bool(rng.random() < 0.4)
-        self.defocus = float(rng.choice([0, 0, 0, 0.8, 1.5]))
-        self.blurs = bool(rng.random() < 0.4)
+        self.noise = float(rng.choice(_NOISES))
+        self.jpeg = bool(rng.random() < _COMPRESSED)
+        self.defocus = float(rng.choice(_DEFOCUS))
+        self.blurs = bool(rng.random() < _MOTION_BLUR)
 
     def _surface(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], Piece | None]:
         """A background's picture, and the piece of a photograph that it is, if it is one."""
@@ -232,7 +142,7 @@ class Scene:
         """Something that comes near the target at some moment: a distractor, or what passes in front of it."""
         start = np.array([self.width, self.height]) * rng.uniform(0, 1, 2)
         thing = Thing(rng, self.length, size, start, speed, like=like, photos=self._photos)
-        if like is None or rng.random() < 0.75:
+        if like is None or rng.random() < _COMES_NEAR:
             moment, distance = int(rng.integers(self.length)), 1.6 if like is not None else 0.4
             meets = self.target.position[moment] + rng.normal(size=2) * self.target.size * distance
             thing.position = thing.position - thing.position[moment] + meets

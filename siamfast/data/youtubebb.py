@@ -37,6 +37,7 @@ def _youtubebb_rows(root: Path) -> tuple[dict[str, dict[str, dict[int, list[floa
 
 
 def list_youtubebb(root: Path) -> list[Path]:
+    """A folder of frames for each video of the annotation files, whether or not it is there."""
     folder = root / "frames" if (root / "frames").is_dir() else root
     return [folder / name for name in _youtubebb_rows(root)[0]]
 

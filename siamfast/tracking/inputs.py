@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,6 +45,26 @@ def _pil_pixels(image: Any) -> NDArray[np.uint8]:
     if turned.mode in ("I", "F"):
         raise TypeError(f"image: got a PIL image of mode {turned.mode}, expected at most 16 bits a channel")
     return np.asarray(turned.convert("RGB"))
+
+
+class FirstFrame(NamedTuple):
+    """What every tracker starts from."""
+
+    pixels: NDArray[np.uint8]  # (H, W, 3) RGB
+    box: NDArray[np.float64]  # (4,) x, y, w, h in 0-based pixels
+    fill: NDArray[np.float64]  # (3,) the mean colour, rounded as OpenCV does: what crops show outside the frame
+
+
+def check_first_frame(image: Any, box: ArrayLike | Sequence[float]) -> FirstFrame:
+    """The arguments of a tracker's `init`, checked.
+
+    Raises:
+        ValueError: the box has no area or lies outside the image. TypeError: not an image.
+    """
+    pixels = as_rgb(image)
+    height, width = pixels.shape[:2]
+    checked = check_box(box, width, height)
+    return FirstFrame(pixels, checked, np.rint(pixels.mean(axis=(0, 1), dtype=np.float64)))
 
 
 def check_box(box: ArrayLike | Sequence[float], width: int, height: int) -> NDArray[np.float64]:

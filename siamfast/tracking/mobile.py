@@ -29,7 +29,7 @@ from siamfast.models.weights import default_weights
 from siamfast.ops.crop_and_resize import crop_and_resize
 from siamfast.ops.siamfc_crops import context_size
 from siamfast.tracking.anchor_free import Choice, choose, hann_window
-from siamfast.tracking.inputs import as_rgb, check_box
+from siamfast.tracking.inputs import as_rgb, check_first_frame
 from siamfast.tracking.sequence_tracker import SequenceTracker, Track, check_ranges, with_fields
 
 GUIDES = ("on", "off", "wrong")
@@ -154,10 +154,7 @@ class MobileTracker(SequenceTracker):
         Raises:
             ValueError: the box has no area or lies outside the image. TypeError: not an image.
         """
-        frame = as_rgb(image)
-        height, width = frame.shape[:2]
-        self._box = check_box(box, width, height)
-        self._fill = np.rint(frame.mean(axis=(0, 1), dtype=np.float64))
+        frame, self._box, self._fill = check_first_frame(image, box)
         side = self._side()
         sides = self._box[2:] * EXEMPLAR / side
         self.runner.start(self._crop(frame, side, EXEMPLAR), boxes_around(np.full(2, EXEMPLAR / 2), sides))

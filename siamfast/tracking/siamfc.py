@@ -17,7 +17,7 @@ from siamfast.models.siamfc import SiamFC
 from siamfast.models.siamfc_weights import load_model
 from siamfast.ops.crop_and_resize import crop_and_resize
 from siamfast.ops.xcorr import xcorr
-from siamfast.tracking.inputs import Box, as_rgb, check_box
+from siamfast.tracking.inputs import Box, as_rgb, check_first_frame
 from siamfast.tracking.response import Peak, PeakFinder
 from siamfast.tracking.sequence_tracker import SequenceTracker, Track, with_fields
 
@@ -141,17 +141,14 @@ class SiamFCTracker(SequenceTracker):
         Raises:
             ValueError: the box has no area or lies outside the image. TypeError: not an image.
         """
-        frame = as_rgb(image)
-        height, width = frame.shape[:2]
-        checked = check_box(box, width, height)
+        # siamfc-pytorch fills with the first frame's mean on every frame.
+        frame, checked, self._fill = check_first_frame(image, box)
         self._center = box_centers_by_index(checked)  # as the crop's corner rule takes it
         self._first_size = checked[2:]
         w, h = self._first_size.tolist()
         self._grown = 1.0  # size over the first size
         pad = self.config.context_amount * (w + h)
         self._side = float(np.sqrt((w + pad) * (h + pad)))  # of the template's window, in image pixels
-        # siamfc-pytorch fills with the first frame's mean on every frame; OpenCV rounds it.
-        self._fill = np.rint(frame.mean(axis=(0, 1), dtype=np.float64))
         crop = self._crop(frame, np.array([self._side]), self.config.exemplar)
         surroundings = self._crop(frame, self._search_sides(), self.config.instance, out=self._crops)
         with torch.inference_mode():

@@ -142,7 +142,7 @@ class GuidedConfig(PairConfig):
     negatives: float = _option(0.1, "share of pairs whose search crop shows no target")
     max_stretch: float = _option(0.25, "largest relative change of the search crop's size")
     # network
-    backbone: Literal["alexnet", "resnet"] = _option("alexnet", "SiamFC's AlexNet, or three stages of a ResNet-18")
+    backbone: str = _option("alexnet", "alexnet, SiamFC's; or resnet, three stages of a ResNet-18")
     head_width: int = _option(96, "channels of neck and head")
     guidance: str = _option(
         "mask+gaussian+flow+confidence+entropy",

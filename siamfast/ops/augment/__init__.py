@@ -29,8 +29,17 @@ def can_run(
 def no_draws(count: int, size: tuple[int, int]) -> torch.Tensor:
     """Draws that change nothing: the middle of images of `size` (height, width), a step of 1, no colour, no noise.
 
+    Args:
+        count: of the images. size: their (height, width).
+
     Returns:
         (count, 14) float32; columns as in `siamfast.augment`.
+
+    Raises:
+        TypeError: a count or a size that is no number.
+
+    >>> no_draws(1, (255, 255))[0, :4].tolist()
+    [127.0, 127.0, 1.0, 1.0]
     """
     start = dict.fromkeys(COLUMNS, 0.0) | {"x": (size[1] - 1) / 2, "y": (size[0] - 1) / 2}
     start |= dict.fromkeys(("step_x", "step_y", "brightness", "contrast", "saturation"), 1.0)

@@ -119,11 +119,18 @@ def correspondence_affinity(
     frames: str = "joint",
     key_bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The affinity that `correspondence_warp` never stores, to look at: same options, small inputs.
+    """The affinity that `correspondence_warp` never stores, to look at: for small inputs.
+
+    Args:
+        query, reference, temperature, normalize, radius, window, global_frames, topk, topk_norm, frames, key_bias: as
+            for `correspondence_warp`: query (N, C, Hq, Wq), reference (N, C, Hr, Wr) or (N, T, C, Hr, Wr).
 
     Returns:
         (N, Hq, Wq, T, Hr, Wr): the weight of every key for every query, 0 where it has none. With frames="mean" each
         frame's weights sum to 1/T.
+
+    Raises:
+        TypeError, ValueError: as `correspondence_warp`, naming the argument.
 
     >>> import torch, siamfast
     >>> float(siamfast.correspondence_affinity(torch.ones(1, 4, 2, 2), torch.ones(1, 4, 2, 2))[0, 0, 0].sum())

@@ -9,6 +9,8 @@ import torch
 
 
 class Tensors(NamedTuple):
+    """The tensors that the raw op takes."""
+
     query: torch.Tensor  # (N, C, Hq, Wq)
     keys: torch.Tensor  # (N, T, C, Hr, Wr)
     values: torch.Tensor  # (N, T, K, Hr, Wr)
@@ -21,6 +23,8 @@ class Tensors(NamedTuple):
 
 
 class Options(NamedTuple):
+    """What the raw op takes beside tensors."""
+
     temperature: float
     normalize: bool
     radius: float  # in cells of the keys' grid; below 0: no window

@@ -112,7 +112,17 @@ def crop_and_resize(
 
 
 def mean_color(image: Any, *, layout: str | None = None) -> NDArray[np.float64]:
-    """(C,) float64: the mean of each channel of an (H, W, C) array or a (C, H, W) tensor, to pass as `fill`.
+    """The mean of each channel of an image, to pass as `fill` of several crops of it.
+
+    Args:
+        image: (H, W, C) array or (C, H, W) tensor.
+        layout: of an array, "HWC" or "CHW"; None: by its shape, as for `crop_and_resize`.
+
+    Returns:
+        (C,) float64 array.
+
+    Raises:
+        TypeError, ValueError: neither an array nor a tensor, a batch, or another shape.
 
     >>> import numpy as np, siamfast
     >>> siamfast.mean_color(np.full((4, 4, 3), 7, np.uint8))

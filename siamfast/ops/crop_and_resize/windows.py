@@ -41,6 +41,11 @@ CONVENTIONS = {
 
 
 def convention(rounding: str) -> Convention:
+    """What `rounding` names: how a centre and a size become a window.
+
+    Raises:
+        ValueError: another name.
+    """
     if rounding not in CONVENTIONS:
         raise ValueError(f"rounding: got {rounding!r}, expected one of {', '.join(CONVENTIONS)}")
     return CONVENTIONS[rounding]

@@ -22,6 +22,8 @@ class Numbers(NamedTuple):
 
 
 class XcorrCall(NamedTuple):
+    """The arguments of the raw op."""
+
     z: torch.Tensor  # (Nz, O*C, Hz, Wz)
     x: torch.Tensor  # (Nx, C, Hx, Wx)
     scale: torch.Tensor | None  # 1 or O elements

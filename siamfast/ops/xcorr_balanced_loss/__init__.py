@@ -38,8 +38,10 @@ def xcorr_balanced_loss(
     them, it is the two ops one after the other.
 
     Args:
-        z, x, scale, bias, padding: as for `xcorr`, with one kernel a template.
-        labels ... centers: as for `balanced_logistic_loss`.
+        z, x: (Nz, C, Hz, Wz) templates and (Nx, C, Hx, Wx) searches, as for `xcorr` with one kernel per template.
+        scale, bias, padding: as for `xcorr`.
+        labels, stride, r_pos, r_neg, metric, neutral: as for `balanced_logistic_loss`.
+        balance, neg_weight, gamma, hard_negatives, reduction, centers: likewise.
         return_scores: also return the response (N, 1, Ho, Wo), without a gradient.
 
     Returns:
