@@ -31,9 +31,19 @@ def make(count: int, side: int, out: int, kind: str, device: str, compiled: bool
     images = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear").byte().to(device)
     blur, noise = KINDS[kind]
     draws = draw_augmentation(
-        count, (side, side), generator, out_size=(out, out), shift=8, stretch=0.05, flip=0.5, color_jitter=0.2,
-        gray=0.15, blur=blur, noise=noise, cutout=0.2,
-    )  # fmt: skip
+        count,
+        (side, side),
+        generator,
+        out_size=(out, out),
+        shift=8,
+        stretch=0.05,
+        flip=0.5,
+        color_jitter=0.2,
+        gray=0.15,
+        blur=blur,
+        noise=noise,
+        cutout=0.2,
+    )
     calls: dict[str, Callable[..., torch.Tensor]] = {OURS: ours, "eager": eager}
     if device == "cpu":
         calls["opencv"] = opencv
@@ -59,9 +69,14 @@ def cases(quick: bool = False) -> Iterator[Case]:
         for kind in KINDS:
             size = count * 3 * (side * side + 4 * out * out)
             yield Case(
-                "augment", f"{count} x {side} px to {out}, {kind}", "call", {"images": (count, 3, side, side)},
-                (OURS, "eager", "opencv"), functools.partial(make, count, side, out, kind), bytes=size,
-            )  # fmt: skip
+                "augment",
+                f"{count} x {side} px to {out}, {kind}",
+                "call",
+                {"images": (count, 3, side, side)},
+                (OURS, "eager", "opencv"),
+                functools.partial(make, count, side, out, kind),
+                bytes=size,
+            )
 
 
 def test_augment(timed: None) -> None:

@@ -100,10 +100,17 @@ def cases(quick: bool = False) -> Iterator[Case]:
     for batch in (8,) if quick else (8, 32, 64):
         cells = batch * SIDE * SIDE
         yield Case(
-            "balanced_logistic_loss", f"17x17, B={batch}", "forward+backward", {"scores": (batch, 1, SIDE, SIDE)},
-            (OURS, "eager", "siamfc-pytorch"), functools.partial(make, batch), bytes=8 * cells, flop=20 * cells,
-            compilable=True, extra=launches,
-        )  # fmt: skip
+            "balanced_logistic_loss",
+            f"17x17, B={batch}",
+            "forward+backward",
+            {"scores": (batch, 1, SIDE, SIDE)},
+            (OURS, "eager", "siamfc-pytorch"),
+            functools.partial(make, batch),
+            bytes=8 * cells,
+            flop=20 * cells,
+            compilable=True,
+            extra=launches,
+        )
 
 
 def test_balanced_logistic_loss(timed: None) -> None:

@@ -200,12 +200,16 @@ def cases(quick: bool = False) -> Iterator[Case]:
             keys = shape.frames * cells if not mode.startswith("radius") else shape.frames * (2 * RADIUS + 1) ** 2
             for direction, factor in (("forward", 1), ("forward+backward", 3)):
                 yield Case(
-                    "correspondence_warp", f"{shape.name}{'' if mode == 'plain' else f', {mode}'}", direction,
-                    {"features": tuple(shape)}, (OURS, *PEERS[mode]), functools.partial(make, shape, mode, direction),
+                    "correspondence_warp",
+                    f"{shape.name}{'' if mode == 'plain' else f', {mode}'}",
+                    direction,
+                    {"features": tuple(shape)},
+                    (OURS, *PEERS[mode]),
+                    functools.partial(make, shape, mode, direction),
                     bytes=factor * 4 * shape.batch * cells * (1 + shape.frames) * (shape.channels + shape.values),
                     flop=factor * 2 * shape.batch * cells * keys * (shape.channels + shape.values),
                     compilable=direction == "forward" and not mode.startswith("top"),
-                )  # fmt: skip
+                )
 
 
 def test_correspondence_warp(timed: None) -> None:

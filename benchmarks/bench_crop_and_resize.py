@@ -139,9 +139,16 @@ def cases(quick: bool = False) -> Iterator[Case]:
         read = cut.height * cut.width * 3  # all of the frame: its mean is part of the work
         written = len(cut.sizes) * cut.out**2 * 3
         yield Case(
-            "crop_and_resize", cut.name, "call", shapes, tuple(CONTENDERS), functools.partial(make, cut), "uint8",
-            bytes=read + written, flop=read + 8 * written,
-        )  # fmt: skip
+            "crop_and_resize",
+            cut.name,
+            "call",
+            shapes,
+            tuple(CONTENDERS),
+            functools.partial(make, cut),
+            "uint8",
+            bytes=read + written,
+            flop=read + 8 * written,
+        )
 
 
 def test_crop_and_resize(timed: None) -> None:

@@ -110,10 +110,13 @@ def stages(size: str, targets: int, device: str) -> Row:
         return run
 
     watched = (
-        ("annotations", curation, "read_video"), ("decode", curation, "decode_frame"),
-        ("crop", curation, "crop_and_resize"), ("mean", curation, "mean_color"),
-        ("encode", curation.cv2, "imencode"), ("write", StoreWriter, "add"),
-    )  # fmt: skip
+        ("annotations", curation, "read_video"),
+        ("decode", curation, "decode_frame"),
+        ("crop", curation, "crop_and_resize"),
+        ("mean", curation, "mean_color"),
+        ("encode", curation.cv2, "imencode"),
+        ("write", StoreWriter, "add"),
+    )
     with tempfile.TemporaryDirectory() as folder:
         writer = make_writer("lmdb", Path(folder), Recipe("vid"))
         curation._video.cache_clear()
@@ -134,10 +137,17 @@ def stages(size: str, targets: int, device: str) -> Row:
 def cases(quick: bool = False) -> Iterator[Case]:
     for size, targets in (("720p", 1),) if quick else (("720p", 1), ("720p", 3), ("1080p", 1)):
         yield Case(
-            "curation", f"VID, {size}, {targets} targets, 1 process", "call", {"frame": SIZES[size]}, (OURS, "seed"),
-            functools.partial(make, size, targets), dtype="uint8", unit="frames", per=FRAMES,
+            "curation",
+            f"VID, {size}, {targets} targets, 1 process",
+            "call",
+            {"frame": SIZES[size]},
+            (OURS, "seed"),
+            functools.partial(make, size, targets),
+            dtype="uint8",
+            unit="frames",
+            per=FRAMES,
             extra=functools.partial(stages, size, targets),
-        )  # fmt: skip
+        )
 
 
 def test_curation(timed: None) -> None:

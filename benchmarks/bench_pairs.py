@@ -82,9 +82,15 @@ def make(size: str, device: str, compiled: bool) -> Made:
 def cases(quick: bool = False) -> Iterator[Case]:
     for size in ("720p",) if quick else SIZES:
         yield Case(
-            "pairs", f"{size} frames, 1 process", "call", {"frame": SIZES[size]},
-            (OURS, f"{OURS} frames", "siamfc-pytorch"), functools.partial(make, size), dtype="uint8", unit="pairs",
-        )  # fmt: skip
+            "pairs",
+            f"{size} frames, 1 process",
+            "call",
+            {"frame": SIZES[size]},
+            (OURS, f"{OURS} frames", "siamfc-pytorch"),
+            functools.partial(make, size),
+            dtype="uint8",
+            unit="pairs",
+        )
 
 
 def test_pairs(timed: None) -> None:

@@ -74,10 +74,16 @@ def data_wait(batch: int, device: str) -> Row:
 def cases(quick: bool = False) -> Iterator[Case]:
     for batch in (8,) if quick else (8, 32):
         yield Case(
-            "training", f"SiamFC step, B={batch}", "call", {"z": (batch, 3, 127, 127), "x": (batch, 3, 255, 255)},
-            (OURS, f"{OURS} float32", "siamfc-pytorch"), functools.partial(make, batch), unit="pairs", per=batch,
+            "training",
+            f"SiamFC step, B={batch}",
+            "call",
+            {"z": (batch, 3, 127, 127), "x": (batch, 3, 255, 255)},
+            (OURS, f"{OURS} float32", "siamfc-pytorch"),
+            functools.partial(make, batch),
+            unit="pairs",
+            per=batch,
             extra=functools.partial(data_wait, batch) if batch == 8 else None,
-        )  # fmt: skip
+        )
 
 
 def test_training(timed: None) -> None:

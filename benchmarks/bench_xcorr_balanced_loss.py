@@ -61,11 +61,17 @@ def _case(shape: bench_xcorr.Shape, dtype: torch.dtype = torch.float32) -> Case:
     cells, size = 17 * 17 * shape.x[0], dtype.itemsize
     name = shape.name if dtype == torch.float32 else f"{shape.name}, {str(dtype).removeprefix('torch.')}"
     return Case(
-        "xcorr_balanced_loss", name, "forward+backward", {"z": shape.z, "x": shape.x},
-        (OURS, "grouped, eager", "our two ops"), functools.partial(make, shape, dtype),
-        str(dtype).removeprefix("torch."), bytes=2 * (shape.bytes - 4 * cells) * size // 4, flop=3 * shape.flop,
+        "xcorr_balanced_loss",
+        name,
+        "forward+backward",
+        {"z": shape.z, "x": shape.x},
+        (OURS, "grouped, eager", "our two ops"),
+        functools.partial(make, shape, dtype),
+        str(dtype).removeprefix("torch."),
+        bytes=2 * (shape.bytes - 4 * cells) * size // 4,
+        flop=3 * shape.flop,
         compilable=True,
-    )  # fmt: skip
+    )
 
 
 def cases(quick: bool = False) -> Iterator[Case]:

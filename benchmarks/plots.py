@@ -49,9 +49,14 @@ def speedups(rows: list[Row], file: Path, digest: str) -> None:
     of = {op: [row for row in rows if row["op"] == op and any(n[:8] != OURS for n in row["contenders"])] for op in ops}
     of = {op: mine for op, mine in of.items() if mine}
     figure, panels = pyplot.subplots(
-        len(of), 1, figsize=(9, 0.24 * sum(map(len, of.values())) + 0.7 * len(of)), layout="constrained", sharex=True,
-        squeeze=False, height_ratios=[len(mine) + 1 for mine in of.values()],
-    )  # fmt: skip
+        len(of),
+        1,
+        figsize=(9, 0.24 * sum(map(len, of.values())) + 0.7 * len(of)),
+        layout="constrained",
+        sharex=True,
+        squeeze=False,
+        height_ratios=[len(mine) + 1 for mine in of.values()],
+    )
     for axes, (op, mine) in zip(panels[:, 0], of.items(), strict=True):
         ratios = [_time(row, _first_peer(row)) / _time(row) for row in mine]
         places = np.arange(len(mine))[::-1]
@@ -80,16 +85,20 @@ def roofline(rows: list[Row], file: Path, digest: str) -> None:
         axes.scatter(
             [row["flop"] / row["bytes"] for row in some],
             [row["flop"] / _time(row) * 1e6 for row in some],
-            [30 if "backward" in row["pass"] else 12 for row in some], label=op, color=f"C{number}", alpha=0.8,
-        )  # fmt: skip
+            [30 if "backward" in row["pass"] else 12 for row in some],
+            label=op,
+            color=f"C{number}",
+            alpha=0.8,
+        )
     speed = {name: float(np.median([row["speeds"][name] for row in mine])) for name in ("bytes", "flop")}
     intensity = np.geomspace(0.1, 1000, 100)
     axes.plot(intensity, np.minimum(intensity * speed["bytes"], speed["flop"]), color="black", linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="FLOP of the definition / byte that has to move", ylabel="FLOP/s")
     axes.set_title(
         f"siamfast under a copy of {speed['bytes'] / 1e9:.0f} GB/s and a matrix product of {speed['flop'] / 1e9:.0f} "
-        "GFLOP/s (large dots: with backward)", fontsize=9,
-    )  # fmt: skip
+        "GFLOP/s (large dots: with backward)",
+        fontsize=9,
+    )
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
     _save(figure, file, digest)
@@ -120,9 +129,13 @@ def _by_size(axes: Axes, sizes: dict[int, Row]) -> None:
     for name in names:
         some = {size: _time(row, name) / 1e3 for size, row in sizes.items() if name in row["contenders"]}
         axes.plot(
-            list(some), list(some.values()), marker=".", label=name, linewidth=2 if name == OURS else 1,
+            list(some),
+            list(some.values()),
+            marker=".",
+            label=name,
+            linewidth=2 if name == OURS else 1,
             color="black" if name == OURS else None,
-        )  # fmt: skip
+        )
     axes.set(xscale="log", yscale="log", ylabel="ms")
     axes.set_xticks(list(sizes), list(map(str, sizes)))
     axes.minorticks_off()

@@ -27,9 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", metavar="ROOT", help="where the data set lies")
     parser.add_argument("--dataset", choices=tuple(PROTOCOLS), required=True, help="its layout, and its way of scoring")
     parser.add_argument(
-        "--model", action="append", metavar="[LABEL=]MODEL[:option=value]",
+        "--model",
+        action="append",
+        metavar="[LABEL=]MODEL[:option=value]",
         help="mobile, siamfc, guided, or a file of weights; may be given several times (default: mobile)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--peers", default="", help="OpenCV's trackers beside it: csrt, kcf, mil, nanotrack, joined by commas"
     )

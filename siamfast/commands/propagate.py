@@ -24,9 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast propagate`."""
     parser.add_argument("input", metavar="VIDEO", help="a video file, or a folder or glob of images")
     parser.add_argument(
-        "--mask", required=True, metavar="PNG",
+        "--mask",
+        required=True,
+        metavar="PNG",
         help="the first frame's mask, a number or colour for each object; named like a later frame, it starts there",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--out", required=True, metavar="DIR", help="a new or empty folder for the masks, one PNG a frame"
     )
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score", metavar="DIR", help="true masks: print region J and boundary F as DAVIS defines them"
     )
     parser.add_argument("--weights", metavar="FILE", help="of a correspondence encoder; left out: the packaged ones")
-    parser.add_argument("--preset", default="crw", help="timecycle, crw, dino, uvc or colour (default: crw)")
+    parser.add_argument("--preset", default="crw", help="timecycle, crw, dino, uvc or color (default: crw)")
     parser.add_argument(
         "--size", type=int, default=480, help="the frame's shorter side as the encoder sees it (default: 480)"
     )

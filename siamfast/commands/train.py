@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import typing
+from collections.abc import Callable
 from typing import Any, Literal
 
-from siamfast.training.config import RunConfig
+from siamfast.training.config import RENAMED_FIELDS, RENAMED_VALUES, RunConfig
 from siamfast.training.registry import DEFAULT, TASKS, make_trainer
 
 
@@ -28,14 +29,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         only = f"{owners[0][0]} only; " if len(owners) == 1 else ""
         text = f"{entry.metadata['help']} ({only}default: {default_text})".replace("%", "%%")
-        flag = f"--{name.replace('_', '-')}"
+        flags = [f"--{name.replace('_', '-')}"]
+        flags += [f"--{old.replace('_', '-')}" for old, new in RENAMED_FIELDS.items() if new == name]
         options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
         if hint is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
+            parser.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, **options)
         elif typing.get_origin(hint) is Literal:
-            parser.add_argument(flag, choices=typing.get_args(hint), **options)
+            parser.add_argument(*flags, choices=typing.get_args(hint), type=_new_value(name), dest=name, **options)
         else:
-            parser.add_argument(flag, type=hint, **options)
+            parser.add_argument(*flags, type=hint, dest=name, **options)
+
+
+def _new_value(name: str) -> Callable[[str], str]:
+    """A value of a flag by the name that it has now."""
+    return lambda word: RENAMED_VALUES.get(name, {}).get(word, word)
 
 
 def run(arguments: argparse.Namespace) -> int:

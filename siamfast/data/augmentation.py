@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from siamfast.geometry import index_to_edge
+from siamfast.geometry import box_centers, index_to_edge
 from siamfast.ops.augment import augment, no_draws
 from siamfast.ops.augment.reference import COLUMNS
 
@@ -169,3 +169,10 @@ def _share(name: str, value: float | torch.Tensor, count: int, generator: torch.
     if not 0 <= value <= 1:
         raise ValueError(f"{name}: got {value!r}, expected a share between 0 and 1")
     return torch.rand(count, generator=generator) < value
+
+
+def jittered(boxes: torch.Tensor, normal: torch.Tensor, share: float) -> torch.Tensor:
+    """boxes (N, 4) x, y, w, h, their middle and sides changed by normal (N, 4) times a share of the sides."""
+    sides = boxes[:, 2:] * torch.exp(share * normal[:, 2:].clamp(-3, 3))
+    middle = box_centers(boxes) + share * normal[:, :2] * boxes[:, 2:]
+    return torch.cat((middle - sides / 2, sides), 1)

@@ -157,9 +157,15 @@ def _crops(recipe: Recipe, path: Path, index: int, number: int, targets: dict[st
 
 
 def curate(
-    recipe: Recipe, root: Path, writer: Writer, *, workers: int, shard: tuple[int, int] = (1, 1), progress: Any = None,
+    recipe: Recipe,
+    root: Path,
+    writer: Writer,
+    *,
+    workers: int,
+    shard: tuple[int, int] = (1, 1),
+    progress: Any = None,
     pool: Executor | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Curate what `writer` does not have yet; in `workers` processes, or in this one where that is 0.
 
     Args:

@@ -80,9 +80,15 @@ class StaticPairs(Dataset[dict[str, torch.Tensor]]):
         view = other.view(rng)
         box = other.seen(view)
         windows = draw_windows(
-            rng, place.box, box, exemplar=self.exemplar, instance=self.instance, context_amount=self.context_amount,
-            max_shift=self.max_shift, max_stretch=self.max_stretch,
-        )  # fmt: skip
+            rng,
+            place.box,
+            box,
+            exemplar=self.exemplar,
+            instance=self.instance,
+            context_amount=self.context_amount,
+            max_shift=self.max_shift,
+            max_stretch=self.max_stretch,
+        )
         item: dict[str, NDArray[Any]] = {
             "template": place.crop(_FLAT, windows.template_center, windows.template_size, self.exemplar),
             "search": other.crop(view, windows.search_center, windows.search_size, self.instance),

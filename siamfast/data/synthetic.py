@@ -216,11 +216,11 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
             "positive": torch.tensor(positive),
         }
         if self.previous:
-            near = first if begins and positive else _neighbour(rng, place, self.previous, other.length)
+            near = first if begins and positive else _neighbor(rng, place, self.previous, other.length)
             item["previous"] = _crop(other, near, windows.search_center, windows.search_size, self.instance)
             item["previous_box"] = _box(windows, other, near)
         if self.recent:
-            near = _neighbour(rng, second, self.recent, scene.length)  # of the target, also where the search shows none
+            near = _neighbor(rng, second, self.recent, scene.length)  # of the target, also where the search shows none
             window = draw_recent(rng, scene.box(near), context_amount=self.context_amount)
             item["recent"] = _crop(scene, near, window.template_center, window.template_size, self.exemplar)
             item["recent_box"] = _tensor(window.in_template(scene.box(near), self.exemplar))
@@ -241,7 +241,7 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         raise RuntimeError(f"seed {self.seed}: no scene near number {number} shows its target; this is a bug")
 
 
-def _neighbour(rng: np.random.Generator, t: int, gap: int, length: int) -> int:
+def _neighbor(rng: np.random.Generator, t: int, gap: int, length: int) -> int:
     """A frame 1 to `gap` before t, or after it where there is none before."""
     away = int(rng.integers(1, gap + 1))
     return t - away if t >= away else min(t + away, length - 1)

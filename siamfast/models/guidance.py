@@ -83,9 +83,12 @@ class Guide:
         place = index_to_edge(torch.arange(side, device=search.device) * STRIDE + self._first % STRIDE)
         values = target_maps(boxes.to(search.device, torch.float32), place, wanted)
         warped, flow, confidence, entropy = correspondence_warp(
-            query, reference, torch.cat(list(values.values()), 1), returns=("values", "flow", "confidence", "entropy"),
+            query,
+            reference,
+            torch.cat(list(values.values()), 1),
+            returns=("values", "flow", "confidence", "entropy"),
             **_WARP,
-        )  # fmt: skip
+        )
         by_name = dict(zip(values, warped.float().split([v.shape[1] for v in values.values()], 1), strict=True))
         by_name |= {"flow": flow.float() / _FLOW_UNIT, "confidence": confidence.float()[:, None]}
         by_name |= {"entropy": entropy.float()[:, None] / _ENTROPY_UNIT}

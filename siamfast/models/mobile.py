@@ -144,13 +144,18 @@ class SiamMobile(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(c, affine=False) for c in (FINE_CHANNELS, COARSE_CHANNELS))
         self.fine, self.coarse = nn.Conv2d(FINE_CHANNELS, width, 1), nn.Conv2d(COARSE_CHANNELS, width, 1)
         self.kernel = nn.Sequential(
-            nn.Conv2d(width + _VALUES, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            nn.Conv2d(width + _VALUES, width, 3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 1),
-        )  # fmt: skip
+        )
         self.search = nn.Sequential(
-            nn.Conv2d(width, width, 3, groups=width, bias=False), nn.BatchNorm2d(width),
-            nn.Conv2d(width, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-        )  # fmt: skip
+            nn.Conv2d(width, width, 3, groups=width, bias=False),
+            nn.BatchNorm2d(width),
+            nn.Conv2d(width, width, 1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
         # exp(sharpness): what cosines are multiplied by before the softmax; 1 / 0.07 at the start.
         self.sharpness = nn.Parameter(torch.full((2 if self.architecture.guided else 1,), 2.66))
         self.match_norm = nn.BatchNorm2d(KERNEL**2, affine=False)
@@ -261,9 +266,13 @@ class SiamMobile(nn.Module):
         """(N, 5, h, w): what part of the region's target each cell of the query resembles."""
         sharp = F.normalize(query.float(), dim=1) * torch.exp(self.sharpness[which])
         warped, confidence = correspondence_warp(
-            sharp, F.normalize(region.embedding.float(), dim=1), region.values,
-            temperature=1.0, normalize=False, returns=("values", "confidence"),
-        )  # fmt: skip
+            sharp,
+            F.normalize(region.embedding.float(), dim=1),
+            region.values,
+            temperature=1.0,
+            normalize=False,
+            returns=("values", "confidence"),
+        )
         mask = warped[:, :1]
         odds = torch.logit(mask.clamp(1e-4, 1 - 1e-4)) / 4
         return torch.cat((mask, odds, warped[:, 1:], confidence[:, None]), 1).to(query.dtype)

@@ -58,9 +58,13 @@ def trace(model: SiamMobile) -> Any:
         template = model.template(torch.zeros(1, 3, EXEMPLAR, EXEMPLAR), torch.tensor([[32.5, 32.5, 64, 64]]))
         inputs = (image, *graph_inputs(model, template, template.region))
         program = torch.onnx.export(
-            SearchGraph(model, INSTANCE), inputs, input_names=list(INPUTS), output_names=list(OUTPUTS), dynamo=True,
+            SearchGraph(model, INSTANCE),
+            inputs,
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamo=True,
             verbose=False,
-        )  # fmt: skip
+        )
     assert program is not None
     return program.model_proto
 
@@ -91,10 +95,17 @@ def quantize(graph: Any, calibration: list[dict[str, NDArray[Any]]]) -> Any:
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
         made = onnx.load(prepared)
         quantize_static(
-            prepared, small, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=["Conv", "Add",
-            "Clip", "Relu"], nodes_to_exclude=_exact_nodes(made), extra_options={"ActivationSymmetric": False},
-        )  # fmt: skip
+            prepared,
+            small,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "Add", "Clip", "Relu"],
+            nodes_to_exclude=_exact_nodes(made),
+            extra_options={"ActivationSymmetric": False},
+        )
         return onnx.load(small)
 
 

@@ -91,12 +91,24 @@ class QuantizedAlexNet:
         last = len(LAYERS) - 1
         for i, (_, _, _, stride, groups, pool) in enumerate(LAYERS):
             x = self._convolve(
-                x, self._scales[i], 0, self._weights[i], self._steps[i], self._zero[i], self._biases[i],
-                [stride] * 2, [0, 0], [1, 1], groups,
-                1.0 if i == last else self._scales[i + 1], 0,
+                x,
+                self._scales[i],
+                0,
+                self._weights[i],
+                self._steps[i],
+                self._zero[i],
+                self._biases[i],
+                [stride] * 2,
+                [0, 0],
+                [1, 1],
+                groups,
+                1.0 if i == last else self._scales[i + 1],
+                0,
                 torch.float32 if i == last else torch.uint8,
-                "none" if i == last else "relu", [], "",
-            )  # fmt: skip
+                "none" if i == last else "relu",
+                [],
+                "",
+            )
             if pool:
                 x = _max_pool(x)
         return x

@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Li et al. 2019: plain products, temperature 1.
     "uvc": {"temperature": 1.0, "normalize": False, "topk": 5, "topk_norm": "post", "frames": "mean", "context": 7},
     # Vondrick et al. 2018: products as they are, twice as sharp as in training, the three frames before.
-    "colour": {"temperature": 0.5, "normalize": False, "context": 3},
+    "color": {"temperature": 0.5, "normalize": False, "context": 3},
 }  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def propagate_labels(
     Args:
         features: (C, H, W) or (1, C, H, W) of each frame, the first one's first; any iterable, read as it is needed.
         labels: (K, H, W) of the first frame, floating: a mask or a distribution over K classes.
-        preset: "timecycle", "crw", "dino", "uvc", or "colour" for features trained by colour alone.
+        preset: "timecycle", "crw", "dino", "uvc", or "color" (also "colour") for features trained by colour alone.
         overrides: any option of `correspondence_warp` but returns and global_frames; `context` (how many frames before
             the current one), `first_global` (whether the radius does not bound the first frame), `pad_start` (whether
             copies of the first frame stand for those before the video's start, as they do in CRW and TimeCycle).
@@ -54,6 +54,7 @@ def propagate_labels(
     >>> [tuple(frame.shape) for frame in siamfast.propagate_labels(video, mask, preset="dino", radius=3)]
     [(2, 8, 8), (2, 8, 8), (2, 8, 8), (2, 8, 8)]
     """
+    preset = "color" if preset == "colour" else preset  # its name before
     if preset not in PRESETS:
         raise ValueError(f"preset: got {preset!r}, expected one of {', '.join(PRESETS)}")
     if not isinstance(labels, torch.Tensor) or labels.dim() != 3 or not labels.is_floating_point():

@@ -51,9 +51,14 @@ class GuidedTrackerConfig:
     def __post_init__(self) -> None:
         check_ranges(
             self,
-            ("exemplar", 87, 2048), ("instance", self.exemplar, 4096), ("context_amount", 0, 10),
-            ("window_influence", 0, 1), ("penalty_k", 0, 10), ("size_lr", 0, 1), ("min_side", 1, 1e4),
-        )  # fmt: skip
+            ("exemplar", 87, 2048),
+            ("instance", self.exemplar, 4096),
+            ("context_amount", 0, 10),
+            ("window_influence", 0, 1),
+            ("penalty_k", 0, 10),
+            ("size_lr", 0, 1),
+            ("min_side", 1, 1e4),
+        )
         if self.guide not in GUIDES:
             raise ValueError(f"guide: got {self.guide!r}, expected one of {', '.join(GUIDES)}")
 
@@ -220,6 +225,11 @@ class GuidedTracker(SequenceTracker):
         quality = (torch.sigmoid(prediction.scores) * torch.sigmoid(prediction.centerness))[0].cpu().numpy()
         self._quality = quality.astype(np.float32)
         return choose(
-            quality, prediction.boxes[0].cpu().numpy(), self._box[2:] * scale, self._window,
-            influence=c.window_influence, penalty_k=c.penalty_k, stretch=self._stretch,
-        )  # fmt: skip
+            quality,
+            prediction.boxes[0].cpu().numpy(),
+            self._box[2:] * scale,
+            self._window,
+            influence=c.window_influence,
+            penalty_k=c.penalty_k,
+            stretch=self._stretch,
+        )

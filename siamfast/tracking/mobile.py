@@ -79,10 +79,16 @@ class MobileTrackerConfig:
         SiamMobile.cells(self.instance)
         check_ranges(
             self,
-            ("context_amount", 0, 10), ("window_influence", 0, 1), ("penalty_k", 0, 10), ("size_lr", 0, 1),
-            ("min_side", 1, 1e4), ("guide_confidence", 0, 1), ("lost_confidence", 0, 1),
-            ("found_confidence", 0, 1), ("calibrate", 0, 1),
-        )  # fmt: skip
+            ("context_amount", 0, 10),
+            ("window_influence", 0, 1),
+            ("penalty_k", 0, 10),
+            ("size_lr", 0, 1),
+            ("min_side", 1, 1e4),
+            ("guide_confidence", 0, 1),
+            ("lost_confidence", 0, 1),
+            ("found_confidence", 0, 1),
+            ("calibrate", 0, 1),
+        )
         if self.guide not in GUIDES:
             raise ValueError(f"guide: got {self.guide!r}, expected one of {', '.join(GUIDES)}")
 
@@ -218,9 +224,14 @@ class MobileTracker(SequenceTracker):
         c, scale = self.config, self._scale()
         search = self.runner.search(self._crop(frame, c.instance / scale, c.instance), guided=c.guide != "off")
         best = choose(
-            search.quality, search.boxes, self._box[2:] * scale, self._window, influence=c.window_influence,
-            penalty_k=c.penalty_k, stretch=self._stretch,
-        )  # fmt: skip
+            search.quality,
+            search.boxes,
+            self._box[2:] * scale,
+            self._window,
+            influence=c.window_influence,
+            penalty_k=c.penalty_k,
+            stretch=self._stretch,
+        )
         return best, search
 
     def _search_around(self, frame: NDArray[np.uint8], best: Choice, search: Search) -> tuple[Choice, Search]:

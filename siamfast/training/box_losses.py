@@ -9,6 +9,8 @@ import torch.nn.functional as F
 
 from siamfast.models.guided import Prediction
 
+WEIGHTS = {"classification": 1.0, "centerness": 1.0, "overlap": 3.0}  # video_analyst's
+
 
 class Targets(NamedTuple):
     """inside (N, h, w) bool: cells that lie in the target; centerness (N, h, w), 0 outside; boxes (N, 4) left, top,

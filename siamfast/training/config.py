@@ -10,6 +10,21 @@ if TYPE_CHECKING:
     from siamfast.models import guided, mobile
 
 
+# Names of before: of fields, in checkpoints and as flags; of values.
+RENAMED_FIELDS = {"colour_weight": "color_weight"}
+RENAMED_VALUES = {"signal": {"colour": "color"}}
+
+
+def with_new_names(fields: dict[str, Any]) -> dict[str, Any]:
+    """A configuration's fields by the names that they have now.
+
+    >>> with_new_names({"colour_weight": 0.5, "signal": "colour"})
+    {'color_weight': 0.5, 'signal': 'color'}
+    """
+    renamed = {RENAMED_FIELDS.get(name, name): value for name, value in fields.items()}
+    return {name: RENAMED_VALUES.get(name, {}).get(value, value) for name, value in renamed.items()}
+
+
 def _option(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
@@ -165,7 +180,7 @@ class GuidedConfig(PairConfig):
     guidance_dropout: float = _option(0.2, "share of triples without guidance")
     wrong_guidance: float = _option(0.1, "share of triples that are guided to another place")
     # correspondence trained along: 0: the encoder is not touched
-    colour_weight: float = _option(0.0, "weight of colours predicted by the warp; above 0 the encoder is trained")
+    color_weight: float = _option(0.0, "weight of colours predicted by the warp; above 0 the encoder is trained")
     cycle_weight: float = _option(0.0, "weight of coming back to where one started; above 0 the encoder is trained")
 
     def __post_init__(self) -> None:
@@ -174,14 +189,14 @@ class GuidedConfig(PairConfig):
         self._check("freeze_backbone", self.freeze_backbone >= 0, "0 or more")
         for name in ("first_frames", "own_boxes", "guidance_dropout", "wrong_guidance"):
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
-        for name in ("box_jitter", "colour_weight", "cycle_weight"):
+        for name in ("box_jitter", "color_weight", "cycle_weight"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
         names = self.architecture().names  # says what is wrong with its fields
         self._check("guidance", bool(names) or not self.trains_encoder, "some, for correspondence to be trained along")
 
     @property
     def trains_encoder(self) -> bool:
-        return self.colour_weight > 0 or self.cycle_weight > 0
+        return self.color_weight > 0 or self.cycle_weight > 0
 
     def architecture(self) -> guided.GuidedArchitecture:
         from siamfast.models.guided import GuidedArchitecture
@@ -260,8 +275,8 @@ class CorrespondenceConfig(RunConfig):
     lr: float = _option(1e-3, "first learning rate")
     weight_decay: float = _option(1e-4, "weight decay")
     val_pairs: int = _option(64, "clips of a validation")
-    signal: Literal["cycle", "colour", "both"] = _option(
-        "both", "cycle: coordinates carried away in time and back; colour: of a gray frame, from three others"
+    signal: Literal["cycle", "color", "both"] = _option(
+        "both", "cycle: coordinates carried away in time and back; color: that of a gray frame, from three others"
     )
     width: int = _option(32, "channels of the encoder's first stage, an eighth of the last's (ResNet-18: 64)")
     side: int = _option(161, "side of the views of a frame, pixels, a multiple of 8 and 1 more")

@@ -62,8 +62,8 @@ class CorrespondenceTrainer(Loop):
     def loss(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> torch.Tensor:
         signal = self.config.signal
         if signal == "both":
-            signal = ("cycle", "colour")[self.step % 2]
-        return self._color(batch, generator) if signal == "colour" else self._cycle(batch, generator)[0]
+            signal = ("cycle", "color")[self.step % 2]
+        return self._color(batch, generator) if signal == "color" else self._cycle(batch, generator)[0]
 
     def _cycle(
         self, batch: dict[str, torch.Tensor], generator: torch.Generator | None
@@ -84,9 +84,13 @@ class CorrespondenceTrainer(Loop):
         images = frames.to(self.device, non_blocking=True).flatten(0, 1)
         jitter, blur = (0.0, 0.0) if generator is None else (self.config.color_jitter, self.config.blur)
         draws = draw_augmentation(
-            len(images), (images.shape[2], images.shape[3]), generator or torch.Generator(), color_jitter=jitter,
-            gray=float(gray), blur=blur,
-        )  # fmt: skip
+            len(images),
+            (images.shape[2], images.shape[3]),
+            generator or torch.Generator(),
+            color_jitter=jitter,
+            gray=float(gray),
+            blur=blur,
+        )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             features = self.model(augment(images, draws))
         return features.float().unflatten(0, (-1, count))
@@ -112,7 +116,7 @@ class CorrespondenceTrainer(Loop):
         distance = torch.cat(cycles, 1)
         figures = {"cycle_cells": float(distance.mean()), "one_frame_cycle_cells": float(distance[0].mean())}
         if colors:
-            figures["colour_loss"] = sum(colors) / self.config.val_pairs
+            figures["color_loss"] = sum(colors) / self.config.val_pairs
         record.scalars(self.step, {f"validation/{name}": value for name, value in figures.items()})
         return figures
 

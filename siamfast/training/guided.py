@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
-from siamfast.data.augmentation import augment_boxes, draw_augmentation
-from siamfast.geometry import STRIDE, box_centers, index_to_edge
+from siamfast.data.augmentation import augment_boxes, draw_augmentation, jittered
+from siamfast.geometry import STRIDE, index_to_edge
 from siamfast.models.correspondence_weights import load_encoder
 from siamfast.models.guidance import BESIDE, Guidance, Guide, elsewhere
 from siamfast.models.guided import GuidedSiam, Prediction
@@ -19,14 +20,12 @@ from siamfast.models.weights import save_weights
 from siamfast.ops.augment import augment
 from siamfast.ops.augment.reference import COLUMNS
 from siamfast.training import signals
-from siamfast.training.box_losses import Targets, best_boxes, box_iou, box_loss, make_targets
+from siamfast.training.box_losses import WEIGHTS, Targets, best_boxes, box_loss, make_targets
+from siamfast.training.box_validation import Batch, Variant, validate_boxes
 from siamfast.training.config import GuidedConfig
 from siamfast.training.loop import Loop
 from siamfast.training.pairs import make_pairs
 from siamfast.training.record import Record
-
-WEIGHTS = {"classification": 1.0, "centerness": 1.0, "overlap": 3.0}  # video_analyst's
-Batch = dict[str, torch.Tensor]
 
 
 class GuidedTrainer(Loop):
@@ -87,8 +86,8 @@ class GuidedTrainer(Loop):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             features = self.guide.encoder(images.flatten(0, 1)).float().unflatten(0, (-1, 2))
         total = torch.zeros((), device=self.device)
-        if config.colour_weight > 0:
-            total = total + config.colour_weight * signals.frame_color_loss(features, images)
+        if config.color_weight > 0:
+            total = total + config.color_weight * signals.frame_color_loss(features, images)
         if config.cycle_weight > 0:
             views = torch.cat((features, features[:, :1]), 1)
             axis = torch.arange(features.shape[-1], dtype=torch.float32, device=self.device)
@@ -115,9 +114,16 @@ class GuidedTrainer(Loop):
         for name in names:
             size = (batch[name].shape[2], batch[name].shape[3])
             draws[name] = draw_augmentation(
-                count, size, generator, flip=flip, gray=gray, color_jitter=config.color_jitter, blur=config.blur,
-                noise=config.noise, cutout=config.cutout if name == "search" else 0.0,
-            )  # fmt: skip
+                count,
+                size,
+                generator,
+                flip=flip,
+                gray=gray,
+                color_jitter=config.color_jitter,
+                blur=config.blur,
+                noise=config.noise,
+                cutout=config.cutout if name == "search" else 0.0,
+            )
         if config.same_augmentation and "previous" in draws:
             seed = COLUMNS.index("seed")  # the noise is another frame's, and what is cut out the search crop's alone
             draws["previous"][:, :seed] = draws["search"][:, :seed]
@@ -171,49 +177,27 @@ class GuidedTrainer(Loop):
         return make_targets(batch["box"], batch["positive"], place)
 
     # ------------------------------------------------------------------------------------------------------ validation
-    @torch.no_grad()
     def validate(self, record: Record) -> dict[str, float]:
-        """Loss, and overlap of the best cell's box, on pairs that training never sees: with guidance, without it, and
-        guided to a wrong place. A network that leans on the guide falls with the last."""
+        """`validate_boxes` on triples that training never sees."""
         self.model.eval()
-        losses: list[float] = []
-        overlaps: dict[str, list[torch.Tensor]] = {}
-        generator = torch.Generator().manual_seed(0)
-        for number, batch in enumerate(self.validation_batches()):
-            batch = self._to_device(batch)
-            batch |= {name: batch[name].float() for name in ("template", "search", "previous") if name in batch}
-            targets = self._targets(batch)
-            for name, guidance in self._guidance_variants(batch, generator).items():
-                prediction = self._predict(batch, guidance)
-                iou = box_iou(best_boxes(prediction), targets.boxes)[batch["positive"]]
-                overlaps.setdefault(name, []).append(iou)
-                if name == "guided" or self.guide is None:
-                    parts = box_loss(prediction, targets)
-                    losses.append(float(sum(WEIGHTS[k] * v for k, v in parts.items())) * len(iou))
-                if number == 0 and name == "guided":
-                    record.responses(self.step, batch["search"], prediction.scores[:, None])
-        figures = {"loss": sum(losses) / max(1, sum(map(len, next(iter(overlaps.values())))))}
-        for name, values in overlaps.items():
-            iou = torch.cat(values)
-            figures |= {f"{name}_overlap": float(iou.mean()), f"{name}_hit_rate": float((iou > 0.5).float().mean())}
-        record.scalars(self.step, {f"validation/{name}": value for name, value in figures.items()})
-        return figures
+        batches = (self._floats(batch) for batch in self.validation_batches())
+        return validate_boxes(batches, self._targets, self._variants, record, self.step)
 
-    def _guidance_variants(self, batch: Batch, generator: torch.Generator) -> dict[str, Guidance | None]:
+    def _floats(self, batch: Batch) -> Batch:
+        batch = self._to_device(batch)
+        return batch | {name: batch[name].float() for name in ("template", "search", "previous") if name in batch}
+
+    def _variants(self, batch: Batch, generator: torch.Generator) -> Iterator[Variant]:
         if self.guide is None:
-            return {"unguided": None}
+            yield Variant("unguided", self._predict(batch, None))
+            return
         count = len(batch["search"])
         boxes = jittered(batch["previous_box"], torch.randn(count, 4, generator=generator).to(self.device), 0.1)
         angle = 2 * math.pi * torch.rand(count, generator=generator).to(self.device)
         wrong = elsewhere(boxes, angle, torch.full_like(angle, BESIDE))
-        return {"guided": self._guidance(batch, boxes), "unguided": None, "misguided": self._guidance(batch, wrong)}
-
-
-def jittered(boxes: torch.Tensor, normal: torch.Tensor, share: float) -> torch.Tensor:
-    """boxes (N, 4) x, y, w, h, their middle and sides changed by normal (N, 4) times a share of the sides."""
-    sides = boxes[:, 2:] * torch.exp(share * normal[:, 2:].clamp(-3, 3))
-    middle = box_centers(boxes) + share * normal[:, :2] * boxes[:, 2:]
-    return torch.cat((middle - sides / 2, sides), 1)
+        yield Variant("guided", self._predict(batch, self._guidance(batch, boxes)))
+        yield Variant("unguided", self._predict(batch, None))
+        yield Variant("misguided", self._predict(batch, self._guidance(batch, wrong)))
 
 
 def _masked(guidance: Guidance, kept: torch.Tensor) -> Guidance:

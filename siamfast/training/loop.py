@@ -20,13 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 from siamfast.data.stream import PairStream, plain_errors
 from siamfast.data.unread import unread_frames
 from siamfast.io.files import only_writer, replacing
-from siamfast.models.correspondence import CorrespondenceEncoder
-from siamfast.models.guided import GuidedSiam
 from siamfast.models.inference import choose_device, fast_bfloat16
-from siamfast.models.mobile import SiamMobile
-from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import save_weights
-from siamfast.training.config import RunConfig
+from siamfast.training.config import RunConfig, with_new_names
 from siamfast.training.optimizer import learning_rate, make_optimizer
 from siamfast.training.record import Record
 from siamfast.workers import begin_worker
@@ -45,7 +41,7 @@ class Loop:
     file: ClassVar[str]
     unit: ClassVar[str]
     config: RunConfig
-    model: SiamFC | GuidedSiam | SiamMobile | CorrespondenceEncoder
+    model: Any  # the network that a subclass's `make_model` gives
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -54,7 +50,7 @@ class Loop:
         self.amp = config.amp == "bf16" or (config.amp == "auto" and fast_bfloat16(self.device))
         torch.manual_seed(config.seed)
         self.model = self.make_model()
-        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.to(self.device, memory_format=torch.channels_last)
         self.optimizer = make_optimizer(self.trained().values(), config)
         self.average: AveragedModel | None = None
         if config.average:
@@ -66,7 +62,7 @@ class Loop:
         self._val_data = self.make_data(config.val_data or config.data, config.val_pairs, config.seed + _HELD_OUT)
         self._validation: list[dict[str, torch.Tensor]] | None = None
 
-    def make_model(self) -> SiamFC | GuidedSiam | SiamMobile | CorrespondenceEncoder:
+    def make_model(self) -> torch.nn.Module:
         """The model as training begins, on the CPU."""
         raise NotImplementedError
 
@@ -92,7 +88,7 @@ class Loop:
         model = self.model
         try:
             if self.average is not None and self.average.n_averaged:
-                self.model = self.average.module  # type: ignore[assignment]
+                self.model = self.average.module
             yield
         finally:
             self.model = model
@@ -124,7 +120,8 @@ class Loop:
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         mine = dataclasses.asdict(self.config)
         free = {"out", "device", "workers", "log_every", "val_every", "val_pairs", "val_data", "save_every"}
-        other = [f"{k}: {v!r} there, {mine.get(k)!r} here" for k, v in state["config"].items() if mine.get(k) != v]
+        theirs = with_new_names(state["config"])
+        other = [f"{k}: {v!r} there, {mine.get(k)!r} here" for k, v in theirs.items() if mine.get(k) != v]
         other = [text for text in other if text.partition(":")[0] not in free]
         if other:
             raise ValueError(

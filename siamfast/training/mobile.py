@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from siamfast.data.augmentation import augment_boxes, draw_augmentation
+from siamfast.data.augmentation import augment_boxes, draw_augmentation, jittered
 from siamfast.geometry import index_to_edge
 from siamfast.models.guidance import elsewhere
 from siamfast.models.guided import Prediction
@@ -17,18 +17,17 @@ from siamfast.models.mobile import Located, SiamMobile
 from siamfast.models.mobile_weights import start_from
 from siamfast.models.mobilenet import Features
 from siamfast.ops.augment import augment
-from siamfast.training.box_losses import Targets, best_boxes, box_iou, box_loss, make_targets
+from siamfast.training.box_losses import WEIGHTS, Targets, box_loss, make_targets
+from siamfast.training.box_validation import Batch, Variant, validate_boxes
 from siamfast.training.config import MobileConfig
-from siamfast.training.guided import jittered
 from siamfast.training.loop import Loop
 from siamfast.training.pairs import make_pairs
 from siamfast.training.record import Record
 
-WEIGHTS = {"classification": 1.0, "centerness": 1.0, "overlap": 3.0}  # video_analyst's
 _IMAGES = {"template": "template_box", "recent": "recent_box", "search": "box"}  # a crop and its box
+_BESIDE = 0.75  # of `elsewhere`, in validation: the other box shows a part of the target
 # Images that a frozen backbone takes at once: more of them leave the CPU's cache (16 at once: 15.9 ms each, 2: 10.3).
 _CHUNK = 2
-Batch = dict[str, torch.Tensor]
 
 
 class MobileTrainer(Loop):
@@ -78,9 +77,16 @@ class MobileTrainer(Loop):
                 continue
             side = augmented[name].shape[-1]
             draws = draw_augmentation(
-                count, (side, side), generator, flip=flip, gray=gray, color_jitter=config.color_jitter,
-                blur=config.blur, noise=config.noise, cutout=config.cutout if name == "search" else 0.0,
-            )  # fmt: skip
+                count,
+                (side, side),
+                generator,
+                flip=flip,
+                gray=gray,
+                color_jitter=config.color_jitter,
+                blur=config.blur,
+                noise=config.noise,
+                cutout=config.cutout if name == "search" else 0.0,
+            )
             augmented[name] = augment(augmented[name], draws)
             augmented[box] = augment_boxes(augmented[box], draws, (side, side))
         return augmented
@@ -126,44 +132,25 @@ class MobileTrainer(Loop):
         return make_targets(batch["box"], batch["positive"], place)
 
     # ------------------------------------------------------------------------------------------------------ validation
-    @torch.no_grad()
     def validate(self, record: Record) -> dict[str, float]:
-        """Loss, and overlap of the best cell's box, on triples that training never sees: guided by the last frame,
-        without it, and guided to a wrong place. A network that leans on its guide falls with the last."""
+        """`validate_boxes` on triples that training never sees."""
         self.model.eval()
-        losses: list[float] = []
-        overlaps: dict[str, list[torch.Tensor]] = {}
-        generator = torch.Generator().manual_seed(0)
-        for number, batch in enumerate(self.validation_batches()):
-            batch = self._to_device(batch)
-            batch |= {name: batch[name].float() for name in _IMAGES if name in batch}
-            targets = self._targets(batch)
-            for name, boxes, kept in self._region_variants(batch, generator):
-                prediction = self._predict(batch, boxes, kept)
-                iou = box_iou(best_boxes(prediction), targets.boxes)[batch["positive"]]
-                overlaps.setdefault(name, []).append(iou)
-                if name == "guided" or not self.config.guided:
-                    parts = box_loss(prediction, targets)
-                    losses.append(float(sum(WEIGHTS[k] * v for k, v in parts.items())) * len(iou))
-                    if number == 0:
-                        record.responses(self.step, batch["search"], prediction.scores[:, None])
-        figures = {"loss": sum(losses) / max(1, sum(map(len, next(iter(overlaps.values())))))}
-        for name, values in overlaps.items():
-            iou = torch.cat(values)
-            figures |= {f"{name}_overlap": float(iou.mean()), f"{name}_hit_rate": float((iou > 0.5).float().mean())}
-        record.scalars(self.step, {f"validation/{name}": value for name, value in figures.items()})
-        return figures
+        batches = (self._floats(batch) for batch in self.validation_batches())
+        return validate_boxes(batches, self._targets, self._variants, record, self.step)
 
-    def _region_variants(
-        self, batch: Batch, generator: torch.Generator
-    ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    def _floats(self, batch: Batch) -> Batch:
+        batch = self._to_device(batch)
+        return batch | {name: batch[name].float() for name in _IMAGES if name in batch}
+
+    def _variants(self, batch: Batch, generator: torch.Generator) -> Iterator[Variant]:
         count = len(batch["search"])
         if not self.config.guided:
-            yield "unguided", batch["template_box"], torch.ones(0)
+            yield Variant("unguided", self._predict(batch, batch["template_box"], torch.ones(0)))
             return
         boxes = jittered(batch["recent_box"], torch.randn(count, 4, generator=generator).to(self.device), 0.08)
         angle = 2 * math.pi * torch.rand(count, generator=generator).to(self.device)
-        all_samples = torch.ones(count, dtype=torch.bool, device=self.device)
-        yield "guided", boxes, all_samples
-        yield "unguided", boxes, ~all_samples
-        yield "misguided", elsewhere(boxes, angle, torch.full_like(angle, 0.75)), all_samples
+        wrong = elsewhere(boxes, angle, torch.full_like(angle, _BESIDE))
+        with_last = torch.ones(count, dtype=torch.bool, device=self.device)
+        yield Variant("guided", self._predict(batch, boxes, with_last))
+        yield Variant("unguided", self._predict(batch, boxes, ~with_last))
+        yield Variant("misguided", self._predict(batch, wrong, with_last))

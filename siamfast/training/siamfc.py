@@ -53,10 +53,17 @@ class SiamFCTrainer(Loop):
         config = self.config
         send = self._to_device(batch)
         template, search, box = augment_pair(
-            send["template"], send["search"], send["box"], generator, flip=config.flip,
-            color_jitter=config.color_jitter, gray=config.gray, blur=config.blur, noise=config.noise,
+            send["template"],
+            send["search"],
+            send["box"],
+            generator,
+            flip=config.flip,
+            color_jitter=config.color_jitter,
+            gray=config.gray,
+            blur=config.blur,
+            noise=config.noise,
             cutout=config.cutout,
-        )  # fmt: skip
+        )
         return self._responses(template, search, self._cells(box), send["positive"])[0]
 
     def _responses(
@@ -65,12 +72,19 @@ class SiamFCTrainer(Loop):
         """The loss, and the responses (N, 1, H, W), which have no gradient."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             result = xcorr_balanced_loss(
-                self.model.embed(template), self.model.embed(search), scale=self.model.scale, bias=self.model.bias,
-                stride=STRIDE, r_pos=self.config.r_pos, r_neg=self.config.r_neg, metric=self.config.metric,
-                balance=self.config.balance, return_scores=True,
+                self.model.embed(template),
+                self.model.embed(search),
+                scale=self.model.scale,
+                bias=self.model.bias,
+                stride=STRIDE,
+                r_pos=self.config.r_pos,
+                r_neg=self.config.r_neg,
+                metric=self.config.metric,
+                balance=self.config.balance,
+                return_scores=True,
                 # A centre far outside labels every cell negative: what a pair without its target is.
                 centers=torch.where(positive[:, None], centers, 1e6),
-            )  # fmt: skip
+            )
         assert isinstance(result, tuple)
         return result
 

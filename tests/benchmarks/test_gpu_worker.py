@@ -38,9 +38,14 @@ def ran(folder: Path, sections: dict[str, Section], seconds: float = 60.0, each:
     """The rows of a run; `each`: a section's seconds."""
     setting = Setting(folder, folder / "gpu.jsonl", "cpu")
     worker = Worker(
-        sections, dict.fromkeys(sections, each), setting, Progress.read(folder / "progress"),
-        time.monotonic() + seconds, lambda: {"device": "none"}, lambda: False,
-    )  # fmt: skip
+        sections,
+        dict.fromkeys(sections, each),
+        setting,
+        Progress.read(folder / "progress"),
+        time.monotonic() + seconds,
+        lambda: {"device": "none"},
+        lambda: False,
+    )
     worker.run()
     return [json.loads(line) for line in setting.rows.read_text().splitlines()]
 

@@ -105,11 +105,15 @@ def test_a_box_goes_where_its_pixels_go(seed: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"flip": 2}, "flip: got 2"), ({"gray": -0.1}, "gray: got -0.1"), ({"blur": 1.5}, "blur: got 1.5"),
-        ({"color_jitter": 3}, "color_jitter: got 3"), ({"stretch": 1}, "stretch: got 1"),
-        ({"noise": float("nan")}, "noise: got nan"), ({"flip": torch.zeros(3)}, "flip: got"),
+        ({"flip": 2}, "flip: got 2"),
+        ({"gray": -0.1}, "gray: got -0.1"),
+        ({"blur": 1.5}, "blur: got 1.5"),
+        ({"color_jitter": 3}, "color_jitter: got 3"),
+        ({"stretch": 1}, "stretch: got 1"),
+        ({"noise": float("nan")}, "noise: got nan"),
+        ({"flip": torch.zeros(3)}, "flip: got"),
     ],
-)  # fmt: skip
+)
 def test_bad_arguments_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw_augmentation(4, (20, 20), torch.Generator(), **options)

@@ -125,11 +125,16 @@ def _wrong(name: str) -> tuple[Image.Image, dict[str, object]]:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("several.png", "soft edges"), ("several.jpg", "soft edges"), ("photo.jpg", "not a mask"),
-        ("pages.tif", "has 2 pages, expected one image"), ("large.tif", "has the number 140000"),
-        ("negative.tif", "below 0"), ("fractions.tif", "no whole numbers"), ("many.png", "not a mask"),
+        ("several.png", "soft edges"),
+        ("several.jpg", "soft edges"),
+        ("photo.jpg", "not a mask"),
+        ("pages.tif", "has 2 pages, expected one image"),
+        ("large.tif", "has the number 140000"),
+        ("negative.tif", "below 0"),
+        ("fractions.tif", "no whole numbers"),
+        ("many.png", "not a mask"),
     ],
-)  # fmt: skip
+)
 def test_masks_whose_objects_cannot_be_told_are_refused(tmp_path: Path, name: str, message: str) -> None:
     image, options = _wrong(name)
     image.save(tmp_path / name, **options)

@@ -61,11 +61,13 @@ def test_items_of_a_mixture_are_of_their_data_set_and_index() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([Numbers(5)], [1, 1], 5), "weights: got 2 for 1"), (([Numbers(5)], [-1], 5), "weights: got"),
-        (([Numbers(5)], [0], 5), "weights: got"), (([Numbers(5)], [1], 6), "datasets: got one of 5 items"),
+        (([Numbers(5)], [1, 1], 5), "weights: got 2 for 1"),
+        (([Numbers(5)], [-1], 5), "weights: got"),
+        (([Numbers(5)], [0], 5), "weights: got"),
+        (([Numbers(5)], [1], 6), "datasets: got one of 5 items"),
         (([], [], 6), "weights: got 0"),
     ],
-)  # fmt: skip
+)
 def test_bad_mixtures_are_named(arguments: tuple[list[Numbers], list[float], int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MixedPairs(*arguments)

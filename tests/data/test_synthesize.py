@@ -117,11 +117,16 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("visible", "expected"),
     [
-        ([1] * 5 + [0] * 10 + [1], True), ([1] * 5 + [0] * 9 + [1], False), ([1] + [0] * 100 + [1], True),
-        ([1] + [0] * 101 + [1], False), ([1] * 5 + [0] * 50, False), ([1] * 50, False),
-        ([1] + [0] * 3 + [1] + [0] * 12 + [0.05], True), ([1] + [0] * 5 + [0.06] + [0] * 5 + [1], False),
+        ([1] * 5 + [0] * 10 + [1], True),
+        ([1] * 5 + [0] * 9 + [1], False),
+        ([1] + [0] * 100 + [1], True),
+        ([1] + [0] * 101 + [1], False),
+        ([1] * 5 + [0] * 50, False),
+        ([1] * 50, False),
+        ([1] + [0] * 3 + [1] + [0] * 12 + [0.05], True),
+        ([1] + [0] * 5 + [0.06] + [0] * 5 + [1], False),
     ],
-)  # fmt: skip
+)
 def test_a_target_hides_when_it_is_gone_for_10_to_100_frames_and_comes_back(
     visible: list[float], expected: bool
 ) -> None:
@@ -159,11 +164,14 @@ def test_the_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--clips", "0"], "--clips: got 0, expected 1 or more"), (["--length", "1"], "--length: got 1, expected 2"),
-        (["--hides", "--length", "11"], "--length: got 11, expected 12"), (["--seed", "-1"], "--seed: got -1"),
-        (["--size", "360"], "--size: got '360', expected HEIGHTxWIDTH"), (["--size", "8x480"], "--size: got 8"),
+        (["--clips", "0"], "--clips: got 0, expected 1 or more"),
+        (["--length", "1"], "--length: got 1, expected 2"),
+        (["--hides", "--length", "11"], "--length: got 11, expected 12"),
+        (["--seed", "-1"], "--seed: got -1"),
+        (["--size", "360"], "--size: got '360', expected HEIGHTxWIDTH"),
+        (["--size", "8x480"], "--size: got 8"),
     ],
-)  # fmt: skip
+)
 def test_bad_options_are_named_before_anything_is_written(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

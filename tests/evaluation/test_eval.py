@@ -214,13 +214,17 @@ def test_what_cannot_be_evaluated_is_listed_and_the_rest_is_done(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--model", "siamfc:x"], "'x' is no option=value"), (["--model", "siamfc:speed=9"], "unknown arguments speed"),
-        (["--model", "nowhere.safetensors"], "nowhere.safetensors"), (["--peers", "dimp"], "peers: got 'dimp'"),
-        (["--model", "../x=siamfc"], "cannot name a folder"), (["--frames", "1"], "--frames: got 1"),
-        (["--workers", "-1"], "--workers: got -1"), (["--model", "siamfc", "--model", "siamfc"], "two of one label"),
+        (["--model", "siamfc:x"], "'x' is no option=value"),
+        (["--model", "siamfc:speed=9"], "unknown arguments speed"),
+        (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
+        (["--peers", "dimp"], "peers: got 'dimp'"),
+        (["--model", "../x=siamfc"], "cannot name a folder"),
+        (["--frames", "1"], "--frames: got 1"),
+        (["--workers", "-1"], "--workers: got -1"),
+        (["--model", "siamfc", "--model", "siamfc"], "two of one label"),
         (["--device", "tpu"], "tpu"),
     ],
-)  # fmt: skip
+)
 def test_bad_words_are_named_in_one_line(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

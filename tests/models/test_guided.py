@@ -175,9 +175,17 @@ def test_at_the_start_the_guide_changes_nothing(non_local: bool) -> None:
 
 def test_the_encoder_is_untouched_by_training(tmp_path: Path) -> None:
     config = GuidedConfig(
-        out=str(tmp_path), steps=3, batch_size=2, workers=0, val_pairs=2, guidance=EVERY, non_local=True, lr=1e-2,
-        warmup=0, own_boxes=1.0,
-    )  # fmt: skip
+        out=str(tmp_path),
+        steps=3,
+        batch_size=2,
+        workers=0,
+        val_pairs=2,
+        guidance=EVERY,
+        non_local=True,
+        lr=1e-2,
+        warmup=0,
+        own_boxes=1.0,
+    )
     trainer = GuidedTrainer(config)
     assert trainer.guide is not None
 

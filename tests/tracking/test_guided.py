@@ -148,12 +148,15 @@ def test_weights_say_which_tracker_they_are_of(weights: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"guide": "maybe"}, "guide: got 'maybe'"), ({"instance": 50}, "instance: got 50"),
-        ({"size_lr": 2}, "size_lr: got 2"), ({"penalty_k": "x"}, "penalty_k: got 'x'"),
-        ({"speed": 1}, "unknown arguments speed"), ({"precision": "int8"}, "precision: got 'int8'"),
+        ({"guide": "maybe"}, "guide: got 'maybe'"),
+        ({"instance": 50}, "instance: got 50"),
+        ({"size_lr": 2}, "size_lr: got 2"),
+        ({"penalty_k": "x"}, "penalty_k: got 'x'"),
+        ({"speed": 1}, "unknown arguments speed"),
+        ({"precision": "int8"}, "precision: got 'int8'"),
         ({"instance": 140}, "search: got 140 pixels"),
     ],
-)  # fmt: skip
+)
 def test_bad_values_are_named(net: GuidedSiam, fields: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         GuidedTracker(net, **fields)

@@ -35,7 +35,7 @@ def _losses(out: Path) -> list[float]:
     return [row["train/loss"] for row in rows if "train/loss" in row]
 
 
-@pytest.mark.parametrize("signal", ["cycle", "colour"])
+@pytest.mark.parametrize("signal", ["cycle", "color"])
 def test_either_signal_is_learned(tmp_path: Path, signal: str) -> None:
     _train(tmp_path, signal=signal, steps=40, batch_size=4, lr=2e-3)
     losses = _losses(tmp_path)
@@ -71,7 +71,7 @@ def test_the_command_trains_on_folders_of_frames_and_its_weights_load(tmp_path: 
     metadata = read_metadata(path)
     assert metadata["architecture"] == "correspondence-resnet18"
     assert json.loads(metadata["recipe"])["data"] == "videos"
-    assert {"cycle_cells", "colour_loss"} <= json.loads(metadata["figures"]).keys()
+    assert {"cycle_cells", "color_loss"} <= json.loads(metadata["figures"]).keys()
     assert load_encoder(path)(torch.zeros(1, 3, 65, 65)).shape == (1, 64, 9, 9)
 
 

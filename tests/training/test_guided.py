@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import math
@@ -12,12 +13,14 @@ import pytest
 import torch
 
 from siamfast.cli import main
+from siamfast.commands.train import add_arguments, configuration
+from siamfast.data.augmentation import jittered
 from siamfast.models.guidance import elsewhere
 from siamfast.models.guided import Prediction
 from siamfast.models.guided_weights import load_guided
 from siamfast.training.box_losses import best_boxes, box_iou, box_loss, make_targets
-from siamfast.training.config import GuidedConfig
-from siamfast.training.guided import GuidedTrainer, jittered
+from siamfast.training.config import CorrespondenceConfig, GuidedConfig
+from siamfast.training.guided import GuidedTrainer
 
 SMALL: dict[str, Any] = {
     "batch_size": 2, "steps": 4, "workers": 0, "val_pairs": 2, "log_every": 1, "head_width": 16, "instance": 231,
@@ -138,9 +141,9 @@ def test_both_neighbours_look_alike_or_not_as_told(tmp_path: Path) -> None:
 
 # --------------------------------------------------------------------------------------------------------------- runs
 def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = trainer(tmp_path / "whole", colour_weight=1.0, cycle_weight=1.0)
+    whole = trainer(tmp_path / "whole", color_weight=1.0, cycle_weight=1.0)
     figures = whole.run()
-    half = trainer(tmp_path / "halves", steps=4, save_every=2, colour_weight=1.0, cycle_weight=1.0)
+    half = trainer(tmp_path / "halves", steps=4, save_every=2, color_weight=1.0, cycle_weight=1.0)
     steps = iter(range(2))
     step = half._train_step
 
@@ -152,7 +155,7 @@ def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(tmp_path: Path) -> No
     half._train_step = stops  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         half.run()
-    again = trainer(tmp_path / "halves", steps=4, save_every=2, colour_weight=1.0, cycle_weight=1.0)
+    again = trainer(tmp_path / "halves", steps=4, save_every=2, color_weight=1.0, cycle_weight=1.0)
     assert again.run() == figures
     for name, module in whole.trained().items():
         other = again.trained()[name].state_dict()
@@ -161,7 +164,7 @@ def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(tmp_path: Path) -> No
 
 
 def test_correspondence_terms_train_the_encoder(tmp_path: Path) -> None:
-    for name in ("colour_weight", "cycle_weight"):
+    for name in ("color_weight", "cycle_weight"):
         run = trainer(tmp_path / name, **{name: 1.0}, steps=1)
         assert run.guide is not None
         before = {k: v.clone() for k, v in run.guide.encoder.state_dict().items()}
@@ -191,11 +194,29 @@ def test_an_unguided_twin_trains_without_a_third_frame(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("guidance", "mask+mask"), ("previous", 0), ("own_boxes", 1.5), ("box_jitter", -1), ("head_width", 2),
-     ("backbone", "vgg"), ("instance", 140)],
-)  # fmt: skip
+    [
+        ("guidance", "mask+mask"),
+        ("previous", 0),
+        ("own_boxes", 1.5),
+        ("box_jitter", -1),
+        ("head_width", 2),
+        ("backbone", "vgg"),
+        ("instance", 140),
+    ],
+)
 def test_bad_values_are_named(tmp_path: Path, field: str, value: Any) -> None:
     with pytest.raises(ValueError, match={"head_width": "width", "instance": "search"}.get(field, field)):
         trainer(tmp_path, **{field: value})
     with pytest.raises(ValueError, match="guidance"):
         dataclasses.replace(GuidedConfig(), guidance="none", cycle_weight=1.0)
+
+
+def test_the_flags_of_before_still_work() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    config = configuration(parser.parse_args(["--task", "guided", "--colour-weight", "0.5"]))
+    assert isinstance(config, GuidedConfig)
+    assert config.color_weight == 0.5
+    config = configuration(parser.parse_args(["--task", "correspondence", "--signal", "colour"]))
+    assert isinstance(config, CorrespondenceConfig)
+    assert config.signal == "color"

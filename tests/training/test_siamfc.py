@@ -181,9 +181,13 @@ def test_several_data_sets_train_by_their_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("synthetic=x,synthetic", "ends in 'x', expected a weight"), ("nowhere=2", "'nowhere' is neither"),
-     ("synthetic=-1", "weights: got"), ("otb:nowhere", "'nowhere' is neither")],
-)  # fmt: skip
+    [
+        ("synthetic=x,synthetic", "ends in 'x', expected a weight"),
+        ("nowhere=2", "'nowhere' is neither"),
+        ("synthetic=-1", "weights: got"),
+        ("otb:nowhere", "'nowhere' is neither"),
+    ],
+)
 def test_a_mixture_that_cannot_be_is_named(tmp_path: Path, source: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_pairs(SiamFCConfig(), source, 4, seed=1)
@@ -224,10 +228,19 @@ def test_every_field_is_a_flag_with_its_type() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("steps", 0), ("batch_size", 0), ("instance", 100), ("exemplar", 50), ("gray", 2.0), ("lr", 0.0),
-        ("max_stretch", 0.9), ("workers", -2), ("metric", "l3"), ("negatives", -0.1), ("optimizer", "adam"),
+        ("steps", 0),
+        ("batch_size", 0),
+        ("instance", 100),
+        ("exemplar", 50),
+        ("gray", 2.0),
+        ("lr", 0.0),
+        ("max_stretch", 0.9),
+        ("workers", -2),
+        ("metric", "l3"),
+        ("negatives", -0.1),
+        ("optimizer", "adam"),
     ],
-)  # fmt: skip
+)
 def test_bad_values_are_named(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{field}: got"):
         SiamFCConfig(**{field: value})

@@ -1,0 +1,64 @@
+"""Validation of the trackers that predict boxes: guided, without a guide, and guided to a wrong place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+
+from siamfast.models.guided import Prediction
+from siamfast.training.box_losses import WEIGHTS, Targets, best_boxes, box_iou, box_loss
+from siamfast.training.record import Record
+
+Batch = dict[str, torch.Tensor]
+
+
+class Variant(NamedTuple):
+    """A way to guide the network, and what it predicts then."""
+
+    name: str
+    prediction: Prediction
+
+
+@torch.no_grad()
+def validate_boxes(
+    batches: Iterable[Batch],
+    targets: Callable[[Batch], Targets],
+    variants: Callable[[Batch, torch.Generator], Iterable[Variant]],
+    record: Record,
+    step: int,
+) -> dict[str, float]:
+    """Loss of the first variant, and for each of them the overlap of the best cell's box with the target.
+
+    A network that leans on its guide falls with a wrong one.
+
+    Args:
+        batches: on the network's device, images as floats.
+        targets: of a batch.
+        variants: of a batch; the generator alone draws what is random in them. The first is how the tracker works.
+        record: gets the figures, and the first batch's responses.
+        step: of the training.
+
+    Returns:
+        loss; NAME_overlap and NAME_hit_rate, the share of overlaps above 0.5, of the pairs that show a target.
+    """
+    losses: list[float] = []
+    overlaps: dict[str, list[torch.Tensor]] = {}
+    generator = torch.Generator().manual_seed(0)
+    for number, batch in enumerate(batches):
+        wanted = targets(batch)
+        for place, (name, prediction) in enumerate(variants(batch, generator)):
+            iou = box_iou(best_boxes(prediction), wanted.boxes)[batch["positive"]]
+            overlaps.setdefault(name, []).append(iou)
+            if place == 0:
+                parts = box_loss(prediction, wanted)
+                losses.append(float(sum(WEIGHTS[k] * v for k, v in parts.items())) * len(iou))
+                if number == 0:
+                    record.responses(step, batch["search"], prediction.scores[:, None])
+    figures = {"loss": sum(losses) / max(1, sum(map(len, next(iter(overlaps.values())))))}
+    for name, values in overlaps.items():
+        iou = torch.cat(values)
+        figures |= {f"{name}_overlap": float(iou.mean()), f"{name}_hit_rate": float((iou > 0.5).float().mean())}
+    record.scalars(step, {f"validation/{name}": value for name, value in figures.items()})
+    return figures
