@@ -19,7 +19,7 @@ Call = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Shape(NamedTuple):
-    """A row of design.md's table. kind: full, depthwise or pixelwise; kernels: maps of one template (O)."""
+    """A shape that a tracker uses. kind: full, depthwise or pixelwise; kernels: maps of one template (O)."""
 
     name: str
     kind: str

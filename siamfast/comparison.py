@@ -135,7 +135,7 @@ def _padded_crop(frame: np.ndarray, center: tuple[float, float], size: int, out:
 
 
 def cases() -> list[Case]:
-    """The ops at shapes of real trackers (design.md section 4), float32."""
+    """The ops at shapes of real trackers, float32."""
     torch.manual_seed(0)
     z, x = torch.randn(8, 256, 6, 6), torch.randn(8, 256, 22, 22)
     zd, xd = torch.randn(8, 256, 5, 5), torch.randn(8, 256, 29, 29)

@@ -1,4 +1,4 @@
-"""Every op keeps the contract of design.md section 3, whatever it computes."""
+"""Every op keeps the contract of docs/architecture.md, whatever it computes."""
 
 from __future__ import annotations
 
