@@ -64,7 +64,7 @@ $(VENV)-triton-%/.installed: pyproject.toml setup.py constraints.txt
 $(VENV)-contrib/.installed: $(VENV)/.installed
 	$(PYTHON) -m venv $(VENV)-contrib
 	$(VENV)-contrib/bin/python -m pip install -q -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)" \
-		numpy safetensors matplotlib tqdm pillow defusedxml lmdb onnxruntime opencv-contrib-python-headless
+		numpy safetensors matplotlib tqdm pillow defusedxml lmdb av onnxruntime opencv-contrib-python-headless
 	$(VENV)-contrib/bin/python -m pip install -q --no-deps .
 	touch $@
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import statistics
@@ -17,6 +18,7 @@ import torch
 import siamfast
 from siamfast import comparison
 from siamfast.cli import main
+from siamfast.commands import info
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import save_weights
 from siamfast.ops import dispatch
@@ -204,3 +206,13 @@ def test_importing_is_quick_and_light() -> None:
     code = "import sys, torch; BEFORE = list(sys.modules)\n" + IMPORT
     runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(3)]
     assert statistics.median(float(run.stdout) for run in runs) < 0.3
+
+
+def test_info_says_when_two_opencvs_have_overwritten_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    have = {"opencv-python-headless": "5.0.0", "opencv-contrib-python": "5.0.0"}
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: have.get(name) or real(name))
+    assert info.versions()[-1].startswith("OpenCV is installed 2 times")
+    assert "pip uninstall -y opencv-python-headless opencv-contrib-python" in info.versions()[-1]
+    del have["opencv-contrib-python"]
+    assert not any("times" in line for line in info.versions())

@@ -14,7 +14,9 @@ from siamfast.machine import cpu_name
 from siamfast.ops import OPS, dispatch
 from siamfast.version import __version__
 
-_PACKAGES = ("numpy", "onnxruntime", "triton", "opencv-python-headless", "opencv-python", "safetensors", "tensorboard")
+_PACKAGES = ("numpy", "onnxruntime", "triton", "av", "safetensors", "tensorboard")
+# They all install the module cv2: of several the last one that was installed is there, and the others' parts are gone.
+_OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,13 +31,23 @@ def run(arguments: argparse.Namespace) -> int:
 def versions() -> list[str]:
     """One line a package; an optional one that is not installed is said so."""
     rows = [("siamfast", __version__), ("python", platform.python_version()), ("torch", torch.__version__)]
-    for name in _PACKAGES:
-        try:
-            rows.append((name, importlib.metadata.version(name)))
-        except importlib.metadata.PackageNotFoundError:
-            if name != "opencv-python":
-                rows.append((name, "not installed"))
-    return [f"{name:<24}{version}" for name, version in rows]
+    rows += [(name, _version(name) or "not installed") for name in _PACKAGES]
+    installed = [(name, version) for name in _OPENCV if (version := _version(name)) is not None]
+    lines = [f"{name:<24}{version}" for name, version in rows + installed]
+    if len(installed) > 1:
+        names = " ".join(name for name, _ in installed)
+        lines.append(
+            f"OpenCV is installed {len(installed)} times, and only the last one is whole: `pip uninstall -y {names}`, then "
+            "install the one that you want"
+        )
+    return lines
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def devices() -> list[str]:

@@ -15,8 +15,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from siamfast.io.frames import Frames
     from siamfast.io.masks import MaskImage
-    from siamfast.io.video import Frames
     from siamfast.tracking.propagation import MaskPropagator
 
 
@@ -127,11 +127,12 @@ def _propagate(
     from siamfast.io.masks import write_mask
     from siamfast.tracking.drawing import draw_mask
 
-    shown: list[tuple[int, NDArray[np.uint8]]] = []  # frames that the propagator took, whose masks are not here yet
+    # Frames that the propagator took, whose masks are not here yet: index, image, time.
+    shown: list[tuple[int, NDArray[np.uint8], float | None]] = []
 
     def images() -> Iterator[NDArray[np.uint8]]:
         for index, image in frames:
-            shown.append((index, image))
+            shown.append((index, image, frames.time))
             yield image
 
     stems = frames.stems()
@@ -150,12 +151,12 @@ def _propagate(
                     bar = stack.enter_context(
                         tqdm(total=total, unit="frame", desc="propagate", file=sys.stderr, dynamic_ncols=True)
                     )
-                index, image = shown.pop(0)
+                index, image, moment = shown.pop(0)
                 path = out / f"{stems[index] if stems else f'{index:05d}'}.png"
                 write_mask(path, numbers, first.palette)
                 written.append(path)
                 if overlay is not None:
-                    overlay.write(draw_mask(image, numbers))
+                    overlay.write(draw_mask(image, numbers), moment)
                 bar.update(index + 1 - frames.start - bar.n)
         except KeyboardInterrupt:
             stopped = True
@@ -166,6 +167,7 @@ def _propagate(
         f"{len(written)} masks in {out}, {len(written) / spent:.2f} frames/s ({propagator.device})"
         + (f"; {frames.skipped} frames could not be decoded and were skipped" if frames.skipped else "")
         + ("; stopped early" if stopped else "")
+        + (f"; {frames.trouble}" if frames.trouble else "")
         + (f"; wrote {overlay.path}" if overlay is not None else ""),
         file=sys.stderr,
     )

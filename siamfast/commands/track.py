@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from siamfast.tracking.registry import TRACKERS, Tracker
 
 if TYPE_CHECKING:
+    from siamfast.io.frames import Frames
     from siamfast.io.images import Image
     from siamfast.io.output import TextOutput, VideoOutput
-    from siamfast.io.video import Frames
     from siamfast.tracking.sequence_tracker import SequenceTracker, Track
 
 HEADER = "frame,x,y,w,h,confidence"
@@ -154,7 +154,7 @@ def _track(
                 if video is not None:
                     response = tracker.response if with_response else None
                     guidance = tracker.guidance if with_guidance else None
-                    video.write(draw_track(image, *track, response, guidance))
+                    video.write(draw_track(image, *track, response, guidance), frames.time)
                 count += 1
                 bar.update(index + 1 - bar.n)
                 bar.set_postfix_str(f"confidence {track.confidence:.2f}", refresh=False)
@@ -171,6 +171,7 @@ def _track(
         f"{count} frames, {clock.rate} ({tracker.precision}, {tracker.device})"
         + (f"; {frames.skipped} frames could not be decoded and were skipped" if frames.skipped else "")
         + ("; stopped early" if stopped else "")
+        + (f"; {frames.trouble}" if frames.trouble else "")
         + "".join(f"; wrote {output.path}" for output in outputs),
         file=sys.stderr,
     )

@@ -72,11 +72,13 @@ def test_a_damaged_photograph_is_named(tmp_path: Path) -> None:
 
 def test_four_in_five_textures_are_photographs(folder: Path) -> None:
     photos = Photos(folder)
-    looks = [SyntheticVideo(seed, length=2, size=(60, 80), photos=photos)._scene.target.look for seed in range(120)]
+    looks = [
+        SyntheticVideo(seed, length=2, size=(60, 80), photos=photos)._scene.target.appearance for seed in range(120)
+    ]
     share = np.mean([look.piece is not None for look in looks])
     assert 0.65 < share < 0.95  # 0.8, three deviations of 120 draws wide
     plain = SyntheticVideo(3, length=2, size=(60, 80))
-    assert plain._scene.target.look.piece is None
+    assert plain._scene.target.appearance.piece is None
 
 
 def test_photographs_change_the_pixels_and_not_the_boxes_of_a_pair_s_form(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Frames in: what OpenCV says by itself stays out of a command's output."""
+"""Frames in: rates and times, orientation, damage, streams; nothing that a library says by itself gets out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import threading
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -97,7 +98,7 @@ def test_a_video_behind_a_url_is_read_and_what_does_not_answer_is_named(
 
 def test_devices_are_cameras_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("siamfast.io.video.CaptureFrames", asked.append)
+    monkeypatch.setattr("siamfast.io.video.CameraFrames", asked.append)
     monkeypatch.setattr(Path, "exists", lambda path: True)
     open_frames("/dev/video12")
     assert asked == [12]
@@ -119,3 +120,103 @@ def test_a_codec_that_is_not_decoded_is_named(name: str, codec: str, there: byte
 
 def test_matroska_names_its_codec(tmp_path: Path) -> None:
     assert codec_of(str(_clip(tmp_path / "a.webm", "VP80"))) == "V_VP8"
+
+
+def _h264(path: Path, frames: int = 30, **options: str) -> Path:
+    """Frame n is gray, 4 n modulo 256."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options=options)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for n in range(frames):
+            image = np.full((64, 96, 3), 4 * n % 256, np.uint8)
+            image[:16, :16] = 255  # the corner that was top left
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("turn", [0, 90, 180, 270])
+def test_a_video_is_turned_as_it_says(turn: int, tmp_path: Path) -> None:
+    path = _h264(tmp_path / "a.mp4")
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40  # of version 0: nine numbers, the rotation in the first four of two rows
+    cos, sin = round(np.cos(np.deg2rad(turn))), round(np.sin(np.deg2rad(turn)))
+    for place, value in zip((0, 1, 3, 4), (cos, sin, -sin, cos), strict=True):
+        content[matrix + 4 * place : matrix + 4 * place + 4] = (value << 16).to_bytes(4, "big", signed=True)
+    path.write_bytes(content)
+    capture = cv2.VideoCapture(str(path))
+    with open_frames(path) as frames:
+        for _, image in frames:
+            _, theirs = capture.read()
+            assert image.shape == theirs.shape
+            np.testing.assert_allclose(image.astype(int), theirs[..., ::-1].astype(int), atol=6)
+
+
+def test_damaged_frames_are_skipped_and_counted(tmp_path: Path) -> None:
+    """Each frame keeps its number. Those that build on a lost one are a little off until the next key frame, the 20th,
+    as every player shows them."""
+    path = _h264(tmp_path / "a.mp4", 40, g="10", bf="0")
+    with av.open(str(path)) as container:
+        sizes = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    content = bytearray(path.read_bytes())
+    at, size = sizes[12]
+    content[at + 4 : at + size] = bytes(np.random.default_rng(0).integers(0, 256, size - 4, dtype=np.uint8))
+    path.write_bytes(content)
+    with open_frames(path) as frames:
+        read = [(index, float(image[32:].mean())) for index, image in frames]
+    assert [index for index, _ in read] == [n for n in range(40) if n != 12]
+    assert frames.skipped == 1
+    for index, gray in read:
+        assert gray == pytest.approx(4 * index, abs=6 if 12 < index < 20 else 2)
+
+
+def test_a_file_that_is_cut_off_gives_what_is_whole(tmp_path: Path) -> None:
+    path = _h264(tmp_path / "a.mkv", 40)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with open_frames(path) as frames:
+        count = len(list(frames))
+    assert 5 < count < 40
+
+
+def test_sound_alone_is_refused(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    with pytest.raises(ValueError, match=r"a\.wav: there is no video in it"):
+        open_frames(tmp_path / "a.wav")
+
+
+def test_who_stops_early_leaves_no_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with open_frames(_h264(tmp_path / "a.mp4")) as frames:
+        next(iter(frames))
+    assert threading.active_count() == before
+
+
+def test_a_stream_that_says_nothing_more_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a file, then silence: what came is kept, and why it ended is said."""
+    monkeypatch.setattr("siamfast.io.video_file.TIMEOUT", 1.0)
+    content = _h264(tmp_path / "a.ts", 200, g="10", bf="0").read_bytes()
+    over = threading.Event()
+
+    class Silent(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            over.wait(30)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with open_frames(f"http://127.0.0.1:{server.server_port}/a.ts") as frames:
+            count = len(list(frames))
+        over.set()
+        server.shutdown()
+    assert 50 < count < 200
+    assert "no answer for 1 s" in frames.trouble

@@ -1,0 +1,209 @@
+"""Video files and network streams, read by PyAV in a thread ahead of the tracker."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import math
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from siamfast.io.codecs import why_unreadable
+from siamfast.io.frames import DEFAULT_FPS, MAX_BAD_RUN, Frames, is_url
+from siamfast.io.images import Image
+
+FASTEST_BELIEVED = 100.0  # frames a second; above, the times of frames are looked at
+AHEAD = 4  # frames that are decoded and wait
+TIMEOUT = 10.0  # seconds that a stream may take to answer, or to send the next frame
+
+
+class _Decoded(NamedTuple):
+    """One frame as the thread hands it over."""
+
+    image: Image | None  # None where it did not decode
+    time: float | None  # seconds, by the file's clock
+    lost: int  # frames before it that did not decode and left nothing
+
+
+class _Order:
+    """How many frames were to come before one, by the time stamps of the packets: of a damaged packet a decoder may
+    give an error, a frame that is marked, both, or nothing."""
+
+    def __init__(self) -> None:
+        self._waiting: list[int] = []
+        self.damaged = False  # since the last frame
+
+    def packet(self, packet: av.Packet[Any]) -> None:
+        if packet.pts is not None:
+            heapq.heappush(self._waiting, packet.pts)
+
+    def lost_before(self, frame: av.VideoFrame) -> int:
+        """Frames between the last one and this one that a damage has cost."""
+        earlier = 0
+        while self._waiting and frame.pts is not None and self._waiting[0] <= frame.pts:
+            earlier += heapq.heappop(self._waiting) < frame.pts
+        lost = earlier if self.damaged else 0  # else fields that come in packets of their own
+        self.damaged = False
+        return lost
+
+
+class VideoFrames(Frames):
+    """A video file, or a stream by its URL.
+
+    Turned as the file's orientation says. Time stamps are the file's, so that variable rates are kept. A frame that
+    does not decode is skipped; those that build on it come as the decoder conceals the loss.
+
+    Raises:
+        ValueError: it cannot be opened, holds no video, or has no frame that decodes.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.name = source
+        self._remote = is_url(source)
+        # Of a relative name with a colon FFmpeg takes what is before it for a protocol.
+        self._path = source if self._remote else os.path.abspath(source)
+        self._container = _open(self._path, self.name, self._remote)
+        if not self._container.streams.video:
+            self._container.close()
+            raise ValueError(f"{self.name}: there is no video in it")
+        self._stream = self._container.streams.video[0]
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise ValueError(f"{self.name}: cannot be read as a video{why_unreadable(self._path)}")
+        self._stream.thread_type = "AUTO"
+        rate = float(self._stream.average_rate or 0)
+        seconds = (self._container.duration or 0) / av.time_base
+        self._live = self._remote and not seconds > 0  # a file behind a URL has an end that it announces
+        self.fps = rate
+        if not 0 < rate <= FASTEST_BELIEVED:
+            self.fps = DEFAULT_FPS if self._remote else _measured_fps(self._path, rate)
+        count = self._stream.frames or seconds * self.fps
+        self.count = round(count) if not self._live and count > 0 else None
+        self._queue: queue.Queue[_Decoded | BaseException | None] = queue.Queue(AHEAD)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="video reader", daemon=True)
+
+    def __iter__(self) -> Iterator[tuple[int, Image]]:
+        self._thread.start()
+        index = good = failures = 0
+        first: float | None = None
+        while failures <= MAX_BAD_RUN:
+            item = self._queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                break
+            failures += item.lost
+            index += item.lost
+            if item.image is None:
+                failures += 1
+            else:
+                # Failures count as skipped once a good frame follows: those at the end are the end.
+                self.skipped += failures
+                good, failures = good + 1, 0
+                first = item.time if first is None else first
+                self.time = None if item.time is None or first is None else item.time - first
+                yield index, item.image
+            index += 1
+        if not good:
+            why = f": {self.trouble}" if self.trouble else why_unreadable(self._path)
+            raise ValueError(f"{self.name}: no frame can be decoded{why}")
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            with contextlib.suppress(queue.Empty):
+                while True:  # the thread may wait for room
+                    self._queue.get_nowait()
+            self._thread.join()
+        self._container.close()
+
+    # ----------------------------------------------------------------------------------------- in the reader's thread
+    def _read(self) -> None:
+        try:
+            for item in self._decoded():
+                if not self._hand_over(item):
+                    return
+            self._hand_over(None)
+        except BaseException as error:
+            self._hand_over(error)
+
+    def _hand_over(self, item: _Decoded | BaseException | None) -> bool:
+        """Whether it was taken; False when the source is closed."""
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(item, timeout=0.1)
+                return True
+        return False
+
+    def _decoded(self) -> Iterator[_Decoded]:
+        packets, order = self._container.demux(self._stream), _Order()
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.FFmpegError as error:
+                # The end of what can be read. A file that was cut off ends there, a stream was broken off.
+                if self._remote:
+                    self.trouble = f"the stream broke off ({_reason(error)})"
+                return
+            order.packet(packet)
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                order.damaged = True
+                continue
+            for frame in frames:
+                yield _Decoded(None if frame.is_corrupt else _pixels(frame), frame.time, order.lost_before(frame))
+
+
+def _open(path: str, name: str, remote: bool) -> av.container.InputContainer:
+    try:
+        if remote:
+            options = {"rtsp_transport": "tcp"} if path.startswith("rtsp") else {}
+            return av.open(path, timeout=TIMEOUT, options=options)
+        return av.open(path)
+    except (av.FFmpegError, ValueError, OSError) as error:
+        if remote:
+            raise ValueError(f"{name}: cannot be opened as a video stream ({_reason(error)})") from None
+        raise ValueError(f"{name}: cannot be read as a video{why_unreadable(path)}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, av.error.ExitError):
+        return f"no answer for {TIMEOUT:g} s"
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _pixels(frame: av.VideoFrame) -> Image:
+    """(H, W, 3) RGB, turned as the file's orientation says, by quarters."""
+    image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+    quarters = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
+
+
+def _measured_fps(path: str, announced: float) -> float:
+    """Frames a second by the times of the first frames, where a header may announce the rate of its clock instead.
+
+    WebM counts thousandths of a second, other containers as much as 90000 ticks: where frames do not come at regular
+    times, FFmpeg gives that number. A rate that fits the times (a fast camera's) is kept.
+    """
+    times: list[float] = []
+    with contextlib.suppress(av.FFmpegError), av.open(path) as container:
+        for packet in container.demux(container.streams.video[0]):
+            if packet.pts is not None and packet.time_base is not None:
+                times.append(float(packet.pts * packet.time_base))
+            if len(times) == 60:
+                break
+    times.sort()  # packets come in the order of decoding
+    if len(times) < 2 or not math.isfinite(times[-1]) or times[-1] <= times[0]:
+        return announced if 0 < announced <= 1000 else DEFAULT_FPS
+    measured = (len(times) - 1) / (times[-1] - times[0])
+    return announced if measured / 1.5 < announced < measured * 1.5 else measured
