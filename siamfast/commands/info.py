@@ -37,8 +37,8 @@ def versions() -> list[str]:
     if len(installed) > 1:
         names = " ".join(name for name, _ in installed)
         lines.append(
-            f"OpenCV is installed {len(installed)} times, and only the last one is whole: `pip uninstall -y {names}`, then "
-            "install the one that you want"
+            f"OpenCV is installed {len(installed)} times, and only the last one is whole: `pip uninstall -y {names}`, "
+            "then install the one that you want"
         )
     return lines
 
