@@ -80,3 +80,11 @@ tables: $(VENV)/.linted-with  ## README's and docs/performance.md's tables and p
 
 perf-guard: $(VENV)/.linted-with  ## instructions of the C++ kernels beside the committed counts; needs valgrind
 	$(BIN)/python -m benchmarks.perf_guard
+
+# By hand and nightly, not in .ci/run: docs/reliability.md says what they found last.
+.PHONY: fuzz sanitize kill-test
+fuzz: $(VENV)/.tested-with  ## damaged input to every parser: make fuzz [CALLS=100000] [MINUTES=60] [SEED=1]
+	$(BIN)/python -m tests.fuzz $(CALLS:%=--calls %) $(MINUTES:%=--minutes %) $(SEED:%=--seed %)
+
+kill-test: $(VENV)/.tested-with  ## kill -9 at random moments: make kill-test [KILLS=50] [SEED=1]
+	$(BIN)/python -m tests.kill $(KILLS:%=--kills %) $(SEED:%=--seed %)

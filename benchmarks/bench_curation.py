@@ -21,7 +21,8 @@ from benchmarks.harness import OURS, Case, Made, Row
 from benchmarks.peers.seed_curation import curate_video
 from siamfast.data import curation
 from siamfast.data.curation import Recipe, curate
-from siamfast.data.store import CropStore, StoreWriter
+from siamfast.data.store import CropStore
+from siamfast.data.store_writer import StoreWriter
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.data.tree import make_writer
 

@@ -159,14 +159,14 @@ def _write_errors(out: Path, shard: str, errors: Iterator[tuple[str, str]]) -> i
 
 def _verify(arguments: argparse.Namespace) -> int:
     """Every crop decoded; what is wrong is listed. 0 when nothing is."""
-    from siamfast.data.store import CropStore
+    from siamfast.data.store_check import StoreChecker
 
-    store = CropStore(arguments.out)
+    checker = StoreChecker(Path(arguments.out))
     wrong = 0
-    for line in store.verify():
+    for line in checker:
         print(line)
         wrong += 1
     print(
-        f"{arguments.out}: {len(store)} targets in frames, {len(store.tracks)} tracks, {wrong} wrong", file=sys.stderr
+        f"{arguments.out}: {checker.targets} targets in frames, {checker.tracks} tracks, {wrong} wrong", file=sys.stderr
     )
     return int(wrong > 0)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from siamfast.data.readers import list_videos, read_video
 from siamfast.data.sequences import Sequence
-from siamfast.data.store import Crop, Part
+from siamfast.data.store_writer import Crop, Part
 from siamfast.geometry import box_centers_by_index, resized_index
 from siamfast.io.images import decode_bgr
 from siamfast.ops.crop_and_resize import crop_and_resize, mean_color

@@ -153,7 +153,7 @@ def read_mot(root: Path, video: Path, report: Report) -> Video:
             values = [float(word) for word in words]
             number, target = int(values[0]), int(values[1])
             box = values[2] - 1, values[3] - 1, values[4], values[5]
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, OverflowError):  # of an infinite number
             report(path, f"line {line}: got {text[:80]!r}, expected frame,id,x,y,w,h,...")
             continue
         if (len(values) > 6 and values[6] == 0) or number not in places:

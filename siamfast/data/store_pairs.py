@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.data.pairs import Candidates, TrackPairs, usable_frames
-from siamfast.data.store import SUFFIX, CropStore
+from siamfast.data.store import CropStore
+from siamfast.data.store_files import SUFFIX
 from siamfast.geometry import box_centers, middle_by_index
 from siamfast.io.listing import entries
 from siamfast.ops.crop_and_resize import crop_and_resize

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from siamfast.data.curation import Recipe, Writer
-from siamfast.data.store import Part, StoreWriter
+from siamfast.data.store_writer import Part, StoreWriter
 from siamfast.io.files import naming, replacing
 
 _SPLITS = {f"train/ILSVRC2015_VID_train_000{n}": f"train/{letter}" for n, letter in enumerate("abcd")} | {

@@ -6,7 +6,7 @@ import csv
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,13 @@ from siamfast.io.listing import entries, image_files
 
 
 @functools.lru_cache(maxsize=2)
-def _youtubebb_rows(root: Path) -> tuple[dict[str, dict[str, dict[int, list[float]]]], list[tuple[Path, str]]]:
+def annotated_videos(root: Path) -> tuple[dict[str, dict[str, dict[int, list[float]]]], list[tuple[Path, str]]]:
     """video -> object of a class -> time -> box in shares, an absent one nan; and lines that cannot be read."""
     tracks: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
     problems = []
     for path in entries(root, "*.csv"):
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for number, row in enumerate(csv.reader(file), start=1):
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            for number, row in enumerate(_rows(file), start=1):
                 try:
                     video, time, kind, _, target, presence = (word.strip() for word in row[:6])
                     box = [np.nan] * 4 if presence == "absent" else [float(word) for word in row[6:10]]
@@ -36,16 +36,28 @@ def _youtubebb_rows(root: Path) -> tuple[dict[str, dict[str, dict[int, list[floa
     return tracks, problems
 
 
+def _rows(file: Iterable[str]) -> Iterator[list[str]]:
+    """The rows of a CSV; one that cannot be split is empty."""
+    rows = csv.reader(file)
+    while True:
+        try:
+            yield next(rows)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield []
+
+
 def list_youtubebb(root: Path) -> list[Path]:
     """A folder of frames for each video of the annotation files, whether or not it is there."""
     folder = root / "frames" if (root / "frames").is_dir() else root
-    return [folder / name for name in _youtubebb_rows(root)[0]]
+    return [folder / name for name in annotated_videos(root)[0]]
 
 
 def read_youtubebb(root: Path, video: Path, report: Callable[[Path, str], None]) -> tuple[Sequence, ...]:
     """ROOT/*.csv with rows of video, time in ms, class, class name, object, present or absent, xmin, xmax, ymin, ymax
     as shares of the frame; frames in ROOT/frames/<video>/<time>.jpg (or ROOT/<video>/<time>.jpg)."""
-    rows, problems = _youtubebb_rows(root)
+    rows, problems = annotated_videos(root)
     if video == list_youtubebb(root)[0]:  # told once
         for problem in problems:
             report(*problem)

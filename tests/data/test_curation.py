@@ -20,7 +20,8 @@ import pytest
 from siamfast.cli import main
 from siamfast.data import curation
 from siamfast.data.curation import Recipe, curate, curate_part, decode_frame
-from siamfast.data.store import CropStore, Part, StoreWriter
+from siamfast.data.store import CropStore
+from siamfast.data.store_writer import Part, StoreWriter
 from siamfast.data.tree import TreeWriter, make_writer, tree_folder
 from siamfast.io import images
 from siamfast.ops.siamfc_crops import siamfc_crops
@@ -240,7 +241,7 @@ def test_stores_grow_beyond_their_first_map(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("siamfast.data.store._FIRST_SIZE", 1 << 16)
     writer = make_writer("lmdb", tmp_path, Recipe("folder"))
     noise = np.random.default_rng(0).integers(0, 255, 40_000, np.uint8).tobytes()
-    from siamfast.data.store import Crop
+    from siamfast.data.store_writer import Crop
 
     for n in range(10):
         writer.add(Part("v", n * 64, 640, [Crop("0", n * 64, noise, noise, (1, 2, 3, 4), 1.0, 0.5, (90, 120))], []))

@@ -1,0 +1,1 @@
+"""Every parser of ours on damaged and on random input, by hand: `make fuzz`."""
