@@ -22,6 +22,7 @@ SUFFIX = ".lmdb"
 
 
 def key_of(kind: str, *words: object) -> bytes:
+    """As the keys are written above."""
     return ":".join((kind, *map(str, words))).encode()
 
 
@@ -30,15 +31,9 @@ def naming_damage(path: Path) -> Iterator[None]:
     """What LMDB says of a damaged file, and what is no entry of ours, as a ValueError that names it."""
     try:
         yield
-    except (
-        lmdb.Error,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except (lmdb.Error, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        if str(error).startswith("store: "):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"store: {path} is damaged ({reason})") from error
 

@@ -238,7 +238,7 @@ def test_the_tree_is_never_left(tmp_path: Path) -> None:
 
 
 def test_stores_grow_beyond_their_first_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("siamfast.data.store._FIRST_SIZE", 1 << 16)
+    monkeypatch.setattr("siamfast.data.store_writer._FIRST_SIZE", 1 << 16)
     writer = make_writer("lmdb", tmp_path, Recipe("folder"))
     noise = np.random.default_rng(0).integers(0, 255, 40_000, np.uint8).tobytes()
     from siamfast.data.store_writer import Crop
