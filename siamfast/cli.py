@@ -51,6 +51,15 @@ def _joined(words: list[str]) -> list[str]:
     return joined
 
 
+def _naming_options(line: str, parser: argparse.ArgumentParser) -> str:
+    """A message on an argument of a function, "box: got ...", with the option that gave it: "--box: got ..."."""
+    name, colon, rest = line.partition(": ")
+    for action in parser._actions:  # argparse has no public list of them
+        if colon and action.dest == name:
+            return f"{action.option_strings[-1] if action.option_strings else action.metavar or name.upper()}: {rest}"
+    return line
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input ends in one line on stderr and exit code 2."""
     words = _joined(list(sys.argv[1:] if argv is None else argv))
@@ -72,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except (ValueError, OSError) as error:
         line = " ".join(str(error).split()) or type(error).__name__
+        line = _naming_options(line, commands.choices[arguments.command])
         print(f"siamfast {arguments.command}: error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -79,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         stack.enter_context(clean_termination())
         frames = stack.enter_context(open_frames(arguments.input))
         frames.start = frame_of(arguments.mask, frames.stems())
+        if truth is not None:
+            _check_truth(frames, first, truth)
         overlay = None
         if arguments.overlay:
             overlay = stack.enter_context(VideoOutput(arguments.overlay, frames.fps, "--overlay"))
@@ -88,6 +90,16 @@ def run(arguments: argparse.Namespace) -> int:
     if truth is not None:
         print(score_table(score_masks(written, truth)))
     return 130 if stopped else 0
+
+
+def _check_truth(frames: Frames, first: MaskImage, truth: list[Path]) -> None:
+    """Refuse, before the work, what could not be scored after it."""
+    from siamfast.evaluation.masks import pair_masks, shared_objects
+
+    stems = frames.stems() or [f"{n:05d}" for n in range(frames.count or 0)]
+    if stems:
+        pairs = pair_masks([Path(f"{stem}.png") for stem in stems[frames.start :]], truth)
+        shared_objects(first, pairs[0][1])
 
 
 def frame_of(mask: str, stems: list[str]) -> int:

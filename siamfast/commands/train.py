@@ -11,33 +11,51 @@ from typing import Any, Literal
 from siamfast.training.config import RENAMED_FIELDS, RENAMED_VALUES, RunConfig
 from siamfast.training.registry import DEFAULT, TASKS, make_trainer
 
+EXAMPLES = """\
+examples:
+  siamfast train --out runs/mine                                   SiamFC on synthetic video
+  siamfast train --out runs/mine --data curated/                   on a store that `siamfast curate` made
+  siamfast train --task mobile --init mobile --out runs/mobile     the default tracker, from its packaged weights
+  siamfast train --task guided --init siamfc --out runs/guided
+  siamfast train --task correspondence --data videos/ --out runs/encoder
+
+The same command resumes a run that was stopped. Flags of one task are in its own group below.
+"""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One flag a field of any task's configuration, named, typed and explained by the dataclasses."""
+    """One flag per field of any task's configuration, named, typed and explained by the dataclasses."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.usage = "%(prog)s [--task TASK] [--out FOLDER] [options]"
+    parser.description = f"{parser.description}\n\n{EXAMPLES}"
     parser.add_argument("--task", choices=tuple(TASKS), default=DEFAULT, help="what to train (default: %(default)s)")
     entries: dict[str, list[tuple[str, dataclasses.Field[Any], Any]]] = {}
     for task, (kind, *_) in TASKS.items():
         hints = typing.get_type_hints(kind)
         for entry in dataclasses.fields(kind):
             entries.setdefault(entry.name, []).append((task, entry, hints[entry.name]))
+    groups = {
+        tasks: parser.add_argument_group(" and ".join(tasks) if len(tasks) < len(TASKS) else "every task")
+        for tasks in sorted({tuple(task for task, *_ in owners) for owners in entries.values()}, key=len, reverse=True)
+    }
     for name, owners in entries.items():
         _, entry, hint = owners[0]
+        group = groups[tuple(task for task, *_ in owners)]
         defaults = {repr(owner.default) for _, owner, _ in owners}
         shown = owners[:1] if len(defaults) == 1 else owners
         default_text = "; ".join(
             (f"{task} " if len(shown) > 1 else "") + repr(owner.default) for task, owner, _ in shown
         )
-        only = f"{owners[0][0]} only; " if len(owners) == 1 else ""
-        text = f"{entry.metadata['help']} ({only}default: {default_text})".replace("%", "%%")
+        text = f"{entry.metadata['help']} (default: {default_text})".replace("%", "%%")
         flags = [f"--{name.replace('_', '-')}"]
         flags += [f"--{old.replace('_', '-')}" for old, new in RENAMED_FIELDS.items() if new == name]
         options: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
         if hint is bool:
-            parser.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, **options)
+            group.add_argument(*flags, dest=name, action=argparse.BooleanOptionalAction, **options)
         elif typing.get_origin(hint) is Literal:
-            parser.add_argument(*flags, choices=typing.get_args(hint), type=_new_value(name), dest=name, **options)
+            group.add_argument(*flags, choices=typing.get_args(hint), type=_new_value(name), dest=name, **options)
         else:
-            parser.add_argument(*flags, type=hint, dest=name, **options)
+            group.add_argument(*flags, type=hint, dest=name, **options)
 
 
 def _new_value(name: str) -> Callable[[str], str]:

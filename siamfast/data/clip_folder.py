@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from siamfast.data.photos import Photos
 from siamfast.data.synthetic import SyntheticVideo
-from siamfast.io.files import replacing
+from siamfast.io.files import differences, replacing
 from siamfast.io.masks import default_palette, write_mask
 
 RECORD = "synthetic.json"  # in OUT: the settings and the clips' seeds
@@ -130,13 +130,16 @@ def known_seeds(out: Path, settings: Settings) -> list[int]:
     """
     path = out / RECORD
     if path.is_file():
-        record, mine = json.loads(path.read_text(encoding="utf-8")), _as_json(settings)
-        if record["settings"] != mine:
-            raise ValueError(
-                f"OUT: {out} has clips of {json.dumps(record['settings'])}, not of {json.dumps(mine)}: "
-                "give another folder"
-            )
-        return list(record["seeds"])
+        mine = _as_json(settings)
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            theirs, seeds = dict(record["settings"]), [int(seed) for seed in record["seeds"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"OUT: {path} is damaged ({type(error).__name__}: {error}): give another folder") from None
+        if theirs != mine:
+            other = differences(theirs, mine)
+            raise ValueError(f"OUT: {out} has clips of other settings ({other}): give another folder")
+        return seeds
     if out.exists() and (not out.is_dir() or any(not entry.name.startswith(".") for entry in out.iterdir())):
         raise ValueError(f"OUT: {out} is there, without a {RECORD}: give another folder")
     return []

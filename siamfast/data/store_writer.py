@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import lmdb
 
 from siamfast.data.store_files import SUFFIX, VERSION, all_parts, key_of, open_file, parts
+from siamfast.io.files import differences
 
 _FIRST_SIZE = 1 << 28  # of the map, which grows by doubling
 
@@ -62,7 +63,7 @@ class StoreWriter:
             recorded = reading.get(b"meta")
         if recorded is not None and json.loads(recorded) != meta:
             self._env.close()
-            raise ValueError(f"{self.path} was made with {recorded.decode()}, expected {json.dumps(meta)}")
+            raise ValueError(f"{self.path} was made with other settings ({differences(json.loads(recorded), meta)})")
         if recorded is None:
             with self._written() as writing:
                 writing.put(b"meta", json.dumps(meta).encode())

@@ -11,7 +11,7 @@ from typing import Any
 
 from siamfast.data.curation import Recipe, Writer
 from siamfast.data.store_writer import Part, StoreWriter
-from siamfast.io.files import naming, replacing
+from siamfast.io.files import differences, naming, replacing
 
 _SPLITS = {f"train/ILSVRC2015_VID_train_000{n}": f"train/{letter}" for n, letter in enumerate("abcd")} | {
     "val": "train/e"
@@ -46,7 +46,8 @@ class TreeWriter:
         lines = self._journal.read_text().splitlines(True) if self._journal.exists() else []
         whole = [line for line in lines if line.endswith("\n")]
         if whole and json.loads(whole[0]) != meta:
-            raise ValueError(f"{self._journal} was made with {whole[0].strip()}, expected {json.dumps(meta)}")
+            other = differences(json.loads(whole[0]), meta)
+            raise ValueError(f"{self._journal} was made with other settings ({other})")
         self._rows: dict[str, dict[int, dict[str, Any]]] = {}  # by video and first frame
         for line in whole[1:]:
             self._take(json.loads(line))
@@ -67,6 +68,9 @@ class TreeWriter:
         folder = (self.folder / tree_folder(self._kind, part.video)).resolve()
         if not folder.is_relative_to(self.folder):
             raise ValueError(f"{part.video} would be written outside of {self.folder}")
+        if part.first == 0 and part.video in self._rows:  # read once more: its targets may be others now
+            for path in folder.glob("*.crop.[zx].jpg"):
+                path.unlink()
         if part.crops:
             folder.mkdir(parents=True, exist_ok=True)
         for crop in part.crops:

@@ -12,7 +12,7 @@ import numpy as np
 from siamfast.data.sequences import Sequence
 from siamfast.evaluation.one_pass import Entry
 from siamfast.evaluation.protocols import Protocol
-from siamfast.io.files import replacing
+from siamfast.io.files import differences, replacing
 
 FILE = "runs.json"
 
@@ -42,17 +42,15 @@ def claim_results(
         ValueError: results of another tracker, other weights, options, frames or data under one label.
     """
     path = out / FILE
-    known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    known = _read(path)
     digests = {sequence.name: sequence_digest(sequence) for sequence in sequences}
     for entry in entries:
         mine = entry.signature() | {"dataset": protocol.kind, "root": str(root.resolve()), "frames": frames}
         recorded = dict(known.get(entry.label, {}))
         theirs: dict[str, str] = recorded.pop("sequences", {})
-        differing = [name for name in {**recorded, **mine} if recorded and recorded.get(name) != mine.get(name)]
-        if differing:
-            differences = ", ".join(f"{name} {json.dumps(recorded.get(name))}" for name in differing)
-            ours = ", ".join(json.dumps(mine.get(name)) for name in differing)
-            raise ValueError(_refusal(path, entry, f"of {differences}, not {ours}"))
+        other = differences(recorded, mine) if recorded else ""
+        if other:
+            raise ValueError(_refusal(path, entry, f"of something else ({other})"))
         for name, digest in digests.items():
             done = protocol.files(out / "results", entry.label, name).boxes.is_file()
             if done and theirs.get(name) != digest:
@@ -61,6 +59,19 @@ def claim_results(
     out.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What was claimed before, by label."""
+    if not path.is_file():
+        return {}
+    try:
+        known = {label: dict(claim) for label, claim in dict(json.loads(path.read_text())).items()}
+        if not all(isinstance(claim.get("sequences", {}), dict) for claim in known.values()):
+            raise TypeError("sequences are no mapping")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"--out: {path} is damaged ({error}): give another folder") from None
+    return known
 
 
 def _refusal(path: Path, entry: Entry, what: str) -> str:

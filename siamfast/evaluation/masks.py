@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from siamfast.io.masks import read_mask, read_written
+from siamfast.io.masks import MaskImage, read_mask, read_written
 
 BOUNDARY_TOLERANCE = 0.008  # of the image's diagonal
 
@@ -99,14 +99,11 @@ def _pair(mask: NDArray[np.generic], truth: NDArray[np.generic]) -> tuple[NDArra
     return predicted, true
 
 
-def score_masks(written: list[Path], truth: list[Path]) -> dict[int, tuple[MaskScores, MaskScores]]:
-    """J and F of every object of the first true mask: over the frames whose truth is known but the first and the last,
-    as DAVIS does.
-
-    Masks and truth go together by their names, or, where no name is the same, by their order.
+def pair_masks(written: list[Path], truth: list[Path]) -> list[tuple[Path, Path]]:
+    """Masks and their truth: by their names, or, where no name is the same, by their order.
 
     Raises:
-        ValueError: neither names nor counts agree, or masks of different sizes.
+        ValueError: neither names nor counts agree.
     """
     by_stem = {path.stem: path for path in written}
     pairs = [(by_stem[path.stem], path) for path in truth if path.stem in by_stem]
@@ -117,13 +114,34 @@ def score_masks(written: list[Path], truth: list[Path]) -> dict[int, tuple[MaskS
             f"--score: {len(pairs)} of {len(truth)} true masks (such as {truth[0].name}) belong to one of "
             f"{len(written)} masks (such as {written[0].name}), expected 3 or more"
         )
-    ours = read_written(pairs[0][0])
-    objects = list(read_mask(pairs[0][1], "--score", like=ours).objects())
+    return pairs
+
+
+def shared_objects(ours: MaskImage, path: Path) -> tuple[list[int], bool]:
+    """The objects of a true mask, and whether it and ours have one each, which then is the same.
+
+    Raises:
+        ValueError: objects that ours does not have.
+    """
+    objects = list(read_mask(path, "--score", like=ours).objects())
     alone = len(objects) == 1 and len(ours.objects()) <= 1
     if not alone and not set(objects) <= set(ours.objects()):
         raise ValueError(
-            f"--score: {pairs[0][1]} has the objects {objects[:8]}, expected the mask's, {list(ours.objects())[:8]}"
+            f"--score: {path} has the objects {objects[:8]}, expected the mask's, {list(ours.objects())[:8]}"
         )
+    return objects, alone
+
+
+def score_masks(written: list[Path], truth: list[Path]) -> dict[int, tuple[MaskScores, MaskScores]]:
+    """J and F of every object of the first true mask: over the frames whose truth is known but the first and the last,
+    as DAVIS does.
+
+    Raises:
+        ValueError: masks that do not belong together (`pair_masks`), or are of different sizes.
+    """
+    pairs = pair_masks(written, truth)
+    ours = read_written(pairs[0][0])
+    objects, alone = shared_objects(ours, pairs[0][1])
     regions: dict[int, list[float]] = {v: [] for v in objects}
     boundaries: dict[int, list[float]] = {v: [] for v in objects}
     for written_one, theirs in pairs[1:-1]:

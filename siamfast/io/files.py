@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -65,3 +66,13 @@ def only_writer(folder: str | os.PathLike[str], name: str) -> Iterator[None]:
         except OSError:  # a file system that has no locks: better two writers than none
             pass
         yield
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Where two sets of settings differ, for a message; empty where they do not.
+
+    >>> differences({"quality": 90, "kind": "otb"}, {"quality": 80, "kind": "otb"})
+    'quality: 90 there, 80 here'
+    """
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    return ", ".join(f"{name}: {there.get(name)!r} there, {here.get(name)!r} here" for name in names)

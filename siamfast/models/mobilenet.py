@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -140,26 +140,15 @@ def convert_imagenet(source: str | os.PathLike[str], out: str | os.PathLike[str]
     Raises:
         OSError: a file that is not there or cannot be written. ValueError: not such a checkpoint.
     """
+    from siamfast.models.torch_files import is_torch_file, read_torch_file
     from siamfast.models.weights import save_tensors
 
     model = MobileNetV2()
-    load_imagenet(model, _read_state(Path(source)))
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"source: {source} is not a file")
+    if not is_torch_file(Path(source)):
+        raise ValueError(f"source: {source} is not a PyTorch file")
+    load_imagenet(model, read_torch_file(Path(source)))
     save_tensors(
         model.state_dict(), out, architecture=ARCHITECTURE, metadata={"recipe": f"converted from {Path(source).name}"}
     )
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"source: {path} is not a file")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or foreign file makes the unpickler raise
-        raise ValueError(
-            f"source: {path} cannot be read as a PyTorch file of weights ({type(error).__name__})"
-        ) from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ValueError(f"source: {path} holds no state dict")
-    return state

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from siamfast.ops.correspondence_warp import correspondence_warp
 
-LINES = 50  # most confident cells that are joined to their matches
+LINES = 50  # at most so many cells are joined to their matches
 
 
 class Correspondence(NamedTuple):
@@ -57,9 +57,22 @@ def flow_color(flow: NDArray[np.float32], longest: float) -> NDArray[np.uint8]:
 
 
 def confident_cells(confidence: NDArray[np.float32], count: int = LINES) -> NDArray[np.intp]:
-    """(n, 2) y, x of the `count` most confident cells, most confident first."""
-    order = np.argsort(-confidence, axis=None, kind="stable")[:count]
-    return np.stack(np.unravel_index(order, confidence.shape), 1)
+    """(n, 2) y, x of the most confident cell of each part of the image, at most `count` parts of about the same sides:
+    the most confident cells of all lie side by side, in the background.
+
+    >>> confident_cells(np.eye(4, dtype=np.float32), 4).tolist()
+    [[0, 0], [0, 2], [2, 0], [2, 2]]
+    """
+    height, width = confidence.shape
+    rows = min(height, max(1, int((count * height / width) ** 0.5)))
+    columns = min(width, max(1, count // rows))
+    cells = []
+    for part in np.array_split(np.arange(height), rows):
+        for other in np.array_split(np.arange(width), columns):
+            inner = confidence[part[0] : part[-1] + 1, other[0] : other[-1] + 1]
+            y, x = np.unravel_index(int(inner.argmax()), inner.shape)
+            cells.append((part[0] + y, other[0] + x))
+    return np.array(cells, np.intp)
 
 
 def draw(first: NDArray[np.uint8], second: NDArray[np.uint8], correspondence: Correspondence) -> Any:
@@ -87,7 +100,7 @@ def draw(first: NDArray[np.uint8], second: NDArray[np.uint8], correspondence: Co
         bx, by = correspondence.best[y, x]
         ends = [x / columns * wide, wide + gap + bx / wide_b * other], [y / rows * tall, by / tall_b * tall]
         top.plot(*ends, color=color, linewidth=1, marker="o", markersize=3)
-    top.set_title(f"A, B, and the {len(cells)} most confident cells")
+    top.set_title(f"A, B, and the most confident cell of each of {len(cells)} parts")
     below = grid[1].subgridspec(1, 3, width_ratios=(3, 3, 1))
     flow, sure, wheel = (figure.add_subplot(below[n]) for n in range(3))
     flow.imshow(first, extent=(-0.5, width - 0.5, height - 0.5, -0.5))

@@ -41,7 +41,7 @@ def draw_box(image: Image, box: ArrayLike, color: tuple[int, int, int], label: s
     x, y, w, h = np.asarray(box, dtype=np.float64).tolist()
     low_x, low_y = np.clip([x, y], limits[:2], limits[2:]).round().astype(int).tolist()
     high_x, high_y = np.clip([x + w - 1, y + h - 1], limits[:2], limits[2:]).round().astype(int).tolist()
-    line = max(1, round(min(height, width) / 240))
+    line = max(2, round(min(height, width) / 240))  # within a darker one, which would hide a single pixel
     cv2.rectangle(image, (low_x, low_y), (high_x, high_y), BLACK, line + 2)
     cv2.rectangle(image, (low_x, low_y), (high_x, high_y), color, line)
     if label:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from siamfast.data.stream import PairStream, plain_errors
 from siamfast.data.unread import unread_frames
-from siamfast.io.files import only_writer, replacing
+from siamfast.io.files import differences, only_writer, replacing
 from siamfast.models.inference import choose_device, fast_bfloat16
 from siamfast.models.weights import save_weights
 from siamfast.training.config import RunConfig, with_new_names
@@ -117,16 +117,36 @@ class Loop:
         """Take up the checkpoint in `out`, if there is one."""
         if not self.checkpoint.exists():
             return False
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            self._take(state)
+        except OSError:
+            raise
+        except Exception as error:  # whatever a damaged file makes the unpickler and the modules raise
+            if isinstance(error, ValueError) and str(error).startswith("out: "):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"out: {self.checkpoint} is damaged ({type(error).__name__}: {reason}); remove it to begin anew"
+            ) from error
+        return True
+
+    def _take(self, state: dict[str, Any]) -> None:
+        """Be what a checkpoint says, which must be of this configuration."""
         mine = dataclasses.asdict(self.config)
         free = {"out", "device", "workers", "log_every", "val_every", "val_pairs", "val_data", "save_every"}
-        theirs = with_new_names(state["config"])
-        other = [f"{k}: {v!r} there, {mine.get(k)!r} here" for k, v in theirs.items() if mine.get(k) != v]
-        other = [text for text in other if text.partition(":")[0] not in free]
+        theirs = {k: v for k, v in with_new_names(state["config"]).items() if k not in free}
+        other = differences(theirs, {name: mine.get(name) for name in theirs})
         if other:
+            further = (
+                f"; the learning rate of that run ends with its {theirs['steps']} steps: to train further, give "
+                f"--init {self.out / self.file} and another --out"
+                if list(theirs) and theirs.get("steps") != mine["steps"]
+                else ""
+            )
             raise ValueError(
-                f"out: {self.checkpoint} is of a run with another configuration ({'; '.join(other)}); "
-                "give the same flags to resume it, or another --out"
+                f"out: {self.checkpoint} is of a run with another configuration ({other}); give the same flags to "
+                f"resume it, or another --out{further}"
             )
         for name, module in self.trained().items():
             module.load_state_dict(state[name])
@@ -134,7 +154,6 @@ class Loop:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
-        return True
 
     # ------------------------------------------------------------------------------------------------------------- loop
     def run(self) -> dict[str, float]:
@@ -253,11 +272,17 @@ class Loop:
             return self.config.workers
         return max(1, min(8, len(os.sched_getaffinity(0)) - 1))
 
-    def validation_batches(self) -> list[dict[str, torch.Tensor]]:
-        """Drawn once, kept as uint8."""
-        if self._validation is None:
-            self._validation = list(self._loader(self._val_data, self._workers()))
-        return self._validation
+    def validation_batches(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Drawn once, kept as uint8; under a bar, for the training's own stands still meanwhile."""
+        from tqdm import tqdm
+
+        batches = self._loader(self._val_data, self._workers()) if self._validation is None else self._validation
+        total = math.ceil(self.config.val_pairs / self.config.batch_size)
+        kept = []
+        for batch in tqdm(batches, "validate", total, leave=False, unit="batch", dynamic_ncols=True):
+            kept.append(batch)
+            yield batch
+        self._validation = kept
 
     def export(self, path: Path, figures: dict[str, float]) -> None:
         """Write the weights alone, with how they came about, as safetensors."""

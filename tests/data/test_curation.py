@@ -281,7 +281,7 @@ def test_a_store_travels_to_other_processes(tmp_path: Path) -> None:
     [
         (["vid", "nowhere", "OUT"], "ROOT: nowhere is not a folder"),
         (["vid", "DATA", "DATA/out"], "OUT: "),
-        (["otb", "DATA", "OUT"], "root: no videos of the layout 'otb'"),
+        (["otb", "DATA", "OUT"], "ROOT: no videos of the layout 'otb'"),
         (["vid", "DATA", "OUT", "--shard", "3/2"], "--shard: got '3/2', expected I/N"),
         (["vid", "DATA", "OUT", "--instance", "100"], "instance: got 100, expected 127 to 4096"),
         (["vid", "DATA", "OUT", "--workers", "-2"], "--workers: got -2"),

@@ -32,7 +32,7 @@ def test_data_of_the_same_names_are_never_scored_with_another_s_boxes(
     capsys.readouterr()
     assert evaluate("folder", other, out) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f'root "{one}", not "{other}"' in line
+    assert f"root: '{one}' there, '{other}' here" in line
     shutil.rmtree(one)
     shutil.copytree(other, one)  # the same place, other frames
     assert evaluate("folder", one, out) == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from typing import Any
 
 _INTERESTING = (b"\x00", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x7f\xff\xff\xff")
 _WORDS = (
@@ -38,6 +40,24 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
         else:
             data[at:at] = rng.choice(_WORDS).encode("utf-8", "surrogatepass")
     return bytes(data)
+
+
+def damaged_json(content: bytes, rng: random.Random) -> bytes:
+    """As `damaged`, of values within: one is replaced by another kind, or left out."""
+    root = [json.loads(content)]
+    places: list[tuple[Any, Any]] = [(root, 0)]
+    for parent, key in places:  # grows while it is walked
+        value = parent[key]
+        if isinstance(value, dict):
+            places += [(value, inner) for inner in value]
+        elif isinstance(value, list):
+            places += [(value, inner) for inner in range(len(value))]
+    parent, key = rng.choice(places)
+    if rng.random() < 0.2 and parent is not root:
+        del parent[key]
+    else:
+        parent[key] = rng.choice((None, True, -1, 1e300, "", "a", [], {}, [1], {"a": 1}, [[]]))
+    return json.dumps(root[0]).encode()
 
 
 def damaged_text(text: str, rng: random.Random) -> str:

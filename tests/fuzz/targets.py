@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import io
 import json
 import random
@@ -37,7 +39,9 @@ from siamfast.models.siamfc_weights import load_weights
 from siamfast.models.torch_files import read_torch_file
 from siamfast.models.weights import default_weights, read_metadata
 from siamfast.tracking.registry import Tracker
-from tests.fuzz.mutate import damaged, damaged_text
+from siamfast.training.config import SiamFCConfig
+from siamfast.training.siamfc import SiamFCTrainer
+from tests.fuzz.mutate import damaged, damaged_json, damaged_text
 
 
 class Target(NamedTuple):
@@ -197,6 +201,28 @@ def _claim(path: Path) -> None:
     claim_results(PROTOCOLS["folder"], path.parent / "out", path.parent, None, [parse_entry("mobile")], [_sequence()])
 
 
+_TRAINED = SiamFCConfig(steps=2, batch_size=2, val_pairs=2, workers=0, device="cpu", instance=135)
+
+
+def _checkpoint(folder: Path) -> list[bytes]:
+    trainer = SiamFCTrainer(dataclasses.replace(_TRAINED, out=str(folder / "run")))
+    (folder / "run").mkdir()
+    trainer.save()
+    content = trainer.checkpoint.read_bytes()
+    return [content, content[: len(content) // 2]]
+
+
+@functools.cache
+def _trainer() -> SiamFCTrainer:
+    return SiamFCTrainer(_TRAINED)
+
+
+def _resume(path: Path) -> None:
+    trainer = _trainer()
+    trainer.out = path.parent
+    trainer.resume()
+
+
 def _record(path: Path) -> None:
     (path.parent / "out").mkdir(exist_ok=True)
     (path.parent / "out" / RECORD).write_bytes(path.read_bytes())
@@ -246,8 +272,9 @@ TARGETS = [
     Target("weights", _torch_files, lambda path: Tracker(path)),
     Target("safetensors", _safetensors, _load_each),
     Target("crops.lmdb", _a_store, _read_store),
+    Target("checkpoint.pt", _checkpoint, _resume),
     Target("results", _text("1,2,3,4\n" * 3, "0.1\n0.2\n0.3\n"), _read_results),
-    Target("runs.json", _text(json.dumps({"mobile": {"model": "mobile", "root": "/a", "frames": None}})), _claim),
+    Target("runs.json", _text('{"mobile": {"model": "mobile", "root": "/a", "sequences": {"a": "b"}}}'), _claim),
     Target("synthetic.json", _text(json.dumps({"settings": {"seed": 0, "size": [48, 64]}, "seeds": [0, 1]})), _record),
     Target(
         "entry", _text("a=mobile:guide=off:size_lr=0.3"), lambda path: parse_entry(path.read_text("utf-8", "replace"))
@@ -260,6 +287,8 @@ _TEXTS = {"entry", "command"}
 def draw(target: Target, seeds: list[bytes], rng: random.Random) -> bytes:
     """A damaged seed."""
     seed = rng.choice(seeds)
+    if target.name.endswith(".json") and rng.random() < 0.5:
+        return damaged_json(seed, rng)
     if target.name in _TEXTS:
         return damaged_text(seed.decode(), rng).encode("utf-8", "surrogatepass")
     return damaged(seed, rng)

@@ -116,7 +116,7 @@ def test_a_file_that_is_no_mobilenet_is_named(tmp_path: Path, capsys: pytest.Cap
     torch.save([1, 2], tmp_path / "list.pt")
     for name, text in (
         ("narrow", "width 1"),
-        ("text", "cannot be read"),
+        ("text", "not a PyTorch file"),
         ("list", "no state dict"),
         ("gone", "not a file"),
     ):
