@@ -27,7 +27,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # torch comes first and by its pinned version, so that nothing that follows asks for another one.
-$(VENV)/.installed: $(BIN)/python pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+$(VENV)/.installed: $(BIN)/python pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/*/*)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,fast]
 	touch $@

@@ -31,8 +31,9 @@ class BuildOrSayWhy(build_ext):
 
 extension = Pybind11Extension(
     "siamfast._C",
-    sorted(str(path) for path in Path("csrc").glob("*.cpp")),
-    depends=sorted(str(path) for pattern in ("*.h", "*.inl") for path in Path("csrc").glob(pattern)),
+    sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
+    include_dirs=["csrc"],
+    depends=sorted(str(path) for pattern in ("*.h", "*.inl") for path in Path("csrc").rglob(pattern)),
     cxx_std=17,
     extra_compile_args=FLAGS + (STRICT if os.environ.get("SIAMFAST_WERROR") == "1" else []),
     extra_link_args=["-pthread"],

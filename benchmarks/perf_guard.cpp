@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "augment.h"
-#include "balanced_logistic_loss.h"
-#include "correspondence_warp.h"
-#include "crop_and_resize.h"
-#include "xcorr.h"
+#include "augment/augment.h"
+#include "balanced_logistic_loss/loss.h"
+#include "correspondence_warp/warp.h"
+#include "crop_and_resize/crop.h"
+#include "xcorr/xcorr.h"
 
 using namespace siamfast;
 

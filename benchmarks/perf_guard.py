@@ -27,7 +27,8 @@ FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-pthread")  # setup.py's
 
 def build(folder: Path) -> Path:
     """The driver with the kernels' sources, as setup.py compiles them."""
-    sources = [str(path) for path in sorted((ROOT / "csrc").glob("*.cpp")) if path.name != "bindings.cpp"]
+    bindings = "module.cpp", "binding.cpp"
+    sources = [str(path) for path in sorted((ROOT / "csrc").rglob("*.cpp")) if path.name not in bindings]
     driver = folder / "perf_guard"
     compiler = os.environ.get("CXX", "g++")
     own = str(ROOT / "benchmarks" / "perf_guard.cpp")

@@ -23,6 +23,7 @@ from benchmarks.gpu.schedule import Row
 from benchmarks.gpu.tasks import Setting, Task
 
 ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "csrc"
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread", "-fPIC"]
 LOG = "build.log"
 WAIT = 10.0  # seconds
@@ -84,13 +85,15 @@ def build(library: Path, compiler: str) -> None:
     headers = [word for folder in includes() for word in ("-isystem", folder)]
 
     def compiled(source: Path) -> str:
-        into = Path(folder) / f"{source.stem}.o"
-        subprocess.run([compiler, *FLAGS, *headers, "-c", str(source), "-o", str(into)], check=True, timeout=300)
+        into = Path(folder) / f"{source.parent.name}-{source.stem}.o"
+        subprocess.run(
+            [compiler, *FLAGS, *headers, f"-I{SOURCES}", "-c", str(source), "-o", str(into)], check=True, timeout=300
+        )
         return str(into)
 
     with tempfile.TemporaryDirectory() as folder:
         with ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 2)) as pool:
-            objects = list(pool.map(compiled, sorted((ROOT / "csrc").glob("*.cpp"))))
+            objects = list(pool.map(compiled, sorted(SOURCES.rglob("*.cpp"))))
         unfinished = library.with_suffix(".unfinished")
         subprocess.run([compiler, "-shared", "-pthread", *objects, "-o", str(unfinished)], check=True, timeout=100)
         unfinished.replace(library)

@@ -78,7 +78,7 @@ def backend(name: str) -> Iterator[None]:
 Reason = Callable[[str, str, torch.dtype], "str | None"]
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
-# Of dtypes where they are handed to siamfast._C; csrc/numbers.inl has the same.
+# Of dtypes where they are handed to siamfast._C; enum Dtype in csrc/common/row_kernels.h has the same.
 CODES = {torch.uint8: 0, torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
 
 

@@ -1,0 +1,18 @@
+// The row loops compiled for each instruction set, and the choice between them at run time.
+#include "common/row_kernels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "common/isa.h"
+
+namespace siamfast {
+namespace {
+#define SIAMFAST_KERNELS "common/row_kernels.inl"
+#include "common/each_isa.inl"
+}  // namespace
+
+const RowKernels &row_kernels() { return kernels_of(chosen_isa()); }
+
+}  // namespace siamfast

@@ -1,0 +1,18 @@
+// The loops of the correlations compiled for each instruction set, and the choice between them at run time.
+#include "xcorr/kernels.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "common/isa.h"
+
+namespace siamfast {
+namespace {
+#define SIAMFAST_KERNELS "xcorr/kernels.inl"
+#include "common/each_isa.inl"
+}  // namespace
+
+const XcorrKernels &xcorr_kernels() { return kernels_of(chosen_isa()); }
+
+}  // namespace siamfast
