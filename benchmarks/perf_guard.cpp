@@ -67,8 +67,8 @@ void move_and_color(float blur, float noise) {
     std::vector<float> out(static_cast<std::size_t>(count * 3 * out_side * out_side));
     const std::vector<Draw> draws(count, Draw{127.3f, 126.2f, -1.02f, 1.02f, blur, 1.1f, 0.9f, 0.8f, noise, 5, 20, 30, 60, 70});
     const AugmentCall call{count, side, side, out_side, out_side, 1, 3 * side * side, side * side, side, 1,
-                           {118, 118, 118}, {60, 60, 60}};
-    counted([&] { augment(call, images.data(), draws.data(), Dtype::f32, reinterpret_cast<char *>(out.data())); });
+                           {118, 118, 118}, {60, 60, 60}, Dtype::f32};
+    counted([&] { augment(call, images.data(), draws.data(), reinterpret_cast<char *>(out.data())); });
 }
 
 void crop(double x, double y, double side, Rule rule) {
@@ -76,18 +76,18 @@ void crop(double x, double y, double side, Rule rule) {
     std::vector<char> frame(static_cast<std::size_t>(height) * width * 3, 100), target(std::size_t{out} * out * 3);
     const Image image{frame.data(), Dtype::u8, height, width, 3, width * 3, 3, 1};
     const Output output{target.data(), out, out, out * out * 3, out * 3, 3, 1};
-    const CropOptions options{{100.0, 100.0, 100.0}, Border::constant, rule, false, 1};
-    counted([&] { crop_and_resize(image, {{x, y, side, side}}, output, options); });
+    const CropOptions options{Border::constant, rule, false, 1};
+    counted([&] { crop_and_resize(image, {{x, y, side, side}}, {100.0, 100.0, 100.0}, output, options); });
 }
 
 void loss() {
-    const LossCall call{32, 17, 17, {8.0f, 16.0f, 16.0f, 0.5f, true}, Balance::sample, 1.0f, 0.0f, true, 1.0f / 32, 1};
+    const LossCall call{{8.0f, 16.0f, 16.0f, 0.5f, true}, Balance::sample, 1.0f, 0.0f, true, 1.0f / 32, 1};
     Tensor scores(32, 1, 17, 17), slope(32, 1, 17, 17);
     const std::vector<float> centers(64, 8.25f);
     float found = 0;
     counted([&] {
-        balanced_logistic_loss(call, Dtype::f32, scores.maps.data, nullptr, false, centers.data(), &found,
-                               slope.numbers.data());
+        balanced_logistic_loss(call, {32, 17, 17, Dtype::f32, scores.maps.data, nullptr, false, centers.data(), &found,
+                                      slope.numbers.data()});
     });
 }
 

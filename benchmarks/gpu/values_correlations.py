@@ -12,6 +12,7 @@ from benchmarks import bench_xcorr
 from benchmarks.bench_xcorr import SHAPES, Shape
 from benchmarks.gpu.checks import Check, Tensors, numbers
 from siamfast.ops.xcorr import triton as ours
+from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
 
 BOTH = (True, True)
 
@@ -59,17 +60,17 @@ def correlation(shape: Shape, dtype: torch.dtype, tf32: bool = True, parts: str 
         z, x, grad = (t.to(device, dtype) for t in tensors(shape, whole))
         found: Tensors = {}
         if shape.kind == "depthwise":
-            padding = (shape.padding, shape.padding)
+            depthwise = DepthwiseCall(z, x, shape.padding, shape.padding)
             if "value" in wanted:
-                found["value"] = ours.depthwise_forward(z, x, *padding)
+                found["value"] = ours.depthwise_forward(depthwise)
             if any(needs):
-                found |= zip(("dz", "dx"), ours.depthwise_backward(grad, z, x, *padding, needs), strict=True)
+                found |= zip(("dz", "dx"), ours.depthwise_backward(grad, depthwise, needs), strict=True)
         else:
-            options = (None, None, 1.0, 0.0, shape.padding, shape.padding, False)
+            full = XcorrCall.of(z, x, None, None, 1.0, 0.0, shape.padding, shape.padding, False)
             if "value" in wanted:
-                found["value"] = ours.full_forward(z, x, *options)
+                found["value"] = ours.full_forward(full)
             if any(needs):
-                slopes = ours.full_backward(grad, z, x, *options, [*needs, False, False])[:2]
+                slopes = ours.full_backward(grad, full, [*needs, False, False])[:2]
                 found |= zip(("dz", "dx"), slopes, strict=True)
         return {name: found[name] for name in wanted}
 

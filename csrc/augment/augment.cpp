@@ -76,7 +76,7 @@ std::pair<int, int> seen(const Axis &axis, int count, int size) {
     return {std::clamp(*low, 0, size), std::clamp(*high + axis.taps, 0, size)};
 }
 
-void augment_rows(const AugmentCall &call, const std::uint8_t *image, const Draw &draw, Dtype dtype, char *out, int begin,
+void augment_rows(const AugmentCall &call, const std::uint8_t *image, const Draw &draw, char *out, int begin,
                   int end) {
     const AugmentKernels &kernels = augment_kernels();
     const RowKernels &convert = row_kernels();
@@ -110,7 +110,7 @@ void augment_rows(const AugmentCall &call, const std::uint8_t *image, const Draw
     }
     const auto edge = [&](float v) { return static_cast<int>(std::clamp(std::ceil(v), 0.0f, static_cast<float>(call.out_width))); };
 
-    const std::size_t element = dtype == Dtype::f32 ? 4 : 2, row_bytes = element * 3 * static_cast<std::size_t>(call.out_width);
+    const std::size_t element = call.dtype == Dtype::f32 ? 4 : 2, row_bytes = element * 3 * static_cast<std::size_t>(call.out_width);
     std::vector<const std::uint8_t *> source;
     std::vector<float> weights;
     for (int i = begin; i < end; ++i) {
@@ -146,26 +146,26 @@ void augment_rows(const AugmentCall &call, const std::uint8_t *image, const Draw
         kernels.finish(channel, call.out_width, finish);
         char *const target = out + static_cast<std::size_t>(i) * row_bytes;
         kernels.interleave(channel, call.out_width, mixed.data());
-        if (dtype == Dtype::f32) {
+        if (call.dtype == Dtype::f32) {
             std::memcpy(target, mixed.data(), row_bytes);
-        } else if (dtype == Dtype::bf16) {
+        } else if (call.dtype == Dtype::bf16) {
             kernels.round_bfloat(mixed.data(), 3 * call.out_width, reinterpret_cast<std::uint16_t *>(target));
         } else {
-            convert.exact.store(dtype, mixed.data(), 3 * call.out_width, 1, target, static_cast<std::ptrdiff_t>(element), 0);
+            convert.exact.store(call.dtype, mixed.data(), 3 * call.out_width, 1, target, static_cast<std::ptrdiff_t>(element), 0);
         }
     }
 }
 
 }  // namespace
 
-void augment(const AugmentCall &call, const std::uint8_t *images, const Draw *draws, Dtype dtype, char *out) {
+void augment(const AugmentCall &call, const std::uint8_t *images, const Draw *draws, char *out) {
     // A few images are cut into runs of rows; what an image needs once is then done once a run.
-    const int parts = std::max(1, std::min((call.threads + call.count - 1) / std::max(call.count, 1), call.out_height / 32));
+    const int parts = std::max(1, std::min((call.threads + call.samples - 1) / std::max(call.samples, 1), call.out_height / 32));
     const std::size_t size = static_cast<std::size_t>(call.out_height) * static_cast<std::size_t>(call.out_width) * 3 *
-                             (dtype == Dtype::f32 ? 4 : 2);
-    parallel_for(call.count * parts, call.threads, [&](int task) {
+                             (call.dtype == Dtype::f32 ? 4 : 2);
+    parallel_for(call.samples * parts, call.threads, [&](int task) {
         const int n = task / parts, part = task % parts;
-        augment_rows(call, images + n * call.step_n, draws[n], dtype, out + static_cast<std::size_t>(n) * size,
+        augment_rows(call, images + n * call.step_n, draws[n], out + static_cast<std::size_t>(n) * size,
                      call.out_height * part / parts, call.out_height * (part + 1) / parts);
     });
 }

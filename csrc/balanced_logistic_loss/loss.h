@@ -12,8 +12,6 @@ namespace siamfast {
 enum class Balance : int { sample = 0, batch = 1, cells = 2 };
 
 struct LossCall {
-    std::int64_t samples;
-    int height, width;
     LabelRule rule;
     Balance balance;
     float neg_weight, neutral_weight;
@@ -24,8 +22,18 @@ struct LossCall {
 
 // scores (samples, height, width) contiguous float32, bfloat16 or float16. labels: float32 (samples, height, width), or
 // one map for all, or null: made by the rule about `centers` (samples, 2: x, y in cells), null for the middle.
-// losses: 1 number or one a sample; slope (samples, height, width): the derivative of the losses' sum by the scores.
-void balanced_logistic_loss(const LossCall &call, Dtype dtype, const char *scores, const float *labels, bool one_map,
-                            const float *centers, float *losses, float *slope);
+// losses: 1 number or one per sample; slope (samples, height, width): the derivative of the losses' sum by the scores.
+struct LossMaps {
+    std::int64_t samples;
+    int height, width;
+    Dtype dtype;  // of the scores
+    const char *scores;
+    const float *labels;
+    bool one_map;  // of labels
+    const float *centers;
+    float *losses, *slope;
+};
+
+void balanced_logistic_loss(const LossCall &call, const LossMaps &maps);
 
 }  // namespace siamfast

@@ -83,7 +83,7 @@ class Gradient {
         const int all = queries_.tiles() * kTile;
         // q' = q / (|q| T): of its slope only what is across q remains.
         std::vector<float> along(size(all), 0.0f);
-        if (call_.normalise)
+        if (call_.normalize)
             for (int c = 0; c < call_.channels; ++c)
                 for (int k = 0; k < all; ++k) along[size(k)] += queries_.plain()[c * kQueries + k] * dq(c, k);
         for (int k = 0; k < all; ++k) {
@@ -153,8 +153,8 @@ void add_up(const WarpCall &call, const WarpKernels &kernels, const PackedKeys &
     parallel_for(panels, call.threads, [&](int panel) {
         const std::size_t begin = size(panel * keys.size), end = begin + size(keys.size);
         for (std::size_t part = 1; part < parts.size(); ++part) parts[0].add(parts[part], begin, end);
-        if (call.normalise)
-            kernels.denormalise(keys.panels + panel * keys.size, call.channels,
+        if (call.normalize)
+            kernels.denormalize(keys.panels + panel * keys.size, call.channels,
                                 packed.factors() + std::ptrdiff_t{panel} * kernels.lanes, parts[0].features + begin);
     });
     for (std::size_t part = 1; part < parts.size(); ++part)

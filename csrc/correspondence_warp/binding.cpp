@@ -1,11 +1,10 @@
 // The warp, forward and backward, as functions of siamfast._C.
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <stdexcept>
+#include <tuple>
 #include <vector>
 
 #include "bindings.h"
@@ -16,63 +15,132 @@ namespace py = pybind11;
 namespace siamfast {
 namespace {
 
-// samples, frames, channels, value channels, query height, width, key height, width, top, threads
-using WarpSizes = std::array<int, 10>;
-// normalise, circle, post, details
-using WarpFlags = std::array<bool, 4>;
-// address (0: none), dtype code, and the steps in bytes along n, t, c, y, x
-using Frames = std::array<std::int64_t, 7>;
+// As siamfast/ops/correspondence_warp/call.py says what each is.
+struct Options {
+    float temperature;
+    bool normalize;
+    double radius;
+    bool circle;
+    std::vector<int> global_frames;
+    int topk;
+    bool post, details;
+};
 
-FrameMaps frames_of(const Frames &t) {
-    if (t[1] < 1 || t[1] > 3) throw std::invalid_argument("siamfast._C: unknown dtype code");
-    return {reinterpret_cast<const char *>(static_cast<std::uintptr_t>(t[0])), static_cast<Dtype>(t[1]), t[2],
-            t[3], t[4], t[5], t[6]};
+}  // namespace
+
+template <>
+struct Record<Options> {
+    static constexpr const char *name = "correspondence_warp.Options";
+    static constexpr auto fields =
+        std::make_tuple(field("temperature", &Options::temperature), field("normalize", &Options::normalize),
+                        field("radius", &Options::radius), field("circle", &Options::circle),
+                        field("global_frames", &Options::global_frames), field("topk", &Options::topk),
+                        field("post", &Options::post), field("details", &Options::details));
+};
+
+template <>
+struct Record<WarpOutput> {
+    static constexpr const char *name = "correspondence_warp.WarpOutput";
+    static constexpr auto fields =
+        std::make_tuple(field("values", &WarpOutput::values), field("confidence", &WarpOutput::confidence),
+                        field("entropy", &WarpOutput::entropy), field("lse", &WarpOutput::lse),
+                        field("indices", &WarpOutput::indices));
+};
+
+template <>
+struct Record<WarpGiven> {
+    static constexpr const char *name = "correspondence_warp.WarpGiven";
+    static constexpr auto fields =
+        std::make_tuple(field("values", &WarpGiven::values), field("confidence", &WarpGiven::confidence),
+                        field("entropy", &WarpGiven::entropy), field("lse", &WarpGiven::lse),
+                        field("indices", &WarpGiven::indices), field("by_values", &WarpGiven::by_values),
+                        field("by_confidence", &WarpGiven::by_confidence), field("by_entropy", &WarpGiven::by_entropy),
+                        field("by_lse", &WarpGiven::by_lse));
+};
+
+template <>
+struct Record<WarpGradients> {
+    static constexpr const char *name = "correspondence_warp.WarpGradients";
+    static constexpr auto fields =
+        std::make_tuple(field("query", &WarpGradients::query), field("keys", &WarpGradients::keys),
+                        field("values", &WarpGradients::values), field("bias", &WarpGradients::bias));
+};
+
+namespace {
+
+using Tensor = Buffer<Ntchw>;
+
+FrameMaps maps_of(const Tensor &t) {
+    check_floating(t);
+    return {t.data,
+            t.dtype,
+            t.stride.n * t.unit,
+            t.stride.t * t.unit,
+            t.stride.c * t.unit,
+            t.stride.y * t.unit,
+            t.stride.x * t.unit};
 }
 
-WarpCall warp_call(const WarpSizes &v, const WarpFlags &flags, float temperature, double radius,
-                             const std::vector<bool> &global) {
-    if (v[0] < 0 || v[3] < 0 || v[8] < 0 || std::min({v[1], v[2], v[4], v[5], v[6], v[7]}) < 1 ||
-        static_cast<int>(global.size()) != v[1])
+WarpCall call_of(const Tensor &query, const Tensor &values, const Options &options, int threads) {
+    const Ntchw &q = query.shape, &v = values.shape;
+    if (std::min({q.n, v.c, std::int64_t{options.topk}}) < 0 || std::min({v.t, q.c, q.y, q.x, v.y, v.x}) < 1)
         throw std::invalid_argument("siamfast._C: sizes that do not fit a warp");
+    std::vector<bool> exempt(static_cast<std::size_t>(v.t), false);
+    // With one softmax per frame each frame is a sample of its own, and a number may be beyond the one frame there is.
+    for (const int frame : options.global_frames)
+        if (frame >= 0 && frame < v.t) exempt[static_cast<std::size_t>(frame)] = true;
     row_kernels();  // a wrong SIAMFAST_CPU throws here, with the GIL held
-    return {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], temperature, flags[0], radius, flags[1], global, v[8],
-            flags[2], flags[3], v[9]};
+    return {side(q.n),
+            side(v.t),
+            side(q.c),
+            side(v.c),
+            side(q.y),
+            side(q.x),
+            side(v.y),
+            side(v.x),
+            options.temperature,
+            options.normalize,
+            options.radius,
+            options.circle,
+            exempt,
+            options.topk,
+            options.post,
+            options.details,
+            threads};
 }
 
-// outputs: addresses of values, confidence, entropy, lse, indices
-void call_warp(const WarpSizes &v, const WarpFlags &flags, float temperature, double radius,
-               const std::vector<bool> &global, const Frames &query, const Frames &keys, const Frames &values,
-               const Frames &bias, const std::array<std::uintptr_t, 5> &outputs) {
-    const WarpCall call = warp_call(v, flags, temperature, radius, global);
-    const WarpOutput output{floats(outputs[0]), floats(outputs[1]), floats(outputs[2]), floats(outputs[3]),
-                                      reinterpret_cast<std::int64_t *>(outputs[4])};
-    const FrameMaps q = frames_of(query), k = frames_of(keys), w = frames_of(values), b = frames_of(bias);
+// query: (N, 1, C, Hq, Wq), keys: (N, T, C, Hr, Wr), values: (N, T, K, Hr, Wr), bias: (N, T, 1, Hr, Wr) or absent.
+void call_warp(const Tensor &query, const Tensor &keys, const Tensor &values, const Tensor &bias,
+               const Options &options, const WarpOutput &output, int threads) {
+    const WarpCall call = call_of(query, values, options, threads);
+    const FrameMaps q = maps_of(query), k = maps_of(keys), v = maps_of(values), b = maps_of(bias);
     const py::gil_scoped_release release;
-    correspondence_warp(call, q, k, w, b, output);
+    correspondence_warp(call, q, k, v, b, output);
 }
 
-// given: addresses of forward's values, confidence, entropy, lse, indices, and of the gradients of the first four;
-// gradients: of query, keys, values, bias
-void call_warp_backward(const WarpSizes &v, const WarpFlags &flags, float temperature, double radius,
-                        const std::vector<bool> &global, const Frames &query, const Frames &keys, const Frames &values, const Frames &bias,
-                        const std::array<std::uintptr_t, 9> &given, const std::array<std::uintptr_t, 4> &gradients) {
-    const WarpCall call = warp_call(v, flags, temperature, radius, global);
-    const WarpGiven all{floats(given[0]), floats(given[1]), floats(given[2]), floats(given[3]),
-                                  reinterpret_cast<const std::int64_t *>(given[4]), floats(given[5]), floats(given[6]),
-                                  floats(given[7]), floats(given[8])};
-    const WarpGradients found{floats(gradients[0]), floats(gradients[1]), floats(gradients[2]),
-                                        floats(gradients[3])};
-    const FrameMaps q = frames_of(query), k = frames_of(keys), w = frames_of(values), b = frames_of(bias);
+void call_warp_backward(const Tensor &query, const Tensor &keys, const Tensor &values, const Tensor &bias,
+                        const Options &options, const WarpGiven &given, const WarpGradients &gradients, int threads) {
+    const WarpCall call = call_of(query, values, options, threads);
+    const FrameMaps q = maps_of(query), k = maps_of(keys), v = maps_of(values), b = maps_of(bias);
     const py::gil_scoped_release release;
-    (call.top > 0 ? correspondence_warp_top_backward : correspondence_warp_backward)(call, q, k, w, b,
-                                                                                                       all, found);
+    if (call.top > 0)
+        correspondence_warp_top_backward(call, q, k, v, b, given, gradients);
+    else
+        correspondence_warp_backward(call, q, k, v, b, given, gradients);
 }
 
 }  // namespace
 
 void bind_correspondence_warp(py::module_ &module) {
-    module.def("correspondence_warp", &call_warp);
-    module.def("correspondence_warp_backward", &call_warp_backward);
+    list_record<Options>(module);
+    list_record<WarpOutput>(module);
+    list_record<WarpGiven>(module);
+    list_record<WarpGradients>(module);
+    module.def("correspondence_warp", &call_warp, py::arg("query"), py::arg("keys"), py::arg("values"),
+               py::arg("bias"), py::arg("options"), py::arg("output"), py::arg("threads"));
+    module.def("correspondence_warp_backward", &call_warp_backward, py::arg("query"), py::arg("keys"),
+               py::arg("values"), py::arg("bias"), py::arg("options"), py::arg("given"), py::arg("gradients"),
+               py::arg("threads"));
 }
 
 }  // namespace siamfast

@@ -53,9 +53,9 @@ struct WarpSlopes {
 struct WarpKernels {
     int lanes;
     // Every key of the panel to length 1; a zero key stays. factors: [lanes] what they were multiplied by.
-    void (*normalise)(float *panel, int channels, float *factors);
-    // The slopes of a normalised panel, to those of what it was.
-    void (*denormalise)(const float *panel, int channels, const float *factors, float *slopes);
+    void (*normalize)(float *panel, int channels, float *factors);
+    // The slopes of a normalized panel, to those of what it was.
+    void (*denormalize)(const float *panel, int channels, const float *factors, float *slopes);
     // room: [kTile][count * lanes] floats.
     void (*attend)(const WarpKeys &keys, const float *queries, int used, const WarpRun &run, const WarpState &state,
                    float *room);

@@ -90,7 +90,7 @@ static void to_keys(const WarpKeys &keys, const WarpRun &run, const float *queri
 
 constexpr float kShortest = 1e-12f;  // F.normalize's: shorter vectors are divided by it
 
-static void normalise(float *panel, int channels, float *factors) {
+static void normalize(float *panel, int channels, float *factors) {
     Lanes squares = {};
     for (int c = 0; c < channels; ++c) {
         const Lanes value = load_lanes(panel + c * LANES);
@@ -105,7 +105,7 @@ static void normalise(float *panel, int channels, float *factors) {
     store_lanes(factors, factor);
 }
 
-static void denormalise(const float *panel, int channels, const float *factors, float *slopes) {
+static void denormalize(const float *panel, int channels, const float *factors, float *slopes) {
     Lanes along = {}, length = {};
     for (int c = 0; c < channels; ++c) {
         const Lanes unit = load_lanes(panel + c * LANES);
@@ -306,5 +306,5 @@ static void add_scaled(const float *a, float factor, int count, float *to) {
         store_lanes(to + k, multiply_add(by, load_lanes(a + k), load_lanes(to + k)));
 }
 
-static const WarpKernels kernels = {LANES,  normalise, denormalise, attend,     sum_of_lanes, slopes,
+static const WarpKernels kernels = {LANES,  normalize, denormalize, attend,     sum_of_lanes, slopes,
                                     turn,   to_queries, to_keys,    dot,        add_scaled};

@@ -15,7 +15,7 @@ PackedKeys::PackedKeys(const WarpCall &call, const WarpKernels &kernels, int dep
       padded_(static_cast<std::ptrdiff_t>(rows_) * panels_ * kernels.lanes),
       features_(static_cast<std::size_t>(padded_ * depth)),
       values_(static_cast<std::size_t>(padded_ * call.value_channels)),
-      factors_(static_cast<std::size_t>(call.normalise ? padded_ : 0)) {}
+      factors_(static_cast<std::size_t>(call.normalize ? padded_ : 0)) {}
 
 void PackedKeys::fill(int n, const FrameMaps &keys, const FrameMaps &values, const FrameMaps &bias) {
     if (bias.data != nullptr) bias_.resize(static_cast<std::size_t>(padded_));
@@ -57,9 +57,9 @@ void PackedKeys::fill(int n, const FrameMaps &keys, const FrameMaps &values, con
             std::copy(read.begin(), read.end(), bias_.begin() + first);
         }
     });
-    if (call_.normalise)
+    if (call_.normalize)
         parallel_for(rows_ * panels_, call_.threads, [&](int panel) {
-            kernels_.normalise(features_.data() + static_cast<std::ptrdiff_t>(panel) * depth_ * lanes, call_.channels,
+            kernels_.normalize(features_.data() + static_cast<std::ptrdiff_t>(panel) * depth_ * lanes, call_.channels,
                                factors_.data() + static_cast<std::ptrdiff_t>(panel) * lanes);
         });
 }

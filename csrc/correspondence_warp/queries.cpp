@@ -107,7 +107,7 @@ void QueryGroup::scale(int number) {
         for (int m = 0; m < kTile; ++m) squares[m] += tile[c * kTile + m] * tile[c * kTile + m];
     for (int m = 0; m < kTile; ++m) {
         const float norm = std::sqrt(squares[m]), length = norm < 1e-12f ? 1e-12f : norm;
-        factors[m] = (call_.normalise ? 1.0f / length : 1.0f) / call_.temperature;
+        factors[m] = (call_.normalize ? 1.0f / length : 1.0f) / call_.temperature;
     }
     for (int c = 0; c < call_.channels; ++c)
         for (int m = 0; m < kTile; ++m) tile[c * kTile + m] *= factors[m];
@@ -124,7 +124,7 @@ void QueryGroup::walk(int most, const Meet &meet, const Met &met) const {
     const int queries = tiles() * kTile, lanes = kernels_.lanes;
     std::vector<int> first(size(queries)), last(size(queries));
     for (int row = 0; row < packed_.rows(); ++row) {
-        const bool bounded = packed_.windowed() && !call_.global[size(row / call_.key_height)];
+        const bool bounded = packed_.windowed() && !call_.exempt[size(row / call_.key_height)];
         int low = std::numeric_limits<int>::max(), high = -1;
         for (int k = 0; k < queries; ++k) {
             int *const from = &first[size(k)], *const to = &last[size(k)];

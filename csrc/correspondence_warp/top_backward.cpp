@@ -77,8 +77,8 @@ class TopGradient {
 
     void run(int n, const FrameMaps &query, const FrameMaps &keys) {
         const float scale = 1.0f / call_.temperature;
-        queries_.fill(query, n, 1, call_.query_height, call_.query_width, call_.normalise, scale, kernels_, call_.threads);
-        keys_.fill(keys, n, call_.frames, call_.key_height, call_.key_width, call_.normalise, 1.0f, kernels_, call_.threads);
+        queries_.fill(query, n, 1, call_.query_height, call_.query_width, call_.normalize, scale, kernels_, call_.threads);
+        keys_.fill(keys, n, call_.frames, call_.key_height, call_.key_width, call_.normalize, 1.0f, kernels_, call_.threads);
         for (int c = 0; c < call_.value_channels; ++c) read(values_, n, c, table_.data() + std::ptrdiff_t{c} * keys_.cells);
         if (bias_.data != nullptr) read(bias_, n, 0, table_.data() + std::ptrdiff_t{call_.value_channels} * keys_.cells);
         std::vector<float> dq(size(cells_ * queries_.step)), dk(size(keys_.cells * keys_.step));
@@ -87,7 +87,7 @@ class TopGradient {
             float *const to = dq.data() + cell * queries_.step;
             for (int i = 0; i < call_.top; ++i)
                 if (slope(cell, i) != 0.0f) kernels_.add_scaled(keys_.at(key(cell, i)), slope(cell, i), keys_.count(), to);
-            queries_.undo(cell, to, call_.normalise, scale, kernels_);
+            queries_.undo(cell, to, call_.normalize, scale, kernels_);
         });
         // Queries add to the keys in their order, each task to some of the channels: nobody else adds to those.
         const int parts = std::max(1, std::min(call_.threads, static_cast<int>(keys_.step) / kernels_.lanes));
@@ -101,7 +101,7 @@ class TopGradient {
                                             dk.data() + key(cell, i) * keys_.step + begin);
         });
         parallel_for(keys_.cells, call_.threads, [&](int cell) {
-            keys_.undo(cell, dk.data() + cell * keys_.step, call_.normalise, 1.0f, kernels_);
+            keys_.undo(cell, dk.data() + cell * keys_.step, call_.normalize, 1.0f, kernels_);
         });
         const std::ptrdiff_t maps = call_.channels;
         parallel_for(call_.query_height, call_.threads, [&](int y) {
@@ -132,7 +132,7 @@ class TopGradient {
 
     bool sees(int cell, std::int64_t key) const {
         const int t = static_cast<int>(key / plane_), at = static_cast<int>(key % plane_);
-        if (call_.radius < 0 || call_.global[size(t)]) return true;
+        if (call_.radius < 0 || call_.exempt[size(t)]) return true;
         return in_window(call_, cell / call_.query_width, cell % call_.query_width, at / call_.key_width,
                          at % call_.key_width);
     }

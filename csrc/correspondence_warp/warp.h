@@ -20,10 +20,10 @@ struct WarpCall {
     int samples, frames, channels, value_channels;
     int query_height, query_width, key_height, key_width;
     float temperature;
-    bool normalise;  // features to length 1
+    bool normalize;  // features to length 1
     double radius;   // below 0: no window
     bool circle;     // distance < radius, else |dy|, |dx| <= radius
-    std::vector<bool> global;  // frames that the window does not bound
+    std::vector<bool> exempt;  // frames that the window does not bound
     int top;                   // 0: all keys
     bool post;                 // of the top: the softmax of all keys, cut; else one over the chosen
     bool details;              // whether more than the values is wanted

@@ -214,8 +214,8 @@ bool interleaved(const Image &image) {
 
 }  // namespace
 
-void crop_and_resize(const Image &image, const std::vector<Window> &windows, const Output &output,
-                     const CropOptions &options) {
+void crop_and_resize(const Image &image, const std::vector<Window> &windows, const std::vector<double> &fill,
+                     const Output &output, const CropOptions &options) {
     const RowKernels &kernels = row_kernels();
     if (windows.empty() || output.height <= 0 || output.width <= 0 || image.channels <= 0) return;
     std::vector<Axis> columns, rows;
@@ -231,18 +231,18 @@ void crop_and_resize(const Image &image, const std::vector<Window> &windows, con
     const int threads = cells < kWorthThreads ? 1 : std::max(1, options.threads);
     const int chunks = std::min(output.height, std::max(1, (2 * threads + count - 1) / count));
     const int used = threads == 1 ? 1 : chunks;
-    std::vector<float> fill(options.fill.begin(), options.fill.end());
+    const std::vector<float> levels(fill.begin(), fill.end());
 
     parallel_for(count * planes * used, threads, [&](int task) {
         const int chunk = task % used, plane = task / used % planes, m = task / used / planes;
         Image part = image;
-        std::vector<float> ink = fill;
+        std::vector<float> ink = levels;
         char *target = output.data + m * output.step_m;
         if (!together) {
             part.channels = 1;
             part.data += plane * image.step_c;
             target += plane * output.step_c;
-            ink.assign(1, fill[static_cast<std::size_t>(plane)]);
+            ink.assign(1, levels[static_cast<std::size_t>(plane)]);
         }
         const auto bound = [&](int k) { return static_cast<int>(static_cast<std::int64_t>(output.height) * k / used); };
         const std::size_t window = static_cast<std::size_t>(m);

@@ -38,7 +38,6 @@ struct Window {
 };
 
 struct CropOptions {
-    std::vector<double> fill;  // one number a channel, for Border::constant
     Border border;
     Rule rule;
     bool antialias;  // a triangle filter as wide as the shrinking, as PIL and torch's `antialias=True`
@@ -46,8 +45,9 @@ struct CropOptions {
 };
 
 // Fills output m with window m for every m. Reads the image only inside the windows; copies nothing of its size.
-void crop_and_resize(const Image &image, const std::vector<Window> &windows, const Output &output,
-                     const CropOptions &options);
+// fill: one number per channel, for Border::constant.
+void crop_and_resize(const Image &image, const std::vector<Window> &windows, const std::vector<double> &fill,
+                     const Output &output, const CropOptions &options);
 
 // The sums over all pixels of each channel of a uint8 image.
 std::vector<std::uint64_t> channel_sums(const Image &image, int threads);

@@ -10,6 +10,7 @@ import torch
 
 from siamfast.ops.xcorr import reference
 from siamfast.ops.xcorr import triton as ours
+from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 NAMES = ("value", "dz", "dx", "dscale", "dbias")
@@ -66,15 +67,15 @@ def full(rng: np.random.Generator, number: int) -> None:
             z, x, scale=s * 0.5, bias=b + 0.25, padding=padding, pairing="all" if all_pairs else "cycle"
         )
 
-    options = (scale, bias, 0.5, 0.25, *padding, all_pairs)
-    response = ours.full_forward(z, x, *options)
+    call = XcorrCall.of(z, x, scale, bias, 0.5, 0.25, *padding, all_pairs)
+    response = ours.full_forward(call)
     weight = torch.randn(response.shape).to(dtype)
     case = ("full", nz, k, o, channels, hz, wz, height, width, padding, dtype, all_pairs)
-    found = (response, *ours.full_backward(weight, z, x, *options, [True] * 4))
+    found = (response, *ours.full_backward(weight, call, [True] * 4))
     check(case, found, plain, [z, x, scale, bias], weight)
     # Each gradient by itself, from kernels of their own.
-    dz = ours.full_backward(weight, z, x, *options, [True, False, False, False])[0]
-    dx = ours.full_backward(weight, z, x, *options, [False, True, False, False])[1]
+    dz = ours.full_backward(weight, call, [True, False, False, False])[0]
+    dx = ours.full_backward(weight, call, [False, True, False, False])[1]
     check((*case, "alone"), (response, dz, dx), plain, [z, x, scale, bias], weight)
 
 
@@ -86,9 +87,9 @@ def depthwise(rng: np.random.Generator, number: int) -> None:
     dtype = DTYPES[int(rng.integers(3))]
     z = laid_out(torch.randn(nz, channels, hz, wz).to(dtype), int(rng.integers(4)))
     x = laid_out(torch.randn(nz * k, channels, height, width).to(dtype), int(rng.integers(4)))
-    response = ours.depthwise_forward(z, x, *padding)
+    response = ours.depthwise_forward(DepthwiseCall(z, x, *padding))
     weight = laid_out(torch.randn(response.shape).to(dtype), int(rng.integers(4)))
-    found = (response, *ours.depthwise_backward(weight, z, x, *padding, [True, True]))
+    found = (response, *ours.depthwise_backward(weight, DepthwiseCall(z, x, *padding), [True, True]))
     case = ("depthwise", nz, k, channels, hz, wz, height, width, padding, dtype)
     check(case, found, lambda z, x: reference.xcorr_depthwise(z, x, padding=padding), [z, x], weight)
 
@@ -96,11 +97,11 @@ def depthwise(rng: np.random.Generator, number: int) -> None:
 def split() -> None:
     """One search of many channels: their parts are added by the second kernel."""
     z, x = torch.randn(1, 512, 3, 3), torch.randn(1, 512, 8, 8)
-    found = ours.full_forward(z, x, None, None, 2.0, 1.0, 0, 0, False)
+    found = ours.full_forward(XcorrCall.of(z, x, None, None, 2.0, 1.0, 0, 0, False))
     # 4,608 products of size 1, added in float32: some 100 roundings of sums of about 70.
     exact = reference.xcorr(z.double(), x.double(), scale=2.0, bias=1.0)
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=5e-4)
-    assert torch.equal(found, ours.full_forward(z, x, None, None, 2.0, 1.0, 0, 0, False))
+    assert torch.equal(found, ours.full_forward(XcorrCall.of(z, x, None, None, 2.0, 1.0, 0, 0, False)))
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from siamfast.ops import dispatch
 from siamfast.ops.augment import autograd
+from siamfast.ops.augment.call import AugmentCall, Options
 from siamfast.ops.augment.reference import COLUMNS
 
 # column -> least and largest value; what they bound is how far a kernel has to look.
@@ -109,7 +110,7 @@ def augment(
     shift, scale = _channels("mean", mean), _channels("std", std)
     if min(scale) <= 0:
         raise ValueError(f"std: got {std}, expected more than 0")
-    return autograd.augment(images, draws, int(height), int(width), shift, scale, dtype)
+    return autograd.augment(AugmentCall(images, draws, Options(int(height), int(width), shift, scale, dtype)))
 
 
 def _check_draws(draws: torch.Tensor, count: int) -> None:

@@ -8,36 +8,30 @@ import torch
 
 from siamfast.ops import dispatch, library
 from siamfast.ops.augment import cpp, reference, triton
+from siamfast.ops.augment.call import AugmentCall, Options
 
 
-def augment(
-    images: torch.Tensor,  # (N, 3, H, W) uint8
-    draws: torch.Tensor,  # (N, 14) float32
-    height: int,
-    width: int,
-    mean: list[float],
-    std: list[float],
-    dtype: torch.dtype,
-) -> torch.Tensor:  # (N, 3, height, width) dtype, channels_last
+def augment(call: AugmentCall) -> torch.Tensor:  # (N, 3, height, width) dtype, channels_last
     """The op; no input has a gradient."""
-    found: torch.Tensor = _augment(images, draws, height, width, mean, std, dtype)
-    return found
+    result: torch.Tensor = _augment(call.images, call.draws, *call.options)
+    return result
 
 
 def _kernel(images: torch.Tensor, draws: torch.Tensor, *options: Any) -> torch.Tensor:
-    chosen = dispatch.pick(images.device, options[-1])
+    call = AugmentCall(images, draws, Options(*options))
+    chosen = dispatch.pick(images.device, call.options.dtype)
     if chosen == "cpp":
-        return cpp.forward(images, draws, *options)
+        return cpp.forward(call)
     if chosen == "triton":
-        return triton.forward(images, draws, *options)
-    # One matrix an axis is the best plain formula too: "torch" and "reference" are the same here.
-    return reference.augment(images, draws, *options)
+        return triton.forward(call)
+    # One matrix per axis is the best plain formula too: "torch" and "reference" are the same here.
+    return reference.augment(images, draws, *call.options)
 
 
-def _fake(images: Any, draws: Any, height: Any, width: Any, mean: Any, std: Any, dtype: torch.dtype) -> Any:
-    return images.new_empty((images.shape[0], 3, height, width), dtype=dtype).contiguous(
-        memory_format=torch.channels_last
-    )
+def _fake(images: Any, draws: Any, *options: Any) -> Any:
+    o = Options(*options)
+    size = images.shape[0], 3, o.height, o.width
+    return images.new_empty(size, dtype=o.dtype).contiguous(memory_format=torch.channels_last)
 
 
 _augment = library.register(

@@ -8,7 +8,7 @@ import torch
 
 from siamfast.ops import dispatch, library
 from siamfast.ops.balanced_logistic_loss import cpp, eager, reference, triton
-from siamfast.ops.balanced_logistic_loss.call import REDUCTION, Options, sum_dtype
+from siamfast.ops.balanced_logistic_loss.call import Options, Reduction, sum_dtype
 
 
 def loss(
@@ -56,7 +56,7 @@ def _kernel(
 
 
 def _fake(scores: Any, labels: Any, centers: Any, *numbers: Any) -> tuple[Any, Any]:
-    dtype, shape = sum_dtype(scores.dtype), () if REDUCTION[numbers[-1]] != "none" else (scores.shape[0],)
+    dtype, shape = sum_dtype(scores.dtype), () if Options(*numbers).reduction != Reduction.NONE else (scores.shape[0],)
     return scores.new_empty(shape, dtype=dtype), scores.new_empty(scores.shape, dtype=dtype)
 
 

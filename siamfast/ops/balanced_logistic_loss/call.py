@@ -2,12 +2,44 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import torch
 
 from siamfast.ops.balanced_logistic_loss import reference
 
+
+class Metric(IntEnum):
+    """How far a cell is from the centre."""
+
+    L1 = 0
+    L2 = 1
+
+
+class Neutral(IntEnum):
+    """What cells between the radii count for."""
+
+    HALF = 0
+    IGNORE = 1
+    HALF_WEIGHTED = 2
+
+
+class Balance(IntEnum):
+    """Whose positives and negatives weigh alike."""
+
+    SAMPLE = 0
+    BATCH = 1
+    CELLS = 2
+
+
+class Reduction(IntEnum):
+    MEAN = 0
+    SUM = 1
+    NONE = 2
+
+
+# The public options' names, by code.
 METRIC = ("l1", "l2")
 NEUTRAL = ("half", "ignore", "half-weighted")
 BALANCE = ("sample", "batch", "cells")
@@ -15,13 +47,13 @@ REDUCTION = ("mean", "sum", "none")
 
 
 class Options(NamedTuple):
-    """As the raw ops take them: numbers, and places in the tuples above."""
+    """As the raw ops and the C++ kernels take them."""
 
     stride: float
     r_pos: float
     r_neg: float
     neg_weight: float
-    metric: int
+    metric: int  # a Metric, and so on
     neutral: int
     balance: int
     reduction: int
@@ -45,13 +77,13 @@ class Options(NamedTuple):
 
     def reduced(self, losses: torch.Tensor) -> torch.Tensor:
         """(N,) -> what the reduction says."""
-        if REDUCTION[self.reduction] == "none":
+        if self.reduction == Reduction.NONE:
             return losses
-        return losses.sum() / max(losses.shape[0], 1) if REDUCTION[self.reduction] == "mean" else losses.sum()
+        return losses.sum() / max(losses.shape[0], 1) if self.reduction == Reduction.MEAN else losses.sum()
 
     def factor(self, samples: int) -> float:
-        """Of each sample's loss in the result."""
-        return 1 / max(samples, 1) if REDUCTION[self.reduction] == "mean" else 1.0
+        """How much of each sample's loss is in the result."""
+        return 1 / max(samples, 1) if self.reduction == Reduction.MEAN else 1.0
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:

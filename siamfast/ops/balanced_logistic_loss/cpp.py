@@ -1,14 +1,28 @@
-"""The `cpp` backend of the logistic loss: arguments of the raw op handed to siamfast._C."""
+"""The `cpp` backend of the logistic loss: the raw op's arguments handed to siamfast._C."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
-from siamfast.ops import dispatch
-from siamfast.ops.balanced_logistic_loss.call import Options
+from siamfast.ops import buffers, dispatch
+from siamfast.ops.balanced_logistic_loss.call import Options, Reduction
 
-_IGNORE, _HALF_WEIGHTED = 1, 2  # places in Options' tuple of what neutral cells count for
-_NONE = 2  # of the reductions
+
+class LossMaps(NamedTuple):
+    """As csrc/balanced_logistic_loss/loss.h has it: addresses, 0 for none, and the scores' dtype."""
+
+    samples: int
+    height: int
+    width: int
+    dtype: int
+    scores: int
+    labels: int
+    one_map: bool
+    centers: int
+    losses: int
+    slope: int
 
 
 def forward(
@@ -17,23 +31,16 @@ def forward(
     centers: torch.Tensor | None,  # (N, 2) float32
     options: Options,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    module = dispatch.loaded_extension()
     samples, height, width = scores.shape[0], scores.shape[-2], scores.shape[-1]
-    one_number = options.reduction != _NONE
-    losses = torch.empty(() if one_number else (samples,), dtype=torch.float32)
+    losses = torch.empty(() if options.reduction != Reduction.NONE else (samples,), dtype=torch.float32)
     slope = torch.empty(scores.shape, dtype=torch.float32)
     scores = scores.contiguous()
     labels = None if labels is None else labels.contiguous()
     centers = None if centers is None else centers.contiguous()
-    module.balanced_logistic_loss(
-        (samples, height, width, options.metric, options.balance, one_number, torch.get_num_threads()),
-        (
-            options.stride, options.r_pos, max(options.r_neg, options.r_pos),
-            -1.0 if options.neutral == _IGNORE else 0.5, options.neg_weight,
-            1.0 if options.neutral == _HALF_WEIGHTED else 0.0, options.factor(samples),
-        ),
-        dispatch.CODES[scores.dtype], scores.data_ptr(), 0 if labels is None else labels.data_ptr(),
-        labels is not None and labels.shape[0] == 1, 0 if centers is None else centers.data_ptr(), losses.data_ptr(),
-        slope.data_ptr(),
+    maps = LossMaps(
+        samples=samples, height=height, width=width, dtype=dispatch.CODES[scores.dtype], scores=scores.data_ptr(),
+        labels=buffers.address(labels), one_map=labels is not None and labels.shape[0] == 1,
+        centers=buffers.address(centers), losses=losses.data_ptr(), slope=slope.data_ptr(),
     )  # fmt: skip
+    dispatch.loaded_extension().balanced_logistic_loss(options, maps, torch.get_num_threads())
     return losses, slope

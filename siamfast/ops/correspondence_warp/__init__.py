@@ -152,18 +152,18 @@ def correspondence_affinity(
     return torch.cat(pieces, 2).unflatten(1, query.shape[2:])
 
 
-def _reference_allowed(query: torch.Tensor, keys: torch.Tensor, o: dict[str, Any]) -> torch.Tensor:
+def _reference_allowed(query: torch.Tensor, keys: torch.Tensor, o: Options) -> torch.Tensor:
     grids = (query.shape[2], query.shape[3]), (keys.shape[1], keys.shape[3], keys.shape[4])
-    return reference.allowed_keys(*grids, o["radius"], o["window"], o["global_frames"], query.device)
+    return reference.allowed_keys(*grids, o.public_radius, o.public_window, tuple(o.global_frames), query.device)
 
 
-def _reference_logits(query: Any, keys: Any, bias: Any, allowed: Any, o: dict[str, Any]) -> torch.Tensor:
-    return reference.logits(query, keys, bias, allowed, o["temperature"], o["normalize"])
+def _reference_logits(query: Any, keys: Any, bias: Any, allowed: Any, o: Options) -> torch.Tensor:
+    return reference.logits(query, keys, bias, allowed, o.temperature, o.normalize)
 
 
-def _reference_weights(scores: torch.Tensor, o: dict[str, Any], keys: torch.Tensor) -> torch.Tensor:
+def _reference_weights(scores: torch.Tensor, o: Options, keys: torch.Tensor) -> torch.Tensor:
     limit = keys.shape[1] * keys.shape[3] * keys.shape[4]
-    return reference.weights(scores, None if o["topk"] is None else min(o["topk"], limit), o["topk_norm"])[0]
+    return reference.weights(scores, min(o.topk, limit) or None, o.public_topk_norm)[0]
 
 
 # -------------------------------------------------------------------------------------------------------------- checks
@@ -215,7 +215,8 @@ def _inputs(
 def _options(
     query: torch.Tensor, keys: torch.Tensor, temperature: float, normalize: bool, radius: float | None, window: str,
     global_frames: Sequence[int], topk: int | None, topk_norm: str, frames: str,
-) -> dict[str, Any]:  # fmt: skip
+) -> Options:  # fmt: skip
+    """Checked; without details, and with the top k of all frames' keys."""
     if not (_is_number(temperature) and 0 < temperature < math.inf):
         raise ValueError(f"temperature: got {temperature!r}, expected a number above 0")
     for name, value, choices in (
@@ -242,15 +243,16 @@ def _options(
         empty = math.hypot(*away) >= radius if window == "circle" else max(away) > radius
         if empty and not chosen:
             raise ValueError(f"radius: got {radius!r}, which leaves some query without a key; expected more")
-    return {
-        "temperature": float(temperature),
-        "normalize": bool(normalize),
-        "radius": None if radius is None else float(radius),
-        "window": window,
-        "global_frames": chosen,
-        "topk": topk,
-        "topk_norm": topk_norm,
-    }
+    return Options(
+        float(temperature),
+        bool(normalize),
+        radius=-1.0 if radius is None else float(radius),
+        circle=window == "circle",
+        global_frames=list(chosen),
+        topk=topk or 0,
+        post=topk_norm == "post",
+        details=False,
+    )
 
 
 def _is_number(value: Any) -> bool:
@@ -281,18 +283,9 @@ def _own_places(query: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype) -> 
 
 
 def _run(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, o: dict[str, Any],
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, o: Options,
     details: bool,
 ) -> Outputs:  # fmt: skip
     limit = keys.shape[1] * keys.shape[3] * keys.shape[4]
-    options = Options(
-        o["temperature"],
-        o["normalize"],
-        radius=-1.0 if o["radius"] is None else o["radius"],
-        circle=o["window"] == "circle",
-        global_frames=list(o["global_frames"]),
-        topk=0 if o["topk"] is None else min(o["topk"], limit),
-        post=o["topk_norm"] == "post",
-        details=details,
-    )
+    options = o._replace(topk=min(o.topk, limit), details=details)
     return raw.warp(Tensors(query, keys, values, bias), options)

@@ -28,8 +28,8 @@ def specification(tensors: Tensors, options: Options) -> Outputs:
     with torch.autocast(query.device.type, enabled=False):
         found = reference.correspondence_warp(
             query.to(dtype), keys.to(dtype), values, bias, options.temperature, options.normalize,
-            None if options.radius < 0 else options.radius, "circle" if options.circle else "square",
-            tuple(options.global_frames), options.topk or None, "post" if options.post else "pre",
+            options.public_radius, options.public_window, tuple(options.global_frames), options.public_topk,
+            options.public_topk_norm,
         )  # fmt: skip
     if options.details:
         return Outputs(found[0].to(values.dtype), *found[1:])

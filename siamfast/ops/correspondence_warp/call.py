@@ -23,7 +23,7 @@ class Tensors(NamedTuple):
 
 
 class Options(NamedTuple):
-    """What the raw op takes beside tensors."""
+    """As the raw ops and the C++ kernels take them."""
 
     temperature: float
     normalize: bool
@@ -34,9 +34,26 @@ class Options(NamedTuple):
     post: bool  # weights of all keys, cut to the top k; else a softmax of the top k
     details: bool  # whether more than the values is wanted
 
+    @property
+    def public_radius(self) -> float | None:
+        """As `correspondence_warp` and the specification take it, and so on."""
+        return None if self.radius < 0 else self.radius
+
+    @property
+    def public_window(self) -> str:
+        return "circle" if self.circle else "square"
+
+    @property
+    def public_topk(self) -> int | None:
+        return self.topk or None
+
+    @property
+    def public_topk_norm(self) -> str:
+        return "post" if self.post else "pre"
+
 
 class Gradients(NamedTuple):
-    """By what the op gives but for the indices."""
+    """The loss's derivatives by the op's outputs; indices have none."""
 
     values: torch.Tensor  # (N, K, Hq, Wq)
     confidence: torch.Tensor  # (N, Hq, Wq), as the next two

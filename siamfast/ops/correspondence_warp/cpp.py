@@ -1,44 +1,82 @@
-"""The `cpp` backend of correspondence_warp: arguments of the raw op handed to siamfast._C."""
+"""The `cpp` backend of correspondence_warp: the raw op's arguments handed to siamfast._C."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
-from siamfast.ops import dispatch
+from siamfast.ops import buffers, dispatch
 from siamfast.ops.correspondence_warp.call import Gradients, Options, Outputs, Tensors
 
-_ABSENT = (0, 1, 0, 0, 0, 0, 0)
+
+class WarpOutput(NamedTuple):
+    """As csrc/correspondence_warp/warp.h has it: addresses."""
+
+    values: int
+    confidence: int
+    entropy: int
+    lse: int
+    indices: int
 
 
-def _maps(t: torch.Tensor) -> tuple[int, ...]:
-    """t: (N, T, C, H, W)."""
-    return t.data_ptr(), dispatch.CODES[t.dtype], *(step * t.element_size() for step in t.stride())
+class WarpGiven(NamedTuple):
+    """As csrc/correspondence_warp/warp.h has it: addresses of forward's results and of their gradients."""
+
+    values: int
+    confidence: int
+    entropy: int
+    lse: int
+    indices: int
+    by_values: int
+    by_confidence: int
+    by_entropy: int
+    by_lse: int
 
 
-def _call(tensors: Tensors, options: Options) -> tuple[tuple[Any, ...], tuple[torch.Tensor | None, ...]]:
-    """What both kernels take before their outputs, and the tensors to keep until they are done."""
-    query, keys, values, key_bias = tensors
-    (n, channels, hq, wq), (frames, hr, wr) = query.shape, (keys.shape[1], *keys.shape[3:])
-    given = values.float() if values.dtype not in dispatch.FLOATS else values
-    bias = None if key_bias is None else key_bias.unsqueeze(2)
-    bias = bias.float() if bias is not None and bias.dtype not in dispatch.FLOATS else bias
-    sizes = n, frames, channels, values.shape[2], hq, wq, hr, wr, options.topk, torch.get_num_threads()
-    maps = _maps(query.unsqueeze(1)), _maps(keys), _maps(given), _ABSENT if bias is None else _maps(bias)
-    bounds = options.temperature, options.radius, [t in options.global_frames for t in range(frames)]
-    flags = options.normalize, options.circle, options.post, options.details
-    return (sizes, flags, *bounds, *maps), (given, bias)
+class WarpGradients(NamedTuple):
+    """As csrc/correspondence_warp/warp.h has it: addresses."""
+
+    query: int
+    keys: int
+    values: int
+    bias: int
+
+
+class _Inputs(NamedTuple):
+    """The tensors in the types and axes that C++ takes; they own the memory that buffers point into."""
+
+    query: torch.Tensor  # (N, 1, C, Hq, Wq)
+    keys: torch.Tensor  # (N, T, C, Hr, Wr)
+    values: torch.Tensor  # (N, T, K, Hr, Wr)
+    bias: torch.Tensor | None  # (N, T, 1, Hr, Wr)
+
+    @property
+    def buffers(self) -> tuple[buffers.Buffer, ...]:
+        return tuple(buffers.ABSENT_FRAMES if t is None else buffers.of_tensor(t) for t in self)
+
+
+def _floats(t: torch.Tensor) -> torch.Tensor:
+    return t if t.dtype in dispatch.FLOATS else t.float()
+
+
+def _inputs(tensors: Tensors) -> _Inputs:
+    query, keys, values, bias = tensors
+    return _Inputs(query.unsqueeze(1), keys, _floats(values), None if bias is None else _floats(bias.unsqueeze(2)))
 
 
 def forward(tensors: Tensors, options: Options) -> Outputs:
     (n, _, hq, wq), values, topk, details = tensors.query.shape, tensors.values, options.topk, options.details
-    found = torch.empty((n, values.shape[2], hq, wq), dtype=torch.float32)
-    maps = [torch.empty((n, hq, wq) if details else (0,), dtype=torch.float32) for _ in range(3)]
+    warped = torch.empty((n, values.shape[2], hq, wq), dtype=torch.float32)
+    confidence, entropy, lse = (torch.empty((n, hq, wq) if details else (0,), dtype=torch.float32) for _ in range(3))
     indices = torch.empty((n, topk or 1, hq, wq) if details else (0,), dtype=torch.int64)
-    arguments, _held = _call(tensors, options)
-    dispatch.loaded_extension().correspondence_warp(*arguments, tuple(t.data_ptr() for t in (found, *maps, indices)))
-    return Outputs(found.to(values.dtype), maps[0], maps[1], maps[2], indices)
+    inputs = _inputs(tensors)
+    output = WarpOutput(
+        values=warped.data_ptr(), confidence=confidence.data_ptr(), entropy=entropy.data_ptr(), lse=lse.data_ptr(),
+        indices=indices.data_ptr(),
+    )  # fmt: skip
+    dispatch.loaded_extension().correspondence_warp(*inputs.buffers, options, output, torch.get_num_threads())
+    return Outputs(warped.to(values.dtype), confidence, entropy, lse, indices)
 
 
 def backward(
@@ -48,11 +86,23 @@ def backward(
     options: Options,  # with a top k its own softmax, and no gradient of lse
 ) -> tuple[torch.Tensor, ...]:  # by query, keys, values, key_bias (zeros' shape where there is none)
     query, keys, values, _ = tensors
-    found = [torch.empty(t.shape, dtype=torch.float32) for t in (query, keys, values, keys[:, :, 0])]
-    held = [t.contiguous() for t in (given.values.float(), *given[1:], *(g.float() for g in grads))]
-    arguments, _held = _call(tensors, options)
+    results = Outputs(given.values.float().contiguous(), *(t.contiguous() for t in given[1:]))
+    slopes = Gradients(*(g.float().contiguous() for g in grads))
+    gradients = [torch.empty(t.shape, dtype=torch.float32) for t in (query, keys, values, keys[:, :, 0])]
+    d_query, d_keys, d_values, d_bias = gradients
+    inputs = _inputs(tensors)
     dispatch.loaded_extension().correspondence_warp_backward(
-        *arguments, tuple(t.data_ptr() for t in held), tuple(t.data_ptr() for t in found)
-    )
+        *inputs.buffers, options,
+        WarpGiven(
+            values=results.values.data_ptr(), confidence=results.confidence.data_ptr(),
+            entropy=results.entropy.data_ptr(), lse=results.lse.data_ptr(), indices=results.indices.data_ptr(),
+            by_values=slopes.values.data_ptr(), by_confidence=slopes.confidence.data_ptr(),
+            by_entropy=slopes.entropy.data_ptr(), by_lse=slopes.lse.data_ptr(),
+        ),
+        WarpGradients(
+            query=d_query.data_ptr(), keys=d_keys.data_ptr(), values=d_values.data_ptr(), bias=d_bias.data_ptr()
+        ),
+        torch.get_num_threads(),
+    )  # fmt: skip
     like = query, keys, values, tensors.bias_or_query
-    return tuple(f.to(t.dtype) for f, t in zip(found, like, strict=True))
+    return tuple(g.to(t.dtype) for g, t in zip(gradients, like, strict=True))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from siamfast.ops import dispatch
 from siamfast.ops.crop_and_resize import autograd as raw
 from siamfast.ops.crop_and_resize import cpp
-from siamfast.ops.crop_and_resize.reference import BORDERS, RULES
+from siamfast.ops.crop_and_resize.call import Border, CropCall, Options, Rule
 from siamfast.ops.crop_and_resize.windows import (
     Convention,
     as_numbers,
@@ -21,6 +21,9 @@ from siamfast.ops.crop_and_resize.windows import (
     round_mean,
     within,
 )
+
+_BORDERS = {"constant": Border.CONSTANT, "replicate": Border.REPLICATE, "reflect": Border.REFLECT}
+_RULES = {"pixel": Rule.PIXEL, "subpixel": Rule.SUBPIXEL, "corner-aligned": Rule.CORNER_ALIGNED}
 
 
 def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: bool = False) -> bool:
@@ -80,16 +83,13 @@ def crop_and_resize(
     chosen = convention(rounding)
     height, width = out_sides(out_size)
     windows = make_windows(centers, sizes, chosen)
-    border = _border(fill, chosen)
+    options = Options(height, width, _border(fill, chosen), _RULES[chosen.rule], antialias)
     if isinstance(image, np.ndarray):
         pixels = _numpy_pixels(image, layout)
         hwc = layout != "chw"
         if _serves_numpy(pixels):
-            options = (height, width, fill, border, chosen, antialias, out, hwc, image.ndim == 4)
-            return _crop_numpy(pixels, windows, *options)
-        made = _crop_torch(
-            torch.from_numpy(np.ascontiguousarray(pixels)), windows, height, width, fill, border, chosen, antialias
-        )
+            return _crop_numpy(pixels, windows, fill, options, chosen, out, hwc=hwc, batched=image.ndim == 4)
+        made = _crop_torch(torch.from_numpy(np.ascontiguousarray(pixels)), windows, fill, options, chosen)
         array = (made.permute(0, 2, 3, 1) if hwc else made).numpy()
         if out is None:
             return array
@@ -101,7 +101,7 @@ def crop_and_resize(
     hwc = _torch_is_hwc(image, layout)
     planes = image.permute(*range(image.dim() - 3), -1, -3, -2) if hwc else image
     planes = planes if planes.dim() == 4 else planes.unsqueeze(0)
-    result = _crop_torch(planes, windows, height, width, fill, border, chosen, antialias)
+    result = _crop_torch(planes, windows, fill, options, chosen)
     result = result.permute(0, 2, 3, 1) if hwc else result
     if out is None:
         return result
@@ -142,14 +142,14 @@ def mean_color(image: Any, *, layout: str | None = None) -> NDArray[np.float64]:
 
 
 # -------------------------------------------------------------------------------------------------------------- checks
-def _border(fill: Any, chosen: Convention) -> int:
+def _border(fill: Any, chosen: Convention) -> Border:
     if not isinstance(fill, str):
-        return BORDERS["constant"]
+        return Border.CONSTANT
     if fill == "mean":
-        return BORDERS[chosen.border]
+        return _BORDERS[chosen.border]
     if fill not in ("replicate", "reflect"):
         raise ValueError(f"fill: got {fill!r}, expected 'mean', 'replicate', 'reflect' or a colour")
-    return BORDERS[fill]
+    return _BORDERS[fill]
 
 
 def _numpy_pixels(image: NDArray[Any], layout: str | None) -> NDArray[Any]:
@@ -223,34 +223,25 @@ def _numpy_mean(pixels: NDArray[Any]) -> NDArray[np.float64]:
     """(N, C) means of a (N, C, H, W) view."""
     if pixels.dtype != np.uint8:
         return pixels.mean((2, 3), dtype=np.float64)
-    module, _ = dispatch.extension()
-    assert module is not None
-    channels, height, width = pixels.shape[1:]
-    sc, sy, sx = pixels.strides[1:]
-    sums = [
-        module.channel_sums(cpp.address(image), height, width, channels, sy, sx, sc, torch.get_num_threads())
-        for image in pixels
-    ]
-    return np.asarray(sums, dtype=np.float64) / (height * width)
+    return np.asarray(cpp.channel_sums(pixels), dtype=np.float64) / (pixels.shape[2] * pixels.shape[3])
 
 
 def _crop_numpy(
     pixels: NDArray[Any],  # (N, C, H, W) view
     windows: NDArray[np.float64],
-    height: int,
-    width: int,
     fill: Any,
-    border: int,
+    options: Options,
     chosen: Convention,
-    antialias: bool,
     out: Any,
+    *,
     hwc: bool,
     batched: bool,
 ) -> NDArray[Any]:
     images, channels = pixels.shape[:2]
     if batched:
         _check_count(images, len(windows))
-    shape = (len(windows), height, width, channels) if hwc else (len(windows), channels, height, width)
+    size = options.height, options.width
+    shape = (len(windows), *size, channels) if hwc else (len(windows), channels, *size)
     if out is None:
         out = np.empty(shape, pixels.dtype)
     else:
@@ -258,14 +249,12 @@ def _crop_numpy(
         if not out.flags.writeable:
             raise ValueError("out: got an array that is not writeable")
     target = out.transpose(0, 3, 1, 2) if hwc else out
-    seen = not within(windows, pixels.shape[2], pixels.shape[3], chosen, antialias)
-    if seen and isinstance(fill, str) and fill == "mean" and border == BORDERS["constant"]:
+    shows_fill = not within(windows, pixels.shape[2], pixels.shape[3], chosen, options.antialias)
+    if shows_fill and isinstance(fill, str) and fill == "mean" and options.border == Border.CONSTANT:
         colors = round_mean(_means(pixels, chosen), chosen, pixels.dtype == np.uint8)
     else:
         colors = _colors(fill, images, channels)
-    for n in range(images):
-        part = slice(n, n + 1) if images > 1 else slice(None)
-        cpp.crop_array(pixels[n], windows[part], target[part], colors[n], border, RULES[chosen.rule], antialias)
+    cpp.crop_arrays(pixels, windows, colors, target, options)
     return out
 
 
@@ -277,26 +266,22 @@ def _means(pixels: NDArray[Any], chosen: Convention) -> NDArray[np.float64]:
 def _crop_torch(
     pixels: torch.Tensor,  # (N, C, H, W)
     windows: Any,  # (M, 4)
-    height: int,
-    width: int,
     fill: Any,
-    border: int,
+    options: Options,
     chosen: Convention,
-    antialias: bool,
 ) -> torch.Tensor:
     images, channels = pixels.shape[:2]
     _check_count(images, len(windows))
     fill_is_mean = isinstance(fill, str) and fill == "mean"
-    fill_is_mean = fill_is_mean and not within(windows, pixels.shape[2], pixels.shape[3], chosen, antialias)
+    fill_is_mean = fill_is_mean and not within(windows, pixels.shape[2], pixels.shape[3], chosen, options.antialias)
     windows = torch.as_tensor(windows)
-    if fill_is_mean and border == BORDERS["constant"] and chosen.mean != "zero":
+    if fill_is_mean and options.border == Border.CONSTANT and chosen.mean != "zero":
         ink = _tensor_mean(pixels)
         if pixels.dtype == torch.uint8 and chosen.mean != "exact":
             ink = ink.trunc() if chosen.mean == "truncate" else ink.round()
     else:
         ink = torch.as_tensor(_colors(fill, images, channels)).to(pixels.device, non_blocking=True)
-    args = (pixels, windows, ink, height, width, border, RULES[chosen.rule], antialias)
-    return raw.crop(*args)
+    return raw.crop(CropCall(pixels, windows, ink, options))
 
 
 def _tensor_mean(pixels: torch.Tensor) -> torch.Tensor:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from siamfast.ops import dispatch, library
 from siamfast.ops.crop_and_resize import cpp, eager, reference, triton
+from siamfast.ops.crop_and_resize.call import CropCall
 from siamfast.ops.crop_and_resize.windows import pixel_layout
 
 KERNEL_DTYPES = (torch.uint8, *dispatch.FLOATS)
 reason = functools.partial(dispatch.reason, kernel_dtypes=KERNEL_DTYPES)
 
 
-def crop(
-    image: torch.Tensor,  # (N, C, H, W)
-    windows: torch.Tensor,  # (M, 4) float64 on the CPU: x, y, width, height; N = 1 or M
-    fill: torch.Tensor,  # (N, C)
-    *options: Any,  # out_height, out_width, border, rule, antialias
-) -> torch.Tensor:  # (M, C, out_height, out_width)
+def crop(call: CropCall) -> torch.Tensor:  # (M, C, height, width)
     """The op, with a graph where one is needed; the forced reference differentiates by itself."""
+    image, windows, fill, options = call
     if dispatch.forced() == "reference":
         return reference.crop_and_resize(image, windows, fill, *options)
     if torch.is_grad_enabled() and (image.requires_grad or fill.requires_grad):
@@ -29,46 +27,54 @@ def crop(
     return _crop_forward(image, windows, fill, *options)
 
 
-def _kernel(image: torch.Tensor, windows: torch.Tensor, fill: torch.Tensor, *options: Any) -> torch.Tensor:
-    chosen = dispatch.pick(image.device, image.dtype, reason)
-    antialias = options[-1]
-    if chosen == "triton" and antialias:
+def _kernel(*flat: Any) -> torch.Tensor:
+    call = CropCall.of(*flat)
+    chosen = dispatch.pick(call.image.device, call.image.dtype, reason)
+    if chosen == "triton" and call.options.antialias:
         chosen = "torch"  # a filter's taps are many and few crops need it
     if chosen == "reference":
-        return reference.crop_and_resize(image, windows, fill, *options)
+        return reference.crop_and_resize(*flat)
     if chosen == "torch":
-        result = eager.forward(image, windows, fill, *options)
-        return result.contiguous(memory_format=pixel_layout(image))
-    if chosen == "triton":
-        return triton.forward(image, windows, fill, *options[:-1])
-    return cpp.forward(image, windows, fill, *options)
+        return eager.forward(call).contiguous(memory_format=pixel_layout(call.image))
+    return triton.forward(call) if chosen == "triton" else cpp.forward(call)
 
 
-def _fake(image: Any, windows: Any, fill: Any, height: Any, width: Any, *options: Any) -> Any:
-    shape = (windows.shape[0], image.shape[1], height, width)
+def _fake(*flat: Any) -> Any:
+    image, windows, _, options = CropCall.of(*flat)
+    shape = (windows.shape[0], image.shape[1], options.height, options.width)
     return torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=pixel_layout(image))
 
 
-def _reference_backward(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
-    image, windows, fill, *options, needs = args
+def _gradients(
+    formula: Callable[[CropCall], torch.Tensor], grad: torch.Tensor, call: CropCall, needs: list[bool]
+) -> tuple[torch.Tensor, ...]:
     return library.reference_gradients(
-        lambda image, fill: reference.crop_and_resize(image, windows, fill, *options), (image, fill), grad, needs
+        lambda image, fill: formula(call._replace(image=image, fill=fill)), (call.image, call.fill), grad, needs
     )
 
 
-def _backward_kernel(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
-    image, windows, fill, *options, needs = args
-    name = dispatch.pick(image.device, image.dtype, reason)
-    formula = reference.crop_and_resize if name == "reference" else eager.forward
-    found = library.reference_gradients(
-        lambda image, fill: formula(image, windows, fill, *options), (image, fill), grad, needs
-    )
-    return tuple(g.contiguous() for g in found)
+def _by_reference(call: CropCall) -> torch.Tensor:
+    return reference.crop_and_resize(call.image, call.windows, call.fill, *call.options)
 
 
-def _backward_fake(grad: Any, image: Any, windows: Any, fill: Any, *options: Any) -> tuple[torch.Tensor, ...]:
-    needs = options[-1]
-    return tuple(t.new_empty(t.shape) if n else grad.new_empty(0) for t, n in zip((image, fill), needs, strict=True))
+def _reference_backward(grad: torch.Tensor, *flat: Any) -> tuple[torch.Tensor, ...]:
+    *arguments, needs = flat
+    return _gradients(_by_reference, grad, CropCall.of(*arguments), needs)
+
+
+def _backward_kernel(grad: torch.Tensor, *flat: Any) -> tuple[torch.Tensor, ...]:
+    *arguments, needs = flat
+    call = CropCall.of(*arguments)
+    name = dispatch.pick(call.image.device, call.image.dtype, reason)
+    gradients = _gradients(_by_reference if name == "reference" else eager.forward, grad, call, needs)
+    return tuple(g.contiguous() for g in gradients)
+
+
+def _backward_fake(grad: Any, *flat: Any) -> tuple[torch.Tensor, ...]:
+    *arguments, needs = flat
+    call = CropCall.of(*arguments)
+    sources = zip((call.image, call.fill), needs, strict=True)
+    return tuple(t.new_empty(t.shape) if need else grad.new_empty(0) for t, need in sources)
 
 
 _OPTIONS = "Tensor windows, Tensor fill, int height, int width, int border, int rule, bool antialias"

@@ -8,56 +8,36 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from siamfast.ops import dispatch
+from siamfast.ops import buffers, dispatch
+from siamfast.ops.crop_and_resize.call import CropCall, Options
 from siamfast.ops.crop_and_resize.windows import pixel_layout
 
-_CODES = {str(dtype).removeprefix("torch."): code for dtype, code in dispatch.CODES.items()}  # by NumPy's names
 
-
-def forward(
-    image: torch.Tensor,  # (N, C, H, W)
-    windows: torch.Tensor,  # (M, 4) float64; N = 1 or M
-    fill: torch.Tensor,  # (N, C)
-    height: int,
-    width: int,
-    border: int,
-    rule: int,
-    antialias: bool,
-) -> torch.Tensor:  # (M, C, height, width)
-    module = dispatch.loaded_extension()
-    shape = windows.shape[0], image.shape[1], height, width
+def forward(call: CropCall) -> torch.Tensor:  # (M, C, height, width)
+    image, windows, fill, options = call
+    shape = windows.shape[0], image.shape[1], options.height, options.width
     result = torch.empty(shape, dtype=image.dtype, memory_format=pixel_layout(image))
-    size, colors, places = image.element_size(), fill.double().numpy(), windows.numpy()
-    _, sc, sy, sx = (step * size for step in image.stride())
-    tm, tc, ty, tx = (step * size for step in result.stride())
-    for n in range(image.shape[0]):
-        part = slice(n, n + 1) if image.shape[0] > 1 else slice(None)
-        module.crop_and_resize(
-            image[n].data_ptr(), dispatch.CODES[image.dtype], *image.shape[2:], image.shape[1], sy, sx, sc,
-            places[part], result[part].data_ptr(), height, width, tm, ty, tx, tc, colors[n], border, rule, antialias,
-            torch.get_num_threads(),
-        )  # fmt: skip
+    dispatch.loaded_extension().crop_and_resize(
+        buffers.of_tensor(image), windows.numpy(), fill.double().numpy(), buffers.of_tensor(result), options,
+        torch.get_num_threads(),
+    )  # fmt: skip
     return result
 
 
-def crop_array(
-    image: NDArray[Any],  # (C, H, W) view
-    windows: NDArray[np.float64],  # (M, 4)
-    target: NDArray[Any],  # (M, C, h, w) view, written
-    color: Any,  # (C,)
-    border: int,
-    rule: int,
-    antialias: bool,
+def crop_arrays(
+    images: NDArray[Any],  # (N, C, H, W) view
+    windows: NDArray[np.float64],  # (M, 4); N = 1 or M
+    fill: NDArray[np.float64],  # (N, C)
+    out: NDArray[Any],  # (M, C, height, width) view, written
+    options: Options,
 ) -> None:
-    """The same for a NumPy array, into one that is there: a tracker's call, without PyTorch's cost."""
-    channels, height, width = image.shape
-    sc, sy, sx = image.strides
-    tm, tc, ty, tx = target.strides
+    """The same for NumPy arrays, into one that is there: a tracker's call, without PyTorch's cost."""
     dispatch.loaded_extension().crop_and_resize(
-        address(image), _CODES[image.dtype.name], height, width, channels, sy, sx, sc, windows, address(target),
-        *target.shape[2:], tm, ty, tx, tc, color, border, rule, antialias, torch.get_num_threads(),
-    )  # fmt: skip
+        buffers.of_array(images), windows, fill, buffers.of_array(out), options, torch.get_num_threads()
+    )
 
 
-def address(array: NDArray[Any]) -> int:
-    return int(array.__array_interface__["data"][0])
+def channel_sums(images: NDArray[np.uint8]) -> list[list[int]]:
+    """images: (N, C, H, W) view. The sum of each channel of each image."""
+    module, source, threads = dispatch.loaded_extension(), buffers.of_array(images), torch.get_num_threads()
+    return [module.channel_sums(source, n, threads) for n in range(images.shape[0])]

@@ -5,21 +5,15 @@ from __future__ import annotations
 import torch
 
 from siamfast.ops.crop_and_resize import reference
+from siamfast.ops.crop_and_resize.call import Border, CropCall, Rule
 
 
-def forward(
-    image: torch.Tensor,  # (N, C, H, W)
-    windows: torch.Tensor,  # (M, 4) float64: x, y, width, height; N = 1 or M
-    fill: torch.Tensor,  # (N, C)
-    out_height: int,
-    out_width: int,
-    border: int,
-    rule: int,
-    antialias: bool,
-) -> torch.Tensor:  # (M, C, out_height, out_width)
+def forward(call: CropCall) -> torch.Tensor:  # (M, C, height, width)
+    image, windows, fill, options = call
+    out_height, out_width, border, rule, antialias = options
     shrinks = bool((windows[:, 2] > out_width).any() or (windows[:, 3] > out_height).any())
     if antialias and shrinks:
-        return reference.crop_and_resize(image, windows, fill, out_height, out_width, border, rule, True)
+        return reference.crop_and_resize(image, windows, fill, *options)
     compute = image.dtype if image.dtype == torch.float64 else torch.float32
     windows = windows.to(image.device)
     height, width = image.shape[2:]
@@ -35,7 +29,7 @@ def forward(
     for i in range(2):
         for j in range(2):
             pixels = image[number, :, ys[:, i, :, None], xs[:, j, None, :]].to(compute)  # (M, out_h, out_w, C)
-            if border == reference.BORDERS["constant"]:
+            if border == Border.CONSTANT:
                 inside = (in_y[:, i, :, None] & in_x[:, j, None, :])[..., None]
                 pixels = torch.where(inside, pixels, ink)
             out = out + pixels * (wy[:, i, :, None] * wx[:, j, None, :]).to(compute)[..., None]
@@ -47,11 +41,11 @@ def _taps(corner: torch.Tensor, side: torch.Tensor, count: int, rule: int) -> tu
     """corner, side: (M,) -> indices (M, 2, count) int64 and weights (M, 2, count) of the two taps of each cell."""
     cells = torch.arange(count, dtype=torch.float64, device=corner.device)
     corner, side = corner[:, None], side[:, None]
-    if rule == reference.RULES["corner-aligned"]:
+    if rule == Rule.CORNER_ALIGNED:
         at = corner + cells * ((side - 1) / max(count - 1, 1)) * (count > 1)
     else:
         at = corner + (cells + 0.5) * (side / count) - 0.5
-    if rule == reference.RULES["pixel"]:
+    if rule == Rule.PIXEL:
         last = corner + side - 1
         at = torch.minimum(torch.maximum(at, corner), last)
         left = torch.floor(at)
@@ -66,7 +60,7 @@ def _taps(corner: torch.Tensor, side: torch.Tensor, count: int, rule: int) -> tu
 def _border(index: torch.Tensor, size: int, border: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The pixel that stands at each index, and whether the index is inside the image."""
     inside = (index >= 0) & (index < size)
-    if border == reference.BORDERS["reflect"] and size > 1:
+    if border == Border.REFLECT and size > 1:
         phase = torch.remainder(index, 2 * (size - 1))
         index = torch.minimum(phase, 2 * (size - 1) - phase)
     return index.clamp(0, size - 1), inside

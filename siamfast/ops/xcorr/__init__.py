@@ -6,7 +6,7 @@ import torch
 
 from siamfast.ops import dispatch, library
 from siamfast.ops.xcorr import autograd, reference
-from siamfast.ops.xcorr.call import Numbers, XcorrCall
+from siamfast.ops.xcorr.call import DepthwiseCall, Numbers, XcorrCall
 
 Padding = int | tuple[int, int] | str
 
@@ -83,8 +83,8 @@ def make_call(
 def run_call(call: XcorrCall) -> torch.Tensor:
     """The correlation; the forced reference differentiates by itself."""
     if dispatch.forced() == "reference":
-        return autograd.by_reference(*call.tensors, *call.numbers)
-    return autograd.full(*call.tensors, *call.numbers)
+        return autograd.by_reference(call)
+    return autograd.full(call)
 
 
 def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -> torch.Tensor:
@@ -112,9 +112,10 @@ def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -
     _check_cycle(z, x)
     x, ph, pw = _resolve_padding(z, x, padding)  # before the casts: under autocast some paddings give float32
     z, x = library.autocast(x.device.type, z, x)
+    call = DepthwiseCall(z, x, ph, pw)
     if dispatch.forced() == "reference":
-        return reference.xcorr_depthwise(z, x, padding=(ph, pw))
-    return autograd.depthwise(z, x, ph, pw)
+        return autograd.depthwise_by_reference(call)
+    return autograd.depthwise(call)
 
 
 def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from torch._decomp import register_decomposition
 
 from siamfast.ops import dispatch, library
 from siamfast.ops.xcorr import cpp, eager, onnx, reference, triton
-from siamfast.ops.xcorr.call import Numbers
+from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
 
 
 def _implementation(x: torch.Tensor) -> ModuleType | None:
@@ -23,71 +23,64 @@ def _needs_grad(*tensors: torch.Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-def full(
-    z: torch.Tensor,
-    x: torch.Tensor,
-    scale: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    *options: Any,  # Numbers
-) -> torch.Tensor:
+def full(call: XcorrCall) -> torch.Tensor:
     """The op `siamfast::xcorr`, with a graph where one is needed."""
-    apply = _XCorr.apply if _needs_grad(z, x, scale, bias) else _xcorr_forward
-    return apply(z, x, scale, bias, *options)
+    apply = _XCorr.apply if _needs_grad(*call.tensors) else _xcorr_forward
+    return apply(*call.tensors, *call.numbers)
 
 
-def depthwise(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
+def depthwise(call: DepthwiseCall) -> torch.Tensor:
     """The op `siamfast::xcorr_depthwise`, with a graph where one is needed."""
-    return (_XCorrDepthwise.apply if _needs_grad(z, x) else _depthwise_forward)(z, x, ph, pw)
+    return (_XCorrDepthwise.apply if _needs_grad(call.z, call.x) else _depthwise_forward)(*call)
 
 
 # -------------------------------------------------------------------------------------------------- full: registration
-def by_reference(
-    z: torch.Tensor,
-    x: torch.Tensor,
-    scale: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    *numbers: Any,
-) -> torch.Tensor:
+def by_reference(call: XcorrCall) -> torch.Tensor:
     """The specification, from the raw op's arguments."""
-    n = Numbers(*numbers)
+    numbers = call.numbers
     response = reference.xcorr(
-        z,
-        x,
-        scale=n.scale_constant if scale is None else scale,
-        bias=n.bias_constant if bias is None else bias,
-        padding=(n.pad_y, n.pad_x),
-        pairing="all" if n.all_pairs else "cycle",
+        call.z,
+        call.x,
+        scale=numbers.scale_constant if call.scale is None else call.scale,
+        bias=numbers.bias_constant if call.bias is None else call.bias,
+        padding=(numbers.pad_y, numbers.pad_x),
+        pairing="all" if numbers.all_pairs else "cycle",
     )
-    return response.to(x.dtype)
+    return response.to(call.x.dtype)
 
 
-def _xcorr_kernel(*args: Any) -> torch.Tensor:
-    chosen = _implementation(args[1])
-    return chosen.full_forward(*args) if chosen else by_reference(*args)
+def _xcorr_kernel(*flat: Any) -> torch.Tensor:
+    call = XcorrCall.of(*flat)
+    chosen = _implementation(call.x)
+    return chosen.full_forward(call) if chosen else by_reference(call)
 
 
-def _xcorr_fake(z: Any, x: Any, scale: Any, bias: Any, alpha: Any, beta: Any, ph: Any, pw: Any, all_pairs: Any) -> Any:
-    outputs = z.shape[1] // x.shape[1] * (z.shape[0] if all_pairs else 1)
-    return x.new_empty(x.shape[0], outputs, *eager.response_size(z, x, ph, pw))
+def _xcorr_fake(*flat: Any) -> Any:
+    call = XcorrCall.of(*flat)
+    return call.x.new_empty(call.x.shape[0], call.outputs, *call.response_size)
 
 
-def _xcorr_reference_backward(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
-    *inputs, needs = args
-    tensors, options = tuple(inputs[:4]), inputs[4:]
-    return library.reference_gradients(lambda *t: by_reference(*t, *options), tensors, grad, needs)
+def _xcorr_reference_backward(grad: torch.Tensor, *flat: Any) -> tuple[torch.Tensor, ...]:
+    *arguments, needs = flat
+    call = XcorrCall.of(*arguments)
+    return library.reference_gradients(
+        lambda z, x, scale, bias: by_reference(XcorrCall(z, x, scale, bias, call.numbers)), call.tensors, grad, needs
+    )
 
 
-def _xcorr_backward_kernel(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
-    chosen = _implementation(args[1])
-    return chosen.full_backward(grad, *args) if chosen else _xcorr_reference_backward(grad, *args)
+def _xcorr_backward_kernel(grad: torch.Tensor, *flat: Any) -> tuple[torch.Tensor, ...]:
+    *arguments, needs = flat
+    call = XcorrCall.of(*arguments)
+    chosen = _implementation(call.x)
+    return chosen.full_backward(grad, call, needs) if chosen else _xcorr_reference_backward(grad, *flat)
 
 
-def _xcorr_backward_fake(grad: Any, z: Any, x: Any, scale: Any, bias: Any, *options: Any) -> tuple[torch.Tensor, ...]:
-    needs = options[-1]
-    like_x = torch.empty_like(x, memory_format=eager.layout(x))
+def _xcorr_backward_fake(grad: Any, *flat: Any) -> tuple[torch.Tensor, ...]:
+    *arguments, needs = flat
+    z, x, scale, bias, _ = XcorrCall.of(*arguments)
     made = (
         z.new_empty(z.shape),
-        like_x,
+        torch.empty_like(x, memory_format=eager.layout(x)),
         None if scale is None else scale.new_empty(scale.shape),
         None if bias is None else bias.new_empty(bias.shape),
     )
@@ -115,41 +108,51 @@ class _XCorr(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         needs = list(ctx.needs_input_grad[:4])
-        found = _xcorr_backward(grads[0], *ctx.saved_tensors, *ctx.options, needs)
-        return (*(g if need else None for g, need in zip(found, needs, strict=True)), *[None] * len(ctx.options))
+        gradients = _xcorr_backward(grads[0], *ctx.saved_tensors, *ctx.options, needs)
+        return (*(g if need else None for g, need in zip(gradients, needs, strict=True)), *[None] * len(ctx.options))
 
 
 # --------------------------------------------------------------------------------------------- depthwise: registration
-def _depthwise_reference(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
-    return reference.xcorr_depthwise(z, x, padding=(ph, pw))
+def depthwise_by_reference(call: DepthwiseCall) -> torch.Tensor:
+    """The specification, from the raw op's arguments."""
+    return reference.xcorr_depthwise(call.z, call.x, padding=(call.pad_y, call.pad_x))
 
 
-def _depthwise_kernel(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
-    chosen = _implementation(x)
+def _depthwise_kernel(*flat: Any) -> torch.Tensor:
+    call = DepthwiseCall(*flat)
+    chosen = _implementation(call.x)
     if chosen:
-        return chosen.depthwise_forward(z, x, ph, pw)
-    return _depthwise_reference(z, x, ph, pw).contiguous(memory_format=eager.layout(x))
+        return chosen.depthwise_forward(call)
+    return depthwise_by_reference(call).contiguous(memory_format=eager.layout(call.x))
 
 
-def _depthwise_fake(z: Any, x: Any, ph: Any, pw: Any) -> Any:
-    shape = x.shape[0], x.shape[1], *eager.response_size(z, x, ph, pw)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=eager.layout(x))
+def _depthwise_fake(*flat: Any) -> Any:
+    call = DepthwiseCall(*flat)
+    layout = eager.layout(call.x)
+    return torch.empty(call.response_shape, dtype=call.x.dtype, device=call.x.device, memory_format=layout)
 
 
-def _depthwise_reference_backward(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
-    z, x, ph, pw, needs = args
-    return library.reference_gradients(lambda z, x: _depthwise_reference(z, x, ph, pw), (z, x), grad, needs)
+def _depthwise_reference_backward(grad: torch.Tensor, *flat: Any) -> tuple[torch.Tensor, ...]:
+    *arguments, needs = flat
+    call = DepthwiseCall(*arguments)
+    return library.reference_gradients(
+        lambda z, x: depthwise_by_reference(call._replace(z=z, x=x)), (call.z, call.x), grad, needs
+    )
 
 
-def _depthwise_backward_kernel(grad: torch.Tensor, *args: Any) -> tuple[torch.Tensor, ...]:
-    chosen = _implementation(args[1])
+def _depthwise_backward_kernel(grad: torch.Tensor, *flat: Any) -> tuple[torch.Tensor, ...]:
+    *arguments, needs = flat
+    call = DepthwiseCall(*arguments)
+    chosen = _implementation(call.x)
     if chosen:
-        return chosen.depthwise_backward(grad, *args)
-    dz, dx = _depthwise_reference_backward(grad, *args)
-    return dz.contiguous(), dx.contiguous(memory_format=eager.layout(args[1])) if dx.dim() == 4 else dx
+        return chosen.depthwise_backward(grad, call, needs)
+    dz, dx = _depthwise_reference_backward(grad, *flat)
+    return dz.contiguous(), dx.contiguous(memory_format=eager.layout(call.x)) if dx.dim() == 4 else dx
 
 
-def _depthwise_backward_fake(grad: Any, z: Any, x: Any, ph: Any, pw: Any, needs: Any) -> tuple[torch.Tensor, ...]:
+def _depthwise_backward_fake(grad: Any, *flat: Any) -> tuple[torch.Tensor, ...]:
+    *arguments, needs = flat
+    z, x, _, _ = DepthwiseCall(*arguments)
     return (
         z.new_empty(z.shape) if needs[0] else grad.new_empty(0),
         torch.empty_like(x, memory_format=eager.layout(x)) if needs[1] else grad.new_empty(0),
@@ -178,5 +181,5 @@ class _XCorrDepthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         needs = list(ctx.needs_input_grad[:2])
-        found = _depthwise_backward(grads[0], *ctx.saved_tensors, *ctx.padding, needs)
-        return (*(g if need else None for g, need in zip(found, needs, strict=True)), None, None)
+        gradients = _depthwise_backward(grads[0], *ctx.saved_tensors, *ctx.padding, needs)
+        return (*(g if need else None for g, need in zip(gradients, needs, strict=True)), None, None)

@@ -1,10 +1,14 @@
-"""How the correlation's raw op is called: its arguments by name."""
+"""How the correlations' raw ops are called: their arguments by name."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+
+
+def _response_size(z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int) -> tuple[int, int]:
+    return x.shape[2] + 2 * pad_y - z.shape[2] + 1, x.shape[3] + 2 * pad_x - z.shape[3] + 1
 
 
 class Numbers(NamedTuple):
@@ -30,6 +34,39 @@ class XcorrCall(NamedTuple):
     bias: torch.Tensor | None  # 1 or O elements
     numbers: Numbers
 
+    @classmethod
+    def of(cls, z: Any, x: Any, scale: Any, bias: Any, *numbers: Any) -> XcorrCall:
+        """From the raw op's flat arguments."""
+        return cls(z, x, scale, bias, Numbers(*numbers))
+
     @property
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         return self.z, self.x, self.scale, self.bias
+
+    @property
+    def per_template(self) -> int:
+        """O, the kernels of a template."""
+        return self.z.shape[1] // self.x.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """The maps of a response: O, or Nz*O for all pairs."""
+        return self.per_template * (self.z.shape[0] if self.numbers.all_pairs else 1)
+
+    @property
+    def response_size(self) -> tuple[int, int]:
+        """(Ho, Wo)."""
+        return _response_size(self.z, self.x, self.numbers.pad_y, self.numbers.pad_x)
+
+
+class DepthwiseCall(NamedTuple):
+    z: torch.Tensor  # (Nz, C, Hz, Wz)
+    x: torch.Tensor  # (Nx, C, Hx, Wx)
+    pad_y: int
+    pad_x: int
+
+    @property
+    def response_shape(self) -> tuple[int, int, int, int]:
+        """(Nx, C, Ho, Wo)."""
+        size = _response_size(self.z, self.x, self.pad_y, self.pad_x)
+        return self.x.shape[0], self.x.shape[1], *size

@@ -4,61 +4,33 @@ from __future__ import annotations
 
 import torch
 
-from siamfast.ops import dispatch
+from siamfast.ops import buffers, dispatch
 from siamfast.ops.xcorr import eager
-from siamfast.ops.xcorr.eager import layout, response_size
-
-_ABSENT = (0, 0, 0, 0, 0)
-
-
-def _maps(t: torch.Tensor) -> tuple[int, int, int, int, int]:
-    size, (sn, sc, sy, sx) = t.element_size(), t.stride()
-    return t.data_ptr(), sn * size, sc * size, sy * size, sx * size
+from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
+from siamfast.ops.xcorr.eager import layout
 
 
-def _sizes(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> tuple[int, ...]:
-    nz, maps, hz, wz = z.shape
-    nx, channels, height, width = x.shape
-    return nz, nx, channels, maps // channels, hz, wz, height, width, ph, pw, torch.get_num_threads()
-
-
-def _one_template(z: torch.Tensor, channels: int) -> torch.Tensor:
+def _one_template(z: torch.Tensor) -> torch.Tensor:
     """z: (Nz, O*C, Hz, Wz) -> (1, Nz*O*C, Hz, Wz): for all pairs, every kernel belongs to one template."""
     return z.reshape(1, -1, *z.shape[2:])
 
 
-def full_forward(
-    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    scale: torch.Tensor | None,  # 1 or O elements
-    bias: torch.Tensor | None,  # 1 or O elements
-    alpha: float,
-    beta: float,
-    ph: int,
-    pw: int,
-    all_pairs: bool,
-) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
+def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
+    z, x, scale, bias, numbers = call
     if z.shape[2:] == (1, 1):  # a plain matrix product
-        return eager.full_forward(z, x, scale, bias, alpha, beta, ph, pw, all_pairs)
-    per_template = z.shape[1] // x.shape[1]
-    outputs = per_template * (z.shape[0] if all_pairs else 1)
-    out = torch.empty((x.shape[0], outputs, *response_size(z, x, ph, pw)), dtype=torch.float32)
+        return eager.full_forward(call)
+    out = torch.empty((x.shape[0], call.outputs, *call.response_size), dtype=torch.float32)
     if out.numel() == 0:
         return out.to(x.dtype)
-    kernels = _one_template(z, x.shape[1]) if all_pairs else z
+    kernels = _one_template(z) if numbers.all_pairs else z
     # With a trained scale the bias comes after it.
-    late = beta if scale is not None else 0.0
+    late = numbers.bias_constant if scale is not None else 0.0
     dispatch.loaded_extension().xcorr_full(
-        _sizes(kernels, x, ph, pw),
-        dispatch.CODES[x.dtype],
-        _maps(kernels),
-        _maps(x),
-        alpha,
-        beta - late,
-        out.data_ptr(),
-    )
+        buffers.of_tensor(kernels), buffers.of_tensor(x), out.data_ptr(), alpha=numbers.scale_constant,
+        beta=numbers.bias_constant - late, pad_y=numbers.pad_y, pad_x=numbers.pad_x, threads=torch.get_num_threads(),
+    )  # fmt: skip
     if scale is not None or bias is not None or late:
-        response = out.view(x.shape[0], -1, per_template, *out.shape[2:])
+        response = out.view(x.shape[0], -1, call.per_template, *out.shape[2:])
         if scale is not None:
             response.mul_(scale.reshape(-1, 1, 1))
         if bias is not None:
@@ -70,21 +42,14 @@ def full_forward(
 
 def full_backward(
     grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo)
-    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    scale: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    alpha: float,
-    beta: float,
-    ph: int,
-    pw: int,
-    all_pairs: bool,
+    call: XcorrCall,
     needs: list[bool],  # gradients wanted for z, x, scale, bias
 ) -> tuple[torch.Tensor, ...]:
+    z, x, scale, bias, numbers = call
     if z.shape[2:] == (1, 1) or grad.numel() == 0:
-        return eager.full_backward(grad, z, x, scale, bias, alpha, beta, ph, pw, all_pairs, needs)
+        return eager.full_backward(grad, call, needs)
     need_z, need_x, need_scale, need_bias = needs
-    per_template = z.shape[1] // x.shape[1]
+    per_template = call.per_template
     nothing = grad.new_empty(0)
     dz = dx = dscale = dbias = nothing
     grad = grad.float()
@@ -96,22 +61,22 @@ def full_backward(
         dz = torch.empty(z.shape, dtype=z.dtype if scale is None else torch.float32)
     if need_x:
         dx = torch.empty_like(x, memory_format=layout(x))
-    slope = (grad * alpha if alpha != 1.0 else grad).contiguous()
+    slope = (grad * numbers.scale_constant if numbers.scale_constant != 1.0 else grad).contiguous()
     # dz is wanted before `scale` came in: <it, z> is the gradient of `scale`, with no division by it.
     scaled = slope
     if scale is not None:
         scaled = (slope.view(slope.shape[0], -1, per_template, *slope.shape[2:]) * scale.reshape(-1, 1, 1)).float()
-    kernels = _one_template(z, x.shape[1]) if all_pairs else z
+    kernels = _one_template(z) if numbers.all_pairs else z
     dispatch.loaded_extension().xcorr_full_backward(
-        _sizes(kernels, x, ph, pw),
-        dispatch.CODES[x.dtype],
-        slope.data_ptr(),
-        scaled.data_ptr(),
-        _maps(kernels),
-        _maps(x),
-        dispatch.CODES[dz.dtype],
-        _maps(_one_template(dz, x.shape[1]) if all_pairs else dz) if dz.numel() else _ABSENT,
-        _maps(dx) if need_x else _ABSENT,
+        grad_z=slope.data_ptr(),
+        grad_x=scaled.data_ptr(),
+        z=buffers.of_tensor(kernels),
+        x=buffers.of_tensor(x),
+        dz=buffers.of_tensor(_one_template(dz) if numbers.all_pairs else dz) if dz.numel() else buffers.ABSENT_MAPS,
+        dx=buffers.of_tensor(dx) if need_x else buffers.ABSENT_MAPS,
+        pad_y=numbers.pad_y,
+        pad_x=numbers.pad_x,
+        threads=torch.get_num_threads(),
     )
     if scale is not None and dz.numel():
         dz, found = eager.through_scale(dz, z, scale, per_template)
@@ -119,39 +84,36 @@ def full_backward(
     return dz, dx, dscale, dbias
 
 
-def depthwise_forward(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
-    """z: (Nz, C, Hz, Wz), x: (Nx, C, Hx, Wx) -> (Nx, C, Ho, Wo)."""
-    out = torch.empty(
-        (*x.shape[:2], *response_size(z, x, ph, pw)), dtype=x.dtype, device=x.device, memory_format=layout(x)
-    )
+def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:  # (Nx, C, Ho, Wo)
+    z, x, pad_y, pad_x = call
+    out = torch.empty(call.response_shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
     if out.numel():
         dispatch.loaded_extension().xcorr_depthwise(
-            _sizes(z, x, ph, pw), dispatch.CODES[x.dtype], _maps(z), _maps(x), _maps(out)
+            buffers.of_tensor(z), buffers.of_tensor(x), buffers.of_tensor(out), pad_y, pad_x, torch.get_num_threads()
         )
     return out
 
 
 def depthwise_backward(
     grad: torch.Tensor,  # (Nx, C, Ho, Wo)
-    z: torch.Tensor,  # (Nz, C, Hz, Wz)
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    ph: int,
-    pw: int,
+    call: DepthwiseCall,
     needs: list[bool],  # gradients wanted for z, x
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    z, x, pad_y, pad_x = call
     need_z, need_x = needs
     if grad.numel() == 0:
-        return eager.depthwise_backward(grad, z, x, ph, pw, needs)
+        return eager.depthwise_backward(grad, call, needs)
     dz = torch.empty(z.shape, dtype=z.dtype) if need_z else grad.new_empty(0)
     dx = torch.empty_like(x, memory_format=layout(x)) if need_x else grad.new_empty(0)
     if need_z or need_x:
         dispatch.loaded_extension().xcorr_depthwise_backward(
-            _sizes(z, x, ph, pw),
-            dispatch.CODES[x.dtype],
-            _maps(grad),
-            _maps(z),
-            _maps(x),
-            _maps(dz) if need_z else _ABSENT,
-            _maps(dx) if need_x else _ABSENT,
+            grad=buffers.of_tensor(grad),
+            z=buffers.of_tensor(z),
+            x=buffers.of_tensor(x),
+            dz=buffers.of_tensor(dz) if need_z else buffers.ABSENT_MAPS,
+            dx=buffers.of_tensor(dx) if need_x else buffers.ABSENT_MAPS,
+            pad_y=pad_y,
+            pad_x=pad_x,
+            threads=torch.get_num_threads(),
         )
     return dz, dx

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
+
 
 def layout(x: torch.Tensor) -> torch.memory_format:
     """The memory format of x's gradient: channels_last stays so, all else comes contiguous."""
@@ -17,11 +19,6 @@ def layout(x: torch.Tensor) -> torch.memory_format:
         return torch.contiguous_format
     last = torch.channels_last
     return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
-
-
-def response_size(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> tuple[int, int]:
-    """(Ho, Wo) of templates z on searches x."""
-    return x.shape[2] + 2 * ph - z.shape[2] + 1, x.shape[3] + 2 * pw - z.shape[3] + 1
 
 
 def _upcast(t: torch.Tensor) -> torch.Tensor:
@@ -62,44 +59,34 @@ def through_scale(
     return dz, total.to(scale.dtype).reshape(scale.shape)
 
 
-def full_forward(
-    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    scale: torch.Tensor | None,  # 1 or O elements
-    bias: torch.Tensor | None,  # 1 or O elements
-    alpha: float,
-    beta: float,
-    ph: int,
-    pw: int,
-    all_pairs: bool,
-) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
+def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
+    z, x, scale, bias, numbers = call
     nx, channels = x.shape[:2]
     nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
-    per_template = z.shape[1] // channels
-    search = _pad(_upcast(x), ph, pw)
+    per_template, maps = call.per_template, call.outputs
+    search = _pad(_upcast(x), numbers.pad_y, numbers.pad_x)
     h, w = search.shape[2:]
     ho, wo = h - hz + 1, w - wz + 1
-    maps = per_template * (nz if all_pairs else 1)
     if nx == 0 or nz == 0:
         return x.new_empty(nx, maps, ho, wo)
     kernels = _kernels(z, channels)  # (Nz, O*Hz*Wz, C)
     cells = search.flatten(2)  # (Nx, C, H*W)
-    if all_pairs:
+    if numbers.all_pairs:
         products = torch.matmul(kernels.reshape(-1, channels), cells)
     else:
         products = torch.matmul(kernels, cells.unflatten(0, (-1, nz)))
     products = products.view(nx, maps, hz * wz, h * w)
     response = products.view(nx, maps, h, w) if hz == wz == 1 else _diagonals(products, hz, wz, h, w).sum((-2, -1))
     # In place: the response is ours, and small beside what was read.
-    if alpha != 1.0:
-        response = response.mul_(alpha)
+    if numbers.scale_constant != 1.0:
+        response = response.mul_(numbers.scale_constant)
     response = response.view(nx, -1, per_template, ho, wo)
     if scale is not None:
         response = response.mul_(scale.reshape(-1, 1, 1))
     if bias is not None:
         response = response.add_(bias.reshape(-1, 1, 1))
-    if beta != 0.0:
-        response = response.add_(beta)
+    if numbers.bias_constant != 0.0:
+        response = response.add_(numbers.bias_constant)
     return response.view(nx, maps, ho, wo).to(x.dtype)
 
 
@@ -111,21 +98,13 @@ def _kernels(z: torch.Tensor, channels: int) -> torch.Tensor:
 
 def full_backward(
     grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo)
-    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    scale: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    alpha: float,
-    beta: float,
-    ph: int,
-    pw: int,
-    all_pairs: bool,
+    call: XcorrCall,
     needs: list[bool],  # gradients wanted for z, x, scale, bias
 ) -> tuple[torch.Tensor, ...]:
+    z, x, scale, bias, (alpha, _, ph, pw, all_pairs) = call
     nx, channels = x.shape[:2]
     nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
-    per_template = z.shape[1] // channels
-    maps = per_template * (nz if all_pairs else 1)
+    per_template, maps = call.per_template, call.outputs
     h, w = x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
     need_z, need_x, need_scale, need_bias = needs
     nothing = grad.new_empty(0)
@@ -172,13 +151,12 @@ def full_backward(
     return dz, dx, dscale, dbias
 
 
-def depthwise_forward(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
-    """z: (Nz, C, Hz, Wz), x: (Nx, C, Hx, Wx) -> (Nx, C, Ho, Wo): one grouped convolution, a group per plane."""
-    nx, channels = x.shape[:2]
-    _nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
-    if nx == 0:
-        return x.new_empty(0, channels, x.shape[2] + 2 * ph - hz + 1, x.shape[3] + 2 * pw - wz + 1)
-    response = _grouped(z, x, ph, pw).view(nx, channels, -1, x.shape[3] + 2 * pw - wz + 1)
+def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:
+    """-> (Nx, C, Ho, Wo): one grouped convolution, a group per plane."""
+    x, shape = call.x, call.response_shape
+    if x.shape[0] == 0:
+        return x.new_empty(shape)
+    response = _grouped(call.z, x, call.pad_y, call.pad_x).view(shape)
     return response.to(x.dtype).contiguous(memory_format=layout(x))
 
 
@@ -191,12 +169,10 @@ def _grouped(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor
 
 def depthwise_backward(
     grad: torch.Tensor,  # (Nx, C, Ho, Wo)
-    z: torch.Tensor,  # (Nz, C, Hz, Wz)
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    ph: int,
-    pw: int,
+    call: DepthwiseCall,
     needs: list[bool],  # gradients wanted for z, x
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    z, x, ph, pw = call
     nx = x.shape[0]
     nz, channels, hz, wz = z.shape
     need_z, need_x = needs

@@ -7,25 +7,20 @@ and `torch.compile` keep the ops whole.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
+from siamfast.ops.xcorr.call import XcorrCall
 
-def full(
-    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    scale: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    alpha: float,
-    beta: float,
-    ph: int,
-    pw: int,
-    all_pairs: bool,
-) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
+
+def full(z: torch.Tensor, x: torch.Tensor, *arguments: Any) -> torch.Tensor:  # the raw op's
     """G = z^T x, then the sum of its shifted windows, one a template cell."""
-    nz, maps, hz, wz = z.shape
-    channels = x.shape[1]
-    per_template = maps // channels
+    call = XcorrCall.of(z, x, *arguments)
+    _, _, scale, bias, (alpha, beta, ph, pw, all_pairs) = call
+    nz, _, hz, wz = z.shape
+    channels, per_template = x.shape[1], call.per_template
     x = F.pad(x, (pw, pw, ph, ph)) if ph or pw else x
     nx, _, height, width = x.shape
     ho, wo = height - hz + 1, width - wz + 1

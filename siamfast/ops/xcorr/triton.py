@@ -5,57 +5,42 @@ from __future__ import annotations
 import torch
 
 from siamfast.ops.xcorr import eager
-from siamfast.ops.xcorr.eager import layout, response_size
+from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
+from siamfast.ops.xcorr.eager import layout
 
 
 def _numbers(value: torch.Tensor | None) -> torch.Tensor | None:
     return None if value is None else value.reshape(-1).float().contiguous()
 
 
-def full_forward(
-    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    scale: torch.Tensor | None,  # 1 or O elements
-    bias: torch.Tensor | None,  # 1 or O elements
-    alpha: float,
-    beta: float,
-    ph: int,
-    pw: int,
-    all_pairs: bool,
-) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
+def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
     from siamfast.kernels import xcorr_launch
 
-    outputs = z.shape[1] // x.shape[1] * (z.shape[0] if all_pairs else 1)
+    z, x, scale, bias, (alpha, beta, ph, pw, all_pairs) = call
+    outputs = call.outputs
     if x.shape[0] == 0 or outputs == 0:
-        return x.new_empty(x.shape[0], outputs, *response_size(z, x, ph, pw))
+        return x.new_empty(x.shape[0], outputs, *call.response_size)
     sizes = *z.shape[2:], x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
     blocks = xcorr_launch.forward_blocks(*sizes, outputs, xcorr_launch.precision(x))
     if blocks is None:  # a search so wide that a row of G does not fit the chip
-        return eager.full_forward(z, x, scale, bias, alpha, beta, ph, pw, all_pairs)
+        return eager.full_forward(call)
     return xcorr_launch.launch_forward(z, x, _numbers(scale), _numbers(bias), alpha, beta, ph, pw, all_pairs, blocks)
 
 
 def full_backward(
     grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo)
-    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    scale: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    alpha: float,
-    beta: float,
-    ph: int,
-    pw: int,
-    all_pairs: bool,
+    call: XcorrCall,
     needs: list[bool],  # gradients wanted for z, x, scale, bias
 ) -> tuple[torch.Tensor, ...]:
     from siamfast.kernels import xcorr_launch
 
+    z, x, scale, bias, (alpha, _, ph, pw, all_pairs) = call
     need_z, need_x, need_scale, need_bias = needs
     nothing = grad.new_empty(0)
     dz = dx = dscale = dbias = nothing
     if grad.numel() == 0:
-        return eager.full_backward(grad, z, x, scale, bias, alpha, beta, ph, pw, all_pairs, needs)
-    per_template = z.shape[1] // x.shape[1]
+        return eager.full_backward(grad, call, needs)
+    per_template = call.per_template
     slope = grad.contiguous()
     if need_bias and bias is not None:
         dbias = eager.bias_gradient(slope.float(), bias, per_template)
@@ -75,12 +60,12 @@ def full_backward(
     return dz, dx, dscale, dbias
 
 
-def depthwise_forward(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
-    """z: (Nz, C, Hz, Wz), x: (Nx, C, Hx, Wx) -> (Nx, C, Ho, Wo)."""
+def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:
+    """-> (Nx, C, Ho, Wo)."""
     from siamfast.kernels import xcorr_depthwise
 
-    shape = *x.shape[:2], *response_size(z, x, ph, pw)
-    out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
+    z, x, ph, pw = call
+    out = torch.empty(call.response_shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
     if out.numel():
         xcorr_depthwise.launch_forward(z, x, out, ph, pw)
     return out
@@ -88,17 +73,15 @@ def depthwise_forward(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> tor
 
 def depthwise_backward(
     grad: torch.Tensor,  # (Nx, C, Ho, Wo)
-    z: torch.Tensor,  # (Nz, C, Hz, Wz)
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    ph: int,
-    pw: int,
+    call: DepthwiseCall,
     needs: list[bool],  # gradients wanted for z, x
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from siamfast.kernels import xcorr_depthwise
 
+    z, x, ph, pw = call
     need_z, need_x = needs
     if grad.numel() == 0:
-        return eager.depthwise_backward(grad, z, x, ph, pw, needs)
+        return eager.depthwise_backward(grad, call, needs)
     dz = torch.empty(z.shape, dtype=z.dtype, device=z.device) if need_z else None
     dx = torch.empty_like(x, memory_format=layout(x)) if need_x else None
     if dz is not None:

@@ -6,7 +6,6 @@ import torch
 
 from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss, check_labels, check_options
 from siamfast.ops.xcorr import Padding, make_call, run_call
-from siamfast.ops.xcorr.eager import response_size
 from siamfast.ops.xcorr_balanced_loss import triton as fused
 
 
@@ -61,7 +60,7 @@ def xcorr_balanced_loss(
     call = make_call(z, x, scale, bias, padding)
     if gamma == 0 and hard_negatives is None:
         options = check_options(stride, r_pos, r_neg, metric, neutral, balance, neg_weight, reduction=reduction)
-        cells = x.shape[0], 1, *response_size(call.z, call.x, call.numbers.pad_y, call.numbers.pad_x)
+        cells = x.shape[0], 1, *call.response_size
         given, around = check_labels(cells, x.device, x.dtype, labels, centers)
         if fused.serves(call, given, around, options):
             loss, scores = fused.loss_and_scores(call, given, around, options)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from siamfast.ops import dispatch, library
 from siamfast.ops.balanced_logistic_loss import autograd as loss_autograd
-from siamfast.ops.balanced_logistic_loss.call import REDUCTION, Options
+from siamfast.ops.balanced_logistic_loss.call import Balance, Options, Reduction
 from siamfast.ops.xcorr import autograd as xcorr_autograd
 from siamfast.ops.xcorr.call import Numbers, XcorrCall
 from siamfast.ops.xcorr.eager import layout
@@ -40,7 +40,7 @@ def fits(
     if x.dtype == torch.float16:  # gradients of some 1e-7 are stored here before GradScaler's factor enlarges them
         return False
     own_labels = centers is not None or (labels is not None and labels.shape[0] > 1)
-    if own_labels and options.balance != 0:
+    if own_labels and options.balance != Balance.SAMPLE:
         return False
     from siamfast.kernels import xcorr_balanced_loss
 
@@ -81,7 +81,7 @@ class _Fused(torch.autograd.Function):
         ctx.numbers, ctx.options, ctx.found = numbers, options, (dz, dx, sums)
         scores = scores.to(x.dtype)
         ctx.mark_non_differentiable(scores)
-        return sums[0].clone() if REDUCTION[options.reduction] == "none" else sums[0].sum(), scores
+        return sums[0].clone() if options.reduction == Reduction.NONE else sums[0].sum(), scores
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -90,8 +90,8 @@ class _Fused(torch.autograd.Function):
         z, x, scale, bias, labels, centers = ctx.saved_tensors
         if torch.is_grad_enabled() or found is None:
             # For a derivative of the derivative, or a second time (retain_graph): what was ready is given away.
-            def composition(*inputs: Any) -> torch.Tensor:
-                response = xcorr_autograd.full(*inputs, *ctx.numbers)
+            def composition(z: Any, x: Any, scale: Any, bias: Any) -> torch.Tensor:
+                response = xcorr_autograd.full(XcorrCall(z, x, scale, bias, ctx.numbers))
                 return loss_autograd.loss(response, labels, centers, ctx.options)
 
             again = library.reference_gradients(composition, (z, x, scale, bias), grad, needs)
