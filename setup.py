@@ -40,7 +40,11 @@ extension = Pybind11Extension(
 )
 
 setup(
-    packages=[*find_packages(include=["siamfast*"]), "siamfast.kernels"],
+    packages=[
+        *find_packages(include=["siamfast*"], exclude=["siamfast.kernels*"]),
+        "siamfast.kernels",
+        *(f"siamfast.kernels.{op}" for op in find_packages("kernels")),
+    ],
     package_dir={"siamfast.kernels": "kernels"},
     ext_modules=[extension],
     cmdclass={"build_ext": BuildOrSayWhy},

@@ -1,1 +1,1 @@
-"""Triton kernels and their launchers, one file per op; they load when a CUDA tensor first needs them."""
+"""Triton kernels and their launchers, one folder per op; they load when a CUDA tensor first needs them."""

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from siamfast.kernels import chips
+from siamfast.kernels import chips, tf32
 from siamfast.kernels.cards import LIMITS
-from siamfast.kernels.xcorr import full_forward_kernel
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
 # JITFunction, or InterpretedFunction where TRITON_INTERPRET is 1.
-KernelType = type(full_forward_kernel)
+KernelType = type(tf32.product)
+
+DTYPES = {"u8": torch.uint8, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class StandIn:
@@ -49,6 +50,11 @@ class Call:
     @property
     def tensor_cores(self) -> bool:
         return self.rate != "plain"
+
+
+def zeros(shape: tuple[int, ...], dtype: str) -> torch.Tensor:
+    """An argument of a call, whose values decide nothing; dtype: one of DTYPES."""
+    return torch.zeros(shape, dtype=DTYPES[dtype])
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 from unittest import mock
 
 import torch
-from siamfast.kernels import xcorr_balanced_loss, xcorr_launch
+from siamfast.kernels.xcorr import launch_backward
+from siamfast.kernels.xcorr_balanced_loss import launch as joint_launch
 
 from benchmarks.gpu.checks import Tensors, difference
 from benchmarks.gpu.schedule import Row
@@ -41,10 +42,10 @@ def gradients(device: str, small: bool) -> tuple[str, Any, Launch]:
     def launch() -> Tensors:
         for tensor in found.values():
             tensor.fill_(float("nan"))
-        xcorr_launch.launch_gradients(grad, z, x, None, found["dz"], found["dx"], 1.0, 0, 0, False)
+        launch_backward.both_gradients(grad, z, x, None, found["dz"], found["dx"], 1.0, 0, 0, False)
         return found
 
-    return "gradients_config", xcorr_launch, launch
+    return "gradients_config", launch_backward, launch
 
 
 def fused(device: str, small: bool) -> tuple[str, Any, Launch]:
@@ -58,10 +59,10 @@ def fused(device: str, small: bool) -> tuple[str, Any, Launch]:
 
     def launch() -> Tensors:
         dx.fill_(float("nan"))
-        sums, scores, dz = xcorr_balanced_loss.launch(z, x, None, None, 0.1, 0.0, 0, 0, None, centers, options, dx)
+        sums, scores, dz = joint_launch.forward(z, x, None, None, 0.1, 0.0, 0, 0, None, centers, options, dx)
         return {"losses": sums, "scores": scores, "dz": dz, "dx": dx}
 
-    return "config_of", xcorr_balanced_loss, launch
+    return "config_of", joint_launch, launch
 
 
 def compared(made: Callable[[str, bool], tuple[str, Any, Launch]], setting: Setting) -> Iterator[Row]:

@@ -130,8 +130,8 @@ def profile(setting: Setting, place: int) -> Row:
 def our_kernels() -> list[str]:
     """Names of all @triton.jit functions that are launched: those that end in _kernel."""
     folder = Path(__file__).parents[2] / "kernels"
-    return sorted({name for file in folder.glob("*.py") for name in re.findall(r"^def (\w+_kernel)\(", file.read_text(),
-                                                                               re.M)})  # fmt: skip
+    texts = [file.read_text() for file in folder.rglob("*.py")]
+    return sorted({name for text in texts for name in re.findall(r"^def (\w+_kernel)\(", text, re.MULTILINE)})
 
 
 def parsed(report: str) -> list[Row]:

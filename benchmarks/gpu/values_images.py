@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from siamfast.kernels import augment, crop_and_resize
+from siamfast.kernels.augment import launch as augment_launch
+from siamfast.kernels.crop_and_resize import launch as crop_launch
 
 from benchmarks.gpu.checks import Check, Tensors
 from benchmarks.gpu.schedule import Row
@@ -46,7 +47,7 @@ def crop(rule: int, border: int, dtype: torch.dtype) -> Check:
     def run(device: str) -> Tensors:
         windows, fill = torch.tensor(WINDOWS, dtype=torch.float64), torch.full((1, 3), 100.0, dtype=torch.float64)
         near = picture().to(device, dtype), windows.to(device), fill.to(device)
-        return {"value": crop_and_resize.launch(*near, OUT, OUT, border, rule, torch.contiguous_format)}
+        return {"value": crop_launch.forward(*near, OUT, OUT, border, rule, torch.contiguous_format)}
 
     judge = functools.partial(levels, CROP_LEVELS[dtype], 1.0)
     truth = functools.partial(crop_truth, rule, border)
@@ -74,7 +75,7 @@ def augmented(layout: torch.memory_format, dtype: torch.dtype) -> Check:
     def run(device: str) -> Tensors:
         images, draws = drawn()
         near = images.to(device).contiguous(memory_format=layout)
-        return {"value": augment.launch(near, draws, 45, 52, [MEAN] * 3, [STD] * 3, dtype)}
+        return {"value": augment_launch.forward(near, draws, 45, 52, [MEAN] * 3, [STD] * 3, dtype)}
 
     judge = functools.partial(levels, AUGMENT_LEVELS[dtype], STD)
     name = str(layout).removeprefix("torch.")

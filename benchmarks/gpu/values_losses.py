@@ -6,7 +6,8 @@ import functools
 from collections.abc import Iterator
 
 import torch
-from siamfast.kernels import balanced_logistic_loss, xcorr_balanced_loss
+from siamfast.kernels.balanced_logistic_loss import launch as loss_launch
+from siamfast.kernels.xcorr_balanced_loss import launch as joint_launch
 
 import siamfast
 from benchmarks.gpu.checks import Check, Tensors, numbers
@@ -68,7 +69,7 @@ def loss(samples: int, balance: str, dtype: torch.dtype) -> Check:
         scores, centers = (t.to(device) for t in scores_and_centers(samples, whole))
         options = check_options(8, 16, 0, "l1", "half", balance)
         around = centers if balance == "sample" else None
-        found = balanced_logistic_loss.launch(scores.to(dtype), None, around, options)
+        found = loss_launch.forward(scores.to(dtype), None, around, options)
         return dict(zip(("loss", "slope"), found, strict=True))
 
     truth = functools.partial(loss_truth, samples, balance, whole)
@@ -84,7 +85,7 @@ def fused(samples: int, channels: int, balance: str, dtype: torch.dtype) -> Chec
         options = check_options(8, 16, 0, "l1", "half", balance)
         around = scores_and_centers(samples)[1].to(device) if balance == "sample" else None
         dx = torch.empty_like(x)
-        sums, scores, dz = xcorr_balanced_loss.launch(z, x, None, None, SCALE, 0.0, 0, 0, None, around, options, dx)
+        sums, scores, dz = joint_launch.forward(z, x, None, None, SCALE, 0.0, 0, 0, None, around, options, dx)
         return {"loss": sums[0].sum(), "scores": scores, "dz": dz, "dx": dx}
 
     truth = functools.partial(fused_truth, samples, channels, balance, whole)
@@ -99,7 +100,7 @@ def scaled_samples() -> Check:
 
     def run(device: str) -> Tensors:
         copy = data.to(device, copy=True)
-        xcorr_balanced_loss.scale_samples(copy, factors.to(device))
+        joint_launch.scale_samples(copy, factors.to(device))
         return {"value": copy}
 
     def truth(device: str) -> Tensors:

@@ -37,7 +37,7 @@ def main() -> None:
                     windows[:, 2:].clamp_(min=1)
                 fill = torch.from_numpy(rng.uniform(0, 200, (images, channels)))
                 out = tuple(int(v) for v in rng.integers(1, 18, 2))
-                found = launch(image, windows, fill, *out, border, rule, torch.contiguous_format)
+                found = launch.forward(image, windows, fill, *out, border, rule, torch.contiguous_format)
                 expected = reference(image, windows, fill, *out, border, rule, False)
                 difference = (found.double() - expected.double()).abs().max().item()
                 assert difference <= allowed, (seed, rule, border, dtype, difference)

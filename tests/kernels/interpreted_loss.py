@@ -15,7 +15,7 @@ EVERY = torch.tensor([-1.0, 0.0, 0.3, 1.0])
 
 
 def check(scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None, **options: object) -> None:
-    loss, slope = launch(scores, labels, centers, check_options(**{"neg_weight": 0.7} | options))  # type: ignore[arg-type]
+    loss, slope = launch.forward(scores, labels, centers, check_options(**{"neg_weight": 0.7} | options))  # type: ignore[arg-type]
     given = labels
     if given is None:  # float32's distances, as the kernel's
         made = {name: options[name] for name in ("stride", "r_pos", "r_neg", "metric", "neutral")}
@@ -62,14 +62,14 @@ def main() -> None:
     scores[0, 2, 3] = float("nan")
     labels = torch.zeros(1, 5, 7)
     options = check_options(8, 16, 0, "l1", "half", reduction="none")
-    assert launch(scores, labels, None, options)[0].isnan().tolist() == [True, False]
+    assert launch.forward(scores, labels, None, options)[0].isnan().tolist() == [True, False]
     labels[0, 2, 3] = -1
-    assert launch(scores, labels, None, options)[0].isfinite().all()
+    assert launch.forward(scores, labels, None, options)[0].isfinite().all()
     extreme = torch.tensor([1e4, -1e4]).view(2, 1, 1)
-    loss, slope = launch(extreme, torch.ones(1, 1, 1), None, options)
+    loss, slope = launch.forward(extreme, torch.ones(1, 1, 1), None, options)
     assert loss.tolist() == [0.0, 5e3]
     assert slope.flatten().tolist() == [0.0, -0.5]
-    empty, nothing = launch(torch.zeros(0, 5, 7), None, None, check_options(8, 16, 0, "l1", "half"))
+    empty, nothing = launch.forward(torch.zeros(0, 5, 7), None, None, check_options(8, 16, 0, "l1", "half"))
     assert empty == 0
     assert nothing.shape == (0, 5, 7)
     print(f"{done + 4} cases")

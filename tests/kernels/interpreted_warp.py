@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from siamfast.kernels import warp_launch, warp_windows
+from siamfast.kernels.correspondence_warp.task import product_of
+from siamfast.kernels.correspondence_warp.windows import least_keys as fewest_keys
 
 from siamfast.ops.correspondence_warp import autograd as raw
 from siamfast.ops.correspondence_warp import triton as ours
@@ -78,7 +79,7 @@ def one(rng: np.random.Generator, number: int) -> None:
         slopes[3].zero_()
     exact, gradients = truth(tensors, options, slopes)
     # Rows in float16 round each logit by 2^-11 of its size, up to 1 / T or |q| |r| / T; exact rows by float32's.
-    stored = warp_launch.product_of(tensors[0], options.normalize)[0]
+    stored = product_of(tensors[0], options.normalize)[0]
     scale = (
         1.0 if options.normalize else float(tensors[0].float().norm(dim=1).max() * tensors[1].float().norm(dim=2).max())
     ) / options.temperature
@@ -144,7 +145,7 @@ def least_keys() -> None:
         for radius in (1.5, 2.0, 3.7, 20.0):
             for circle in (False, True):
                 seen = allowed_keys(queries, (2, *keys), radius, "circle" if circle else "square", (1,)).sum(1).min()
-                said = warp_windows.least_keys(queries, keys, 2, radius, circle, 1)
+                said = fewest_keys(queries, keys, 2, radius, circle, 1)
                 assert said <= int(seen), (queries, keys, radius, circle)
                 assert said == int(seen) or (circle and queries != keys)
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from siamfast.kernels.augment import COLUMNS, FINE, ROWS, blocks, pixels
+from siamfast.kernels.augment.launch import COLUMNS, FINE, ROWS, blocks, pixels
 
 from siamfast.ops.augment import no_draws
 

@@ -12,7 +12,6 @@ import torch
 pytest.importorskip("triton")
 
 from siamfast.kernels import tf32
-from siamfast.kernels.xcorr_launch import EXACT, precision
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +23,7 @@ def test_tf32_is_read_where_the_newer_settings_are(setting: str, expected: bool)
     try:
         torch.backends.cudnn.conv.fp32_precision = setting
         assert tf32.allowed() == expected
-        assert precision(torch.zeros(1)) == ("tf32" if expected else EXACT)
+        assert tf32.precision(torch.zeros(1)) == ("tf32" if expected else tf32.EXACT)
     finally:
         torch.backends.cudnn.conv.fp32_precision = before
     old = torch.backends.cudnn.allow_tf32

@@ -13,6 +13,6 @@ def forward(
     centers: torch.Tensor | None,  # (N, 2) float32
     options: Options,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    from siamfast.kernels import balanced_logistic_loss
+    from siamfast.kernels.balanced_logistic_loss import launch
 
-    return balanced_logistic_loss.launch(scores.contiguous(), labels, centers, options)
+    return launch.forward(scores.contiguous(), labels, centers, options)

@@ -12,32 +12,30 @@ from siamfast.ops.correspondence_warp.call import Gradients, Options, Outputs, T
 
 def _too_many(tensors: Tensors, options: Options) -> bool:
     """Whether lists would be longer than the kernels', or than the keys that some query sees."""
-    from siamfast.kernels import warp_launch, warp_windows
+    from siamfast.kernels.correspondence_warp import launch, windows
 
     query, keys = tensors.query, tensors.keys
     grids = (query.shape[2], query.shape[3]), (keys.shape[3], keys.shape[4])
     exempt = len(options.global_frames)
-    least = warp_windows.least_keys(*grids, keys.shape[1], options.radius, options.circle, exempt)
-    return options.topk > min(warp_launch.MOST_TOP, least)
+    least = windows.least_keys(*grids, keys.shape[1], options.radius, options.circle, exempt)
+    return options.topk > min(launch.MOST_TOP, least)
 
 
 def _task(tensors: Tensors, options: Options) -> Any:
-    from siamfast.kernels import warp_launch
+    from siamfast.kernels.correspondence_warp.task import make_task
 
-    return warp_launch.make_task(
+    return make_task(
         *tensors, options.temperature, options.normalize, options.radius, options.circle, options.global_frames
     )
 
 
 def forward(tensors: Tensors, options: Options) -> Outputs:
-    from siamfast.kernels import warp_launch
+    from siamfast.kernels.correspondence_warp import launch
 
     if tensors.query.shape[0] == 0 or _too_many(tensors, options):
         return eager.forward(tensors, options)
     task = _task(tensors, options)
-    found = (
-        warp_launch.launch_top(task, options.topk, options.post) if options.topk else warp_launch.launch_forward(task)
-    )
+    found = launch.top_forward(task, options.topk, options.post) if options.topk else launch.forward(task)
     grid = tensors.query.shape[2:]
     out = found[0].unflatten(2, grid).to(tensors.values.dtype)
     if not options.details:
@@ -54,7 +52,8 @@ def backward(
     options: Options,  # with a top k its own softmax, and no gradient of lse
     needs: list[bool],  # gradients wanted for query, keys, values, key_bias
 ) -> tuple[torch.Tensor, ...]:
-    from siamfast.kernels import warp_launch
+    from siamfast.kernels.correspondence_warp import launch_backward
+    from siamfast.kernels.correspondence_warp.task import back_to_features
 
     query, keys, values, key_bias = tensors
     if query.shape[0] == 0 or _too_many(tensors, options):
@@ -62,12 +61,12 @@ def backward(
     task = _task(tensors, options)
     slopes = tuple(g.float().flatten(-2) for g in grads)
     if options.topk:
-        found = warp_launch.launch_top_backward(task, slopes[:3], given.indices.flatten(-2), needs[2])
+        found = launch_backward.top_backward(task, slopes[:3], given.indices.flatten(-2), needs[2])
     else:
         flat = tuple(g.flatten(-2) for g in (given.values.float(), given.confidence, given.entropy, given.lse))
-        found = warp_launch.launch_backward(task, slopes, (*flat, given.indices.flatten(-2)[:, 0]), needs)
+        found = launch_backward.backward(task, slopes, (*flat, given.indices.flatten(-2)[:, 0]), needs)
     scale = options.temperature, options.normalize
-    d_query, d_keys = warp_launch.back_to_features(task, found[:2], query, keys, *scale, needs)
+    d_query, d_keys = back_to_features(task, found[:2], query, keys, *scale, needs)
     # (N, K, J) as the values lay: (N, T, K, Hr, Wr).
     d_values = found[2].unflatten(2, (keys.shape[1], *keys.shape[3:])).transpose(1, 2) if needs[2] else None
     d_bias = None if key_bias is None or not needs[3] else found[3].unflatten(1, key_bias.shape[1:])

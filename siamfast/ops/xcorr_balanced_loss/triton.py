@@ -42,9 +42,9 @@ def fits(
     own_labels = centers is not None or (labels is not None and labels.shape[0] > 1)
     if own_labels and options.balance != Balance.SAMPLE:
         return False
-    from siamfast.kernels import xcorr_balanced_loss
+    from siamfast.kernels.xcorr_balanced_loss import launch
 
-    return xcorr_balanced_loss.config_of(z, x, ph, pw) is not None
+    return launch.config_of(z, x, ph, pw) is not None
 
 
 def loss_and_scores(
@@ -60,11 +60,11 @@ class _Fused(torch.autograd.Function):
         ctx: Any, z: torch.Tensor, x: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None,
         numbers: Numbers, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        from siamfast.kernels import xcorr_balanced_loss
+        from siamfast.kernels.xcorr_balanced_loss import launch
 
         dx = torch.empty_like(x, memory_format=layout(x))
         factors = (None if t is None else t.reshape(1).float() for t in (scale, bias))
-        sums, scores, dz = xcorr_balanced_loss.launch(
+        sums, scores, dz = launch.forward(
             z,
             x,
             *factors,
@@ -96,13 +96,13 @@ class _Fused(torch.autograd.Function):
 
             again = library.reference_gradients(composition, (z, x, scale, bias), grad, needs)
             return (*(g if need else None for g, need in zip(again, needs, strict=True)), *nothing)
-        from siamfast.kernels import xcorr_balanced_loss
+        from siamfast.kernels.xcorr_balanced_loss import launch
 
         dz, dx, (_, by_bias, by_scale) = found
         each = grad.float().expand(len(x)).contiguous()
         for need, slope in zip(needs, (dz, dx), strict=False):
             if need:
-                xcorr_balanced_loss.scale_samples(slope, each)
+                launch.scale_samples(slope, each)
         dscale, dbias = (
             (slopes * each).sum().to(t.dtype).reshape(t.shape) if need and t is not None else None
             for need, slopes, t in zip(needs[2:], (by_scale, by_bias), (scale, bias), strict=True)

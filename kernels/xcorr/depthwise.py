@@ -1,42 +1,11 @@
-"""Triton kernels of the depthwise correlation: forward and the two gradients, with their launchers."""
+"""Triton kernels of the depthwise correlation: forward and the template's gradient; the search's is forward too."""
 
 # ruff: noqa: RUF005 - Triton knows the sum of tuples, not a star in one.
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
-from siamfast.kernels.integers import cdiv
-
-# Cells below one another of a forward thread, and such columns of a program, of which those are taken that make least
-# work; and rows of taps at once.
-FORWARD_ROWS, FORWARD_COLUMNS, MOST_TAPS = (4, 5, 6, 8), (128, 64), 8
-# The same of the template's gradient, and a thread's sums, one a tap.
-TEMPLATE_ROWS, TEMPLATE_COLUMNS, MOST_SUMS = (5, 6, 4), 64, 56
-
-
-def forward_blocks(hz: int, ho: int, wo: int) -> dict[str, int]:
-    """ROWS, TAPS and BLOCK_Q for a template of hz rows and a response of this size, and the warps."""
-    taps = cdiv(hz, cdiv(hz, MOST_TAPS))
-
-    def work(rows: int, block: int) -> int:
-        """Products and loads of all threads, those of cells that are not there included."""
-        return cdiv(cdiv(ho, rows) * wo, block) * block * (rows * taps + rows + taps - 1)
-
-    rows, block = min(((r, q) for q in FORWARD_COLUMNS for r in FORWARD_ROWS), key=lambda pair: work(*pair))
-    return {"ROWS": rows, "TAPS": taps, "BLOCK_Q": block, "num_warps": block // 32}
-
-
-def template_blocks(hz: int, wz: int, ho: int) -> dict[str, int]:
-    """ROWS, EVEN, TAPS, COLUMNS and BLOCK_Q for a template of this size and a response of ho rows, and the warps."""
-    rows = min(TEMPLATE_ROWS, key=lambda r: cdiv(ho, r) * r)
-    taps = cdiv(hz, cdiv(hz, MOST_TAPS))
-    columns = cdiv(wz, cdiv(wz, max(1, MOST_SUMS // taps)))
-    return {
-        "ROWS": rows, "EVEN": ho % rows == 0, "TAPS": taps, "COLUMNS": columns,
-        "BLOCK_Q": TEMPLATE_COLUMNS, "num_warps": TEMPLATE_COLUMNS // 32,
-    }  # fmt: skip
 
 
 @triton.jit
@@ -189,38 +158,3 @@ def depthwise_template_gradient_kernel(
                 there = (first + tap // COLUMNS < HZ) & (left + tap % COLUMNS < WZ)
                 found = tl.sum(sums[tap], 0).to(dz_ptr.dtype.element_ty)
                 tl.store(to + into, found, mask=there)
-
-
-def launch_forward(z: torch.Tensor, x: torch.Tensor, out: torch.Tensor, ph: int, pw: int) -> None:
-    """Fills out (Nx, C, HO, WO), which is not empty."""
-    planes, (hz, wz), (ho, wo) = x.shape[0] * x.shape[1], z.shape[2:], out.shape[2:]
-    blocks = forward_blocks(hz, ho, wo)
-    grid = (planes, cdiv(cdiv(ho, blocks["ROWS"]) * wo, blocks["BLOCK_Q"]))
-    with torch.cuda.device_of(x):
-        depthwise_forward_kernel[grid](
-            z, x, out, x.shape[1], z.shape[0], *z.stride(), *x.stride(), *out.stride(), *x.shape[2:], ho, wo,
-            PH=ph, PW=pw, HZ=hz, WZ=wz, **blocks,
-        )  # fmt: skip
-
-
-def launch_search_gradient(grad: torch.Tensor, z: torch.Tensor, dx: torch.Tensor, ph: int, pw: int) -> None:
-    """Fills dx[q] = sum_ij z[i, j] g[q - (i, j)]: forward with the template turned around, on a wider border."""
-    ho, wo = dx.shape[2:]
-    (hz, wz), (z_n, z_c, z_y, z_x) = z.shape[2:], z.stride()
-    blocks = forward_blocks(hz, ho, wo)
-    grid = (dx.shape[0] * dx.shape[1], cdiv(cdiv(ho, blocks["ROWS"]) * wo, blocks["BLOCK_Q"]))
-    with torch.cuda.device_of(dx):
-        depthwise_forward_kernel[grid](
-            z, grad, dx, dx.shape[1], z.shape[0], z_n, z_c, z_y, z_x, *grad.stride(), *dx.stride(),
-            *grad.shape[2:], ho, wo, PH=hz - 1 - ph, PW=wz - 1 - pw, HZ=hz, WZ=wz, TURNED=True, **blocks,
-        )  # fmt: skip
-
-
-def launch_template_gradient(grad: torch.Tensor, x: torch.Tensor, dz: torch.Tensor, ph: int, pw: int) -> None:
-    """Fills dz."""
-    nz, channels, hz, wz = dz.shape
-    with torch.cuda.device_of(x):
-        depthwise_template_gradient_kernel[(nz * channels,)](
-            grad, x, dz, channels, nz, x.shape[0], *grad.stride(), *x.stride(), *x.shape[2:], *grad.shape[2:],
-            PH=ph, PW=pw, HZ=hz, WZ=wz, **template_blocks(hz, wz, grad.shape[2]),
-        )  # fmt: skip

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from siamfast.kernels.correspondence_warp import logits, tile_logits
-from siamfast.kernels.warp_windows import near, tile_and_sample, tile_bounds, tile_cells, tile_count
-from siamfast.kernels.xcorr import product
+from siamfast.kernels.correspondence_warp.forward import logits, tile_logits
+from siamfast.kernels.correspondence_warp.windows import near, tile_and_sample, tile_bounds, tile_cells, tile_count
+from siamfast.kernels.tf32 import product
 
 
 @triton.jit

@@ -1,22 +1,14 @@
 """Triton kernels of the full correlation (also pixelwise, its case of 1x1 kernels), forward.
 
 G[(o, i, j), q] = sum_c z[o, c, i, j] x[c, q] is a matrix product on tensor cores that never leaves the chip;
-response[o, q] = sum_ij G[(o, i, j), q + i*W + j] gathers its shifted diagonals. Gradients: xcorr_backward.py.
-Launchers: xcorr_launch.py.
+response[o, q] = sum_ij G[(o, i, j), q + i*W + j] gathers its shifted diagonals. Gradients: backward.py.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
-
-
-@triton.jit
-def product(a, b, total, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
-    """total + a @ b on tensor cores. UPCAST is for the interpreter, whose bfloat16 products are garbage."""
-    if UPCAST:
-        return tl.dot(a.to(tl.float32), b.to(tl.float32), total, input_precision="ieee")
-    return tl.dot(a, b, total, input_precision=PRECISION)
+from siamfast.kernels.tf32 import product
 
 
 @triton.jit

@@ -1,17 +1,15 @@
-"""Launchers of the full correlation's Triton kernels: shapes, grids, and the configurations that they run in."""
+"""Launcher of the full correlation's forward Triton kernels: shapes, grids and configurations."""
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Any
 
 import torch
 from siamfast.kernels import chips, tf32
 from siamfast.kernels.integers import cdiv, next_power_of_2
 from siamfast.kernels.tuning import tuned
-from siamfast.kernels.xcorr import add_parts_kernel, full_forward_kernel
-from siamfast.kernels.xcorr_backward import gradients_kernel, search_gradient_kernel, template_gradient_kernel
+from siamfast.kernels.xcorr.forward import add_parts_kernel, full_forward_kernel
 
 Config = dict[str, int]
 
@@ -22,26 +20,12 @@ MOST_SUMS = 64 * 256
 # Programs that fill a large chip; fewer are made more by splitting the channels.
 PROGRAMS = 128
 ADD_BLOCK = 128
-# The product that gives float32's accuracy by three of TF32. It wants their factors in registers at once, so that half
-# as many sums fit beside them.
-EXACT = "tf32x3"
-
-
-def precision(x: torch.Tensor) -> str:
-    """TF32 where PyTorch would use it for a convolution, else three TF32 products that give float32's accuracy."""
-    if x.dtype != torch.float32:
-        return "ieee"
-    return "tf32" if tf32.allowed() else EXACT
-
-
-def _product(x: torch.Tensor) -> dict[str, Any]:
-    return {"PRECISION": precision(x), "UPCAST": not x.is_cuda}
 
 
 @functools.lru_cache(maxsize=1024)
 def forward_blocks(hz: int, wz: int, height: int, width: int, outputs: int, precision: str) -> Config | None:
     """How the response is cut up (read only); height, width: of the padded search. None: a row of G is too long."""
-    one_grid = MOST_SUMS // 2 if precision == EXACT else MOST_SUMS
+    one_grid = MOST_SUMS // 2 if precision == tf32.EXACT else MOST_SUMS
     rows = min(hz, max(1, 64 // wz))
     most = one_grid if rows == hz and hz * wz > 1 else one_grid // 2
     while rows > 1 and next_power_of_2(rows * wz) * next_power_of_2(rows * width) > most:
@@ -72,7 +56,7 @@ def forward_config(blocks: Config, channels: int, size: int, precision: str, chi
     while block_c > 16 and block_c * size * rows > shared:
         block_c //= 2
     sums = blocks["KERNELS"] * blocks["TAPS"] * blocks["BLOCK_Q"]
-    large = sums >= MOST_SUMS // (4 if precision == EXACT else 2)
+    large = sums >= MOST_SUMS // (4 if precision == tf32.EXACT else 2)
     # On sm_90 and 100 TF32 wants the channels of x side by side in shared memory: a pipelined copy goes there 4 bytes
     # at a time. Without stages x passes through registers in 16-byte loads, and a second program hides the wait.
     stages = 1 if size == 4 and chips.multiplies_from_shared(chip) else 2
@@ -107,7 +91,7 @@ def vector(width: int, height: int, step_c: int, size: int, blocks: Config) -> i
     return math.gcd(16 // size, height * width, step_c, *starts)
 
 
-def launch_forward(
+def forward(
     z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
     x: torch.Tensor,  # (Nx, C, Hx, Wx)
     scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
@@ -128,7 +112,7 @@ def launch_forward(
     end = {"SCALES": 0 if scale is None else scale.numel(), "BIASES": 0 if bias is None else bias.numel()}
     flat = vector(width, height, x.stride(1), x.element_size(), blocks) if is_flat(x) and ph == pw == 0 else 0
     numbers = (out if scale is None else scale, out if bias is None else bias)
-    product = _product(x)
+    product = tf32.product_constants(x)
 
     def run(config: Config) -> torch.Tensor:
         split = split_of(nx * tiles, channels, config["BLOCK_C"])
@@ -167,101 +151,3 @@ def launch_forward(
         default = forward_config(blocks, channels, size, how, *chips.chip_and_shared(x.device))
         config = tuned(x, key, default, lambda: forward_candidates(channels, size), run)
         return run(config)
-
-
-def gradients_config(taps: int, size: int, precision: str, wide: bool) -> Config | None:
-    """Of both gradients; taps: of all kernels that meet one search; wide: whether x allows 16-byte loads. None where
-    their sums do not fit the registers."""
-    block_m = max(64, next_power_of_2(taps))
-    if block_m > 256 or precision == EXACT:
-        return None
-    # Steps of 64 pixels spill on sm_100, and so do 64 channels in float32 at more than 64 taps; 32 channels are too few
-    # for 16-byte loads of 2-byte elements by all threads. Without such loads 64 spill at 256 taps (72 bytes, sm_90).
-    block_c = 64 if block_m == 64 or (size == 2 and (wide or block_m == 128)) else 32
-    # No stages in TF32: Triton would pipeline dG with one buffer, which the next copy overwrites while a product of
-    # sm_90 may still read it (races.py).
-    return {"BLOCK_M": block_m, "BLOCK_Q": 32, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 1}
-
-
-def search_config(size: int, precision: str) -> Config:
-    """Of dx; size: bytes of an element. 64 x 64 sums over 8 warps: 4 spill over the gradient's places."""
-    block_c = 32 if precision == EXACT else 64
-    return {"BLOCK_M": 64, "BLOCK_Q": 64, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 2}
-
-
-def template_config(size: int, precision: str) -> Config:
-    """Of dz: as above; steps of 32 pixels, for longer ones spill where a template has many rows."""
-    return search_config(size, precision) | {"BLOCK_Q": 32}
-
-
-def launch_gradients(
-    grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
-    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
-    dz: torch.Tensor,  # (Nz, O*C, Hz, Wz) contiguous, not empty: filled
-    dx: torch.Tensor,  # (Nx, C, Hx, Wx), not empty: filled
-    alpha: float,
-    ph: int,
-    pw: int,
-    all_pairs: bool,
-) -> None:
-    """Both gradients, in one launch where the taps fit one program."""
-    (nx, channels, height, width), (hz, wz) = x.shape, z.shape[2:]
-    wide = is_flat(x) and height * width * x.element_size() % 16 == 0 and x.data_ptr() % 16 == 0
-    product = _product(x)
-    config = gradients_config(grad.shape[1] * hz * wz, x.element_size(), product["PRECISION"], wide)
-    if config is None:
-        launch_search_gradient(grad, z, scale, dx, alpha, ph, pw, all_pairs)
-        launch_template_gradient(grad, x, dz, alpha, ph, pw, all_pairs)
-        return
-    templates = 1 if all_pairs else z.shape[0]
-    with torch.cuda.device_of(x):
-        gradients_kernel[(templates, cdiv(channels, config["BLOCK_C"]))](
-            grad, z, x, grad if scale is None else scale, dz, dx, alpha, templates, nx, *z.stride(), *x.stride(),
-            *dx.stride(), channels, grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=hz, WZ=wz,
-            HX=height, WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(),
-            FLAT=is_flat(x) and is_flat(dx), **product, **config,
-        )  # fmt: skip
-
-
-def launch_search_gradient(
-    grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
-    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
-    scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
-    dx: torch.Tensor,  # (Nx, C, Hx, Wx), not empty: filled
-    alpha: float,
-    ph: int,
-    pw: int,
-    all_pairs: bool,
-) -> None:
-    (nx, channels, height, width), product = dx.shape, _product(dx)
-    config = search_config(dx.element_size(), product["PRECISION"])
-    grid = (nx, cdiv(height * width, config["BLOCK_Q"]), cdiv(channels, config["BLOCK_C"]))
-    with torch.cuda.device_of(dx):
-        search_gradient_kernel[grid](
-            grad, z, grad if scale is None else scale, dx, alpha, z.shape[0], *z.stride(), *dx.stride(), channels,
-            grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=z.shape[2], WZ=z.shape[3], HX=height,
-            WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(), FLAT=is_flat(dx),
-            **product, **config,
-        )  # fmt: skip
-
-
-def launch_template_gradient(
-    grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    dz: torch.Tensor,  # (Nz, O*C, Hz, Wz) contiguous, not empty: filled
-    alpha: float,
-    ph: int,
-    pw: int,
-    all_pairs: bool,
-) -> None:
-    (nx, channels, height, width), product = x.shape, _product(x)
-    config = template_config(x.element_size(), product["PRECISION"])
-    taps, templates = grad.shape[1] * dz.shape[2] * dz.shape[3], 1 if all_pairs else dz.shape[0]
-    grid = (templates, cdiv(taps, config["BLOCK_M"]), cdiv(channels, config["BLOCK_C"]))
-    with torch.cuda.device_of(x):
-        template_gradient_kernel[grid](
-            grad, x, dz, alpha, templates, nx, *x.stride(), channels, grad.shape[1], HZ=dz.shape[2], WZ=dz.shape[3],
-            HX=height, WX=width, PH=ph, PW=pw, FLAT=is_flat(x), **product, **config,
-        )  # fmt: skip

@@ -3,15 +3,15 @@
 For every query i and key j: s_ij = <q_i, k_j> + bias_j; out_i = sum_j softmax_j(s_ij) v_j. A program owns a tile of
 queries and goes over its keys; the largest logit so far, the sum of exp(s - largest) and the weighted values are all
 it keeps. Few tiles: the keys are dealt out to several programs (SPLIT), whose parts a second kernel joins.
-Features come as rows (warp_features.py). Top k: correspondence_warp_top.py. Gradients: correspondence_warp_backward.py.
+Features come as rows (features.py). Top k: top.py. Gradients: backward.py.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
-from siamfast.kernels.warp_windows import near, tile_and_sample, tile_bounds, tile_cells, tile_count
-from siamfast.kernels.xcorr import product
+from siamfast.kernels.correspondence_warp.windows import near, tile_and_sample, tile_bounds, tile_cells, tile_count
+from siamfast.kernels.tf32 import product
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""Calls of the warp's launchers at shapes of performance.md's table, in the configurations that run untuned."""
+"""correspondence_warp's shipped calls: its launchers at the shapes of performance.md's table."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from siamfast.kernels import warp_launch
+from siamfast.kernels.correspondence_warp import launch, launch_backward
+from siamfast.kernels.correspondence_warp.task import Task, row_blocks, through_unit_rows, unit_rows
 from siamfast.kernels.launches import Call
-from siamfast.kernels.warp_features import through_unit_rows, unit_rows
-from siamfast.kernels.xcorr_launch import EXACT
+from siamfast.kernels.tf32 import EXACT
 
 
 class _Case(NamedTuple):
@@ -83,16 +83,16 @@ def _features() -> Iterator[Call]:
     yield Call("warp slopes of features, large, fp32", back, 12 * count, 6 * count)
 
 
-def _task(case: _Case, precision: str, dtype: torch.dtype) -> warp_launch.Task:
+def _task(case: _Case, precision: str, dtype: torch.dtype) -> Task:
     """Rows drawn at random, of length 1 but for queries' factor: what is inserted into lists depends on them."""
-    padded, _ = warp_launch.row_blocks(case.channels, dtype.itemsize, precision)
+    padded, _ = row_blocks(case.channels, dtype.itemsize, precision)
     random = torch.Generator().manual_seed(0)
     query, keys = (
         torch.nn.functional.normalize(torch.randn(case.batch, n, padded, generator=random), dim=2).to(dtype)
         for n in (case.cells, case.keys)
     )
     values = torch.zeros(case.batch, case.values, case.keys)
-    return warp_launch.Task(
+    return Task(
         query / 0.07, keys, values, None, torch.zeros(1, dtype=torch.int32), (values, values),
         (*case.side, *case.keys_side, 1), float(case.radius), case.circle, precision,
     )  # fmt: skip
@@ -114,14 +114,14 @@ def _plain(case: _Case, precision: str, dtype: torch.dtype) -> Iterator[Call]:
     slopes = case.batch * case.channels * 4  # bytes of the slopes of one row of each sample
 
     def forward() -> None:
-        warp_launch.launch_forward(_task(case, precision, dtype))
+        launch.forward(_task(case, precision, dtype))
 
     def backward(needs: list[bool]) -> None:
         each = torch.zeros(case.batch, case.cells)
         out = torch.zeros(case.batch, case.values, case.cells)
         index = torch.zeros(case.batch, case.cells, dtype=torch.int64)
         task = _task(case, precision, dtype)
-        warp_launch.launch_backward(task, (out, each, each, each), (out, each, each, each, index), needs)
+        launch_backward.backward(task, (out, each, each, each), (out, each, each, each, index), needs)
 
     yield Call(
         f"warp forward, {name}", forward, rows + values, flop + weighing, wide=True,
@@ -147,10 +147,10 @@ def _top(case: _Case, precision: str, dtype: torch.dtype) -> Iterator[Call]:
         random = torch.Generator().manual_seed(0)
         places = torch.randint(case.keys, (case.batch, case.topk, case.cells), generator=random)
         each, out = torch.zeros(case.batch, case.cells), torch.zeros(case.batch, case.values, case.cells)
-        warp_launch.launch_top_backward(_task(case, precision, dtype), (out, each, each), places, True)
+        launch_backward.top_backward(_task(case, precision, dtype), (out, each, each), places, True)
 
     yield Call(
-        f"warp top, {name}", lambda: warp_launch.launch_top(_task(case, precision, dtype), case.topk, False),
+        f"warp top, {name}", lambda: launch.top_forward(_task(case, precision, dtype), case.topk, False),
         rows + values + 8 * chosen, flop, rate="bf16" if dtype == torch.float16 else "fp32", wide=True,
     )  # fmt: skip
     if precision == "ieee":  # what follows is the same for all

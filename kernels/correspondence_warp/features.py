@@ -6,14 +6,9 @@ Bytes: features read twice (the second time from L2), rows written once.
 
 from __future__ import annotations
 
-import torch
 import triton
 import triton.language as tl
-from siamfast.kernels.integers import cdiv
-from siamfast.kernels.warp_windows import tile_and_sample
-
-EPS = 1e-12  # F.normalize's least norm
-BLOCK_CELLS, BLOCK_CHANNELS, NUM_WARPS = 64, 32, 4
+from siamfast.kernels.correspondence_warp.windows import tile_and_sample
 
 
 @triton.jit
@@ -111,38 +106,3 @@ def through_unit_rows_kernel(
             g = (g - x.to(tl.float32) * along[None, :]) * inverse[None, :]
         to = (frame * C + c[:, None]) * cells + cell[None, :]
         tl.store(out_ptr + to, (g * factor).to(out_ptr.dtype.element_ty), mask=mask)
-
-
-def unit_rows(
-    features: torch.Tensor,  # (N, T, C, H, W), any strides
-    dtype: torch.dtype,  # of the products
-    padded: int,  # channels of a row
-    factor: float,
-    normalize: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:  # (N, T, H*W, padded), (N, T, H*W) float32
-    n, t, channels, height, width = features.shape
-    cells = height * width
-    rows = torch.empty((n, t, cells, padded), dtype=dtype, device=features.device)
-    inverse = torch.empty((n, t, cells if normalize else 0), dtype=torch.float32, device=features.device)
-    unit_rows_kernel[(cdiv(cells, BLOCK_CELLS) * n * t,)](
-        features, rows, inverse, factor, t, channels, width, cells, *features.stride(), CP=padded,
-        NORMALIZE=normalize, LEAST=EPS, BLOCK_CELLS=BLOCK_CELLS, BLOCK_CHANNELS=BLOCK_CHANNELS, num_warps=NUM_WARPS,
-    )  # fmt: skip
-    return rows, inverse
-
-
-def through_unit_rows(
-    slopes: torch.Tensor,  # (N, T, H*W, padded) float32 contiguous
-    features: torch.Tensor,  # (N, T, C, H, W)
-    inverse: torch.Tensor,  # (N, T, H*W)
-    factor: float,
-    normalize: bool,
-) -> torch.Tensor:  # like features, contiguous
-    n, t, channels, height, width = features.shape
-    out = torch.empty(features.shape, dtype=features.dtype, device=features.device)
-    through_unit_rows_kernel[(cdiv(height * width, BLOCK_CELLS) * n * t,)](
-        slopes, features, inverse, out, factor, t, channels, width, height * width, *features.stride(),
-        CP=slopes.shape[-1], NORMALIZE=normalize, LEAST=EPS, BLOCK_CELLS=BLOCK_CELLS, BLOCK_CHANNELS=BLOCK_CHANNELS,
-        num_warps=NUM_WARPS,
-    )  # fmt: skip
-    return out

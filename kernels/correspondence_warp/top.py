@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from siamfast.kernels.correspondence_warp import tile_logits
-from siamfast.kernels.warp_windows import tile_and_sample, tile_bounds, tile_cells, tile_count
+from siamfast.kernels.correspondence_warp.forward import tile_logits
+from siamfast.kernels.correspondence_warp.windows import tile_and_sample, tile_bounds, tile_cells, tile_count
 
 NOBODY = tl.constexpr(2147483647)  # index of an empty place in a list
 

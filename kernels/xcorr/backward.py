@@ -2,14 +2,14 @@
 
 dG[(o, i, j), q] = grad[o, q - (i, j)] is built while loading; dx = z dG and dz = dG x^T are matrix products on tensor
 cores. `gradients_kernel` does both for each piece of dG while it is on chip; the other two serve where one gradient is
-wanted, or where a template has more taps than a program can sum at once. Launchers: xcorr_launch.py.
+wanted, or where a template has more taps than a program can sum at once..
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
-from siamfast.kernels.xcorr import product
+from siamfast.kernels.tf32 import product
 
 
 @triton.jit

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 import triton
 import triton.language as tl
-from siamfast.kernels.integers import cdiv
 
-# Output cells of a tile: ROWS, and as many columns as see MOST_PIXELS at the most, of these. A wider tile reads fewer
-# pixels twice; more rows take so many registers that half as many programs run at once.
-ROWS, COLUMNS, FINE, MOST_PIXELS, STRIP, NUM_WARPS = 16, 32, 16, 64, 16, 4
 _DRAWS = tl.constexpr(14)
 _SAMPLES = tl.constexpr(1024)
 
@@ -200,60 +193,3 @@ def augment_kernel(
     target = out_ptr + n * 3 * out_height * out_width + (i * out_width + j) * 3 + channel
     mask = (i < out_height) & (j < out_width) & (channel < 3)
     tl.store(target, every.to(out_ptr.dtype.element_ty), mask=mask)
-
-
-def pixels(draws: torch.Tensor, block: int) -> int:
-    """What a tile of block x block cells sees along an axis, at most: a power of two, 16 or more."""
-    step = draws[:, 2:4].abs().amax(1)
-    support = torch.where(draws[:, 4] > 0, 3 * draws[:, 4], step.clamp_min(1))
-    widest = float(((block - 1) * step + 2 * support).max()) + 2
-    return 1 << max(4, math.ceil(math.log2(widest)))
-
-
-def blocks(draws: torch.Tensor) -> dict[str, int]:
-    """A tile's cells and the pixels under it, along both axes."""
-    columns = COLUMNS if pixels(draws, COLUMNS) <= MOST_PIXELS else FINE
-    return {
-        "ROWS": ROWS,
-        "COLUMNS": columns,
-        "PIXELS_Y": pixels(draws, ROWS),
-        "PIXELS_X": pixels(draws, columns),
-    }
-
-
-def launch(
-    images: torch.Tensor,  # (N, 3, H, W) uint8
-    draws: torch.Tensor,  # (N, 14) float32, on the CPU
-    height: int,
-    width: int,
-    mean: list[float],
-    std: list[float],
-    dtype: torch.dtype,
-) -> torch.Tensor:  # (N, 3, height, width)
-    count = images.shape[0]
-    out = torch.empty((count, 3, height, width), dtype=dtype, device=images.device, memory_format=torch.channels_last)
-    if count == 0:
-        return out
-    sizes = blocks(draws)
-    grid = (cdiv(height, sizes["ROWS"]) * cdiv(width, sizes["COLUMNS"]) * count,)
-    means = torch.empty((count, 3), dtype=torch.float32, device=images.device)
-    with torch.cuda.device_of(images):
-        augment_means_kernel[(count * 3,)](images, means, *images.shape[2:], *images.stride(), num_warps=NUM_WARPS)
-        augment_kernel[grid](
-            images,
-            draws.contiguous().to(images.device, non_blocking=True),
-            means,
-            out,
-            images.shape[2],
-            images.shape[3],
-            height,
-            width,
-            *images.stride(),
-            *mean,
-            *(1 / v for v in std),
-            **sizes,
-            STRIP=STRIP,
-            EXACT=dtype == torch.float32,
-            num_warps=NUM_WARPS,
-        )
-    return out

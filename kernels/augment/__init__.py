@@ -1,0 +1,1 @@
+"""Triton kernels of augment, and their launchers."""

@@ -1,0 +1,1 @@
+"""Triton kernels of balanced_logistic_loss, and their launchers."""

@@ -1,0 +1,1 @@
+"""Triton kernels of correspondence_warp, and their launchers."""

@@ -1,0 +1,1 @@
+"""Triton kernels of crop_and_resize, and their launchers."""

@@ -1,0 +1,55 @@
+"""Launcher of crop_and_resize's Triton kernel: grid and configuration."""
+
+from __future__ import annotations
+
+import torch
+from siamfast.kernels.crop_and_resize.forward import crop_and_resize_kernel
+from siamfast.kernels.integers import cdiv
+
+# Cells of one program. A cell is a few loads and no reuse, so that occupancy is all that matters.
+BLOCK, NUM_WARPS = 256, 4
+
+
+def forward(
+    image: torch.Tensor,  # (N, C, H, W)
+    windows: torch.Tensor,  # (M, 4) float64; N = 1 or M
+    fill: torch.Tensor,  # (N, C)
+    out_height: int,
+    out_width: int,
+    border: int,
+    rule: int,
+    layout: torch.memory_format,
+) -> torch.Tensor:  # (M, C, out_height, out_width)
+    count, channels = windows.shape[0], image.shape[1]
+    out = torch.empty(
+        (count, channels, out_height, out_width), dtype=image.dtype, device=image.device, memory_format=layout
+    )
+    if out.numel() == 0:
+        return out
+    windows = windows.to(image.device, non_blocking=True).contiguous()
+    ink = fill.to(image.device, torch.float32).contiguous()
+    several = image.shape[0] > 1
+    grid = (cdiv(out_height * out_width, BLOCK) * count,)
+    with torch.cuda.device_of(image):
+        crop_and_resize_kernel[grid](
+            image,
+            windows,
+            ink,
+            out,
+            channels,
+            image.shape[2],
+            image.shape[3],
+            out_height,
+            out_width,
+            image.stride(0) if several else 0,
+            *image.stride()[1:],
+            channels if several else 0,
+            *out.stride(),
+            BORDER=border,
+            RULE=rule,
+            WHOLE=image.dtype == torch.uint8,
+            BLOCK=BLOCK,
+            num_warps=NUM_WARPS,
+            enable_fp_fusion=False,
+        )
+    return out

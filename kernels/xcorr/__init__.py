@@ -1,0 +1,1 @@
+"""Triton kernels of xcorr and xcorr_depthwise, and their launchers."""

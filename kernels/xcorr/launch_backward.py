@@ -1,0 +1,109 @@
+"""Launchers of the full correlation's gradients: shapes, grids and configurations."""
+
+from __future__ import annotations
+
+import torch
+from siamfast.kernels import tf32
+from siamfast.kernels.integers import cdiv, next_power_of_2
+from siamfast.kernels.xcorr.backward import gradients_kernel, search_gradient_kernel, template_gradient_kernel
+from siamfast.kernels.xcorr.launch import is_flat
+
+Config = dict[str, int]
+
+
+def gradients_config(taps: int, size: int, precision: str, wide: bool) -> Config | None:
+    """Of both gradients; taps: of all kernels that meet one search; wide: whether x allows 16-byte loads. None where
+    their sums do not fit the registers."""
+    block_m = max(64, next_power_of_2(taps))
+    if block_m > 256 or precision == tf32.EXACT:
+        return None
+    # Steps of 64 pixels spill on sm_100, and so do 64 channels in float32 at more than 64 taps; 32 channels are too few
+    # for 16-byte loads of 2-byte elements by all threads. Without such loads 64 spill at 256 taps (72 bytes, sm_90).
+    block_c = 64 if block_m == 64 or (size == 2 and (wide or block_m == 128)) else 32
+    # No stages in TF32: Triton would pipeline dG with one buffer, which the next copy overwrites while a product of
+    # sm_90 may still read it (races.py).
+    return {"BLOCK_M": block_m, "BLOCK_Q": 32, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 1}
+
+
+def search_config(size: int, precision: str) -> Config:
+    """Of dx; size: bytes of an element. 64 x 64 sums over 8 warps: 4 spill over the gradient's places."""
+    block_c = 32 if precision == tf32.EXACT else 64
+    return {"BLOCK_M": 64, "BLOCK_Q": 64, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 2}
+
+
+def template_config(size: int, precision: str) -> Config:
+    """Of dz: as above; steps of 32 pixels, for longer ones spill where a template has many rows."""
+    return search_config(size, precision) | {"BLOCK_Q": 32}
+
+
+def both_gradients(
+    grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
+    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
+    x: torch.Tensor,  # (Nx, C, Hx, Wx)
+    scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
+    dz: torch.Tensor,  # (Nz, O*C, Hz, Wz) contiguous, not empty: filled
+    dx: torch.Tensor,  # (Nx, C, Hx, Wx), not empty: filled
+    alpha: float,
+    ph: int,
+    pw: int,
+    all_pairs: bool,
+) -> None:
+    """Both gradients, in one launch where the taps fit one program."""
+    (nx, channels, height, width), (hz, wz) = x.shape, z.shape[2:]
+    wide = is_flat(x) and height * width * x.element_size() % 16 == 0 and x.data_ptr() % 16 == 0
+    product = tf32.product_constants(x)
+    config = gradients_config(grad.shape[1] * hz * wz, x.element_size(), product["PRECISION"], wide)
+    if config is None:
+        search_gradient(grad, z, scale, dx, alpha, ph, pw, all_pairs)
+        template_gradient(grad, x, dz, alpha, ph, pw, all_pairs)
+        return
+    templates = 1 if all_pairs else z.shape[0]
+    with torch.cuda.device_of(x):
+        gradients_kernel[(templates, cdiv(channels, config["BLOCK_C"]))](
+            grad, z, x, grad if scale is None else scale, dz, dx, alpha, templates, nx, *z.stride(), *x.stride(),
+            *dx.stride(), channels, grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=hz, WZ=wz,
+            HX=height, WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(),
+            FLAT=is_flat(x) and is_flat(dx), **product, **config,
+        )  # fmt: skip
+
+
+def search_gradient(
+    grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
+    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
+    scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
+    dx: torch.Tensor,  # (Nx, C, Hx, Wx), not empty: filled
+    alpha: float,
+    ph: int,
+    pw: int,
+    all_pairs: bool,
+) -> None:
+    (nx, channels, height, width), product = dx.shape, tf32.product_constants(dx)
+    config = search_config(dx.element_size(), product["PRECISION"])
+    grid = (nx, cdiv(height * width, config["BLOCK_Q"]), cdiv(channels, config["BLOCK_C"]))
+    with torch.cuda.device_of(dx):
+        search_gradient_kernel[grid](
+            grad, z, grad if scale is None else scale, dx, alpha, z.shape[0], *z.stride(), *dx.stride(), channels,
+            grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=z.shape[2], WZ=z.shape[3], HX=height,
+            WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(), FLAT=is_flat(dx),
+            **product, **config,
+        )  # fmt: skip
+
+
+def template_gradient(
+    grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
+    x: torch.Tensor,  # (Nx, C, Hx, Wx)
+    dz: torch.Tensor,  # (Nz, O*C, Hz, Wz) contiguous, not empty: filled
+    alpha: float,
+    ph: int,
+    pw: int,
+    all_pairs: bool,
+) -> None:
+    (nx, channels, height, width), product = x.shape, tf32.product_constants(x)
+    config = template_config(x.element_size(), product["PRECISION"])
+    taps, templates = grad.shape[1] * dz.shape[2] * dz.shape[3], 1 if all_pairs else dz.shape[0]
+    grid = (templates, cdiv(taps, config["BLOCK_M"]), cdiv(channels, config["BLOCK_C"]))
+    with torch.cuda.device_of(x):
+        template_gradient_kernel[grid](
+            grad, x, dz, alpha, templates, nx, *x.stride(), channels, grad.shape[1], HZ=dz.shape[2], WZ=dz.shape[3],
+            HX=height, WX=width, PH=ph, PW=pw, FLAT=is_flat(x), **product, **config,
+        )  # fmt: skip

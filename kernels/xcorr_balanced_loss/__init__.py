@@ -1,0 +1,1 @@
+"""Triton kernels of xcorr_balanced_loss, and their launchers."""

@@ -1,0 +1,91 @@
+"""Launchers of the joint correlation and loss's Triton kernels: blocks, grids and configurations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from siamfast.kernels import chips, tf32
+from siamfast.kernels.integers import cdiv, next_power_of_2
+from siamfast.kernels.xcorr.launch import forward_blocks, forward_config, is_flat, vector
+from siamfast.kernels.xcorr.launch_backward import gradients_config
+from siamfast.kernels.xcorr_balanced_loss.backward import scale_samples_kernel
+from siamfast.kernels.xcorr_balanced_loss.forward import xcorr_balanced_loss_kernel
+
+if TYPE_CHECKING:
+    from siamfast.ops.balanced_logistic_loss.call import Options
+
+_L2, _IGNORE, _HALF_WEIGHTED, _NONE = 1, 1, 2, 2  # places in Options' tuples
+SCALE_BLOCK = 4096
+
+
+def config(
+    hz: int, wz: int, height: int, width: int, channels: int, size: int, product: str, chip: int, shared: int
+) -> dict[str, int] | None:
+    """How a sample is cut up; height, width: of the padded search. None where a template or a response is too large."""
+    blocks = forward_blocks(hz, wz, height, width, 1, product)
+    both = gradients_config(hz * wz, size, product, wide=True)
+    cells = next_power_of_2((height - hz + 1) * (width - wz + 1))
+    if blocks is None or both is None or blocks["TEMPLATE_ROWS"] < hz or both["BLOCK_M"] > 64 or cells > 4096:
+        return None
+    forward = forward_config(blocks, channels, size, product, chip, shared)
+    channels_at_once = forward["BLOCK_C"] if chips.multiplies_from_shared(chip) else 16  # more spill
+    return {
+        **{name: blocks[name] for name in ("TEMPLATE_ROWS", "BAND", "KERNELS", "TAPS")},
+        "FORWARD_Q": blocks["BLOCK_Q"], "FORWARD_C": channels_at_once,
+        "CELLS": cells,
+        **{name: both[name] for name in ("BLOCK_M", "BLOCK_Q", "BLOCK_C")},
+        "num_warps": 8, "num_stages": forward["num_stages"],
+    }  # fmt: skip
+
+
+def config_of(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> dict[str, int] | None:
+    """`config` for these tensors."""
+    sizes = *z.shape[2:], x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
+    return config(*sizes, x.shape[1], x.element_size(), tf32.precision(x), *chips.chip_and_shared(x.device))
+
+
+def forward(
+    z: torch.Tensor,  # (N, C, Hz, Wz)
+    x: torch.Tensor,  # (N, C, Hx, Wx), not empty
+    scale: torch.Tensor | None,  # 1 float32 number
+    bias: torch.Tensor | None,
+    alpha: float,
+    beta: float,
+    ph: int,
+    pw: int,
+    labels: torch.Tensor | None,  # (N or 1, Ho, Wo) float32
+    centers: torch.Tensor | None,  # (N, 2) float32
+    options: Options,
+    dx: torch.Tensor,  # as x: filled
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # sums (3, N), scores (N, 1, Ho, Wo), dz
+    samples, channels, height, width = x.shape
+    hz, wz = z.shape[2:]
+    ho, wo = height + 2 * ph - hz + 1, width + 2 * pw - wz + 1
+    scores, slope = torch.empty((2, samples, 1, ho, wo), dtype=torch.float32, device=x.device)
+    sums = torch.empty((3, samples), dtype=torch.float32, device=x.device)
+    dz = torch.empty(z.shape, dtype=z.dtype, device=z.device)
+    chosen = config_of(z, x, ph, pw)
+    assert chosen is not None
+    blocks = chosen | {"BLOCK_Q": chosen["FORWARD_Q"]}
+    wide = vector(width, height, x.stride(1), x.element_size(), blocks) if is_flat(x) and ph == pw == 0 else 0
+    with torch.cuda.device_of(x):
+        xcorr_balanced_loss_kernel[(samples,)](
+            z, x, scores if scale is None else scale, scores if bias is None else bias,
+            scores if labels is None else labels.contiguous(), scores if centers is None else centers.contiguous(),
+            scores, slope, sums, dz, dx, samples, alpha, beta, options.stride, options.r_pos,
+            max(options.r_neg, options.r_pos), -1.0 if options.neutral == _IGNORE else 0.5, options.neg_weight,
+            1.0 if options.neutral == _HALF_WEIGHTED else 0.0, options.factor(samples), *z.stride(), *x.stride(),
+            *dx.stride(), channels, HZ=hz, WZ=wz, HX=height, WX=width, PH=ph, PW=pw, SCALE=scale is not None,
+            BIAS=bias is not None, LABELS=0 if labels is None else 2 if labels.shape[0] > 1 else 1,
+            CENTERS=centers is not None, L2=options.metric == _L2, BALANCE=options.balance,
+            FLAT=is_flat(x) and is_flat(dx), VECTOR=wide, **tf32.product_constants(x), **chosen,
+        )  # fmt: skip
+    return sums, scores, dz
+
+
+def scale_samples(data: torch.Tensor, grad: torch.Tensor) -> None:
+    """In place; data: (N, ...) dense, samples one after another; grad: (N,) float32 contiguous."""
+    count = data[0].numel()
+    with torch.cuda.device_of(data):
+        scale_samples_kernel[(len(data), cdiv(count, SCALE_BLOCK))](data, grad, count, BLOCK=SCALE_BLOCK)
