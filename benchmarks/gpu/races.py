@@ -42,7 +42,7 @@ def gradients(device: str, small: bool) -> tuple[str, Any, Launch]:
     def launch() -> Tensors:
         for tensor in found.values():
             tensor.fill_(float("nan"))
-        launch_backward.both_gradients(grad, z, x, None, found["dz"], found["dx"], 1.0, 0, 0, False)
+        launch_backward.both_gradients(grad=grad, z=z, x=x, scale=None, **found, alpha=1.0, ph=0, pw=0, all_pairs=False)
         return found
 
     return "gradients_config", launch_backward, launch
@@ -59,7 +59,10 @@ def fused(device: str, small: bool) -> tuple[str, Any, Launch]:
 
     def launch() -> Tensors:
         dx.fill_(float("nan"))
-        sums, scores, dz = joint_launch.forward(z, x, None, None, 0.1, 0.0, 0, 0, None, centers, options, dx)
+        sums, scores, dz = joint_launch.forward(
+            z=z, x=x, scale=None, bias=None, alpha=0.1, beta=0.0, ph=0, pw=0, labels=None, centers=centers,
+            options=options, dx=dx,
+        )  # fmt: skip
         return {"losses": sums, "scores": scores, "dz": dz, "dx": dx}
 
     return "config_of", joint_launch, launch

@@ -46,8 +46,10 @@ def crop(rule: int, border: int, dtype: torch.dtype) -> Check:
 
     def run(device: str) -> Tensors:
         windows, fill = torch.tensor(WINDOWS, dtype=torch.float64), torch.full((1, 3), 100.0, dtype=torch.float64)
-        near = picture().to(device, dtype), windows.to(device), fill.to(device)
-        return {"value": crop_launch.forward(*near, OUT, OUT, border, rule, torch.contiguous_format)}
+        return {"value": crop_launch.forward(
+            image=picture().to(device, dtype), windows=windows.to(device), fill=fill.to(device), out_height=OUT,
+            out_width=OUT, border=border, rule=rule, layout=torch.contiguous_format,
+        )}  # fmt: skip
 
     judge = functools.partial(levels, CROP_LEVELS[dtype], 1.0)
     truth = functools.partial(crop_truth, rule, border)
@@ -75,7 +77,11 @@ def augmented(layout: torch.memory_format, dtype: torch.dtype) -> Check:
     def run(device: str) -> Tensors:
         images, draws = drawn()
         near = images.to(device).contiguous(memory_format=layout)
-        return {"value": augment_launch.forward(near, draws, 45, 52, [MEAN] * 3, [STD] * 3, dtype)}
+        return {
+            "value": augment_launch.forward(
+                images=near, draws=draws, height=45, width=52, mean=[MEAN] * 3, std=[STD] * 3, dtype=dtype
+            )
+        }
 
     judge = functools.partial(levels, AUGMENT_LEVELS[dtype], STD)
     name = str(layout).removeprefix("torch.")

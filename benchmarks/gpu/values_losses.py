@@ -69,7 +69,7 @@ def loss(samples: int, balance: str, dtype: torch.dtype) -> Check:
         scores, centers = (t.to(device) for t in scores_and_centers(samples, whole))
         options = check_options(8, 16, 0, "l1", "half", balance)
         around = centers if balance == "sample" else None
-        found = loss_launch.forward(scores.to(dtype), None, around, options)
+        found = loss_launch.forward(scores=scores.to(dtype), labels=None, centers=around, options=options)
         return dict(zip(("loss", "slope"), found, strict=True))
 
     truth = functools.partial(loss_truth, samples, balance, whole)
@@ -85,7 +85,10 @@ def fused(samples: int, channels: int, balance: str, dtype: torch.dtype) -> Chec
         options = check_options(8, 16, 0, "l1", "half", balance)
         around = scores_and_centers(samples)[1].to(device) if balance == "sample" else None
         dx = torch.empty_like(x)
-        sums, scores, dz = joint_launch.forward(z, x, None, None, SCALE, 0.0, 0, 0, None, around, options, dx)
+        sums, scores, dz = joint_launch.forward(
+            z=z, x=x, scale=None, bias=None, alpha=SCALE, beta=0.0, ph=0, pw=0, labels=None, centers=around,
+            options=options, dx=dx,
+        )  # fmt: skip
         return {"loss": sums[0].sum(), "scores": scores, "dz": dz, "dx": dx}
 
     truth = functools.partial(fused_truth, samples, channels, balance, whole)

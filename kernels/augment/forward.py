@@ -1,4 +1,4 @@
-"""Triton kernel of augment: two small matrix products a tile put geometry and blur into one pass."""
+"""Triton kernels of augment: two small matrix products per tile do geometry and blur in one pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SAMPLES = tl.constexpr(1024)
 
 @triton.jit
 def _axis(first, count, at, step, support, BLOCK: tl.constexpr):
-    """Where cells first .. first + BLOCK - 1 of an axis look, and the first pixel that any of them may see."""
+    """Centers of cells first .. first + BLOCK - 1 of an axis, in pixels, and the first pixel that any of them needs."""
     middle = at - 0.5 * tl.cast(count - 1, tl.float32) * step
     ends = first.to(tl.float32) * step + middle
     other = (first + BLOCK - 1).to(tl.float32) * step + middle
@@ -21,9 +21,9 @@ def _axis(first, count, at, step, support, BLOCK: tl.constexpr):
 
 @triton.jit
 def _weights(pixels, place, support, blur):
-    """(BLOCK, P) of the pixels (P,) at the places (BLOCK,), not normalised."""
+    """(BLOCK, P): what each pixel (P,) weighs for each place (BLOCK,), not normalized."""
     away = pixels[None, :].to(tl.float32) - place[:, None]
-    # Divisions of scalars alone: one of each weight would be a third of the kernel's arithmetic.
+    # Only scalars are divided: a division per weight would be a third of the kernel's arithmetic.
     sharp, rate = 1 / support, 1 / tl.maximum(blur, 0.5)
     soft = tl.exp(away * away * (-0.5 * rate * rate)) - 0.011108996538242306  # exp(-4.5)
     return tl.maximum(tl.where(blur > 0, soft, 1 - tl.abs(away) * sharp), 0.0)
@@ -40,9 +40,9 @@ def augment_means_kernel(
     step_y,
     step_x,
 ):
-    """means[n, c] = the mean of every 8th pixel of every 8th row. One program: a plane.
+    """means[n, c] = the mean of every 8th pixel of every 8th row. One program owns one plane.
 
-    A launch of its own: in each tile, 64 times an image, these reads were more than the tile's own pixels.
+    A launch of its own: when each of the 64 tiles of an image read these pixels, they were more than its own.
     """
     plane = tl.program_id(0).to(tl.int64)
     base = image_ptr + plane // 3 * step_n + plane % 3 * step_c
@@ -69,7 +69,7 @@ def _down(near, rest, plane, total, EXACT: tl.constexpr):
 
 @triton.jit
 def _across(lines, near, rest, beside, mean, EXACT: tl.constexpr):
-    """lines (BLOCK, Q) columns (BLOCK, Q)^T likewise; the part that is beside the image has its mean."""
+    """lines (BLOCK, Q) columns (BLOCK, Q)^T likewise; outside the image its mean is taken."""
     halves = lines.to(tl.float16)
     total = tl.dot(halves, tl.trans(near), beside * mean)
     if EXACT:
@@ -80,7 +80,7 @@ def _across(lines, near, rest, beside, mean, EXACT: tl.constexpr):
 
 @triton.jit
 def _noise(seed, place):
-    """Of variance 1, by the four bytes of a hash of seed and place."""
+    """Noise of variance 1: the sum of the four bytes of a hash of seed and place."""
     bits = seed * 0x9E3779B1 + place
     bits = (bits ^ (bits >> 16)) * 0x85EBCA6B
     bits = (bits ^ (bits >> 13)) * 0xC2B2AE35
@@ -111,15 +111,15 @@ def augment_kernel(
     rate_b,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
-    PIXELS_Y: tl.constexpr,  # covers what a tile sees along an axis
+    PIXELS_Y: tl.constexpr,  # at least the pixels that a tile needs along an axis
     PIXELS_X: tl.constexpr,
-    STRIP: tl.constexpr,  # rows of the image that are held at once
-    EXACT: tl.constexpr,  # products as good as float32's
+    STRIP: tl.constexpr,  # rows of the image that are read at once
+    EXACT: tl.constexpr,  # whether products are as exact as float32's
 ):
-    """out[n, i, j] = normalised(clamp(colour(Wy image Wx^T + (1 - seen) mean) + noise)).
+    """out[n, i, j] = normalized(clamp(color(Wy image Wx^T + (1 - inside) mean) + noise)).
 
-    One program owns ROWS x COLUMNS cells of an image, all channels: it reads the PIXELS_Y x PIXELS_X under it once, a
-    strip of rows after the other, and multiplies by the weights of both axes; blur and step only change the weights.
+    One program owns ROWS x COLUMNS cells of an image, all channels: it reads the PIXELS_Y x PIXELS_X pixels under them
+    once, strip by strip, and multiplies by the weights of both axes; blur and step only change the weights.
     Bytes: the image, 2 to 4 times from L2, and the output.
     """
     # All on one axis of the grid: its others hold 65,535 programs.
@@ -185,11 +185,11 @@ def augment_kernel(
     r = (tl.minimum(tl.maximum(r, 0.0), 255.0) - mean_r) * rate_r
     g = (tl.minimum(tl.maximum(g, 0.0), 255.0) - mean_g) * rate_g
     b = (tl.minimum(tl.maximum(b, 0.0), 255.0) - mean_b) * rate_b
-    # A store of neighbours for all channels: of one channel it would touch the same sectors as those of the others.
-    every = tl.join(tl.join(r, g), tl.join(b, b))  # [.., k, l]: channel k + 2 l
-    every = tl.reshape(tl.permute(every, (0, 1, 3, 2)), (ROWS, 4 * COLUMNS))
+    # One store for all channels: a store per channel would touch the same sectors three times.
+    pixels = tl.join(tl.join(r, g), tl.join(b, b))  # [.., k, l]: channel k + 2 l
+    pixels = tl.reshape(tl.permute(pixels, (0, 1, 3, 2)), (ROWS, 4 * COLUMNS))
     quarter = tl.arange(0, 4 * COLUMNS)[None, :]
     j, channel = left + quarter // 4, quarter % 4
     target = out_ptr + n * 3 * out_height * out_width + (i * out_width + j) * 3 + channel
     mask = (i < out_height) & (j < out_width) & (channel < 3)
-    tl.store(target, every.to(out_ptr.dtype.element_ty), mask=mask)
+    tl.store(target, pixels.to(out_ptr.dtype.element_ty), mask=mask)

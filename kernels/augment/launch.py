@@ -8,13 +8,13 @@ import torch
 from siamfast.kernels.augment.forward import augment_kernel, augment_means_kernel
 from siamfast.kernels.integers import cdiv
 
-# Output cells of a tile: ROWS, and as many columns as see MOST_PIXELS at the most, of these. A wider tile reads fewer
-# pixels twice; more rows take so many registers that half as many programs run at once.
+# Output cells of a tile: ROWS x COLUMNS, or ROWS x FINE where COLUMNS would need more than MOST_PIXELS pixels. A wider
+# tile reads fewer pixels twice; more rows take so many registers that half as many programs run at once.
 ROWS, COLUMNS, FINE, MOST_PIXELS, STRIP, NUM_WARPS = 16, 32, 16, 64, 16, 4
 
 
 def pixels(draws: torch.Tensor, block: int) -> int:
-    """What a tile of block x block cells sees along an axis, at most: a power of two, 16 or more."""
+    """The most pixels that `block` cells in a row need along an axis: a power of two, 16 or more."""
     step = draws[:, 2:4].abs().amax(1)
     support = torch.where(draws[:, 4] > 0, 3 * draws[:, 4], step.clamp_min(1))
     widest = float(((block - 1) * step + 2 * support).max()) + 2
@@ -33,6 +33,7 @@ def blocks(draws: torch.Tensor) -> dict[str, int]:
 
 
 def forward(
+    *,
     images: torch.Tensor,  # (N, 3, H, W) uint8
     draws: torch.Tensor,  # (N, 14) float32, on the CPU
     height: int,

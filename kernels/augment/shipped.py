@@ -25,8 +25,14 @@ def _augment(dtype: str) -> Call:
         draws = no_draws(64, (255, 255))
         draws[:, 4] = 2.0
         launch.forward(
-            zeros((64, 3, 255, 255), "u8"), draws, 239, 239, [128.0] * 3, [60.0] * 3, DTYPES[dtype]
-        )  # fmt: skip
+            images=zeros((64, 3, 255, 255), "u8"),
+            draws=draws,
+            height=239,
+            width=239,
+            mean=[128.0] * 3,
+            std=[60.0] * 3,
+            dtype=DTYPES[dtype],
+        )
 
     return Call(
         f"augment, 64 x 255 to 239, {dtype}", augmented, planes * (255 * 255 + size * 239 * 239), flop, rate="bf16"

@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from siamfast.kernels.balanced_logistic_loss.forward import balanced_logistic_loss_kernel
 from siamfast.kernels.integers import cdiv, next_power_of_2
 
-if TYPE_CHECKING:
-    from siamfast.ops.balanced_logistic_loss.call import Options
+from siamfast.ops.balanced_logistic_loss.call import BALANCE, METRIC, NEUTRAL, REDUCTION, Options
 
-# Cells of one program's tile, and how many tiles one program takes by itself: a second launch to add up the samples'
-# losses costs more than to walk over this many, of which each is predicted to take 1.3 microseconds on an H100
-# (predict.py; no GPU was at hand).
+# Cells of a tile, and how many tiles one program takes by itself: a second launch, which adds up the samples' losses,
+# costs more than to walk over this many, each of which is predicted to take 1.3 microseconds on an H100 (predict.py; no
+# GPU was at hand).
 TILE = 4096
 ALONE = 4
 NUM_WARPS = 8
-# Places in Options' tuples.
-_L2, _IGNORE, _HALF_WEIGHTED, _NONE = 1, 1, 2, 2
+
+
+class LossNumbers(NamedTuple):
+    """The loss kernels' numbers that follow from the options, in the kernels' order."""
+
+    stride: float
+    r_pos: float
+    r_far: float
+    between: float  # label of cells between r_pos and r_far; -1 weighs nothing
+    neg_weight: float
+    neutral: float  # weight of neutral cells
+    factor: float  # of each sample's loss in the result
+
+
+def loss_numbers(options: Options, samples: int) -> LossNumbers:
+    neutral = NEUTRAL[options.neutral]
+    return LossNumbers(
+        stride=options.stride,
+        r_pos=options.r_pos,
+        r_far=max(options.r_neg, options.r_pos),
+        between=-1.0 if neutral == "ignore" else 0.5,
+        neg_weight=options.neg_weight,
+        neutral=1.0 if neutral == "half-weighted" else 0.0,
+        factor=options.factor(samples),
+    )
+
+
+def loss_modes(options: Options, labels: torch.Tensor | None, centers: torch.Tensor | None) -> dict[str, str | bool]:
+    """The loss kernels' modes, by their constants' names."""
+    return {
+        "LABELS": "made" if labels is None else "own" if labels.shape[0] > 1 else "shared",
+        "CENTERS": centers is not None,
+        "L2": METRIC[options.metric] == "l2",
+        "BALANCE": BALANCE[options.balance],
+    }
 
 
 def blocks(cells: int) -> dict[str, int]:
@@ -28,32 +60,41 @@ def blocks(cells: int) -> dict[str, int]:
 
 
 def forward(
+    *,
     scores: torch.Tensor,  # (N, 1, H, W) or (N, H, W) contiguous
     labels: torch.Tensor | None,  # (1 or N, H, W) float32
     centers: torch.Tensor | None,  # (N, 2) float32
     options: Options,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # the loss, () or (N,), and the slope, both float32
     samples, height, width = scores.shape[0], scores.shape[-2], scores.shape[-1]
-    total = options.reduction != _NONE
+    total = REDUCTION[options.reduction] != "none"
     slope = torch.empty(scores.shape, dtype=torch.float32, device=scores.device)
     if scores.numel() == 0:
         return slope.new_zeros(() if total else (samples,)), slope
     sizes = blocks(height * width)
     all_tiles = cdiv(samples, sizes["ROWS"])
     own_labels = centers is not None or (labels is not None and labels.shape[0] > 1)
-    # To count the batch's labels every program would read all of them.
-    alone = all_tiles <= ALONE or (own_labels and options.balance != 0)
+    # To count the labels of the batch, each program would have to read all of them.
+    alone = all_tiles <= ALONE or (own_labels and BALANCE[options.balance] != "sample")
     tiles = all_tiles if alone else 1
     at_once = total and alone
     losses = slope.new_empty(1 if at_once else samples)
     with torch.cuda.device_of(scores):
         balanced_logistic_loss_kernel[(cdiv(all_tiles, tiles),)](
-            scores, scores if labels is None else labels.contiguous(),
-            scores if centers is None else centers.contiguous(), losses, slope, samples, tiles, options.stride,
-            options.r_pos, max(options.r_neg, options.r_pos), -1.0 if options.neutral == _IGNORE else 0.5,
-            options.neg_weight, 1.0 if options.neutral == _HALF_WEIGHTED else 0.0, options.factor(samples),
-            HEIGHT=height, WIDTH=width, LABELS=0 if labels is None else 2 if labels.shape[0] > 1 else 1,
-            CENTERS=centers is not None, L2=options.metric == _L2, BALANCE=options.balance, TOTAL=at_once, **sizes,
-            num_warps=NUM_WARPS, enable_fp_fusion=False,
-        )  # fmt: skip
+            scores,
+            scores if labels is None else labels.contiguous(),
+            scores if centers is None else centers.contiguous(),
+            losses,
+            slope,
+            samples,
+            tiles,
+            *loss_numbers(options, samples),
+            HEIGHT=height,
+            WIDTH=width,
+            **loss_modes(options, labels, centers),
+            TOTAL=at_once,
+            **sizes,
+            num_warps=NUM_WARPS,
+            enable_fp_fusion=False,
+        )
     return (losses.sum() if total and not at_once else losses[0] if at_once else losses), slope

@@ -18,16 +18,18 @@ def calls() -> Iterator[Call]:
 
 
 def _loss(dtype: str) -> Iterator[Call]:
-    """SiamFC's 17 x 17 responses of 64 samples; the labels made about the middle, about centres, or given."""
+    """SiamFC's 17 x 17 responses of 64 samples; labels made around the middle, made around centers, or given."""
     shape = 64, 17, 17
     cells, size = 64 * 17 * 17, DTYPES[dtype].itemsize
 
     def loss(labels: bool, centers: bool, balance: str, metric: str) -> None:
         options = check_options(8, 16, 0, metric, "half", balance)
         launch.forward(
-            zeros(shape, dtype), torch.zeros(shape) if labels else None, torch.zeros(64, 2) if centers else None,
-            options,
-        )  # fmt: skip
+            scores=zeros(shape, dtype),
+            labels=torch.zeros(shape) if labels else None,
+            centers=torch.zeros(64, 2) if centers else None,
+            options=options,
+        )
 
     for name, labels, centers, balance in (
         ("shared", False, False, "sample"),

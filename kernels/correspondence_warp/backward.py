@@ -1,8 +1,8 @@
-"""Triton kernels of the warp's gradients over all keys; weights are computed again from the saved log-sum-exp.
+"""Triton kernels of correspondence_warp's gradients over all keys; weights are recomputed from the saved log-sum-exp.
 
-p_ij = exp(s_ij - lse_i); what a weight is worth: a_ij = <g_i, v_j> - e_i (s_ij - lse_i) for slopes g of the values and
-e of the entropy; ds_ij = p_ij (a_ij + r_i) + [j is i's best] c_i, where r_i holds all that a query's keys share (the
-means of the a_ij, the slope of lse). Then dq_i = sum_j ds_ij k_j, dk_j = sum_i ds_ij q_i, dbias_j = sum_i ds_ij,
+p_ij = exp(s_ij - lse_i); the slope of a weight is a_ij = <g_i, v_j> - e_i (s_ij - lse_i), with slopes g of the values
+and e of the entropy; ds_ij = p_ij (a_ij + r_i) + [j is i's best] c_i, where r_i is what all keys of a query share (the
+mean of the a_ij, the slope of lse). Then dq_i = sum_j ds_ij k_j, dk_j = sum_i ds_ij q_i, dbias_j = sum_i ds_ij,
 dv_j = sum_i p_ij g_i. No sum crosses programs: two runs give the same bits.
 """
 
@@ -18,21 +18,22 @@ from siamfast.kernels.tf32 import product
 @triton.jit
 def value_products(g_rows, v_columns, g_used, v_used, g_step, v_step, K, G: tl.constexpr, V: tl.constexpr,
                    KP: tl.constexpr, SMALL: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
-    """(G, V) products <g_i, v_j> over K channels: pointers of channel 0 (G,), (V,), a step of each to the next."""
-    found = tl.zeros((G, V), tl.float32)
+    """(G, V) products <g_i, v_j> over K channels; g_rows (G,), v_columns (V,): pointers to channel 0; g_step, v_step:
+    from a channel to the next."""
+    total = tl.zeros((G, V), tl.float32)
     if SMALL:
         for k in range(K):
             g = tl.load(g_rows + k * g_step, mask=g_used, other=0.0)
             v = tl.load(v_columns + k * v_step, mask=v_used, other=0.0)
-            found += g[:, None] * v[None, :]
+            total += g[:, None] * v[None, :]
     else:
         for first in range(0, K, KP):
             k = (first + tl.arange(0, KP)).to(tl.int64)
             mask = k < K
             g = tl.load(g_rows[:, None] + k[None, :] * g_step, mask=g_used[:, None] & mask[None, :], other=0.0)
             v = tl.load(v_columns[None, :] + k[:, None] * v_step, mask=v_used[None, :] & mask[:, None], other=0.0)
-            found = product(g, v, found, "tf32x3", UPCAST)
-    return found
+            total = product(g, v, total, "tf32x3", UPCAST)
+    return total
 
 
 @triton.jit
@@ -55,9 +56,9 @@ def warp_query_slopes_kernel(
     H,
     W,
     FRAMES,
-    WINDOW: tl.constexpr,
+    WINDOW: tl.constexpr,  # a kind of windows.Windows
     BIAS: tl.constexpr,
-    DETAILS: tl.constexpr,  # whether e or c is there
+    DETAILS: tl.constexpr,  # whether e or c is given
     CP: tl.constexpr,
     KP: tl.constexpr,
     SMALL: tl.constexpr,
@@ -65,12 +66,12 @@ def warp_query_slopes_kernel(
     BLOCK_Q: tl.constexpr,
     BLOCK_J: tl.constexpr,
     BLOCK_C: tl.constexpr,
-    BLOCK_D: tl.constexpr,  # channels of the slopes of one program
+    BLOCK_D: tl.constexpr,  # channels of the slopes per program
     PRECISION: tl.constexpr,
     SLOPES: tl.constexpr,  # precision of the product with slopes
     UPCAST: tl.constexpr,
 ):
-    """One program: BLOCK_D channels of the slopes of a tile of queries, over all its keys."""
+    """One program owns BLOCK_D channels of the slopes of a tile of queries, and goes over all its keys."""
     tile, n = tile_and_sample(tile_count(HQ, WQ, WINDOW, BLOCK_Q, SIDE))
     d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     cells, keys = HQ * WQ, FRAMES * H * W
@@ -80,11 +81,11 @@ def warp_query_slopes_kernel(
     ends = ends_ptr + n * 4 * cells + cell
     lse = tl.load(ends, mask=inside, other=0.0)
     shared = tl.load(ends + cells, mask=inside, other=0.0)
-    found = tl.zeros((BLOCK_Q, BLOCK_D), tl.float32)
-    rounds = FRAMES if WINDOW > 0 else 1
+    d_query = tl.zeros((BLOCK_Q, BLOCK_D), tl.float32)
+    rounds = FRAMES if WINDOW != "none" else 1
     for frame in range(rounds):
         exempt = tl.load(exempt_ptr + frame) != 0
-        tall = H if WINDOW > 0 else FRAMES * H
+        tall = H if WINDOW != "none" else FRAMES * H
         top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, HQ, WQ, tall, W, WINDOW, SIDE)
         for start in range(0, rows * columns, BLOCK_J):
             key, used, allowed, key_rows, s = tile_logits(
@@ -92,24 +93,24 @@ def warp_query_slopes_kernel(
                 top, left, rows, columns, y, x, inside, HQ, WQ, H, W, WINDOW, BIAS, CP, SIDE, BLOCK_Q, BLOCK_J, BLOCK_C,
                 PRECISION, UPCAST,
             )  # fmt: skip
-            worth = value_products(
+            slope_of_weight = value_products(
                 grad_ptr + n * K * cells + cell, values_ptr + n * K * keys + key, inside, used, cells, keys, K, BLOCK_Q,
                 BLOCK_J, KP, SMALL, UPCAST,
             )  # fmt: skip
-            worth += shared[:, None]
+            slope_of_weight += shared[:, None]
             if DETAILS:
                 spread = tl.load(ends + 2 * cells, mask=inside, other=0.0)
-                worth -= spread[:, None] * tl.where(allowed, s - lse[:, None], 0.0)
-            slope = tl.exp(s - lse[:, None]) * worth
+                slope_of_weight -= spread[:, None] * tl.where(allowed, s - lse[:, None], 0.0)
+            slope = tl.exp(s - lse[:, None]) * slope_of_weight
             if DETAILS:
                 best = tl.load(index_ptr + n * cells + cell, mask=inside, other=-1)
                 certain = tl.load(ends + 3 * cells, mask=inside, other=0.0)
                 slope += tl.where((best[:, None] == key[None, :]) & used[None, :], certain[:, None], 0.0)
             slope = tl.where(allowed, slope, 0.0)
             k = tl.load(key_rows[:, None] + d[None, :], mask=used[:, None] & (d < CP)[None, :], other=0.0)
-            found = product(slope, k.to(tl.float32), found, SLOPES, UPCAST)
+            d_query = product(slope, k.to(tl.float32), d_query, SLOPES, UPCAST)
     at = d_query_ptr + (n * cells + cell)[:, None] * CP + d[None, :]
-    tl.store(at, found, mask=inside[:, None] & (d < CP)[None, :])
+    tl.store(at, d_query, mask=inside[:, None] & (d < CP)[None, :])
 
 
 @triton.jit
@@ -134,26 +135,26 @@ def warp_key_slopes_kernel(
     H,
     W,
     FRAMES,
-    WINDOW: tl.constexpr,
+    WINDOW: tl.constexpr,  # a kind of windows.Windows
     BIAS: tl.constexpr,
     DETAILS: tl.constexpr,
-    OF_VALUES: tl.constexpr,  # slopes of the values; else of keys and bias
+    OF_VALUES: tl.constexpr,  # whether slopes of the values are computed, or of keys and bias
     CP: tl.constexpr,
     KP: tl.constexpr,
     SMALL: tl.constexpr,
     SIDE: tl.constexpr,
     BLOCK_Q: tl.constexpr,
-    BLOCK_J: tl.constexpr,  # keys of one program
+    BLOCK_J: tl.constexpr,  # keys per program
     BLOCK_C: tl.constexpr,
-    BLOCK_D: tl.constexpr,  # channels of one program: of features, or of values
+    BLOCK_D: tl.constexpr,  # channels per program: of features, or of values
     PRECISION: tl.constexpr,
     SLOPES: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """One program: BLOCK_D channels of the slopes of a tile of keys, over all queries that see it."""
+    """One program owns BLOCK_D channels of the slopes of a tile of keys, and goes over all queries that see it."""
     d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     cells, keys = HQ * WQ, FRAMES * H * W
-    if WINDOW > 0:
+    if WINDOW != "none":
         tiles = tile_count(H, W, WINDOW, BLOCK_J, SIDE)
         tile_of_all, n = tile_and_sample(FRAMES * tiles)
         tile, frame, tall = tile_of_all % tiles, tile_of_all // tiles, H
@@ -168,8 +169,8 @@ def warp_key_slopes_kernel(
     bias = tl.zeros((BLOCK_J,), tl.float32)
     if BIAS:
         bias = tl.load(bias_ptr + n * keys + key, mask=inside, other=0.0)
-    found = tl.zeros((BLOCK_J, BLOCK_D), tl.float32)
-    along = tl.zeros((BLOCK_J,), tl.float32)
+    total = tl.zeros((BLOCK_J, BLOCK_D), tl.float32)
+    d_bias = tl.zeros((BLOCK_J,), tl.float32)
     zero = tl.zeros((BLOCK_Q,), tl.float32)
     top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, tall, W, HQ, WQ, WINDOW, SIDE)
     for start in range(0, rows * columns, BLOCK_Q):
@@ -190,29 +191,30 @@ def warp_key_slopes_kernel(
             g = tl.load(
                 grads[:, None] + d[None, :].to(tl.int64) * cells, mask=used[:, None] & (d < K)[None, :], other=0.0
             )
-            found = product(weights, g, found, "tf32x3", UPCAST)
+            total = product(weights, g, total, "tf32x3", UPCAST)
         else:
-            worth = value_products(
+            slope_of_weight = value_products(
                 values_ptr + n * K * keys + key, grads, inside, used, keys, cells, K, BLOCK_J, BLOCK_Q, KP, SMALL,
                 UPCAST,
             )  # fmt: skip
-            worth += tl.load(ends + cells, mask=used, other=0.0)[None, :]
+            slope_of_weight += tl.load(ends + cells, mask=used, other=0.0)[None, :]
             if DETAILS:
                 spread = tl.load(ends + 2 * cells, mask=used, other=0.0)
-                worth -= spread[None, :] * tl.where(allowed, s, 0.0)
-            slope = weights * worth
+                slope_of_weight -= spread[None, :] * tl.where(allowed, s, 0.0)
+            slope = weights * slope_of_weight
             if DETAILS:
                 best = tl.load(index_ptr + n * cells + cell, mask=used, other=-1)
                 certain = tl.load(ends + 3 * cells, mask=used, other=0.0)
                 slope += tl.where((best[None, :] == key[:, None]) & inside[:, None], certain[None, :], 0.0)
             slope = tl.where(allowed, slope, 0.0)
-            along += tl.sum(slope, 1)
+            d_bias += tl.sum(slope, 1)
             q = tl.load(query_rows[:, None] + d[None, :], mask=used[:, None] & (d < CP)[None, :], other=0.0)
-            found = product(slope, q.to(tl.float32), found, SLOPES, UPCAST)
+            total = product(slope, q.to(tl.float32), total, SLOPES, UPCAST)
     if OF_VALUES:
         at = d_values_ptr + (n * K + d[None, :]) * keys + key[:, None]
-        tl.store(at, found, mask=inside[:, None] & (d < K)[None, :])
+        tl.store(at, total, mask=inside[:, None] & (d < K)[None, :])
     else:
         at = d_keys_ptr + (n * keys + key)[:, None] * CP + d[None, :]
-        tl.store(at, found, mask=inside[:, None] & (d < CP)[None, :])
-        tl.store(d_bias_ptr + n * keys + key, along, mask=inside & (key * 0 + tl.program_id(1) == 0))
+        tl.store(at, total, mask=inside[:, None] & (d < CP)[None, :])
+        # Of the programs that share a tile the first one stores; key * 0: of the shape of `inside`.
+        tl.store(d_bias_ptr + n * keys + key, d_bias, mask=inside & (key * 0 + tl.program_id(1) == 0))

@@ -1,6 +1,7 @@
-"""Triton kernels that lay features out for the warp: one row a cell, of length 1, in the products' type; and back.
+"""Triton kernels that lay features out for correspondence_warp: one row per cell, normalized, in the products' type.
 
-A row's channels lie side by side, padded with zeros, so that every tile of a product is loaded 16 bytes at a time.
+The channels of a row are side by side, padded with zeros, so that tiles of products are loaded 16 bytes at a time. The
+second kernel takes slopes of the rows back to slopes of the features.
 Bytes: features read twice (the second time from L2), rows written once.
 """
 
@@ -32,7 +33,7 @@ def unit_rows_kernel(
     BLOCK_CELLS: tl.constexpr,
     BLOCK_CHANNELS: tl.constexpr,
 ):
-    """rows = factor * features / max(|features|, LEAST). One program: BLOCK_CELLS cells of one frame."""
+    """rows = factor * features / max(|features|, LEAST). One program owns BLOCK_CELLS cells of a frame."""
     tile, frame = tile_and_sample((cells + BLOCK_CELLS - 1) // BLOCK_CELLS)
     cell = tile * BLOCK_CELLS + tl.arange(0, BLOCK_CELLS)
     inside = cell < cells
@@ -87,7 +88,7 @@ def through_unit_rows_kernel(
     inside = cell < cells
     at = (frame // T) * f_n + (frame % T) * f_t + (cell // W).to(tl.int64) * f_y + (cell % W).to(tl.int64) * f_x
     inverse = tl.full((BLOCK_CELLS,), 1.0, tl.float32)
-    along = tl.zeros((BLOCK_CELLS,), tl.float32)
+    dot = tl.zeros((BLOCK_CELLS,), tl.float32)
     if NORMALIZE:
         inverse = tl.load(inverse_ptr + frame * cells + cell, mask=inside, other=1.0)
         for start in range(0, C, BLOCK_CHANNELS):
@@ -95,14 +96,14 @@ def through_unit_rows_kernel(
             mask = (c < C)[:, None] & inside[None, :]
             x = tl.load(features_ptr + at[None, :] + c.to(tl.int64)[:, None] * f_c, mask=mask, other=0.0)
             g = tl.load(slopes_ptr + (frame * cells + cell)[None, :] * CP + c[:, None], mask=mask, other=0.0)
-            along += tl.sum(g * x.to(tl.float32), 0)
-        along = tl.where(inverse >= 1.0 / LEAST, 0.0, along * inverse * inverse)
+            dot += tl.sum(g * x.to(tl.float32), 0)
+        dot = tl.where(inverse >= 1.0 / LEAST, 0.0, dot * inverse * inverse)
     for start in range(0, C, BLOCK_CHANNELS):
         c = start + tl.arange(0, BLOCK_CHANNELS)
         mask = (c < C)[:, None] & inside[None, :]
         g = tl.load(slopes_ptr + (frame * cells + cell)[None, :] * CP + c[:, None], mask=mask, other=0.0)
         if NORMALIZE:
             x = tl.load(features_ptr + at[None, :] + c.to(tl.int64)[:, None] * f_c, mask=mask, other=0.0)
-            g = (g - x.to(tl.float32) * along[None, :]) * inverse[None, :]
+            g = (g - x.to(tl.float32) * dot[None, :]) * inverse[None, :]
         to = (frame * C + c[:, None]) * cells + cell[None, :]
         tl.store(out_ptr + to, (g * factor).to(out_ptr.dtype.element_ty), mask=mask)

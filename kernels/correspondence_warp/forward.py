@@ -1,9 +1,9 @@
-"""Triton kernels of the warp, forward: products of features with the running softmax as their end.
+"""Triton kernels of correspondence_warp, forward: products of features, followed by a running softmax.
 
 For every query i and key j: s_ij = <q_i, k_j> + bias_j; out_i = sum_j softmax_j(s_ij) v_j. A program owns a tile of
-queries and goes over its keys; the largest logit so far, the sum of exp(s - largest) and the weighted values are all
-it keeps. Few tiles: the keys are dealt out to several programs (SPLIT), whose parts a second kernel joins.
-Features come as rows (features.py). Top k: top.py. Gradients: backward.py.
+queries and goes over its keys; it keeps only the largest logit so far, the sum of exp(s - largest) and the weighted
+values. Where there are few tiles, the keys are divided among several programs (SPLIT), and a second kernel joins their
+parts. Features are given as rows (features.py). Top k: top.py. Gradients: backward.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def logits(
     BLOCK_J: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """(BLOCK_Q, BLOCK_J) logits, -inf where not allowed. query_rows (BLOCK_Q,), key_rows (BLOCK_J,): addresses of rows;
-    query: (BLOCK_Q, CP), the tile's features where a row is one block, else anything; used: (BLOCK_J,)."""
+    query: (BLOCK_Q, CP), the tile's features, read only where a row is one block; used: (BLOCK_J,)."""
     c = tl.arange(0, BLOCK_C)
     s = tl.zeros((BLOCK_Q, BLOCK_J), tl.float32)
     if CP == BLOCK_C:
@@ -42,10 +42,10 @@ def tile_logits(
     SIDE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr, PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):  # fmt: skip
-    """A tile of queries at (y, x) before BLOCK_J keys of a frame's rectangle, from its start-th on.
+    """Logits of a tile of queries at (y, x) and BLOCK_J keys of a frame's rectangle, from its start-th on.
 
-    first_row: int64, the sample's first key. Returns the keys' index and whether they are there, (BLOCK_J,); which each
-    query may see, (BLOCK_Q, BLOCK_J); the addresses of their rows, (BLOCK_J,); the logits, (BLOCK_Q, BLOCK_J).
+    first_row: int64, the sample's first key. Returns the keys' indices and whether they exist, (BLOCK_J,); which keys
+    each query may see, (BLOCK_Q, BLOCK_J); the addresses of the keys' rows, (BLOCK_J,); the logits, (BLOCK_Q, BLOCK_J).
     """
     e = start + tl.arange(0, BLOCK_J)
     used = e < rows * columns
@@ -70,7 +70,7 @@ def add_values(
 ):
     """total (BLOCK_Q, KP) + weights (BLOCK_Q, BLOCK_J) @ values: pointers (BLOCK_J,) to channel 0, step to the next.
 
-    Values of up to four channels are summed up one by one: a product on tensor cores would pad them to 16.
+    Up to four channels of values (SMALL) are added one by one: a product on tensor cores would pad them to 16.
     """
     k = first + tl.arange(0, KP)
     if SMALL:
@@ -91,7 +91,7 @@ def warp_forward_kernel(
     keys_ptr,  # (N, T*H*W, CP) rows
     values_ptr,  # (N, K, T*H*W) float32 contiguous
     bias_ptr,  # (N, T*H*W) float32 contiguous
-    exempt_ptr,  # (T,) int32: frames that the window does not bound
+    exempt_ptr,  # (T,) int32: 1 for frames that the window does not bound
     bounds_ptr,
     places_ptr,
     sums_ptr,  # (SPLIT, N, K, Q) float32: the warped values; with SPLIT > 1 not divided by their weights' sum yet
@@ -105,7 +105,7 @@ def warp_forward_kernel(
     H,
     W,
     FRAMES,
-    WINDOW: tl.constexpr,
+    WINDOW: tl.constexpr,  # a kind of windows.Windows
     BIAS: tl.constexpr,
     SPLIT: tl.constexpr,
     CP: tl.constexpr,
@@ -118,10 +118,10 @@ def warp_forward_kernel(
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """One program: a tile of queries, KP channels of values, a part of the keys.
+    """One program owns a tile of queries, KP channels of values and a part of the keys.
 
-    On chip: logits (BLOCK_Q, BLOCK_J), sums (BLOCK_Q, KP), and the queries' rows where CP is one block. Bytes: every
-    key row once a tile of queries, from L2.
+    On chip: logits (BLOCK_Q, BLOCK_J), sums (BLOCK_Q, KP), and the queries' rows where CP is one block. Bytes: each
+    row of keys once per tile of queries, from L2.
     """
     tile, n = tile_and_sample(tile_count(HQ, WQ, WINDOW, BLOCK_Q, SIDE))
     part, first = tl.program_id(1) % SPLIT, (tl.program_id(1) // SPLIT) * KP
@@ -134,11 +134,11 @@ def warp_forward_kernel(
     weighted = tl.zeros((BLOCK_Q,), tl.float32)
     index = tl.zeros((BLOCK_Q,), tl.int32)
     sums = tl.zeros((BLOCK_Q, KP), tl.float32)
-    # Without a window all frames are one map, as high as they are together.
-    rounds = FRAMES if WINDOW > 0 else 1
+    # Without a window all frames are one map, one below another.
+    rounds = FRAMES if WINDOW != "none" else 1
     for frame in range(rounds):
         exempt = tl.load(exempt_ptr + frame) != 0
-        tall = H if WINDOW > 0 else FRAMES * H
+        tall = H if WINDOW != "none" else FRAMES * H
         top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, HQ, WQ, tall, W, WINDOW, SIDE)
         for start in range(part * BLOCK_J, rows * columns, SPLIT * BLOCK_J):
             key, used, allowed, _, s = tile_logits(
@@ -156,6 +156,7 @@ def warp_forward_kernel(
             total = total * shrink + tl.sum(weights, 1)
             weighted = weighted * shrink + tl.sum(tl.where(allowed, weights * s, 0.0), 1)
             sums = add_values(
+                # n * 0: the step between channels in int64.
                 weights, values_ptr + n * K * keys + key, n * 0 + keys, used, first, sums * shrink[:, None], K, KP,
                 SMALL, UPCAST,
             )  # fmt: skip
@@ -163,18 +164,19 @@ def warp_forward_kernel(
     k = first + tl.arange(0, KP)
     slab = part.to(tl.int64) * N + n
     state = state_ptr + slab * 3 * cells + cell
-    mine = inside & (first + 0 * cell == 0)  # one of the programs that share the logits
+    # Of the programs that share the logits the first one stores; 0 * cell: of the shape of `inside`.
+    stores = inside & (first + 0 * cell == 0)
     if SPLIT == 1:
         sums = sums / total[:, None]
         lse = tl.log(total) + largest
-        tl.store(state, lse, mask=mine)
-        tl.store(state + cells, 1.0 / total, mask=mine)  # the largest weight is exp(0) / total
-        tl.store(state + 2 * cells, lse - weighted / total, mask=mine)
+        tl.store(state, lse, mask=stores)
+        tl.store(state + cells, 1.0 / total, mask=stores)  # the largest weight is exp(0) / total
+        tl.store(state + 2 * cells, lse - weighted / total, mask=stores)
     else:
-        tl.store(state, largest, mask=mine)
-        tl.store(state + cells, total, mask=mine)
-        tl.store(state + 2 * cells, weighted, mask=mine)
-    tl.store(index_ptr + slab * cells + cell, index.to(tl.int64), mask=mine)
+        tl.store(state, largest, mask=stores)
+        tl.store(state + cells, total, mask=stores)
+        tl.store(state + 2 * cells, weighted, mask=stores)
+    tl.store(index_ptr + slab * cells + cell, index.to(tl.int64), mask=stores)
     at = sums_ptr + (slab * K + k[None, :]) * cells + cell[:, None]
     tl.store(at, sums, mask=inside[:, None] & (k < K)[None, :])
 
@@ -193,19 +195,19 @@ def warp_join_kernel(
     SPLIT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The parts of the keys, joined in their order, so that two runs give the same bits. One program: BLOCK queries."""
+    """Joins the parts of the keys in order, so that two runs give the same bits. One program owns BLOCK queries."""
     tile, n = tile_and_sample((Q + BLOCK - 1) // BLOCK)
     q = tile * BLOCK + tl.arange(0, BLOCK)
     mask = q < Q
     largest = tl.full((BLOCK,), float("-inf"), tl.float32)
     index = tl.zeros((BLOCK,), tl.int64)
     for part in range(SPLIT):
-        slab = (n * 0 + part) * N + n
-        found = tl.load(state_ptr + slab * 3 * Q + q, mask=mask, other=0.0)
+        slab = (n * 0 + part) * N + n  # n * 0: in int64
+        highest = tl.load(state_ptr + slab * 3 * Q + q, mask=mask, other=0.0)
         key = tl.load(index_ptr + slab * Q + q, mask=mask, other=0)
-        better = (found > largest) | ((found == largest) & (key < index))
+        better = (highest > largest) | ((highest == largest) & (key < index))
         index = tl.where(better, key, index)
-        largest = tl.maximum(largest, found)
+        largest = tl.maximum(largest, highest)
     base = tl.where(largest == float("-inf"), 0.0, largest)
     total = tl.zeros((BLOCK,), tl.float32)
     weighted = tl.zeros((BLOCK,), tl.float32)

@@ -8,12 +8,16 @@ from typing import NamedTuple
 
 import torch
 from siamfast.kernels.correspondence_warp import launch, launch_backward
-from siamfast.kernels.correspondence_warp.task import Task, row_blocks, through_unit_rows, unit_rows
+from siamfast.kernels.correspondence_warp.task import Sizes, Task, row_blocks, through_unit_rows, unit_rows
 from siamfast.kernels.launches import Call
 from siamfast.kernels.tf32 import EXACT
 
+from siamfast.ops.correspondence_warp.call import Gradients, Outputs
+
 
 class _Case(NamedTuple):
+    """A warp of one frame."""
+
     name: str
     batch: int
     channels: int
@@ -34,7 +38,7 @@ class _Case(NamedTuple):
 
     @property
     def pairs(self) -> int:
-        """Of queries and keys that see each other, of one sample."""
+        """Pairs of a query and a key that it sees, per sample."""
         if self.radius < 0:
             return self.cells * self.keys
         axes = []
@@ -56,12 +60,12 @@ _CASES = (
     _Case("25x25", *_SMALL, (25, 25)),
     _Case("grids that differ, top 10", *_SMALL, (24, 24), radius=12, circle=True, topk=10),
 )
-# Products, and what rows are stored in: unit features, features as they are, float32 with TF32 forbidden.
+# Precision of products and dtype of rows: for unit features, for features as they are, for float32 without TF32.
 _PRODUCTS = (("ieee", torch.float16), ("tf32", torch.float32), (EXACT, torch.float32))
 
 
 def calls() -> Iterator[Call]:
-    """Every row of the warp's."""
+    """Rows of the table."""
     yield from _features()
     for case in _CASES:
         for precision, dtype in _PRODUCTS:
@@ -84,7 +88,7 @@ def _features() -> Iterator[Call]:
 
 
 def _task(case: _Case, precision: str, dtype: torch.dtype) -> Task:
-    """Rows drawn at random, of length 1 but for queries' factor: what is inserted into lists depends on them."""
+    """Random rows of length 1, the queries' times a factor: which keys are inserted into lists depends on them."""
     padded, _ = row_blocks(case.channels, dtype.itemsize, precision)
     random = torch.Generator().manual_seed(0)
     query, keys = (
@@ -93,9 +97,17 @@ def _task(case: _Case, precision: str, dtype: torch.dtype) -> Task:
     )
     values = torch.zeros(case.batch, case.values, case.keys)
     return Task(
-        query / 0.07, keys, values, None, torch.zeros(1, dtype=torch.int32), (values, values),
-        (*case.side, *case.keys_side, 1), float(case.radius), case.circle, precision,
-    )  # fmt: skip
+        query=query / 0.07,
+        keys=keys,
+        values=values,
+        bias=None,
+        exempt=torch.zeros(1, dtype=torch.int32),
+        inverse=(values, values),
+        sizes=Sizes(*case.side, *case.keys_side, frames=1),
+        radius=float(case.radius),
+        circle=case.circle,
+        precision=precision,
+    )
 
 
 def _work(case: _Case, size: int) -> tuple[int, int, int]:
@@ -121,7 +133,12 @@ def _plain(case: _Case, precision: str, dtype: torch.dtype) -> Iterator[Call]:
         out = torch.zeros(case.batch, case.values, case.cells)
         index = torch.zeros(case.batch, case.cells, dtype=torch.int64)
         task = _task(case, precision, dtype)
-        launch_backward.backward(task, (out, each, each, each), (out, each, each, each, index), needs)
+        launch_backward.backward(
+            task,
+            grads=Gradients(out, each, each, each),
+            outputs=Outputs(out, each, each, each, index),
+            needs=needs,
+        )
 
     yield Call(
         f"warp forward, {name}", forward, rows + values, flop + weighing, wide=True,
@@ -147,10 +164,12 @@ def _top(case: _Case, precision: str, dtype: torch.dtype) -> Iterator[Call]:
         random = torch.Generator().manual_seed(0)
         places = torch.randint(case.keys, (case.batch, case.topk, case.cells), generator=random)
         each, out = torch.zeros(case.batch, case.cells), torch.zeros(case.batch, case.values, case.cells)
-        launch_backward.top_backward(_task(case, precision, dtype), (out, each, each), places, True)
+        launch_backward.top_backward(
+            _task(case, precision, dtype), grads=Gradients(out, each, each, each), chosen=places, need_values=True
+        )
 
     yield Call(
-        f"warp top, {name}", lambda: launch.top_forward(_task(case, precision, dtype), case.topk, False),
+        f"warp top, {name}", lambda: launch.top_forward(_task(case, precision, dtype), topk=case.topk, post=False),
         rows + values + 8 * chosen, flop, rate="bf16" if dtype == torch.float16 else "fp32", wide=True,
     )  # fmt: skip
     if precision == "ieee":  # what follows is the same for all

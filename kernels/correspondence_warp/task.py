@@ -8,26 +8,46 @@ from typing import Any, NamedTuple
 import torch
 from siamfast.kernels import tf32
 from siamfast.kernels.correspondence_warp.features import through_unit_rows_kernel, unit_rows_kernel
-from siamfast.kernels.correspondence_warp.windows import SIDE, windows
+from siamfast.kernels.correspondence_warp.windows import SIDE, Windows, windows
 from siamfast.kernels.integers import cdiv, next_power_of_2
 from siamfast.kernels.tf32 import EXACT
 
+from siamfast.ops.correspondence_warp.call import Options, Tensors
 from siamfast.ops.lasting import make_lasting
 
 EPS = 1e-12  # F.normalize's least norm
-BLOCK_CELLS, BLOCK_CHANNELS, NUM_WARPS = 64, 32, 4
+BLOCK_CELLS, BLOCK_CHANNELS, NUM_WARPS = 64, 32, 4  # of the kernels of features.py
+
+
+class Sizes(NamedTuple):
+    """Of the grids, in the kernels' order."""
+
+    query_height: int
+    query_width: int
+    height: int  # of the keys' grid
+    width: int
+    frames: int
+
+
+class Slopes(NamedTuple):
+    """Gradients of a task's tensors, float32."""
+
+    query: torch.Tensor  # (N, Q, CP)
+    keys: torch.Tensor  # (N, J, CP)
+    values: torch.Tensor  # (N, K, J)
+    bias: torch.Tensor  # (N, J)
 
 
 class Task(NamedTuple):
-    """A call of the raw op: its features as rows, its numbers laid out flat."""
+    """A call of the raw op: features as rows, values and bias laid out flat."""
 
     query: torch.Tensor  # (N, Q, CP)
     keys: torch.Tensor  # (N, J, CP)
     values: torch.Tensor  # (N, K, J) float32
     bias: torch.Tensor | None  # (N, J) float32
     exempt: torch.Tensor  # (T,) int32
-    inverse: tuple[torch.Tensor, torch.Tensor]  # norms of query and keys
-    sizes: tuple[int, int, int, int, int]  # Hq, Wq, H, W, T
+    inverse: tuple[torch.Tensor, torch.Tensor]  # 1 / norms of query and keys
+    sizes: Sizes
     radius: float
     circle: bool
     precision: str
@@ -36,9 +56,14 @@ class Task(NamedTuple):
     def windowed(self) -> bool:
         return self.radius >= 0
 
+    @property
+    def bias_or_keys(self) -> torch.Tensor:
+        """A pointer for kernels, which read it only where there is a bias."""
+        return self.keys if self.bias is None else self.bias
+
 
 def product_of(query: torch.Tensor, normalize: bool) -> tuple[torch.dtype, str]:
-    """What rows are stored in and how they are multiplied.
+    """The dtype that rows are stored in, and the precision that they are multiplied in.
 
     Unit features in float16 have TF32's 10 bits at twice its speed; bfloat16's 7 would change about 1 % of the top-10
     sets. Float32 features with TF32 forbidden (kernels/tf32.py) are multiplied exactly.
@@ -52,8 +77,8 @@ def product_of(query: torch.Tensor, normalize: bool) -> tuple[torch.dtype, str]:
 
 def row_blocks(channels: int, size: int, precision: str, backward: bool = False) -> tuple[int, int]:
     """Padded channels of a row, and those of one block: the whole row up to 512 bytes, so that a tile of queries stays
-    on the chip. The backward kernels have other tiles beside it: 256 bytes; the exact product has three factors of
-    each: 128 bytes, for 256 and more spill (forward by up to 544 bytes a thread, on sm_86)."""
+    on the chip. The backward kernels have other tiles beside it: 256 bytes. The exact product makes three factors of
+    each: 128 bytes, since 256 and more spill (forward by up to 544 bytes a thread, on sm_86)."""
     whole = max(16, next_power_of_2(channels))
     if whole * size <= 512:
         most = 128 if precision == EXACT else 256 if backward else 512
@@ -62,43 +87,51 @@ def row_blocks(channels: int, size: int, precision: str, backward: bool = False)
     return cdiv(channels, block) * block, block
 
 
-def make_task(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, temperature: float,
-    normalize: bool, radius: float, circle: bool, global_frames: list[int],
-) -> Task:  # fmt: skip
+def make_task(tensors: Tensors, options: Options) -> Task:
+    query, keys, values, bias = tensors
     (n, channels, hq, wq), (frames, h, w) = query.shape, (keys.shape[1], *keys.shape[3:])
-    dtype, precision = product_of(query, normalize)
+    dtype, precision = product_of(query, options.normalize)
     padded, _ = row_blocks(channels, dtype.itemsize, precision)
     with torch.cuda.device_of(query):
-        q, q_inverse = unit_rows(query.unsqueeze(1), dtype, padded, 1 / temperature, normalize)
-        r, r_inverse = unit_rows(keys, dtype, padded, 1.0, normalize)
+        q, q_inverse = unit_rows(query.unsqueeze(1), dtype, padded, 1 / options.temperature, options.normalize)
+        r, r_inverse = unit_rows(keys, dtype, padded, 1.0, options.normalize)
     flat = values.float().transpose(1, 2).reshape(n, values.shape[2], frames * h * w)
     return Task(
-        q.flatten(1, 2), r.flatten(1, 2), flat, None if bias is None else bias.float().flatten(1).contiguous(),
-        _exempt(frames, tuple(global_frames), query.device), (q_inverse, r_inverse), (hq, wq, h, w, frames), radius,
-        circle, precision,
-    )  # fmt: skip
+        query=q.flatten(1, 2),
+        keys=r.flatten(1, 2),
+        values=flat,
+        bias=None if bias is None else bias.float().flatten(1).contiguous(),
+        exempt=_exempt_frames(frames, tuple(options.global_frames), query.device),
+        inverse=(q_inverse, r_inverse),
+        sizes=Sizes(hq, wq, h, w, frames),
+        radius=options.radius,
+        circle=options.circle,
+        precision=precision,
+    )
 
 
-@functools.cache  # for good: a captured CUDA graph reads it by address
-def _exempt(frames: int, chosen: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """(T,) int32: 1 for frames that the window does not bound. Kept: a copy to the device cannot be captured."""
+@functools.cache  # never freed: a captured CUDA graph reads it by address
+def _exempt_frames(frames: int, chosen: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """(T,) int32: 1 for frames without a window. Cached, since a copy to the device cannot be captured."""
     marks = [int(t in chosen) for t in range(frames)]
     return make_lasting(lambda: torch.tensor(marks, dtype=torch.int32, device=device), device)
 
 
-def tiling(task: Task, *, backward: bool = False, by_key: bool = False) -> tuple[tuple[Any, ...], dict[str, Any], int]:
-    """bounds and places, constants, and how many tiles there are (without a window: none)."""
-    hq, wq, h, w, _ = task.sizes
-    found = windows((hq, wq), (h, w), task.radius, task.circle, task.query.device, by_key)
-    _, block = row_blocks(task.query.shape[2], task.query.element_size(), task.precision, backward)
+def windows_and_constants(
+    task: Task, *, backward: bool = False, by_key: bool = False
+) -> tuple[Windows, dict[str, Any]]:
+    """What the launchers of a task share; by_key: tiles are of keys."""
+    queries, keys = task.sizes[:2], task.sizes[2:4]
+    tables = windows(queries, keys, task.radius, task.circle, task.query.device, by_key)
+    padded = task.query.shape[2]
+    _, block = row_blocks(padded, task.query.element_size(), task.precision, backward)
     constants = {
-        "WINDOW": found.kind, "BIAS": task.bias is not None, "CP": task.query.shape[2], "BLOCK_C": block, "SIDE": SIDE,
+        "WINDOW": tables.kind, "BIAS": task.bias is not None, "CP": padded, "BLOCK_C": block, "SIDE": SIDE,
         "PRECISION": task.precision, "UPCAST": not task.query.is_cuda,
     }  # fmt: skip
-    if found.kind == 3:  # a sum of squares rounded once would move keys that lie at the radius exactly
+    if tables.kind == "distances":  # a sum of squares rounded once would move keys that are exactly at the radius
         constants["enable_fp_fusion"] = False
-    return (found.bounds, found.places, found.limit), constants, found.tiles[0] * found.tiles[1]
+    return tables, constants
 
 
 def unit_rows(
@@ -107,7 +140,7 @@ def unit_rows(
     padded: int,  # channels of a row
     factor: float,
     normalize: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:  # (N, T, H*W, padded), (N, T, H*W) float32
+) -> tuple[torch.Tensor, torch.Tensor]:  # rows (N, T, H*W, padded), 1 / norms (N, T, H*W) float32
     n, t, channels, height, width = features.shape
     cells = height * width
     rows = torch.empty((n, t, cells, padded), dtype=dtype, device=features.device)
@@ -136,16 +169,17 @@ def through_unit_rows(
     return out
 
 
-def back_to_features(
-    task: Task, slopes: tuple[torch.Tensor, torch.Tensor], query: torch.Tensor, keys: torch.Tensor, temperature: float,
-    normalize: bool, needs: list[bool],
-) -> list[torch.Tensor | None]:  # fmt: skip
-    """Slopes of the rows, (N, Q, CP) and (N, J, CP), to those of query and keys in their own shapes and dtypes."""
-    found: list[torch.Tensor | None] = [None, None]
+def slopes_of_features(
+    task: Task, slopes: Slopes, tensors: Tensors, options: Options, needs: list[bool]
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Slopes of the rows to those of query and keys, in their own shapes and dtypes."""
+    query, keys = tensors.query, tensors.keys
+    d_query = d_keys = None
     with torch.cuda.device_of(query):
         if needs[0]:
-            one = query.unsqueeze(1)
-            found[0] = through_unit_rows(slopes[0], one, task.inverse[0], 1 / temperature, normalize).squeeze(1)
+            d_query = through_unit_rows(
+                slopes.query, query.unsqueeze(1), task.inverse[0], 1 / options.temperature, options.normalize
+            ).squeeze(1)
         if needs[1]:
-            found[1] = through_unit_rows(slopes[1], keys, task.inverse[1], 1.0, normalize)
-    return found
+            d_keys = through_unit_rows(slopes.keys, keys, task.inverse[1], 1.0, options.normalize)
+    return d_query, d_keys

@@ -1,7 +1,7 @@
-"""Triton kernels of the warp with a top k: lists of the k largest logits kept while the keys pass by, and what follows.
+"""Triton kernels of correspondence_warp with a top k, forward and backward: lists of the k largest logits per query.
 
-The first kernel leaves every query's k best keys; the second joins the parts of the keys, sorts, and weighs values; two
-more take slopes back through the chosen keys alone, O(N k C). Exact: ties go to the key of the lower index.
+The first kernel lists each query's k best keys; the second joins the parts of the keys, sorts, and weighs values; two
+more compute slopes through the chosen keys alone, O(N k C). Exact: ties go to the key with the lower index.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ import triton.language as tl
 from siamfast.kernels.correspondence_warp.forward import tile_logits
 from siamfast.kernels.correspondence_warp.windows import tile_and_sample, tile_bounds, tile_cells, tile_count
 
-NOBODY = tl.constexpr(2147483647)  # index of an empty place in a list
+NO_KEY = tl.constexpr(2147483647)  # index of an empty place in a list
 
 
 @triton.jit
 def insert_best(s, key, best, index, KT: tl.constexpr, PLACES: tl.constexpr):
-    """The tile's logits s (BLOCK_Q, BLOCK_J) into the lists best, index (BLOCK_Q, PLACES), KT of whose places are used.
+    """Inserts logits s (BLOCK_Q, BLOCK_J) into the lists best, index (BLOCK_Q, PLACES), of which KT places are used.
 
-    One round takes the largest logit of each row that still beats its list's last; a tile where none does is skipped.
+    One round takes the largest logit of each row, if it beats the least of its list; a tile where none does is skipped.
     """
     place = tl.arange(0, PLACES)
-    # Places beyond KT hold +inf: they are never the least.
+    # Places beyond KT are +inf, so they are never the least.
     least = tl.min(best, 1)
     highest = tl.max(s, 1)
     while tl.max((highest > least).to(tl.int32), 0) > 0:
         beats = highest > least
-        at = tl.min(tl.where(s == highest[:, None], key[None, :], NOBODY), 1)
-        # Of equal last ones that of the highest index goes.
+        at = tl.min(tl.where(s == highest[:, None], key[None, :], NO_KEY), 1)
+        # Among equal least ones, the one with the highest index is replaced.
         out = tl.max(tl.where(best == least[:, None], index, -1), 1)
-        # Empty places share their index: the first of them is filled.
+        # Empty places share their index, so the first of them is filled.
         spot = tl.min(tl.where((best == least[:, None]) & (index == out[:, None]), place[None, :], PLACES), 1)
         hit = beats[:, None] & (place[None, :] == spot[:, None])
         best = tl.where(hit, highest[:, None], best)
@@ -57,12 +57,12 @@ def warp_lists_kernel(
     H,
     W,
     FRAMES,
-    WINDOW: tl.constexpr,
+    WINDOW: tl.constexpr,  # a kind of windows.Windows
     BIAS: tl.constexpr,
     SPLIT: tl.constexpr,
     CP: tl.constexpr,
     KT: tl.constexpr,
-    PLACES: tl.constexpr,  # power of 2 that holds KT
+    PLACES: tl.constexpr,  # power of 2, at least KT
     SIDE: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK_J: tl.constexpr,
@@ -70,7 +70,7 @@ def warp_lists_kernel(
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
-    """One program: a tile of queries, a part of the keys. On chip: logits (BLOCK_Q, BLOCK_J) and lists."""
+    """One program owns a tile of queries and a part of the keys. On chip: logits (BLOCK_Q, BLOCK_J) and lists."""
     tile, n = tile_and_sample(tile_count(HQ, WQ, WINDOW, BLOCK_Q, SIDE))
     part = tl.program_id(1)
     cells, keys = HQ * WQ, FRAMES * H * W
@@ -79,13 +79,13 @@ def warp_lists_kernel(
     query = tl.load(query_rows[:, None] + tl.arange(0, BLOCK_C)[None, :])
     place = tl.arange(0, PLACES)
     best = tl.zeros((BLOCK_Q, PLACES), tl.float32) + tl.where(place < KT, float("-inf"), float("inf"))[None, :]
-    index = tl.full((BLOCK_Q, PLACES), NOBODY, tl.int32)
+    index = tl.full((BLOCK_Q, PLACES), NO_KEY, tl.int32)
     largest = tl.full((BLOCK_Q,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_Q,), tl.float32)
-    rounds = FRAMES if WINDOW > 0 else 1
+    rounds = FRAMES if WINDOW != "none" else 1
     for frame in range(rounds):
         exempt = tl.load(exempt_ptr + frame) != 0
-        tall = H if WINDOW > 0 else FRAMES * H
+        tall = H if WINDOW != "none" else FRAMES * H
         top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, HQ, WQ, tall, W, WINDOW, SIDE)
         for start in range(part * BLOCK_J, rows * columns, SPLIT * BLOCK_J):
             key, used, _, _, s = tile_logits(
@@ -97,7 +97,7 @@ def warp_lists_kernel(
             base = tl.where(highest == float("-inf"), 0.0, highest)
             total = total * tl.exp(largest - base) + tl.sum(tl.exp(s - base[:, None]), 1)
             largest = highest
-            best, index = insert_best(s, tl.where(used, key, NOBODY - 1), best, index, KT, PLACES)
+            best, index = insert_best(s, tl.where(used, key, NO_KEY - 1), best, index, KT, PLACES)
     row = (n * cells + cell) * SPLIT + part
     to = row[:, None] * KT + place[None, :]
     mask = inside[:, None] & (place < KT)[None, :]
@@ -120,22 +120,22 @@ def warp_chosen_kernel(
     Q,
     J,
     SPLIT: tl.constexpr,
-    PARTS: tl.constexpr,  # power of 2 that holds SPLIT
+    PARTS: tl.constexpr,  # power of 2, at least SPLIT
     KT: tl.constexpr,
-    LISTED: tl.constexpr,  # power of 2 that holds SPLIT * KT
+    LISTED: tl.constexpr,  # power of 2, at least SPLIT * KT
     POST: tl.constexpr,  # weights of all keys' softmax, not of the chosen ones'
     BLOCK: tl.constexpr,
 ):
-    """The best KT of all parts, largest first, and the values under their weights. One program: BLOCK queries."""
+    """The best KT of all parts, largest first, and the values under their weights. One program owns BLOCK queries."""
     tile, n = tile_and_sample((Q + BLOCK - 1) // BLOCK)
     q = tile * BLOCK + tl.arange(0, BLOCK)
     inside = q < Q
     row = n * Q + q
     part = tl.arange(0, PARTS)
     state = state_ptr + (row[:, None] * SPLIT + part[None, :]) * 2
-    there = inside[:, None] & (part < SPLIT)[None, :]
-    largest = tl.load(state, mask=there, other=float("-inf"))
-    sums = tl.load(state + 1, mask=there, other=0.0)
+    listed = inside[:, None] & (part < SPLIT)[None, :]
+    largest = tl.load(state, mask=listed, other=float("-inf"))
+    sums = tl.load(state + 1, mask=listed, other=0.0)
     highest = tl.max(largest, 1)
     base = tl.where(highest == float("-inf"), 0.0, highest)
     total = tl.sum(tl.exp(largest - base[:, None]) * sums, 1)
@@ -144,7 +144,7 @@ def warp_chosen_kernel(
     listed = inside[:, None] & (i < SPLIT * KT)[None, :]
     s = tl.load(best_ptr + row[:, None] * (SPLIT * KT) + i[None, :], mask=listed, other=float("-inf"))
     key = tl.load(index_ptr + row[:, None] * (SPLIT * KT) + i[None, :], mask=listed, other=2147483647)
-    # Places: how many come before. Empty ones (-inf, the last index) come last, among themselves as they lie.
+    # A key's place is the number of keys ahead of it. Empty entries (-inf, NO_KEY) come last, in the order of the list.
     ahead = (s[:, None, :] > s[:, :, None]) | (
         (s[:, None, :] == s[:, :, None])
         & (
@@ -154,17 +154,17 @@ def warp_chosen_kernel(
     )
     place = tl.sum(ahead.to(tl.int32), 2)
     kept = listed & (place < KT)
-    key = tl.where(key < J, key, 0)  # a query that is NaN has chosen nobody
+    key = tl.where(key < J, key, 0)  # a query that is NaN has no chosen keys
     weights = tl.where(kept, tl.exp(s - base[:, None]), 0.0)
-    # Where a logit was NaN its sum is, and with it all weights: a list only takes what is larger than its last.
-    over = total if POST else tl.sum(weights, 1) + total * 0.0
-    weights = weights / over[:, None]
+    # total * 0.0: a NaN among the logits must reach all weights; it is in their sum, but never in a list.
+    denominator = total if POST else tl.sum(weights, 1) + total * 0.0
+    weights = weights / denominator[:, None]
     tl.store(chosen_ptr + (n * KT + place) * Q + q[:, None], key.to(tl.int64), mask=kept)
     ends = ends_ptr + n * 3 * Q + q
     tl.store(ends, lse, mask=inside)
     confidence = tl.sum(tl.where(place == 0, weights, 0.0), 1)
     tl.store(ends + Q, confidence, mask=inside)
-    spread = tl.where(weights > 0, weights * tl.log(tl.maximum(weights, 1e-38)), weights * 0.0)
+    spread = tl.where(weights > 0, weights * tl.log(tl.maximum(weights, 1e-38)), weights * 0.0)  # NaN stays
     tl.store(ends + 2 * Q, -tl.sum(spread, 1), mask=inside)
     for k in range(K):
         v = tl.load(values_ptr + (n * K + k) * J + key, mask=kept, other=0.0)
@@ -192,7 +192,7 @@ def warp_top_slopes_kernel(
     PLACES: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """One program: one query. w = softmax of the chosen logits; ds = w (a - sum w a), a = what a weight is worth."""
+    """ds = w (a - sum w a), w = softmax of the chosen logits, a = slope of the weights. One program owns one query."""
     q, n = tile_and_sample(Q)
     place, c = tl.arange(0, PLACES), tl.arange(0, BLOCK_C)
     used = place < KT
@@ -208,21 +208,21 @@ def warp_top_slopes_kernel(
     s = tl.where(used, s, float("-inf"))
     w = tl.exp(s - tl.max(s, 0))
     w = w / tl.sum(w, 0)
-    worth = tl.zeros((PLACES,), tl.float32)
+    slope_of_weight = tl.zeros((PLACES,), tl.float32)
     for channel in range(K):
         g = tl.load(grad_ptr + (n * K + channel) * Q + q)
-        worth += g * tl.load(values_ptr + (n * K + channel) * J + key, mask=used, other=0.0)
+        slope_of_weight += g * tl.load(values_ptr + (n * K + channel) * J + key, mask=used, other=0.0)
     # The first place has the largest weight; entropy is -sum w log w.
-    worth += tl.where(place == 0, tl.load(ends_ptr + n * 2 * Q + q), 0.0)
-    worth -= tl.load(ends_ptr + n * 2 * Q + Q + q) * (tl.log(tl.maximum(w, 1e-38)) + 1.0)
-    slope = tl.where(used, w * (worth - tl.sum(w * worth, 0)), 0.0)
+    slope_of_weight += tl.where(place == 0, tl.load(ends_ptr + n * 2 * Q + q), 0.0)
+    slope_of_weight -= tl.load(ends_ptr + n * 2 * Q + Q + q) * (tl.log(tl.maximum(w, 1e-38)) + 1.0)
+    slope = tl.where(used, w * (slope_of_weight - tl.sum(w * slope_of_weight, 0)), 0.0)
     to = (n * Q + q) * KT + place
     tl.store(weights_ptr + to, w, mask=used)
     tl.store(slopes_ptr + to, slope, mask=used)
     for start in range(0, CP, BLOCK_C):
         k = tl.load(rows[:, None] + (start + c)[None, :], mask=used[:, None] & (start + c < CP)[None, :], other=0.0)
-        found = tl.sum(k.to(tl.float32) * slope[:, None], 0)
-        tl.store(d_query_ptr + (n * Q + q) * CP + start + c, found, mask=start + c < CP)
+        d_query = tl.sum(k.to(tl.float32) * slope[:, None], 0)
+        tl.store(d_query_ptr + (n * Q + q) * CP + start + c, d_query, mask=start + c < CP)
 
 
 @triton.jit
@@ -231,7 +231,7 @@ def warp_top_keys_kernel(
     grad_ptr,  # (N, K, Q) float32
     weights_ptr,  # (N, Q, KT) float32
     slopes_ptr,  # (N, Q, KT) float32
-    order_ptr,  # (N, Q * KT) int64: choices (q, place) sorted by their key, in one key's as they come
+    order_ptr,  # (N, Q * KT) int64: choices (q, place), sorted by key, stable
     begins_ptr,  # (N, J + 1) int64: where each key's choices begin
     d_keys_ptr,  # (N, J, CP) float32
     d_values_ptr,  # (N, K, J) float32
@@ -245,30 +245,30 @@ def warp_top_keys_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """One program: one key, over the queries that chose it in their order, so that two runs give the same bits."""
+    """One program owns one key: it adds up the queries that chose it, in order; two runs give the same bits."""
     key, n = tile_and_sample(J)
     begin = tl.load(begins_ptr + n * (J + 1) + key)
     end = tl.load(begins_ptr + n * (J + 1) + key + 1)
     c, channel = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_K)
     bias = 0.0
     for start in range(0, CP, BLOCK_C):
-        found = tl.zeros((BLOCK_C,), tl.float32)
+        d_keys = tl.zeros((BLOCK_C,), tl.float32)
         bias = 0.0
         for at in range(begin, end):
             choice = tl.load(order_ptr + n * Q * KT + at)
             slope = tl.load(slopes_ptr + n * Q * KT + choice)
             x = tl.load(query_ptr + (n * Q + choice // KT) * CP + start + c, mask=start + c < CP, other=0.0)
-            found += slope * x.to(tl.float32)
+            d_keys += slope * x.to(tl.float32)
             bias += slope
-        tl.store(d_keys_ptr + (n * J + key) * CP + start + c, found, mask=start + c < CP)
+        tl.store(d_keys_ptr + (n * J + key) * CP + start + c, d_keys, mask=start + c < CP)
     tl.store(d_bias_ptr + n * J + key, bias)
     if NEED_VALUES:
         for first in range(0, K, BLOCK_K):
             mask = first + channel < K
-            found = tl.zeros((BLOCK_K,), tl.float32)
+            d_values = tl.zeros((BLOCK_K,), tl.float32)
             for at in range(begin, end):
                 choice = tl.load(order_ptr + n * Q * KT + at)
                 weight = tl.load(weights_ptr + n * Q * KT + choice)
                 g = tl.load(grad_ptr + (n * K + first + channel) * Q + choice // KT, mask=mask, other=0.0)
-                found += weight * g
-            tl.store(d_values_ptr + (n * K + first + channel) * J + key, found, mask=mask)
+                d_values += weight * g
+            tl.store(d_values_ptr + (n * K + first + channel) * J + key, d_values, mask=mask)

@@ -1,7 +1,7 @@
 """Which keys the queries of a tile may see: tables made once on the host, and the test in the kernels.
 
-Queries are taken in tiles of SIDE x SIDE cells (without a window: of as many in a row), keys in the rectangle that
-holds the windows of a tile. Bounds are found in float64 as the reference does, so that no rounding moves a border.
+Queries are taken in tiles of SIDE x SIDE cells (without a window in tiles of consecutive cells), keys in the rectangle
+around the windows of a tile. Bounds are computed in float64, as in the reference, so that no rounding moves a border.
 """
 
 from __future__ import annotations
@@ -21,67 +21,66 @@ SIDE = 8
 
 
 class Windows(NamedTuple):
-    """What tiles may see.
+    """Which cells of the other grid each tile of a grid may see.
 
-    kind: 0 no window; 1 a square, which its rectangle is all of; 2 a circle, by squares of whole distances (both grids
-    alike); 3 a circle by distances in float64 (grids that differ).
-    bounds: int32, first and last row or column of the other side that may be seen by each row of tiles, column of
+    kind: "none"; "square", which is all of its rectangle; "circle", by whole squared distances (both grids alike);
+    "distances", a circle by distances in float64 (grids that differ).
+    bounds: int32, the first and last row or column of the other grid that is visible from each row of tiles, column of
     tiles, row of cells and column of cells, one after another.
-    places: float64 (1 + H + W,), the radius, queries' y and x on the keys' grid.
-    limit: squared distances below it are near (kind 2).
-    tiles: how many down and across.
+    places: float64 (1 + H + W,): the radius, the queries' y and x on the keys' grid.
+    limit: a squared distance below it is near ("circle").
+    tiles: how many there are; 0 without a window.
     """
 
-    kind: int
+    kind: str
     bounds: torch.Tensor
     places: torch.Tensor
     limit: int
-    tiles: tuple[int, int]
+    tiles: int
 
 
-def _reach(near: np.ndarray) -> list[np.ndarray]:
-    """near: (cells, others) bool -> first and last near other of each tile and of each cell; 0, -1 where none is."""
-    found = []
+def _first_and_last(near: np.ndarray) -> list[np.ndarray]:
+    """near: (cells, others) bool -> the first and last near other of each tile and of each cell; 0, -1 if none is."""
+    ranges = []
     for block in (SIDE, 1):
         count = -(-near.shape[0] // block)
         padded = np.zeros((count * block, near.shape[1]), bool)
         padded[: near.shape[0]] = near
-        seen = padded.reshape(count, block, -1).any(1)
-        first, last = seen.argmax(1), near.shape[1] - 1 - seen[:, ::-1].argmax(1)
-        found.append(np.where(seen.any(1)[:, None], np.stack([first, last], 1), [0, -1]))
-    return found
+        visible = padded.reshape(count, block, -1).any(1)
+        first, last = visible.argmax(1), near.shape[1] - 1 - visible[:, ::-1].argmax(1)
+        ranges.append(np.where(visible.any(1)[:, None], np.stack([first, last], 1), [0, -1]))
+    return ranges
 
 
-@functools.cache  # for good: a captured CUDA graph reads them by address
+@functools.cache  # never freed: a captured CUDA graph reads them by address
 def windows(
     queries: tuple[int, int], keys: tuple[int, int], radius: float, circle: bool, device: torch.device, by_key: bool
 ) -> Windows:
-    """For tiles of queries that look at keys, or (by_key) for tiles of keys that are looked at by queries."""
+    """For tiles of queries and the keys that they see, or (by_key) for tiles of keys and the queries that see them."""
     if radius < 0:
         nothing = torch.zeros(0, dtype=torch.int32, device=device)
-        return Windows(0, nothing, nothing.double(), 0, (0, 0))
+        return Windows("none", nothing, nothing.double(), 0, 0)
     tables, places = [], []
     for q, k in zip(queries, keys, strict=True):
         at = (np.arange(q) + 0.5) * k / q - 0.5
         near = np.abs(np.arange(k) - at[:, None]) <= radius
-        tables.append(_reach(near.T if by_key else near))
+        tables.append(_first_and_last(near.T if by_key else near))
         places.append(at)
     bounds = np.concatenate([tables[0][0], tables[1][0], tables[0][1], tables[1][1]]).astype(np.int32)
-    kind = (2 if queries == keys else 3) if circle else 1
+    kind = ("circle" if queries == keys else "distances") if circle else "square"
     limit = math.ceil(min(radius, 1e4) ** 2) + 1
     while limit > 0 and math.sqrt(limit - 1) >= radius:
         limit -= 1
-    tiles = len(tables[0][0]), len(tables[1][0])
     host = torch.from_numpy(bounds).flatten(), torch.from_numpy(np.concatenate([[radius], *places]))
-    there = make_lasting(lambda: [table.to(device) for table in host], device)
-    return Windows(kind, *there, limit, tiles)
+    on_device = make_lasting(lambda: [table.to(device) for table in host], device)
+    return Windows(kind, *on_device, limit, tiles=len(tables[0][0]) * len(tables[1][0]))
 
 
 @functools.lru_cache(maxsize=64)
 def least_keys(
     queries: tuple[int, int], keys: tuple[int, int], frames: int, radius: float, circle: bool, exempt: int
 ) -> int:
-    """No query sees fewer keys than this (for circles on grids that differ a low guess)."""
+    """No query sees fewer keys than this (a low bound for circles on grids that differ)."""
     whole = keys[0] * keys[1]
     if radius < 0:
         return frames * whole
@@ -100,14 +99,14 @@ def least_keys(
 
 @triton.jit
 def tile_and_sample(tiles):
-    """This program's tile, and its sample in int64. Both are on one axis: a grid's others hold 65,535 programs."""
+    """This program's tile, and its sample in int64. Both are on one axis, since the others hold 65,535 programs."""
     return tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)
 
 
 @triton.jit
 def tile_count(HEIGHT, WIDTH, WINDOW: tl.constexpr, BLOCK: tl.constexpr, SIDE: tl.constexpr):
-    """Tiles of a map: of SIDE x SIDE cells, or without a window of BLOCK cells in a row."""
-    if WINDOW == 0:
+    """How many tiles a map has: of SIDE x SIDE cells, or without a window of BLOCK consecutive cells."""
+    if WINDOW == "none":
         tiles = (HEIGHT * WIDTH + BLOCK - 1) // BLOCK
     else:
         tiles = ((HEIGHT + SIDE - 1) // SIDE) * ((WIDTH + SIDE - 1) // SIDE)
@@ -116,9 +115,9 @@ def tile_count(HEIGHT, WIDTH, WINDOW: tl.constexpr, BLOCK: tl.constexpr, SIDE: t
 
 @triton.jit
 def tile_cells(tile, HEIGHT, WIDTH, WINDOW: tl.constexpr, BLOCK: tl.constexpr, SIDE: tl.constexpr):
-    """Cells of a tile: their index, y, x, and whether they are in the map."""
+    """The cells of a tile: their index, y, x, and whether they are inside the map."""
     i = tl.arange(0, BLOCK)
-    if WINDOW == 0:
+    if WINDOW == "none":
         cell = tile * BLOCK + i
         y, x = cell // WIDTH, cell % WIDTH
         inside = cell < HEIGHT * WIDTH
@@ -132,8 +131,8 @@ def tile_cells(tile, HEIGHT, WIDTH, WINDOW: tl.constexpr, BLOCK: tl.constexpr, S
 
 @triton.jit
 def tile_bounds(bounds_ptr, tile, exempt, HEIGHT, WIDTH, OTHER_H, OTHER_W, WINDOW: tl.constexpr, SIDE: tl.constexpr):
-    """The rectangle of the other side's cells that a tile meets: top, left, rows, columns."""
-    if WINDOW == 0:
+    """The rectangle of the other grid's cells that a tile may see: top, left, rows, columns."""
+    if WINDOW == "none":
         top, left, rows, columns = 0, 0, OTHER_H, OTHER_W
     else:
         down, across = (HEIGHT + SIDE - 1) // SIDE, (WIDTH + SIDE - 1) // SIDE
@@ -150,8 +149,8 @@ def near(
     bounds_ptr, places_ptr, limit, exempt, y, x, inside, other_y, other_x, HEIGHT, WIDTH, QUERY_H,
     WINDOW: tl.constexpr, SIDE: tl.constexpr, BY_KEY: tl.constexpr,
 ):  # fmt: skip
-    """(cells, others) bool: y, x of the tile's cells, other_y, other_x of the others; BY_KEY: the tile is of keys."""
-    if WINDOW == 0:
+    """(cells, others) bool: which others each cell may see. y, x: of the tile's cells; BY_KEY: the tile is of keys."""
+    if WINDOW == "none":
         allowed = inside[:, None] & (other_y == other_y)[None, :]
     else:
         down, across = (HEIGHT + SIDE - 1) // SIDE, (WIDTH + SIDE - 1) // SIDE
@@ -162,10 +161,10 @@ def near(
         right = tl.load(column_at + 1, mask=inside, other=-1)[:, None]
         oy, ox = other_y[None, :], other_x[None, :]
         allowed = (oy >= top) & (oy <= bottom) & (ox >= left) & (ox <= right)
-        if WINDOW == 2:
+        if WINDOW == "circle":
             dy, dx = oy - y[:, None], ox - x[:, None]
             allowed = allowed & (dy * dy + dx * dx < limit)
-        if WINDOW == 3:
+        if WINDOW == "distances":
             if BY_KEY:
                 dy = tl.load(places_ptr + 1 + oy) - y[:, None].to(tl.float64)
                 dx = tl.load(places_ptr + 1 + QUERY_H + ox) - x[:, None].to(tl.float64)

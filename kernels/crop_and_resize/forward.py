@@ -9,11 +9,11 @@ import triton.language as tl
 @triton.jit
 def _taps(corner, side, i, count, RULE: tl.constexpr):
     """The two pixels around output cell i of an axis and the weight of the second; float64, as the windows are."""
-    if RULE == 2:  # corner-aligned
+    if RULE == "corner-aligned":
         at = corner + i * ((side - 1) / tl.maximum(count - 1, 1))
     else:
         at = corner + (i + 0.5) * (side / count) - 0.5
-    if RULE == 0:  # the window is cut out before it is resized
+    if RULE == "pixel":  # the window is cut out before it is resized
         last = corner + side - 1
         at = tl.minimum(tl.maximum(at, corner), last)
         left = tl.floor(at)
@@ -26,8 +26,8 @@ def _taps(corner, side, i, count, RULE: tl.constexpr):
 
 @triton.jit
 def _border(index, size, BORDER: tl.constexpr):
-    """The pixel that stands at `index`; reflection does not repeat the edge pixel."""
-    if BORDER == 2:
+    """The pixel that is read for `index`, which may be outside; reflection does not repeat the edge pixel."""
+    if BORDER == "reflect":
         period = tl.maximum(2 * (size - 1), 1)
         phase = ((index % period) + period) % period
         index = tl.minimum(phase, period - phase)
@@ -36,10 +36,10 @@ def _border(index, size, BORDER: tl.constexpr):
 
 @triton.jit
 def _pixels(base, y, x, step_y, step_x, height, width, fill, mask, BORDER: tl.constexpr):
-    """image[y, x] in float32, the fill outside."""
+    """image[y, x] in float32; with a constant border the fill where (y, x) is outside."""
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     row, column = _border(y, height, BORDER), _border(x, width, BORDER)
-    if BORDER == 0:
+    if BORDER == "constant":
         value = tl.load(base + row * step_y + column * step_x, mask=mask & inside, other=0.0).to(tl.float32)
         return tl.where(inside, value, fill)
     return tl.load(base + row * step_y + column * step_x, mask=mask, other=0.0).to(tl.float32)
@@ -56,7 +56,7 @@ def crop_and_resize_kernel(
     width,
     out_height,
     out_width,
-    step_n,  # 0 where all windows are of one image
+    step_n,  # 0 where there is one image for all windows
     step_c,
     step_y,
     step_x,
@@ -65,8 +65,8 @@ def crop_and_resize_kernel(
     out_step_c,
     out_step_y,
     out_step_x,
-    BORDER: tl.constexpr,
-    RULE: tl.constexpr,
+    BORDER: tl.constexpr,  # constant, replicate, reflect
+    RULE: tl.constexpr,  # pixel, subpixel, corner-aligned
     WHOLE: tl.constexpr,  # round to whole grey levels (uint8)
     BLOCK: tl.constexpr,
 ):

@@ -24,9 +24,15 @@ def _crop(dtype: str) -> Iterator[Call]:
             [[100.0, 200.0, 255.0, 255.0], [500.0, 60.0, 255.0, 255.0], [900.0, 400.0, 255.0, 255.0]]
         )
         launch.forward(
-            zeros((1, 3, 720, 1280), dtype), windows.double(), torch.zeros(1, 3), 255, 255, border, rule,
-            torch.contiguous_format,
-        )  # fmt: skip
+            image=zeros((1, 3, 720, 1280), dtype),
+            windows=windows.double(),
+            fill=torch.zeros(1, 3),
+            out_height=255,
+            out_width=255,
+            border=border,
+            rule=rule,
+            layout=torch.contiguous_format,
+        )
 
     for rule, border in ((0, 0), (0, 1), (0, 2), (1, 0), (2, 0)):
         yield Call(

@@ -1,4 +1,4 @@
-"""Triton kernels of the full correlation's gradients of z and x.
+"""Triton kernels of the full correlation's gradients with respect to z and x.
 
 dG[(o, i, j), q] = grad[o, q - (i, j)] is built while loading; dx = z dG and dz = dG x^T are matrix products on tensor
 cores. `gradients_kernel` does both for each piece of dG while it is on chip; the other two serve where one gradient is
@@ -21,13 +21,13 @@ def _grad_diagonals(grad_ptr, n, o, i, j, y, x, OUTPUTS, mask, HO: tl.constexpr,
 
 
 @triton.jit
-def meet(
+def accumulate_gradients(
     grad_ptr, z, x_ptr, dx_ptr, dz, factor, n, o, i, j, used, c, x_n, x_c: tl.constexpr, x_y, x_x, dx_n,
     dx_c: tl.constexpr, dx_y, dx_x, C, OUTPUTS, HZ: tl.constexpr, WZ: tl.constexpr, HX: tl.constexpr, WX: tl.constexpr,
     PH: tl.constexpr, PW: tl.constexpr, FLAT: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """dz + dG x^T, with factor * (z dG) stored to dx, for channels c of search n; z: (BLOCK_C, taps), dz: (taps,
+    """Stores factor * (z dG) to dx and returns dz + dG x^T, for channels c of search n; z: (BLOCK_C, taps), dz: (taps,
     BLOCK_C). Arguments as for gradients_kernel."""
     HO: tl.constexpr = HX + 2 * PH - HZ + 1
     WO: tl.constexpr = WX + 2 * PW - WZ + 1
@@ -56,8 +56,8 @@ def meet(
             WO,
         ).to(z.dtype)
         dz = product(slope, tl.trans(search), dz, PRECISION, UPCAST)
-        # Transposed, so that dG is the factor that may stay in registers: TF32 on sm_90 takes the other one from
-        # shared memory, with the taps side by side, which is how z lies there.
+        # Transposed, so that dG is the factor that may stay in registers: TF32 on sm_90 reads the other one from
+        # shared memory, with the taps side by side, and that is how z is stored there.
         dx = tl.zeros((BLOCK_Q, BLOCK_C), tl.float32)
         dx = product(tl.trans(slope), tl.trans(z), dx, PRECISION, UPCAST)
         at = n * dx_n + c.to(tl.int64)[:, None] * dx_c + dx_at[None, :]
@@ -99,17 +99,17 @@ def gradients_kernel(
     PH: tl.constexpr,
     PW: tl.constexpr,
     SCALES: tl.constexpr,
-    FLAT: tl.constexpr,  # the pixels of a plane of x, and of dx, lie side by side
+    FLAT: tl.constexpr,  # whether planes of x and of dx are contiguous
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
-    BLOCK_M: tl.constexpr,  # holds OUTPUTS * HZ * WZ
+    BLOCK_M: tl.constexpr,  # at least OUTPUTS * HZ * WZ
     BLOCK_Q: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
     """dx[c, q] = alpha * sum_m scale[o] z[m, c] dG[m, q]; dz[m, c] = alpha * sum_nq dG[m, q] x[n, c, q]; m = (o, i, j).
 
-    One program: BLOCK_C channels of one template and of its searches. On chip: z, the sums of dz, and a piece of dG
-    that meets both. Bytes: x, z, dx and dz once; grad from the cache after the first program that needs it.
+    One program owns BLOCK_C channels of one template and of its searches. On chip: z, the sums of dz, and a piece of
+    dG, which is multiplied by both. Bytes: x, z, dx and dz once; grad comes from the cache after its first use.
     """
     m = tl.arange(0, BLOCK_M)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -119,7 +119,7 @@ def gradients_kernel(
     if ALL_PAIRS:
         template = (o // PER_TEMPLATE).to(tl.int64)
     else:
-        template = first + 0 * o.to(tl.int64)
+        template = first + 0 * o.to(tl.int64)  # of the shape of o
     z_at = template * z_n + i * z_y + j * z_x + ((o % PER_TEMPLATE) * C).to(tl.int64) * z_c
     z = tl.load(z_ptr + z_at[None, :] + c.to(tl.int64)[:, None] * z_c, mask=used[None, :] & (c < C)[:, None], other=0.0)
     factor = alpha
@@ -130,7 +130,7 @@ def gradients_kernel(
         z = (z.to(tl.float32) * weight[None, :]).to(z.dtype)
     dz = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
     for k in range(nx // templates):
-        dz = meet(
+        dz = accumulate_gradients(
             grad_ptr, z, x_ptr, dx_ptr, dz, factor, first + k * templates, o, i, j, used, c, x_n, x_c, x_y, x_x, dx_n,
             dx_c, dx_y, dx_x, C, OUTPUTS, HZ, WZ, HX, WX, PH, PW, FLAT, PRECISION, UPCAST, BLOCK_Q, BLOCK_C,
         )  # fmt: skip
@@ -165,16 +165,17 @@ def search_gradient_kernel(
     PH: tl.constexpr,
     PW: tl.constexpr,
     SCALES: tl.constexpr,
-    FLAT: tl.constexpr,  # the pixels of a plane of dx lie side by side
+    FLAT: tl.constexpr,  # whether planes of dx are contiguous
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """dx[c, q] = alpha * sum_oij scale[o] z[o, c, i, j] dG[(o, i, j), q]. One program: BLOCK_C x BLOCK_Q of one search.
+    """dx[c, q] = alpha * sum_oij scale[o] z[o, c, i, j] dG[(o, i, j), q].
 
-    On chip: its piece of dx. Bytes: grad and z (from the cache after the first program that needs them), dx once.
+    One program owns BLOCK_C channels x BLOCK_Q pixels of a search, and keeps them on chip. Bytes: grad and z (from the
+    cache after their first use), dx once.
     """
     HO: tl.constexpr = HX + 2 * PH - HZ + 1
     WO: tl.constexpr = WX + 2 * PW - WZ + 1
@@ -190,7 +191,7 @@ def search_gradient_kernel(
         if ALL_PAIRS:
             template = (o // PER_TEMPLATE).to(tl.int64)
         else:
-            template = (n % nz) + 0 * o.to(tl.int64)
+            template = (n % nz) + 0 * o.to(tl.int64)  # of the shape of o
         z_at = template * z_n + i * z_y + j * z_x + ((o % PER_TEMPLATE) * C).to(tl.int64) * z_c
         z = tl.load(
             z_ptr + z_at[None, :] + c.to(tl.int64)[:, None] * z_c, mask=used[None, :] & (c < C)[:, None], other=0.0
@@ -252,7 +253,7 @@ def template_gradient_kernel(
 ):
     """dz[o, c, i, j] = alpha * sum over the template's searches and q of dG[(o, i, j), q] x[c, q].
 
-    One program: BLOCK_M taps x BLOCK_C channels of one template. On chip: its piece of dz. Bytes: x once for each
+    One program owns BLOCK_M taps x BLOCK_C channels of one template. On chip: its piece of dz. Bytes: x once for each
     block of taps (one block for a template of 6x6), grad, dz.
     """
     HO: tl.constexpr = HX + 2 * PH - HZ + 1

@@ -35,15 +35,15 @@ def depthwise_forward_kernel(
     PW: tl.constexpr,
     HZ: tl.constexpr,
     WZ: tl.constexpr,
-    ROWS: tl.constexpr,  # cells below one another of a thread
+    ROWS: tl.constexpr,  # cells per thread, one below another
     TAPS: tl.constexpr,  # rows of the template at once
     BLOCK_Q: tl.constexpr,
-    TURNED: tl.constexpr = False,  # whether z is read from its last tap to its first
+    TURNED: tl.constexpr = False,  # whether z is read from its last tap to the first
 ):
-    """out[p, y, x] = sum_ij z[p, i, j] x[p, y + i, x + j]. One program: BLOCK_Q columns of ROWS cells of a plane.
+    """out[p, y, x] = sum_ij z[p, i, j] x[p, y + i, x + j]. One program owns BLOCK_Q columns of ROWS cells of a plane.
 
-    A pixel of column x + j meets every tap of column j that needs it for the ROWS cells above it while it is in a
-    register: ROWS + TAPS - 1 loads and conversions serve ROWS * TAPS products. Bytes: z, x, out once.
+    A pixel of column x + j is multiplied, while in a register, by each tap of column j that the cells above it need:
+    ROWS + TAPS - 1 loads and conversions serve ROWS * TAPS products. Bytes: z, x, out once.
     """
     q = tl.program_id(1) * BLOCK_Q + tl.arange(0, BLOCK_Q)
     n, c = (tl.program_id(0) // C).to(tl.int64), (tl.program_id(0) % C).to(tl.int64)
@@ -71,7 +71,7 @@ def depthwise_forward_kernel(
                     if r >= k and r - k < TAPS:
                         if HZ % TAPS == 0:
                             sums = sums + (totals[k] + taps[r - k] * pixel,)
-                        else:  # a tap that is not there must not meet infinity
+                        else:  # a tap beyond the template must not be multiplied by infinity
                             sums = sums + (totals[k] + tl.where(first + r - k < HZ, taps[r - k] * pixel, 0.0),)
                     else:
                         sums = sums + (totals[k],)
@@ -105,17 +105,17 @@ def depthwise_template_gradient_kernel(
     PW: tl.constexpr,
     HZ: tl.constexpr,
     WZ: tl.constexpr,
-    ROWS: tl.constexpr,  # cells below one another of a thread
+    ROWS: tl.constexpr,  # cells per thread, one below another
     EVEN: tl.constexpr,  # whether HO is a multiple of ROWS
     TAPS: tl.constexpr,  # rows of the template at once
     COLUMNS: tl.constexpr,  # columns of the template at once
     BLOCK_Q: tl.constexpr,
 ):
-    """dz[i, j] = sum_q g[q] x[q + (i, j)]. One program: a plane of one template and the same plane of all its searches,
-    so that dz needs no second pass.
+    """dz[i, j] = sum_q g[q] x[q + (i, j)]. One program owns a plane of one template and that plane of all its
+    searches, so that dz needs no second pass.
 
-    On chip: a thread's sum for each of TAPS * COLUMNS taps, reduced once at the end; ROWS cells below one another, and
-    each pixel that they meet, are loaded and converted once for all of them. Bytes: grad, x, dz once.
+    On chip: a thread's sum for each of TAPS * COLUMNS taps, reduced once at the end; ROWS cells, one below another, and
+    each pixel that they need are loaded and converted once for all taps. Bytes: grad, x, dz once.
     """
     nothing = tl.zeros((BLOCK_Q,), x_ptr.dtype.element_ty)
     m, c = tl.program_id(0) // C, (tl.program_id(0) % C).to(tl.int64)
@@ -147,7 +147,7 @@ def depthwise_template_gradient_kernel(
                             for tap in tl.static_range(TAPS * COLUMNS):
                                 if tap % COLUMNS == j and r >= tap // COLUMNS and r - tap // COLUMNS < ROWS:
                                     term = slopes[r - tap // COLUMNS] * pixel
-                                    if not EVEN:  # a cell that is not there must not meet infinity
+                                    if not EVEN:  # a cell beyond the response must not be multiplied by infinity
                                         term = tl.where(top + r - tap // COLUMNS < HO, term, 0.0)
                                     grown = grown + (sums[tap] + term,)
                                 else:
@@ -155,6 +155,6 @@ def depthwise_template_gradient_kernel(
                             sums = grown
             for tap in tl.static_range(TAPS * COLUMNS):
                 into = (first + tap // COLUMNS) * WZ + left + tap % COLUMNS
-                there = (first + tap // COLUMNS < HZ) & (left + tap % COLUMNS < WZ)
-                found = tl.sum(sums[tap], 0).to(dz_ptr.dtype.element_ty)
-                tl.store(to + into, found, mask=there)
+                inside = (first + tap // COLUMNS < HZ) & (left + tap % COLUMNS < WZ)
+                total = tl.sum(sums[tap], 0).to(dz_ptr.dtype.element_ty)
+                tl.store(to + into, total, mask=inside)

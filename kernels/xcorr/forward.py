@@ -31,7 +31,7 @@ def band_sums(
     if ALL_PAIRS:
         template = (o // PER_TEMPLATE).to(tl.int64)
     else:
-        template = (n % nz) + 0 * o.to(tl.int64)
+        template = (n % nz) + 0 * o.to(tl.int64)  # of the shape of o
     z_rows = template * z_n + ((o % PER_TEMPLATE) * C).to(tl.int64) * z_c + j * z_x
     q = tl.arange(0, BLOCK_Q)
     row, column = q // WP, q % WP
@@ -40,13 +40,13 @@ def band_sums(
         used = (tap < TEMPLATE_ROWS * WZ) & (top + i < HZ) & (o < OUTPUTS)
         z_at = z_rows + (top + i) * z_y
         if VECTOR > 0:
-            # Rows beyond the band are read and not used: a mask by rows would cut the loads into single pixels.
+            # Rows beyond the band are read but not used: a mask by rows would split the loads into single pixels.
             x_at = tl.multiple_of((band * BAND + top) * WX, VECTOR) + q
-            seen = x_at < HX * WX
+            valid = x_at < HX * WX
         else:
             y = band * BAND + top + row - PH
             x_at = y * x_y + (column - PW) * x_x
-            seen = (row < BAND + TEMPLATE_ROWS - 1) & (y >= 0) & (y < HX) & (column >= PW) & (column < PW + WX)
+            valid = (row < BAND + TEMPLATE_ROWS - 1) & (y >= 0) & (y < HX) & (column >= PW) & (column < PW + WX)
         grid = tl.zeros((KERNELS * TAPS, BLOCK_Q), tl.float32)
         for step in range(0, CHUNK, BLOCK_C):
             c = first_c + step + tl.arange(0, BLOCK_C)
@@ -55,13 +55,13 @@ def band_sums(
             )
             x = tl.load(
                 x_ptr + n * x_n + c.to(tl.int64)[:, None] * x_c + x_at[None, :],
-                mask=(c < C)[:, None] & seen[None, :],
+                mask=(c < C)[:, None] & valid[None, :],
                 other=0.0,
             )
             grid = product(z, x, grid, PRECISION, UPCAST)
         if HZ * WZ > 1:
             shifted = tl.minimum(q[None, :] + (i * WP + j)[:, None], BLOCK_Q - 1)
-            # An unused row is 0 * x: not 0 where x is not finite.
+            # The products of unused taps are 0 * x, which is not 0 where x is not finite.
             grid = tl.where(used[:, None], tl.gather(grid, shifted, 1), 0.0)
             total += tl.sum(tl.reshape(grid, (KERNELS, TAPS, BLOCK_Q)), 1)
         else:
@@ -85,11 +85,11 @@ def full_forward_kernel(
     z_y,
     z_x,
     x_n,
-    x_c: tl.constexpr,  # a constant, so that its divisors are known and loads are as wide as they can be
+    x_c: tl.constexpr,  # a constant, so that its divisors are known and loads can be wide
     x_y,
     x_x,
     C: tl.constexpr,
-    OUTPUTS,  # kernels that meet one search: O, or Nz*O for all pairs
+    OUTPUTS,  # kernels that each search is correlated with: O, or Nz*O for all pairs
     PER_TEMPLATE,  # O
     ALL_PAIRS: tl.constexpr,
     HZ: tl.constexpr,
@@ -98,22 +98,22 @@ def full_forward_kernel(
     WX: tl.constexpr,
     PH: tl.constexpr,
     PW: tl.constexpr,
-    SCALES: tl.constexpr,  # 0: none, 1, or one a kernel of a template
+    SCALES: tl.constexpr,  # how many: 0, 1, or one per kernel of a template
     BIASES: tl.constexpr,
-    VECTOR: tl.constexpr,  # pixels that may be loaded at once where a plane's lie side by side, unpadded; else 0
+    VECTOR: tl.constexpr,  # pixels that one load may read where planes are contiguous and not padded; else 0
     SPLIT: tl.constexpr,  # parts of the channels
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
-    TEMPLATE_ROWS: tl.constexpr,  # rows of a template in one G
-    BAND: tl.constexpr,  # rows of the response of one program
-    KERNELS: tl.constexpr,  # kernels of one program
-    TAPS: tl.constexpr,  # power of 2 that holds TEMPLATE_ROWS * WZ
-    BLOCK_Q: tl.constexpr,  # power of 2 that holds BAND + TEMPLATE_ROWS - 1 rows of the padded search
+    TEMPLATE_ROWS: tl.constexpr,  # rows of a template per G
+    BAND: tl.constexpr,  # rows of the response per program
+    KERNELS: tl.constexpr,  # kernels per program
+    TAPS: tl.constexpr,  # power of 2, at least TEMPLATE_ROWS * WZ
+    BLOCK_Q: tl.constexpr,  # power of 2, at least the pixels of BAND + TEMPLATE_ROWS - 1 rows of the padded search
     BLOCK_C: tl.constexpr,
 ):
-    """One program: a band of the response of KERNELS kernels on one search, over one part of the channels.
+    """One program owns a band of the response of KERNELS kernels on one search, over one part of the channels.
 
-    On chip: G, (KERNELS * TAPS, BLOCK_Q) float32. Bytes: x once where one program's kernels are all there are, z, out.
+    On chip: G, (KERNELS * TAPS, BLOCK_Q) float32. Bytes: z, out, and x once per KERNELS kernels.
     """
     HO: tl.constexpr = HX + 2 * PH - HZ + 1
     WO: tl.constexpr = WX + 2 * PW - WZ + 1
@@ -141,7 +141,7 @@ def full_forward_kernel(
 
 @triton.jit
 def _scaled(total, kernel, scale_ptr, bias_ptr, alpha, beta, PER_TEMPLATE, SCALES: tl.constexpr, BIASES: tl.constexpr):
-    """alpha * scale * total + beta + bias; total: (kernels, cells); one scale and bias for all, or one a kernel."""
+    """alpha * scale * total + beta + bias; total: (kernels, cells); one scale and bias for all, or one per kernel."""
     total = total * alpha
     if SCALES == 1:
         total = total * tl.load(scale_ptr)
@@ -170,7 +170,7 @@ def add_parts_kernel(
     SPLIT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """The sums of the channels' parts, added in their order, so that two runs give the same bits."""
+    """Adds the sums over the parts of the channels, in their order, so that two runs give the same bits."""
     row = tl.program_id(0).to(tl.int64) + tl.zeros((1,), tl.int64)
     cell = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     at = row[:, None] * cells + cell[None, :]

@@ -17,14 +17,14 @@ Config = dict[str, int]
 # takes several Gs one after another, the response's sums stay beside it, and half of that fits. (From the compiler:
 # 64 x 512 has 255 registers and spills at 8 warps, and at 16 warps on sm_80 and sm_100.)
 MOST_SUMS = 64 * 256
-# Programs that fill a large chip; fewer are made more by splitting the channels.
+# Programs that fill a large chip; where there are fewer, the channels are split.
 PROGRAMS = 128
 ADD_BLOCK = 128
 
 
 @functools.lru_cache(maxsize=1024)
 def forward_blocks(hz: int, wz: int, height: int, width: int, outputs: int, precision: str) -> Config | None:
-    """How the response is cut up (read only); height, width: of the padded search. None: a row of G is too long."""
+    """How the response is divided (read only); height, width: of the padded search. None if a row of G is too long."""
     one_grid = MOST_SUMS // 2 if precision == tf32.EXACT else MOST_SUMS
     rows = min(hz, max(1, 64 // wz))
     most = one_grid if rows == hz and hz * wz > 1 else one_grid // 2
@@ -43,7 +43,7 @@ def forward_blocks(hz: int, wz: int, height: int, width: int, outputs: int, prec
         return None
     band = min(height - hz + 1, cells // width - rows + 1)
     bands = cdiv(height - hz + 1, band)
-    # Of the bands that make as many programs, one that starts where long loads may.
+    # Among the bands that make equally many programs, one whose start allows wide loads.
     band = max(range(cdiv(height - hz + 1, bands), band + 1), key=lambda rows: (math.gcd(8, rows * width), rows))
     return {"TEMPLATE_ROWS": rows, "BAND": band, "KERNELS": kernels, "TAPS": taps, "BLOCK_Q": cells}
 
@@ -64,6 +64,7 @@ def forward_config(blocks: Config, channels: int, size: int, precision: str, chi
 
 
 def forward_candidates(channels: int, size: int) -> list[Config]:
+    """What the tuner tries."""
     most = max(16, next_power_of_2(channels))
     return [
         {"BLOCK_C": block, "num_warps": warps, "num_stages": stages}
@@ -74,24 +75,25 @@ def forward_candidates(channels: int, size: int) -> list[Config]:
 
 
 def split_of(programs: int, channels: int, block_c: int) -> int:
-    """Parts of the channels, of at least two blocks each; decided by the sizes alone. No more programs than PROGRAMS:
-    where a multiprocessor holds one they would wait for a second wave, which takes as long as the first."""
+    """Parts of the channels, from the sizes alone: at least two blocks each, and PROGRAMS programs in all at most,
+    since where a multiprocessor runs one at a time a second wave takes as long as the first."""
     return max(1, min(PROGRAMS // programs, channels // (2 * block_c)))
 
 
 def is_flat(x: torch.Tensor) -> bool:
-    """Whether the pixels of a plane lie side by side."""
+    """Whether the pixels of a plane are side by side in memory."""
     return x.stride(3) == 1 and x.stride(2) == x.shape[3]
 
 
 def vector(width: int, height: int, step_c: int, size: int, blocks: Config) -> int:
-    """Pixels of a flat plane that one load may take: up to 16 bytes, from wherever a program starts."""
+    """Pixels of a flat plane that one load may read: up to 16 bytes, aligned wherever a program starts."""
     whole = blocks["BAND"] + blocks["TEMPLATE_ROWS"] - 1 >= height  # one start, at 0
     starts = () if whole else (blocks["BAND"] * width, blocks["TEMPLATE_ROWS"] * width)
     return math.gcd(16 // size, height * width, step_c, *starts)
 
 
 def forward(
+    *,
     z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
     x: torch.Tensor,  # (Nx, C, Hx, Wx)
     scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
@@ -131,23 +133,8 @@ def forward(
 
     with torch.cuda.device_of(x):
         size, how = x.element_size(), product["PRECISION"]
-        key = (
-            "xcorr",
-            x.dtype,
-            how,
-            nz,
-            nx,
-            channels,
-            outputs,
-            hz,
-            wz,
-            height,
-            width,
-            ph,
-            pw,
-            x.stride(1),
-            x.stride(3),
-        )
+        sizes = nz, nx, channels, outputs, hz, wz, height, width, ph, pw
+        key = ("xcorr", x.dtype, how, *sizes, x.stride(1), x.stride(3))
         default = forward_config(blocks, channels, size, how, *chips.chip_and_shared(x.device))
         config = tuned(x, key, default, lambda: forward_candidates(channels, size), run)
         return run(config)

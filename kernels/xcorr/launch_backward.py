@@ -12,8 +12,8 @@ Config = dict[str, int]
 
 
 def gradients_config(taps: int, size: int, precision: str, wide: bool) -> Config | None:
-    """Of both gradients; taps: of all kernels that meet one search; wide: whether x allows 16-byte loads. None where
-    their sums do not fit the registers."""
+    """The configuration of both gradients, None where the sums do not fit the registers; taps: of all kernels that a
+    search is correlated with; wide: whether x allows 16-byte loads."""
     block_m = max(64, next_power_of_2(taps))
     if block_m > 256 or precision == tf32.EXACT:
         return None
@@ -26,17 +26,18 @@ def gradients_config(taps: int, size: int, precision: str, wide: bool) -> Config
 
 
 def search_config(size: int, precision: str) -> Config:
-    """Of dx; size: bytes of an element. 64 x 64 sums over 8 warps: 4 spill over the gradient's places."""
+    """The configuration of dx; size: bytes of an element. 64 x 64 sums take 8 warps: with 4, addresses spill."""
     block_c = 32 if precision == tf32.EXACT else 64
     return {"BLOCK_M": 64, "BLOCK_Q": 64, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 2}
 
 
 def template_config(size: int, precision: str) -> Config:
-    """Of dz: as above; steps of 32 pixels, for longer ones spill where a template has many rows."""
+    """The configuration of dz; steps of 32 pixels, since longer ones spill where a template has many rows."""
     return search_config(size, precision) | {"BLOCK_Q": 32}
 
 
 def both_gradients(
+    *,
     grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
     z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
     x: torch.Tensor,  # (Nx, C, Hx, Wx)
@@ -54,8 +55,8 @@ def both_gradients(
     product = tf32.product_constants(x)
     config = gradients_config(grad.shape[1] * hz * wz, x.element_size(), product["PRECISION"], wide)
     if config is None:
-        search_gradient(grad, z, scale, dx, alpha, ph, pw, all_pairs)
-        template_gradient(grad, x, dz, alpha, ph, pw, all_pairs)
+        search_gradient(grad=grad, z=z, scale=scale, dx=dx, alpha=alpha, ph=ph, pw=pw, all_pairs=all_pairs)
+        template_gradient(grad=grad, x=x, dz=dz, alpha=alpha, ph=ph, pw=pw, all_pairs=all_pairs)
         return
     templates = 1 if all_pairs else z.shape[0]
     with torch.cuda.device_of(x):
@@ -68,6 +69,7 @@ def both_gradients(
 
 
 def search_gradient(
+    *,
     grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
     z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
     scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
@@ -90,6 +92,7 @@ def search_gradient(
 
 
 def template_gradient(
+    *,
     grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
     x: torch.Tensor,  # (Nx, C, Hx, Wx)
     dz: torch.Tensor,  # (Nz, O*C, Hz, Wz) contiguous, not empty: filled

@@ -6,10 +6,10 @@ import torch
 from siamfast.kernels.integers import cdiv
 from siamfast.kernels.xcorr.depthwise import depthwise_forward_kernel, depthwise_template_gradient_kernel
 
-# Cells below one another of a forward thread, and such columns of a program, of which those are taken that make least
-# work; and rows of taps at once.
+# Of a forward thread the cells, one below another, and of a program such columns: the pair that makes least work is
+# taken. Then the rows of taps at once.
 FORWARD_ROWS, FORWARD_COLUMNS, MOST_TAPS = (4, 5, 6, 8), (128, 64), 8
-# The same of the template's gradient, and a thread's sums, one a tap.
+# The same for the template's gradient, and the sums of a thread, one per tap.
 TEMPLATE_ROWS, TEMPLATE_COLUMNS, MOST_SUMS = (5, 6, 4), 64, 56
 
 
@@ -18,7 +18,7 @@ def forward_blocks(hz: int, ho: int, wo: int) -> dict[str, int]:
     taps = cdiv(hz, cdiv(hz, MOST_TAPS))
 
     def work(rows: int, block: int) -> int:
-        """Products and loads of all threads, those of cells that are not there included."""
+        """Products and loads of all threads, including those of cells beyond the response."""
         return cdiv(cdiv(ho, rows) * wo, block) * block * (rows * taps + rows + taps - 1)
 
     rows, block = min(((r, q) for q in FORWARD_COLUMNS for r in FORWARD_ROWS), key=lambda pair: work(*pair))
@@ -36,7 +36,7 @@ def template_blocks(hz: int, wz: int, ho: int) -> dict[str, int]:
     }  # fmt: skip
 
 
-def forward(z: torch.Tensor, x: torch.Tensor, out: torch.Tensor, ph: int, pw: int) -> None:
+def forward(*, z: torch.Tensor, x: torch.Tensor, out: torch.Tensor, ph: int, pw: int) -> None:
     """Fills out (Nx, C, HO, WO), which is not empty."""
     planes, (hz, wz), (ho, wo) = x.shape[0] * x.shape[1], z.shape[2:], out.shape[2:]
     blocks = forward_blocks(hz, ho, wo)
@@ -48,7 +48,7 @@ def forward(z: torch.Tensor, x: torch.Tensor, out: torch.Tensor, ph: int, pw: in
         )  # fmt: skip
 
 
-def search_gradient(grad: torch.Tensor, z: torch.Tensor, dx: torch.Tensor, ph: int, pw: int) -> None:
+def search_gradient(*, grad: torch.Tensor, z: torch.Tensor, dx: torch.Tensor, ph: int, pw: int) -> None:
     """Fills dx[q] = sum_ij z[i, j] g[q - (i, j)]: forward with the template turned around, on a wider border."""
     ho, wo = dx.shape[2:]
     (hz, wz), (z_n, z_c, z_y, z_x) = z.shape[2:], z.stride()
@@ -61,8 +61,8 @@ def search_gradient(grad: torch.Tensor, z: torch.Tensor, dx: torch.Tensor, ph: i
         )  # fmt: skip
 
 
-def template_gradient(grad: torch.Tensor, x: torch.Tensor, dz: torch.Tensor, ph: int, pw: int) -> None:
-    """Fills dz."""
+def template_gradient(*, grad: torch.Tensor, x: torch.Tensor, dz: torch.Tensor, ph: int, pw: int) -> None:
+    """Fills dz[i, j] = sum_q g[q] x[q + (i, j)], added up over the searches of each template."""
     nz, channels, hz, wz = dz.shape
     with torch.cuda.device_of(x):
         depthwise_template_gradient_kernel[(nz * channels,)](

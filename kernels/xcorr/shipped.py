@@ -74,6 +74,7 @@ def _full(dtype: str, exact: bool, case: Case) -> Iterator[Call]:
     out = case.batch * case.kernels * case.cells
     flop = 2 * case.batch * case.kernels * case.channels * case.z[0] * case.z[1] * case.cells
     rest: dict[str, Any] = {"rate": dtype, "tf32": not exact}
+    numbers: dict[str, Any] = {"alpha": 1.0, "ph": 0, "pw": 0, "all_pairs": False}
     name, wide = f"{case.name}, {'exact ' if exact else ''}{dtype}", plane * size % 16 == 0
 
     def forward() -> None:
@@ -81,19 +82,19 @@ def _full(dtype: str, exact: bool, case: Case) -> Iterator[Call]:
         how = tf32.precision(x)
         blocks = launch.forward_blocks(*case.z, *case.x, case.kernels, how)
         assert blocks is not None
-        launch.forward(z, x, None, None, 1.0, 0.0, 0, 0, False, blocks)
+        launch.forward(z=z, x=x, scale=None, bias=None, alpha=1.0, beta=0.0, ph=0, pw=0, all_pairs=False, blocks=blocks)
 
     def gradients() -> None:
         grad, z, x = zeros(out_shape, dtype), zeros(case.z_shape, dtype), zeros(case.x_shape, dtype)
-        launch_backward.both_gradients(grad, z, x, None, z.clone(), x.clone(), 1.0, 0, 0, False)
+        launch_backward.both_gradients(grad=grad, z=z, x=x, scale=None, dz=z.clone(), dx=x.clone(), **numbers)
 
-    def of_x() -> None:
+    def search_gradient() -> None:
         grad, z, dx = zeros(out_shape, dtype), zeros(case.z_shape, dtype), zeros(case.x_shape, dtype)
-        launch_backward.search_gradient(grad, z, None, dx, 1.0, 0, 0, False)
+        launch_backward.search_gradient(grad=grad, z=z, scale=None, dx=dx, **numbers)
 
-    def of_z() -> None:
+    def template_gradient() -> None:
         grad, x, dz = zeros(out_shape, dtype), zeros(case.x_shape, dtype), zeros(case.z_shape, dtype)
-        launch_backward.template_gradient(grad, x, dz, 1.0, 0, 0, False)
+        launch_backward.template_gradient(grad=grad, x=x, dz=dz, **numbers)
 
     how = tf32.EXACT if exact else "tf32" if dtype == "fp32" else "ieee"
     blocks = launch.forward_blocks(*case.z, *case.x, case.kernels, how)
@@ -104,23 +105,24 @@ def _full(dtype: str, exact: bool, case: Case) -> Iterator[Call]:
     yield Call(
         f"xcorr dz and dx, {name}", gradients, (2 * z + 2 * x + out) * size, 2 * flop, wide=wide and together, **rest
     )
-    yield Call(f"xcorr dx, {name}", of_x, (z + x + out) * size, flop, **rest)
-    yield Call(f"xcorr dz, {name}", of_z, (z + x + out) * size, flop, wide=wide, **rest)
+    yield Call(f"xcorr dx, {name}", search_gradient, (z + x + out) * size, flop, **rest)
+    yield Call(f"xcorr dz, {name}", template_gradient, (z + x + out) * size, flop, wide=wide, **rest)
 
 
 def _depthwise(dtype: str, case: Case) -> Iterator[Call]:
-    size, planes, padding = DTYPES[dtype].itemsize, case.batch * case.channels, (case.padding, case.padding)
+    size, planes = DTYPES[dtype].itemsize, case.batch * case.channels
+    padding = {"ph": case.padding, "pw": case.padding}
     z, x, out = (planes * n for n in (case.z[0] * case.z[1], case.x[0] * case.x[1], case.cells))
     out_shape, taps = (case.batch, case.channels, *case.response), case.z[0] * case.z[1]
 
     def forward() -> None:
         z, x = zeros(case.z_shape, dtype), zeros(case.x_shape, dtype)
-        launch_depthwise.forward(z, x, zeros(out_shape, dtype), *padding)
+        launch_depthwise.forward(z=z, x=x, out=zeros(out_shape, dtype), **padding)
 
     def backward() -> None:
         grad, z, x = zeros(out_shape, dtype), zeros(case.z_shape, dtype), zeros(case.x_shape, dtype)
-        launch_depthwise.template_gradient(grad, x, z.clone(), *padding)
-        launch_depthwise.search_gradient(grad, z, x.clone(), *padding)
+        launch_depthwise.template_gradient(grad=grad, x=x, dz=z.clone(), **padding)
+        launch_depthwise.search_gradient(grad=grad, z=z, dx=x.clone(), **padding)
 
     yield Call(f"depthwise forward, {case.name}, {dtype}", forward, (z + x + out) * size, 2 * out * taps)
     yield Call(f"depthwise backward, {case.name}, {dtype}", backward, (2 * z + 2 * x + out) * size, 4 * out * taps)

@@ -1,7 +1,7 @@
 """Triton kernel of SiamFC's head and loss: correlation, labels, loss and both gradients of a sample in one program.
 
-The search is read from memory once: its second reading, for the gradients, finds it in the cache. Stages hand over
-through small maps in memory (scores, slope), with a barrier between them.
+The search is read from memory once; when it is read again for the gradients it is in the cache. The stages pass small
+maps through memory (scores, slope), with a barrier between them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 from siamfast.kernels.balanced_logistic_loss.forward import cell_losses, class_weights, made_labels
-from siamfast.kernels.xcorr.backward import meet
+from siamfast.kernels.xcorr.backward import accumulate_gradients
 from siamfast.kernels.xcorr.forward import band_sums
 
 
@@ -23,7 +23,7 @@ def xcorr_balanced_loss_kernel(
     centers_ptr,  # (N, 2) float32 contiguous: x, y in cells
     scores_ptr,  # (N, HO, WO) float32
     slope_ptr,  # (N, HO, WO) float32
-    sums_ptr,  # (3, N) float32: each sample's loss, slope by the bias, slope by the scale
+    sums_ptr,  # (3, N) float32: per sample the loss, its slope by the bias and by the scale
     dz_ptr,  # (N, C, HZ, WZ) contiguous
     dx_ptr,  # (N, C, HX, WX), any strides
     samples,
@@ -57,10 +57,10 @@ def xcorr_balanced_loss_kernel(
     PW: tl.constexpr,
     SCALE: tl.constexpr,
     BIAS: tl.constexpr,
-    LABELS: tl.constexpr,  # 0: made here, 1: one map for all, 2: one a sample
+    LABELS: tl.constexpr,  # made: here; shared: one map for all samples; own: one per sample
     CENTERS: tl.constexpr,
     L2: tl.constexpr,
-    BALANCE: tl.constexpr,  # 0: sample; 1: batch, 2: cells, for which all samples have the same labels
+    BALANCE: tl.constexpr,  # sample; batch or cells, where all samples have the same labels
     FLAT: tl.constexpr,
     VECTOR: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -71,12 +71,12 @@ def xcorr_balanced_loss_kernel(
     TAPS: tl.constexpr,
     FORWARD_Q: tl.constexpr,
     FORWARD_C: tl.constexpr,
-    CELLS: tl.constexpr,  # power of 2 that holds the response
+    CELLS: tl.constexpr,  # power of 2, at least the cells of the response
     BLOCK_M: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """One program: one sample. Bytes: z and x once, dz and dx once, the response's maps."""
+    """One program owns one sample. Bytes: z, x, dz and dx once, and the maps of the response."""
     HO: tl.constexpr = HX + 2 * PH - HZ + 1
     WO: tl.constexpr = WX + 2 * PW - WZ + 1
     CHUNK: tl.constexpr = (C + FORWARD_C - 1) // FORWARD_C * FORWARD_C
@@ -102,7 +102,7 @@ def xcorr_balanced_loss_kernel(
     score = plain * scale + beta
     if BIAS:
         score += tl.load(bias_ptr)
-    if LABELS == 0:
+    if LABELS == "made":
         cx = (WO - 1) * 0.5
         cy = (HO - 1) * 0.5
         if CENTERS:
@@ -111,14 +111,14 @@ def xcorr_balanced_loss_kernel(
         y = made_labels(
             (k // WO).to(tl.float32) - cy, (k % WO).to(tl.float32) - cx, stride, r_pos, r_far, between, L2
         )  # fmt: skip
-    elif LABELS == 1:
+    elif LABELS == "shared":
         y = tl.load(labels_ptr + k, mask=inside, other=-1.0)
     else:
         y = tl.load(labels_ptr + at, mask=inside, other=-1.0)
     y = tl.where(inside, y, -1.0)
     positives = tl.sum((y == 1.0).to(tl.float32), 0)
     negatives = tl.sum((y == 0.0).to(tl.float32), 0)
-    if BALANCE != 0:
+    if BALANCE != "sample":
         positives *= samples
         negatives *= samples
     positive, negative = class_weights(positives, negatives, samples, neg_weight, factor, BALANCE)
@@ -136,9 +136,9 @@ def xcorr_balanced_loss_kernel(
     z_at = n * z_n + i * z_y + j * z_x
     for start in range(0, C, BLOCK_C):
         c = start + tl.arange(0, BLOCK_C)
-        known = used[None, :] & (c < C)[:, None]
-        z = tl.load(z_ptr + z_at[None, :] + c.to(tl.int64)[:, None] * z_c, mask=known, other=0.0)
-        dz = meet(
+        mask = used[None, :] & (c < C)[:, None]
+        z = tl.load(z_ptr + z_at[None, :] + c.to(tl.int64)[:, None] * z_c, mask=mask, other=0.0)
+        dz = accumulate_gradients(
             slope_ptr, z, x_ptr, dx_ptr, tl.zeros((BLOCK_M, BLOCK_C), tl.float32), alpha * scale, n, 0 * m, i, j, used,
             c, x_n, x_c, x_y, x_x, dx_n, dx_c, dx_y, dx_x, C, 1, HZ, WZ, HX, WX, PH, PW, FLAT, PRECISION, UPCAST,
             BLOCK_Q, BLOCK_C,

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from siamfast.kernels import chips, tf32
+from siamfast.kernels.balanced_logistic_loss.launch import loss_modes, loss_numbers
 from siamfast.kernels.integers import cdiv, next_power_of_2
 from siamfast.kernels.xcorr.launch import forward_blocks, forward_config, is_flat, vector
 from siamfast.kernels.xcorr.launch_backward import gradients_config
 from siamfast.kernels.xcorr_balanced_loss.backward import scale_samples_kernel
 from siamfast.kernels.xcorr_balanced_loss.forward import xcorr_balanced_loss_kernel
 
-if TYPE_CHECKING:
-    from siamfast.ops.balanced_logistic_loss.call import Options
+from siamfast.ops.balanced_logistic_loss.call import Options
 
-_L2, _IGNORE, _HALF_WEIGHTED, _NONE = 1, 1, 2, 2  # places in Options' tuples
 SCALE_BLOCK = 4096
 
 
 def config(
     hz: int, wz: int, height: int, width: int, channels: int, size: int, product: str, chip: int, shared: int
 ) -> dict[str, int] | None:
-    """How a sample is cut up; height, width: of the padded search. None where a template or a response is too large."""
+    """How a sample is divided; height, width: of the padded search. None if a template or a response is too large."""
     blocks = forward_blocks(hz, wz, height, width, 1, product)
     both = gradients_config(hz * wz, size, product, wide=True)
     cells = next_power_of_2((height - hz + 1) * (width - wz + 1))
@@ -45,7 +44,16 @@ def config_of(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> dict[str, i
     return config(*sizes, x.shape[1], x.element_size(), tf32.precision(x), *chips.chip_and_shared(x.device))
 
 
+class Results(NamedTuple):
+    """The joint launch's outputs beside dx."""
+
+    sums: torch.Tensor  # (3, N) float32: per sample the loss, its slope by the bias and by the scale
+    scores: torch.Tensor  # (N, 1, Ho, Wo) float32
+    dz: torch.Tensor  # like z
+
+
 def forward(
+    *,
     z: torch.Tensor,  # (N, C, Hz, Wz)
     x: torch.Tensor,  # (N, C, Hx, Wx), not empty
     scale: torch.Tensor | None,  # 1 float32 number
@@ -58,7 +66,7 @@ def forward(
     centers: torch.Tensor | None,  # (N, 2) float32
     options: Options,
     dx: torch.Tensor,  # as x: filled
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # sums (3, N), scores (N, 1, Ho, Wo), dz
+) -> Results:
     samples, channels, height, width = x.shape
     hz, wz = z.shape[2:]
     ho, wo = height + 2 * ph - hz + 1, width + 2 * pw - wz + 1
@@ -73,19 +81,16 @@ def forward(
         xcorr_balanced_loss_kernel[(samples,)](
             z, x, scores if scale is None else scale, scores if bias is None else bias,
             scores if labels is None else labels.contiguous(), scores if centers is None else centers.contiguous(),
-            scores, slope, sums, dz, dx, samples, alpha, beta, options.stride, options.r_pos,
-            max(options.r_neg, options.r_pos), -1.0 if options.neutral == _IGNORE else 0.5, options.neg_weight,
-            1.0 if options.neutral == _HALF_WEIGHTED else 0.0, options.factor(samples), *z.stride(), *x.stride(),
-            *dx.stride(), channels, HZ=hz, WZ=wz, HX=height, WX=width, PH=ph, PW=pw, SCALE=scale is not None,
-            BIAS=bias is not None, LABELS=0 if labels is None else 2 if labels.shape[0] > 1 else 1,
-            CENTERS=centers is not None, L2=options.metric == _L2, BALANCE=options.balance,
+            scores, slope, sums, dz, dx, samples, alpha, beta, *loss_numbers(options, samples), *z.stride(),
+            *x.stride(), *dx.stride(), channels, HZ=hz, WZ=wz, HX=height, WX=width, PH=ph, PW=pw,
+            SCALE=scale is not None, BIAS=bias is not None, **loss_modes(options, labels, centers),
             FLAT=is_flat(x) and is_flat(dx), VECTOR=wide, **tf32.product_constants(x), **chosen,
         )  # fmt: skip
-    return sums, scores, dz
+    return Results(sums, scores, dz)
 
 
 def scale_samples(data: torch.Tensor, grad: torch.Tensor) -> None:
-    """In place; data: (N, ...) dense, samples one after another; grad: (N,) float32 contiguous."""
+    """Multiplies each sample by its number, in place; data: (N, ...) dense, by samples; grad: (N,) float32."""
     count = data[0].numel()
     with torch.cuda.device_of(data):
         scale_samples_kernel[(len(data), cdiv(count, SCALE_BLOCK))](data, grad, count, BLOCK=SCALE_BLOCK)

@@ -25,15 +25,15 @@ def calls() -> Iterator[Call]:
 
 
 def _fused(dtype: str, case: Case) -> Call:
-    """Correlation, loss about the samples' centres, and both gradients."""
+    """Correlation, loss around the samples' centers, and both gradients."""
     size = DTYPES[dtype].itemsize
     z, x = (torch.Size(shape).numel() for shape in (case.z_shape, case.x_shape))
 
     def both() -> None:
         z, x = zeros(case.z_shape, dtype), zeros(case.x_shape, dtype)
         launch.forward(
-            z, x, None, torch.zeros(1), 1.0, 0.0, 0, 0, None, torch.zeros(case.batch, 2),
-            check_options(8, 16, 0, "l2", "half"), x.clone(),
+            z=z, x=x, scale=None, bias=torch.zeros(1), alpha=1.0, beta=0.0, ph=0, pw=0, labels=None,
+            centers=torch.zeros(case.batch, 2), options=check_options(8, 16, 0, "l2", "half"), dx=x.clone(),
         )  # fmt: skip
 
     return Call(

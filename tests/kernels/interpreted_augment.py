@@ -37,7 +37,7 @@ def main() -> None:
         table[:, 10:] = torch.from_numpy(rng.uniform(-10, 60, (count, 4)))
         out = tuple(int(v) for v in rng.integers(1, 70, 2))
         mean, std = rng.uniform(0, 130, 3).tolist(), rng.uniform(1, 60, 3).tolist()
-        found = launch.forward(images, table, *out, mean, std, dtype)
+        found = launch.forward(images=images, draws=table, height=out[0], width=out[1], mean=mean, std=std, dtype=dtype)
         expected = reference(images, table, *out, mean, std, torch.float64)
         allowed = ALLOWED[dtype] / torch.tensor(std)[:, None, None] + ROUNDING[dtype] * expected.abs()
         off = (found.double() - expected).abs()

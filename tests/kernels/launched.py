@@ -79,7 +79,7 @@ class Proof:
                 self.bargains.append(f"sm_{self.chip} {name}: {used.stack} B, {used.registers} registers")
             if used.spilled:
                 self.blame(name, f"stack {used.stack} B, spills {used.spills} B, {used.registers} registers")
-            if options.get("WINDOW") == 3 and "fma.rn.f64" in compiled.asm["ptx"]:
+            if options.get("WINDOW") == "distances" and "fma.rn.f64" in compiled.asm["ptx"]:
                 self.blame(name, "distances in float64 are fused: keys at the radius would move")
             for race in used.races:
                 self.blame(name, race)

@@ -13,7 +13,7 @@ pytest.importorskip("triton")
 
 
 def test_kernel_equals_the_reference_in_the_interpreter() -> None:
-    script = Path(__file__).with_name("interpreted_loss.py")
+    script = Path(__file__).with_name("interpreted_balanced_logistic_loss.py")
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -15,4 +15,4 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from siamfast.kernels.balanced_logistic_loss import launch
 
-    return launch.forward(scores.contiguous(), labels, centers, options)
+    return launch.forward(scores=scores.contiguous(), labels=labels, centers=centers, options=options)

@@ -24,9 +24,7 @@ def _too_many(tensors: Tensors, options: Options) -> bool:
 def _task(tensors: Tensors, options: Options) -> Any:
     from siamfast.kernels.correspondence_warp.task import make_task
 
-    return make_task(
-        *tensors, options.temperature, options.normalize, options.radius, options.circle, options.global_frames
-    )
+    return make_task(tensors, options)
 
 
 def forward(tensors: Tensors, options: Options) -> Outputs:
@@ -35,7 +33,7 @@ def forward(tensors: Tensors, options: Options) -> Outputs:
     if tensors.query.shape[0] == 0 or _too_many(tensors, options):
         return eager.forward(tensors, options)
     task = _task(tensors, options)
-    found = launch.top_forward(task, options.topk, options.post) if options.topk else launch.forward(task)
+    found = launch.top_forward(task, topk=options.topk, post=options.post) if options.topk else launch.forward(task)
     grid = tensors.query.shape[2:]
     out = found[0].unflatten(2, grid).to(tensors.values.dtype)
     if not options.details:
@@ -53,7 +51,7 @@ def backward(
     needs: list[bool],  # gradients wanted for query, keys, values, key_bias
 ) -> tuple[torch.Tensor, ...]:
     from siamfast.kernels.correspondence_warp import launch_backward
-    from siamfast.kernels.correspondence_warp.task import back_to_features
+    from siamfast.kernels.correspondence_warp.task import slopes_of_features
 
     query, keys, values, key_bias = tensors
     if query.shape[0] == 0 or _too_many(tensors, options):
@@ -61,12 +59,23 @@ def backward(
     task = _task(tensors, options)
     slopes = tuple(g.float().flatten(-2) for g in grads)
     if options.topk:
-        found = launch_backward.top_backward(task, slopes[:3], given.indices.flatten(-2), needs[2])
+        found = launch_backward.top_backward(
+            task, grads=Gradients(*slopes), chosen=given.indices.flatten(-2), need_values=needs[2]
+        )
     else:
-        flat = tuple(g.flatten(-2) for g in (given.values.float(), given.confidence, given.entropy, given.lse))
-        found = launch_backward.backward(task, slopes, (*flat, given.indices.flatten(-2)[:, 0]), needs)
-    scale = options.temperature, options.normalize
-    d_query, d_keys = back_to_features(task, found[:2], query, keys, *scale, needs)
+        found = launch_backward.backward(
+            task,
+            grads=Gradients(*slopes),
+            outputs=Outputs(
+                values=given.values.float().flatten(-2),
+                confidence=given.confidence.flatten(-2),
+                entropy=given.entropy.flatten(-2),
+                lse=given.lse.flatten(-2),
+                indices=given.indices.flatten(-2)[:, 0],
+            ),
+            needs=needs,
+        )
+    d_query, d_keys = slopes_of_features(task, found, tensors, options, needs)
     # (N, K, J) as the values lay: (N, T, K, Hr, Wr).
     d_values = found[2].unflatten(2, (keys.shape[1], *keys.shape[3:])).transpose(1, 2) if needs[2] else None
     d_bias = None if key_bias is None or not needs[3] else found[3].unflatten(1, key_bias.shape[1:])

@@ -63,19 +63,20 @@ class _Fused(torch.autograd.Function):
         from siamfast.kernels.xcorr_balanced_loss import launch
 
         dx = torch.empty_like(x, memory_format=layout(x))
-        factors = (None if t is None else t.reshape(1).float() for t in (scale, bias))
+        scale_number, bias_number = (None if t is None else t.reshape(1).float() for t in (scale, bias))
         sums, scores, dz = launch.forward(
-            z,
-            x,
-            *factors,
-            numbers.scale_constant,
-            numbers.bias_constant,
-            numbers.pad_y,
-            numbers.pad_x,
-            labels,
-            centers,
-            options,
-            dx,
+            z=z,
+            x=x,
+            scale=scale_number,
+            bias=bias_number,
+            alpha=numbers.scale_constant,
+            beta=numbers.bias_constant,
+            ph=numbers.pad_y,
+            pw=numbers.pad_x,
+            labels=labels,
+            centers=centers,
+            options=options,
+            dx=dx,
         )
         ctx.save_for_backward(z, x, scale, bias, labels, centers)
         ctx.numbers, ctx.options, ctx.found = numbers, options, (dz, dx, sums)

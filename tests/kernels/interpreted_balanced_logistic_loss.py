@@ -9,13 +9,20 @@ from siamfast.kernels.balanced_logistic_loss import launch
 
 import siamfast
 from siamfast.ops.balanced_logistic_loss import check_options
+from siamfast.ops.balanced_logistic_loss.call import Options
 
 EPS = 2.0**-23
 EVERY = torch.tensor([-1.0, 0.0, 0.3, 1.0])
 
 
+def forward(
+    scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return launch.forward(scores=scores, labels=labels, centers=centers, options=options)
+
+
 def check(scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None, **options: object) -> None:
-    loss, slope = launch.forward(scores, labels, centers, check_options(**{"neg_weight": 0.7} | options))  # type: ignore[arg-type]
+    loss, slope = forward(scores, labels, centers, check_options(**{"neg_weight": 0.7} | options))  # type: ignore[arg-type]
     given = labels
     if given is None:  # float32's distances, as the kernel's
         made = {name: options[name] for name in ("stride", "r_pos", "r_neg", "metric", "neutral")}
@@ -62,14 +69,14 @@ def main() -> None:
     scores[0, 2, 3] = float("nan")
     labels = torch.zeros(1, 5, 7)
     options = check_options(8, 16, 0, "l1", "half", reduction="none")
-    assert launch.forward(scores, labels, None, options)[0].isnan().tolist() == [True, False]
+    assert forward(scores, labels, None, options)[0].isnan().tolist() == [True, False]
     labels[0, 2, 3] = -1
-    assert launch.forward(scores, labels, None, options)[0].isfinite().all()
+    assert forward(scores, labels, None, options)[0].isfinite().all()
     extreme = torch.tensor([1e4, -1e4]).view(2, 1, 1)
-    loss, slope = launch.forward(extreme, torch.ones(1, 1, 1), None, options)
+    loss, slope = forward(extreme, torch.ones(1, 1, 1), None, options)
     assert loss.tolist() == [0.0, 5e3]
     assert slope.flatten().tolist() == [0.0, -0.5]
-    empty, nothing = launch.forward(torch.zeros(0, 5, 7), None, None, check_options(8, 16, 0, "l1", "half"))
+    empty, nothing = forward(torch.zeros(0, 5, 7), None, None, check_options(8, 16, 0, "l1", "half"))
     assert empty == 0
     assert nothing.shape == (0, 5, 7)
     print(f"{done + 4} cases")

@@ -37,7 +37,10 @@ def main() -> None:
                     windows[:, 2:].clamp_(min=1)
                 fill = torch.from_numpy(rng.uniform(0, 200, (images, channels)))
                 out = tuple(int(v) for v in rng.integers(1, 18, 2))
-                found = launch.forward(image, windows, fill, *out, border, rule, torch.contiguous_format)
+                found = launch.forward(
+                    image=image, windows=windows, fill=fill, out_height=out[0], out_width=out[1], border=border,
+                    rule=rule, layout=torch.contiguous_format,
+                )  # fmt: skip
                 expected = reference(image, windows, fill, *out, border, rule, False)
                 difference = (found.double() - expected.double()).abs().max().item()
                 assert difference <= allowed, (seed, rule, border, dtype, difference)
