@@ -1,4 +1,4 @@
-"""What GPUs have: the limits of a compute capability, and the speeds of a card."""
+"""Data of GPUs: the limits of a compute capability, and the speeds of a card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ KIB = 1 << 10
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one compute capability, as the CUDA C++ programming guide specifies them. All have 65,536 registers."""
+    """Limits of one compute capability, from the CUDA C++ programming guide. All have 65,536 registers."""
 
     shared_block: int  # bytes of dynamic shared memory that a block may ask for
     shared_all: int  # bytes of shared memory of a multiprocessor
@@ -30,27 +30,27 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Card:
-    """One card. Rates are FLOP a second: plain float32, float64, and dense products by what they multiply."""
+    """One card. Rates are FLOP per second: plain float32, float64, and dense products by the type of their factors."""
 
     name: str
     chip: int  # 90 for sm_90
     multiprocessors: int
     clock: float  # Hz
-    bandwidth: float  # of its memory, bytes a second
+    bandwidth: float  # of its memory, bytes per second
     l2_bandwidth: float
     rates: dict[str, float]
-    near: int = 40  # clocks of a load that the first cache has
-    middle: int = 270  # that L2 has
-    far: int = 480  # that comes from memory
-    older_products: float = 1.0  # part of `rates` that `mma.sync` reaches where newer instructions are needed for all
+    near: int = 40  # clocks of a load from the first cache
+    middle: int = 270  # from L2
+    far: int = 480  # from memory
+    older_products: float = 1.0  # part of `rates` that `mma.sync` reaches where newer instructions exist
 
     @property
     def limits(self) -> Limits:
         return LIMITS[self.chip]
 
 
-# Multiprocessors, clocks, memory and rates: data sheets and white papers; H200's memory and rates: as PyTorch's own
-# copies and products had them on one. Latencies, rounded, and the part of Hopper's rate that `mma.sync` reaches: Luo et
+# Multiprocessors, clocks, memory and rates: data sheets and white papers; H200's memory and rates: reached by PyTorch's
+# own copies and products. Latencies, rounded, and the part of Hopper's rate that `mma.sync` reaches: Luo et
 # al., Benchmarking and Dissecting the Nvidia Hopper GPU Architecture via Microbenchmarking (arXiv 2402.13499). Bytes a
 # second of L2 are what published microbenchmarks of read bandwidth reach, rounded: about half of what the clock and the
 # width allow. B200 has no such figures that we know of: L2 is assumed a little faster than its memory, the rest
@@ -70,7 +70,7 @@ CARDS = {
              {"plain": 75e12, "fp64": 37e12, "fp32": 1100e12, "bf16": 2250e12}, older_products=0.5),
     )
 }  # fmt: skip
-# One for each compute capability that is compiled for.
+# One for each compute capability that the tests compile for.
 CHIPS = {80: CARDS["A100"], 89: CARDS["RTX 4090"], 90: CARDS["H100"], 100: CARDS["B200"]}
 NOT_SERVED = (
     "T4 (sm_75), V100 (sm_70): plain PyTorch serves them, since Triton has no tensor-core products below sm_80."

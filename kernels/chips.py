@@ -6,7 +6,7 @@ import functools
 
 import torch
 
-MOST_SHARED = 227 << 10  # of any chip so far; what the interpreter chooses by
+MOST_SHARED = 227 << 10  # of any chip so far; the interpreter's limit
 
 
 @functools.cache
@@ -19,8 +19,8 @@ def chip_of(device: torch.device) -> int:
 
 
 def multiplies_from_shared(chip: int) -> bool:
-    """Whether tensor cores read their factors from shared memory: those of sm_90 and sm_100, not of sm_120 (consumer
-    Blackwell), whose products are sm_80's and hold them in registers."""
+    """Whether tensor cores read their factors from shared memory: on sm_90 and sm_100, not on sm_120 (consumer
+    Blackwell), whose products are those of sm_80 and read them from registers."""
     return 90 <= chip < 120
 
 

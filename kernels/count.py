@@ -1,11 +1,11 @@
-"""Counts the work of a launch: Triton's interpreter runs a sample of its programs on the CPU, and each step is noted.
+"""Counts the work of a launch: Triton's interpreter runs a sample of its programs on the CPU and notes each step.
 
     TRITON_INTERPRET=1 python -m siamfast.kernels.count CHIPS [NAME]
 
 A process of its own, because Triton chooses the interpreter when kernels are imported: `counted` starts it. It prints a
-JSON line for every call of shipped.py on every chip, with the work of each launch. Counted are the masks and addresses
-that the kernel computes, so padding of tiles, reads past a row's end and repeated reads are there as they are in the
-kernel. Loops that depend on data (top k) run on the table's random rows.
+JSON line for every call of shipped.py on every chip, with the work of each launch. The masks and addresses that the
+kernel computes are counted, so padding of tiles, reads past a row's end and repeated reads are included. Loops that
+depend on data (top k) run on the table's random rows.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 SECTOR = 32  # bytes that a cache moves at least
-# Programs of a sample, and the steps after which no other one begins: programs that take so many are alike.
+# Programs of a sample, and the steps after which no other program begins: programs of so many steps are alike.
 SAMPLE, STEPS = 64, 6_000
 
 
 @dataclass
 class Work:
-    """Of one launch; but for the first three and `memory` all are a program's, the mean of the sample."""
+    """Work of one launch; all but the first three fields and `memory` are per program, the mean of the sample."""
 
     kernel: str
     grid: tuple[int, ...]
@@ -33,8 +33,8 @@ class Work:
     loaded: float = 0.0  # bytes of unmasked lanes
     stored: float = 0.0
     touched: float = 0.0  # bytes of sectors that loads touch, each once
-    asked: float = 0.0  # bytes of sectors that loads touch, once a load
-    written: float = 0.0  # bytes of sectors that stores touch, once a store
+    asked: float = 0.0  # bytes of sectors that loads touch, once per load
+    written: float = 0.0  # bytes of sectors that stores touch, once per store
     products: dict[str, float] = field(default_factory=dict)  # FLOP of tensor cores by what they multiply, with padding
     plain: float = 0.0  # FLOP of float32, by the slots of a multiply-add that they take
     double: float = 0.0  # of float64
@@ -47,7 +47,7 @@ class Work:
 
 
 def counted(chips: list[int], name: str = "") -> Iterator[tuple[str, int, list[Work]]]:
-    """(call, chip, work of its launches) of shipped.py's calls that have `name` in theirs, as they are done."""
+    """(call, chip, work of its launches) for the calls of shipped.py whose name contains `name`, as they are done."""
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "siamfast.kernels.count", ",".join(map(str, chips)), name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -60,7 +60,7 @@ def counted(chips: list[int], name: str = "") -> Iterator[tuple[str, int, list[W
 
 
 def sample(grid: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """Programs spread evenly over a grid, as any first part of them is too: a step of the golden section."""
+    """Programs spread evenly over a grid; so is any first part of them, since steps are of the golden section."""
     x, y, z = (*grid, 1, 1)[:3]
     count = x * y * z
     chosen = range(count) if count <= SAMPLE else (int((0.5 + k * 0.6180339887) % 1 * count) for k in range(SAMPLE))
@@ -72,20 +72,20 @@ def main(chips: str, name: str = "") -> None:
     from siamfast.kernels.launches import launches_of
     from siamfast.kernels.shipped import shipped
 
-    known: dict[str, Work] = {}
+    works_by_launch: dict[str, Work] = {}
     for call in shipped():
         if name not in call.name:
             continue
         for chip in map(int, chips.split(",")):
             works = []
             for launch in launches_of(call, chip):
-                # Chips that are given the same blocks have the same work.
+                # Chips with the same blocks have the same work.
                 plain = {k: v for k, v in launch.named.items() if not hasattr(v, "data_ptr")}
                 sizes = [(t.dtype, t.shape, t.stride()) for t in launch.arguments if hasattr(t, "data_ptr")]
                 key = repr((call.name, launch.name, launch.grid, plain, sizes))
-                if key not in known:
-                    known[key] = count_launch(launch)
-                works.append(asdict(known[key]))
+                if key not in works_by_launch:
+                    works_by_launch[key] = count_launch(launch)
+                works.append(asdict(works_by_launch[key]))
             print(json.dumps({"call": call.name, "chip": chip, "works": works}), flush=True)
 
 

@@ -1,10 +1,10 @@
-"""Integers of launchers. Triton's own `cdiv` and `next_power_of_2` serve kernels too and cost 2 microseconds a call."""
+"""Integer arithmetic of launchers. Triton's `cdiv` and `next_power_of_2` serve kernels too and cost 2 us per call."""
 
 from __future__ import annotations
 
 
 def cdiv(count: int, block: int) -> int:
-    """How many blocks hold `count` things.
+    """The number of blocks that `count` things fill.
 
     >>> cdiv(0, 4), cdiv(4, 4), cdiv(5, 4)
     (0, 1, 2)
@@ -13,7 +13,7 @@ def cdiv(count: int, block: int) -> int:
 
 
 def next_power_of_2(count: int) -> int:
-    """The least power of 2 that is not smaller than `count` >= 1.
+    """The least power of 2 that is at least `count` >= 1.
 
     >>> [next_power_of_2(n) for n in (1, 2, 3, 64, 65)]
     [1, 2, 4, 64, 128]

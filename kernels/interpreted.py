@@ -1,4 +1,4 @@
-"""What count.py notes while Triton's interpreter runs a program. Imported with TRITON_INTERPRET=1 alone."""
+"""Notes the work of programs that Triton's interpreter runs, for count.py. Imported only with TRITON_INTERPRET=1."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _MOVES = (
     "bitcast",
 )
 _OTHER = 2  # a comparison, a choice, the larger of two: one slot
-# TF32 that gives float32's accuracy is three products.
+# TF32 at float32's accuracy takes three products.
 _TIMES = {"tf32x3": 3}
 
 
 class Counter:
-    """Notes what one program does after another; `work` is their sum."""
+    """Notes the work of programs, one after another; `work` is their sum."""
 
     def __init__(self, launch: Launch) -> None:
         self.work = Work(launch.name, launch.grid, launch.programs)
@@ -55,13 +55,13 @@ class Counter:
         self.begin()
 
     def begin(self) -> None:
-        """A program starts: it has touched nothing."""
+        """A program starts; it has touched nothing."""
         self.sectors: set[int] = set()
         self.stored: set[int] = set()
         self.round, self.chain, self.multiplies = 0, (0, 0), False
 
     def next_round(self) -> None:
-        """A loop's body begins anew or is left: its loads were waited for."""
+        """An iteration of a loop ends: its loads have arrived."""
         far, near = self.chain
         if self.multiplies:
             self.work.far_pipelined += far
@@ -80,21 +80,20 @@ class Counter:
         self.work.touched += SECTOR * len(self.sectors)
 
     def finish(self, programs: int) -> Work:
-        """The mean of so many programs."""
+        """The mean over this number of programs."""
         work = self.work
         for name, value in vars(work).items():
             if isinstance(value, float):
                 setattr(work, name, value / programs)
         work.products = {rate: flop / programs for rate, flop in work.products.items()}
         for start, size in self.tensors.items():
-            # What the launch writes itself and reads again, the cache has.
+            # Data that the launch writes and reads again is in the cache.
             read = 0.0 if self.changed[start] else self.read[start] * work.programs / programs
             work.memory += min(read, size) + min(self.changed[start] * work.programs / programs, size)
         return work
 
-    # ------------------------------------------------------------------------------------------------ what is noted
     def depth(self, values: tuple[Any, ...]) -> tuple[int, int]:
-        """Of loads that these values wait for, in this round."""
+        """The longest chain of loads (far, near) that these values wait for, in this round."""
         most = (0, 0)
         for value in values:
             number, chain = getattr(value, "waits", (-1, (0, 0)))
@@ -103,7 +102,7 @@ class Counter:
         return most
 
     def load(self, pointers: Any, mask: Any) -> tuple[int, int]:
-        """Adds a load; whether it is (far, near)."""
+        """Notes a load and returns (1, 0) if it is far, (0, 1) if near."""
         size = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
         places = np.asarray(pointers.data)[np.broadcast_to(mask.data, pointers.data.shape)]
         asked = set(np.unique(places.astype(np.int64) // SECTOR).tolist())
@@ -142,17 +141,17 @@ class Counter:
 
 
 def count_launch(launch: Launch) -> Work:
-    """The work of a launch, by a sample of its programs."""
-    counter, done = Counter(launch), 0
-    with _noted(counter), np.errstate(all="ignore"):
+    """The work of a launch, from a sample of its programs."""
+    counter, programs = Counter(launch), 0
+    with _reported_to(counter), np.errstate(all="ignore"):
         for place in sample(launch.grid):
             if counter.steps > STEPS:
                 break
             counter.begin()
             _run(launch, place)
             counter.end()
-            done += 1
-    return counter.finish(done)
+            programs += 1
+    return counter.finish(programs)
 
 
 def _run(launch: Launch, place: tuple[int, int, int]) -> None:
@@ -171,8 +170,8 @@ def _run(launch: Launch, place: tuple[int, int, int]) -> None:
 
 
 @contextlib.contextmanager
-def _noted(counter: Counter) -> Iterator[None]:
-    """The interpreter's builder, its reductions and the kernels' loops tell `counter`."""
+def _reported_to(counter: Counter) -> Iterator[None]:
+    """Inside, the interpreter's builder, its reductions and the kernels' loops report to `counter`."""
     builder = interpreter.interpreter_builder
     names = [n for n in dir(builder) if n.startswith("create_") and n not in ("create_load", "create_store")]
     for name in names:
@@ -208,7 +207,7 @@ def _noted(counter: Counter) -> Iterator[None]:
 
 
 def _step(counter: Counter, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of the builder that tells `counter` what it does."""
+    """A method of the builder that also reports to `counter`."""
 
     def step(*arguments: Any, **options: Any) -> Any:
         out = method(*arguments, **options)

@@ -1,4 +1,4 @@
-"""What a call would launch on a GPU that need not be here: kernels, arguments and grids as the launchers make them."""
+"""The launches that a call would make on a GPU that need not be here: kernels, arguments, grids and constants."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DTYPES = {"u8": torch.uint8, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class StandIn:
-    """What Triton asks a driver when it specialises and compiles: the chip. Nothing is run."""
+    """A driver that only names the chip, which is all that Triton asks when it specializes and compiles."""
 
     def __init__(self, chip: int) -> None:
         self.chip = chip
@@ -29,7 +29,7 @@ class StandIn:
         return GPUTarget("cuda", self.chip, 32)
 
     def get_current_device(self) -> int:
-        return self.chip  # Triton keeps what it compiled by the device's number
+        return self.chip  # Triton caches compiled kernels by the device's number
 
     def get_current_stream(self, device: int | None = None) -> int:
         return 0
@@ -37,14 +37,14 @@ class StandIn:
 
 @dataclass(frozen=True)
 class Call:
-    """A row of the table: one call of a launcher, and the least that its definition has to do."""
+    """A row of the table: one call of a launcher, and the least work that its definition requires."""
 
     name: str
     run: Callable[[], Any]  # makes its own tensors
     bytes: int  # each input read once, each output written once
     flop: int  # of the definition
     rate: str = "plain"  # whose FLOP a second: plain, or the tensor cores' at fp32 (as TF32) or bf16
-    wide: bool = False  # the places of the operand that is streamed allow 128-bit loads
+    wide: bool = False  # whether the addresses of the streamed operand allow 128-bit loads
     tf32: bool = True  # whether float32 products may be TF32's
 
     @property
@@ -59,7 +59,7 @@ def zeros(shape: tuple[int, ...], dtype: str) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel with what its launcher gives it. Arguments are CPU tensors in place of a GPU's."""
+    """One kernel with the arguments that its launcher passes; CPU tensors stand in for a GPU's."""
 
     kernel: Any
     arguments: tuple[Any, ...]
@@ -80,14 +80,14 @@ class Launch:
 
     @property
     def named(self) -> dict[str, Any]:
-        """Every argument by its name, options such as num_warps left out."""
+        """All arguments by name, without options such as num_warps."""
         given = dict(zip(self.kernel.arg_names, self.arguments, strict=False))
         return given | {name: value for name, value in self.options.items() if name in self.kernel.arg_names}
 
 
 @contextlib.contextmanager
 def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """`owner.name` is `value` meanwhile."""
+    """Inside, `owner.name` is `value`."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:
@@ -97,16 +97,16 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 def launches_of(call: Call, chip: int) -> list[Launch]:
-    """What `call` launches on sm_`chip`, in order; nothing is run."""
-    found: list[Launch] = []
+    """The launches of `call` on sm_`chip`, in order; nothing is run."""
+    launches: list[Launch] = []
     empty = torch.empty
 
     def run(kernel: Any, *arguments: Any, grid: Any, warmup: bool = False, **options: Any) -> None:
         if "UPCAST" in options:
             options["UPCAST"] = False  # it is for the interpreter, which the tensors' device stands for
-        found.append(Launch(kernel, arguments, tuple(grid), options))
+        launches.append(Launch(kernel, arguments, tuple(grid), options))
 
-    # Later kernels of a call read what earlier ones would have written, as places too: 0 is a place.
+    # Later kernels of a call read what earlier ones would have written, also as indices: 0 is a valid one.
     with (
         replaced(KernelType, "run", run),
         replaced(chips, "chip_of", lambda device: chip),
@@ -115,11 +115,11 @@ def launches_of(call: Call, chip: int) -> list[Launch]:
         replaced(torch.backends.cudnn.conv, "fp32_precision", "tf32" if call.tf32 else "ieee"),
     ):
         call.run()
-    return found
+    return launches
 
 
 def compile_launch(launch: Launch, chip: int) -> Any:
-    """The compiled kernel, with the specialisation that a launch would have."""
+    """The compiled kernel, specialized as a launch would specialize it."""
     before = dict(vars(driver))  # its `reset_active` raises where there is no GPU
     driver.set_active(StandIn(chip))
     try:

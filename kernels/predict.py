@@ -1,19 +1,20 @@
-"""Predicts the time of a launch from what it does, the registers it takes, and what a card has. Nothing is fitted.
+"""Predicts the time of a launch from its work, its registers, and the data of a card. Nothing is fitted.
 
 The time is the largest of these, since a full multiprocessor overlaps them:
 
-- memory: bytes of the launch, each read and written once, at the card's bandwidth. What is read again comes from L2,
-  which holds what the table's programs share: each tensor but two is smaller than it, and those two are read once.
+- memory: bytes of the launch, each read and written once, at the card's bandwidth. Repeated reads come from L2, which
+  has room for the data that the table's programs share: only two tensors are larger, and those are read once.
 - L2: sectors that programs ask for at L2's bandwidth, and at 64 bytes a clock those of the busiest multiprocessor. A
   program that reads a sector again finds it in the first cache, if what the programs on its multiprocessor touch fits
   beside their shared memory.
 - L1: bytes of its loads and stores at 128 bytes a clock, or 32 lanes a clock where a lane takes fewer than 4 bytes.
-- tensor: FLOP of products, padding of the blocks and three products for one exact one included, at the rate of the
-  instructions that the compiler chose. - plain: the slots of other arithmetic.
+- tensor: FLOP of products, including the padding of blocks and three products per exact one, at the rate of the
+  instructions that the compiler chose.
+- plain: the slots of other arithmetic.
 - latency: a program sends for operands, waits, multiplies, and begins again. Its chain of loads that wait for one
   another takes the latency of where they come from; then there is its own arithmetic, with a multiprocessor to itself.
   With stages, loads are sent for `num_stages - 1` rounds ahead, and of both times the longer one counts. As many blocks
-  run at once as fit; the others wait: so many waves, so many times the chain.
+  run at once as fit; the others wait. The chain is taken once per wave.
 
 L1, tensor and plain are those of the busiest multiprocessor, which has ceil(programs / multiprocessors): a grid that
 does not fill the card pays for what it leaves idle.
@@ -38,7 +39,7 @@ _L1_BYTES, _L2_BYTES, _LANES = 128, 64, 32  # of one multiprocessor a clock: pub
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one launch. Seconds, without LAUNCH."""
+    """The predicted time of one launch: seconds, without LAUNCH."""
 
     terms: dict[str, float]
     waves: int
@@ -54,7 +55,7 @@ class Prediction:
 
 
 def waves(programs: int, blocks: int, card: Card) -> int:
-    """How many times a card is filled with blocks, of which so many fit a multiprocessor."""
+    """How often a card is filled; blocks: that fit a multiprocessor."""
     return cdiv(programs, card.multiprocessors * blocks)
 
 
@@ -66,8 +67,8 @@ def predict(work: Work, usage: Usage, stages: int, card: Card) -> Prediction:
         min(blocks, cdiv(work.programs, card.multiprocessors)),
     )
     left = card.limits.cache - resident * (usage.shared + KIB)
-    again = work.asked if work.touched * resident > left else work.touched
-    l2 = again + work.written
+    read = work.asked if work.touched * resident > left else work.touched
+    l2 = read + work.written
     lanes = _LANES * min(4.0, usage.load_bytes or 4.0)  # bytes that a load unit's clock moves
     rates = {rate: card.rates[rate] * (1.0 if usage.newest_products else card.older_products) for rate in work.products}
     tensor = sum(flop / rates[rate] for rate, flop in work.products.items()) * card.multiprocessors
@@ -79,7 +80,7 @@ def predict(work: Work, usage: Usage, stages: int, card: Card) -> Prediction:
         "tensor": busiest * tensor,
         "plain": busiest * plain,
     }
-    fresh = min(1.0, work.memory / max(1.0, l2 * work.programs))  # part of what is asked of L2 that memory has
+    fresh = min(1.0, work.memory / max(1.0, l2 * work.programs))  # share of the requests to L2 that go to memory
     distance = (fresh * card.far + (1 - fresh) * card.middle) / card.clock
     near = card.near / card.clock
     waited = work.far * distance + work.near * near

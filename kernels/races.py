@@ -1,10 +1,10 @@
-"""Reads Triton's GPU code for a race that neither the interpreter nor a result shows: a shared buffer that a copy
-overwrites while an asynchronous matrix product may still read it.
+"""Finds a race in Triton's GPU code that neither the interpreter nor a result shows: a copy overwrites a shared buffer
+while an asynchronous matrix product may still read it.
 
-On sm_90 a `warp_group_dot` with `isAsync` reads its operands from shared memory after it was issued; a
-`warp_group_dot_wait` with `pendings = P` lets the last P of them go on. A loop that is pipelined fills the next
-iteration's buffers behind that wait. With as many buffers as iterations may be pending, that is the one still read.
-Triton (3.6.0 and 3.9.0) does so to an operand that the loop also loads into registers: it gives it one buffer less.
+On sm_90 a `warp_group_dot` with `isAsync` reads its operands from shared memory after it is issued; a
+`warp_group_dot_wait` with `pendings = P` lets the last P of them go on. A pipelined loop fills the next iteration's
+buffers after that wait. With only as many buffers as iterations may be pending, it fills the one still being read.
+Triton (3.6.0 and 3.9.0) does so for an operand that the loop also loads into registers: it has one buffer less.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _VALUE = re.compile(r"%\w+")
 
 @dataclass
 class _Loop:
-    """What happens in the body of one loop, in order: ("product", its number), ("wait", how many it leaves pending),
+    """The events in the body of one loop, in order: ("product", its number), ("wait", how many it leaves pending),
     ("fill", the allocation); and the allocations that each product reads."""
 
     events: list[tuple[str, int | str]] = field(default_factory=list)
@@ -27,12 +27,11 @@ class _Loop:
 
 
 def races(ttgir: str) -> list[str]:
-    """A line for every buffer that is filled while a product may read it; of a kernel's text as `compiled.asm["ttgir"]`
-    has it."""
-    roots: dict[str, str] = {}  # a view of shared memory -> the allocation that it is of
-    buffers: dict[str, int] = {}  # an allocation -> how many buffers it holds
-    blocks: list[_Loop | None] = []  # that are open: loops, and others
-    found: list[str] = []
+    """One line for each buffer that is filled while a product may read it; ttgir: `compiled.asm["ttgir"]`."""
+    roots: dict[str, str] = {}  # a view of shared memory -> its allocation
+    buffers: dict[str, int] = {}  # an allocation -> its number of buffers
+    blocks: list[_Loop | None] = []  # open ones: loops, and others (None)
+    lines: list[str] = []
     for text in ttgir.splitlines():
         line = text.split(" loc(")[0]
         named, operation = _RESULT.match(line), _OPERATION.search(line)
@@ -43,7 +42,7 @@ def races(ttgir: str) -> list[str]:
             sides = [side for side in line.split("memdesc<")[-1].split("x") if side.isdigit()]
             buffers[result] = int(sides[0]) if "mutable" in line and len(sides) == 3 else 1
             roots[result] = result
-            if values:  # filled as it is made, at the same place in each round
+            if values:  # filled where it is allocated, once per iteration
                 loop.events.append(("fill", result))
         elif kind.startswith("ttg.memdesc_") and values[0] in roots:
             roots[result] = roots[values[0]]
@@ -55,18 +54,19 @@ def races(ttgir: str) -> list[str]:
         elif kind == "ttng.warp_group_dot_wait":
             pending = re.search(r"pendings = (\d+)", line)
             loop.events.append(("wait", int(pending[1]) if pending else 0))
-        for brace in re.findall(r"[{}]", re.sub(r"\{[^{}]*\}", "", line)):  # attributes open and close in a line
+        braces = re.sub(r"\{[^{}]*\}", "", line)  # without attributes, which open and close in a line
+        for brace in re.findall(r"[{}]", braces):
             if brace == "{":
                 blocks.append(_Loop() if "scf.for" in line or "scf.while" in line else None)
             elif blocks and (ended := blocks.pop()) is not None:
-                found += _overwritten(ended, buffers)
-    return found
+                lines += _overwritten(ended, buffers)
+    return lines
 
 
 def _overwritten(loop: _Loop, buffers: dict[str, int]) -> list[str]:
-    """Of one loop's body, taken round and round."""
+    """The lines of one loop, whose body is repeated."""
     count = len(loop.products)
-    found = []
+    lines = []
     for number, reads in enumerate(loop.products):
         for root in sorted(reads):
             # Iterations whose product of this number may be pending where the buffer is filled: issued, not waited for.
@@ -78,8 +78,8 @@ def _overwritten(loop: _Loop, buffers: dict[str, int]) -> list[str]:
                     later = count - 1 - number  # products of the same iteration that were issued after it
                     pending = min(pending, max(0, -(-(int(what) - later) // count)))
                 elif kind == "fill" and what == root and pending >= buffers[root]:
-                    found.append(
+                    lines.append(
                         f"{root}, {buffers[root]} buffer(s), is filled while {pending} product(s) may still read it"
                     )
                     break
-    return found
+    return lines

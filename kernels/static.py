@@ -1,4 +1,4 @@
-"""What the compiler makes of a kernel for chips that need not be here, and the least time that its work takes."""
+"""Resources of kernels compiled for chips that need not be here, and the least time that their work takes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from siamfast.kernels.cards import KIB, Card, Limits
 from siamfast.kernels.launches import Call, Launch, compile_launch
 from siamfast.kernels.races import races
 
-# Registers of a thread, and bytes on the stack that a block more may cost it.
+# Registers of a thread, and the bytes of stack that one more block per multiprocessor may cost it.
 MOST_REGISTERS, MOST_BARGAIN = 255, 32
-# Registers of a multiprocessor, and what the driver keeps of a block's shared memory: the same on all chips.
+# Registers of a multiprocessor, and the shared memory that the driver reserves per block: the same on all chips.
 _REGISTERS, _RESERVED = 65536, KIB
 _NEWEST = r"HGMMA|QGMMA|UTC\w*MMA"  # wgmma, tcgen05
 _LOADS = r"\b(LDG|LDGSTS)\.(\S+)"
@@ -25,7 +25,7 @@ _WIDTHS = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
 
 @dataclass(frozen=True)
 class Usage:
-    """What the cubin uses; bytes for stack and shared, counts for the rest."""
+    """Resources that a cubin uses; stack and shared in bytes, the rest in counts."""
 
     registers: int
     stack: int
@@ -35,36 +35,36 @@ class Usage:
     wide_loads: int
     warps: int  # of a block
     races: tuple[str, ...] = ()  # as races.py describes them
-    newest_products: bool = True  # whether products are those that the chip's whole rate needs
-    async_loads: int = 0  # that do not wait in registers
-    load_bytes: float = 0.0  # of a lane, the mean of the load instructions
+    newest_products: bool = True  # whether products use the instructions that reach the chip's full rate
+    async_loads: int = 0  # loads that bypass registers
+    load_bytes: float = 0.0  # per lane, the mean over load instructions
 
     @property
     def bargain(self) -> bool:
         """Whether ptxas keeps a few numbers on the stack for one more block on a multiprocessor, with registers left.
 
-        Given all registers (`maxnreg`) it keeps none there, and half as many warps run.
+        With all registers allowed (`maxnreg`) the stack is empty, but only half as many warps run.
         """
         return 0 < self.stack <= MOST_BARGAIN and self.spills == 0 and self.registers < MOST_REGISTERS
 
     @property
     def spilled(self) -> bool:
-        """Whether the kernel wants more registers than there are."""
+        """Whether the kernel needs more registers than there are."""
         return (self.stack > 0 or self.spills > 0) and not self.bargain
 
     def blocks(self, limits: Limits) -> int:
-        """That a multiprocessor holds at once."""
+        """Blocks that a multiprocessor runs at once."""
         registers = -(-self.registers // 8) * 8 * 32 * self.warps
         shared = self.shared + _RESERVED
         return min(limits.blocks, limits.warps // self.warps, _REGISTERS // registers, limits.shared_all // shared)
 
     def occupancy(self, limits: Limits) -> float:
-        """Part of a multiprocessor's warps that can be there at once."""
+        """Share of a multiprocessor's warps that can be resident at once."""
         return self.blocks(limits) * self.warps / limits.warps
 
 
 def floor(call: Call, card: Card) -> float:
-    """Seconds below which no kernel does this work on this card."""
+    """Seconds that this work takes on this card at least, whatever the kernel."""
     return max(call.bytes / card.bandwidth, call.flop / card.rates[call.rate])
 
 
@@ -74,7 +74,7 @@ def usage_for(launch: Launch, chip: int) -> Usage:
 
 
 def usage_of(compiled: Any, *, code: bool, chip: int = 0) -> Usage:
-    """What a compiled kernel's cubin uses; its instructions are counted with `code`, which takes most of the time."""
+    """Resources of a compiled kernel; `code`: count its instructions too, which takes most of the time."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()

@@ -1,8 +1,8 @@
-"""The table of `siamfast bench --static`: a row for every call of shipped.py on every card, its time predicted.
+"""The table of `siamfast bench --static`: one row per call of shipped.py and card, with its predicted time.
 
     python -m siamfast.kernels.table > docs/performance/gpu-predictions.md
 
-prints it for the documentation, beside an empty column for what will be measured.
+prints it for the documentation, with an empty column for measured times.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ graph, comes on top. "Bound" is what takes the time on the first card. A call ma
 
 @dataclass(frozen=True)
 class Row:
-    """One call on one card: its launches, what each is compiled to, and how long each is predicted to take."""
+    """One call on one card: its launches, what each compiles to, and its predicted time."""
 
     call: Call
     card: Card
@@ -53,17 +53,17 @@ class Row:
 
     @property
     def predicted(self) -> float:
-        """Seconds; the launches one after another, LAUNCH left out. A sample may miss the floor by some percent."""
+        """Seconds of the launches in sequence, without LAUNCH; a sample may miss the floor by some percent."""
         return max(self.floor, sum(prediction.seconds for prediction in self.predictions))
 
     @property
     def share(self) -> float:
-        """Of the floor that is predicted to be reached; 1 is all."""
+        """Floor divided by prediction: 1 is the best possible."""
         return self.floor / self.predicted
 
     @property
     def longest(self) -> int:
-        """The number of the launch that takes most of the time; its usage stands in the table."""
+        """The number of the launch that takes most of the time; the table shows its usage."""
         return max(range(len(self.predictions)), key=lambda n: self.predictions[n].seconds)
 
     @property
@@ -119,7 +119,7 @@ END = (
 
 
 def rows(name: str = "", cards: Sequence[Card] = tuple(CARDS.values())) -> Iterator[Row]:
-    """Of calls that have `name` in theirs, on these cards; each as soon as it is known."""
+    """Rows of the calls whose name contains `name`, on these cards; each as soon as it is known."""
     warnings.filterwarnings("ignore", message="TRITON_DEFAULT_FP_FUSION")
     calls = {call.name: call for call in shipped() if name in call.name}
     if not calls:
@@ -133,22 +133,22 @@ def rows(name: str = "", cards: Sequence[Card] = tuple(CARDS.values())) -> Itera
         stages = [launch.options.get("num_stages", 3) for launch in launches]  # 3: Triton's default
         for card in cards:
             if card.chip == chip:
-                every = zip(works, usages, stages, strict=True)
-                yield Row(call, card, launches, usages, works, [predict(w, u, s, card) for w, u, s in every])
+                each = zip(works, usages, stages, strict=True)
+                yield Row(call, card, launches, usages, works, [predict(w, u, s, card) for w, u, s in each])
 
 
-def markdown(found: Sequence[Row]) -> str:
+def markdown(rows: Sequence[Row]) -> str:
     """The page of the documentation."""
     by_call: dict[str, dict[str, Row]] = {}
-    for row in found:
+    for row in rows:
         by_call.setdefault(row.call.name, {})[row.card.name] = row
-    cards = list(dict.fromkeys(row.card.name for row in found))
+    cards = list(dict.fromkeys(row.card.name for row in rows))
     head = ["call", *(f"{name}: floor, predicted us" for name in cards), f"{cards[0]} of floor", "bound", "measured us"]
     lines = [PAGE.format(launch=f"{LAUNCH * 1e6:g}", not_served=NOT_SERVED), f"| {' | '.join(head)} |"]
     lines.append("|---" * len(head) + "|")
-    for name, of in by_call.items():
-        times = [f"{of[card].floor * 1e6:.2f}, {of[card].predicted * 1e6:.2f}" for card in cards]
-        first = of[cards[0]]
+    for name, by_card in by_call.items():
+        times = [f"{by_card[card].floor * 1e6:.2f}, {by_card[card].predicted * 1e6:.2f}" for card in cards]
+        first = by_card[cards[0]]
         lines.append(f"| {' | '.join([name, *times, f'{first.share:.0%}', first.bound, ''])} |")
     return "\n".join(lines)
 

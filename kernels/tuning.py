@@ -1,7 +1,7 @@
-"""Which configuration of a kernel runs: the default, or, with SIAMFAST_TUNE=1, the fastest of a short list.
+"""Chooses the configuration of a kernel: the default, or with SIAMFAST_TUNE=1 the fastest of a short list.
 
-Winners are kept on disk (SIAMFAST_CACHE, by default siamfast/ in the user's cache folder), one file for each kind of
-GPU and version of Triton, and are used from then on, also without SIAMFAST_TUNE.
+Winners are kept on disk (SIAMFAST_CACHE, by default siamfast/ in the user's cache folder), one file per kind of GPU
+and version of Triton, and are used from then on, also without SIAMFAST_TUNE.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def _winners(path: Path) -> dict[str, Config]:
 
 def _read(path: Path) -> dict[str, Config]:
     try:
-        found = json.loads(path.read_text())
+        winners = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}  # none yet, or a damaged file: it is only a cache
-    return found if isinstance(found, dict) else {}
+    return winners if isinstance(winners, dict) else {}
 
 
 def _write(path: Path, winners: dict[str, Config]) -> None:
@@ -67,7 +67,7 @@ def tuned(
         return default  # the interpreter
     path = cache_file(tensor.device)
     winners, tunes = _winners(path), os.environ.get("SIAMFAST_TUNE") == "1"
-    if not winners and not tunes:  # as nearly always: without the cost of making the name
+    if not winners and not tunes:  # nearly always; saves making the name
         return default
     name = " ".join(map(str, key))
     if name in winners:
@@ -75,13 +75,13 @@ def tuned(
     if not tunes or torch.cuda.is_current_stream_capturing():
         return default
     times: list[tuple[float, int]] = []
-    everything = [default, *(c for c in candidates() if c != default)]
-    for number, config in enumerate(everything):
+    configs = [default, *(c for c in candidates() if c != default)]
+    for number, config in enumerate(configs):
         try:
             times.append((float(triton.testing.do_bench(lambda c=config: run(c), return_mode="median")), number))
         except (triton.runtime.errors.OutOfResources, triton.compiler.errors.CompilationError):
             continue
-    best = everything[min(times)[1]] if times else default
+    best = configs[min(times)[1]] if times else default
     # Read again: another process may have added its own.
     winners.update(_read(path))
     winners[name] = best
