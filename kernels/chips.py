@@ -26,7 +26,7 @@ def multiplies_from_shared(chip: int) -> bool:
 
 @functools.cache
 def shared_limit(device: torch.device) -> int:
-    """Bytes of shared memory that a block may ask for: 99 KiB on consumer cards, 163 or 227 on data-centre ones."""
+    """Bytes of shared memory that a block may ask for: 99 KiB on consumer cards, 163 or 227 on data-center ones."""
     if device.type != "cuda":
         return MOST_SHARED
     limit: int = torch.cuda.get_device_properties(device).shared_memory_per_block_optin

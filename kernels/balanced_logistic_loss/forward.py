@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def made_labels(dy, dx, stride, r_pos, r_far, between, L2: tl.constexpr):
-    """1 within r_pos input pixels of the centre, 0 beyond r_far, else `between`; dy, dx: cells from the centre."""
+    """1 within r_pos input pixels of the center, 0 beyond r_far, else `between`; dy, dx: cells from the centre."""
     if L2:
         away = tl.sqrt_rn(dx * dx + dy * dy)
     else:

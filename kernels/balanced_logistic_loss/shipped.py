@@ -1,4 +1,4 @@
-"""The logistic loss's shipped calls: its labels made, made about centres, or given."""
+"""The logistic loss's shipped calls: its labels made, made around centers, or given."""
 
 from __future__ import annotations
 

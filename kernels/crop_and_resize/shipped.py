@@ -16,7 +16,7 @@ def calls() -> Iterator[Call]:
 
 
 def _crop(dtype: str) -> Iterator[Call]:
-    """Three 255-pixel crops of colour, from windows of the same size; the image's mean is not the kernel's."""
+    """Three color crops of 255 pixels, from windows of the same size; the image's mean is not the kernel's."""
     cells = 3 * 255 * 255 * 3
 
     def crop(rule: int, border: int) -> None:

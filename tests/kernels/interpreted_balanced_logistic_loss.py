@@ -12,7 +12,7 @@ from siamfast.ops.balanced_logistic_loss import check_options
 from siamfast.ops.balanced_logistic_loss.call import Options
 
 EPS = 2.0**-23
-EVERY = torch.tensor([-1.0, 0.0, 0.3, 1.0])
+LABEL_VALUES = torch.tensor([-1.0, 0.0, 0.3, 1.0])
 
 
 def forward(
@@ -48,18 +48,18 @@ def main() -> None:
         (2, 70, 61),
         (120, 1, 25, 25),
     )  # the last two: many tiles, many programs
-    ways = itertools.product(sizes, ("made", "centers", "map", "maps"), ("sample", "batch", "cells"))
+    combinations = itertools.product(sizes, ("made", "centers", "map", "maps"), ("sample", "batch", "cells"))
     dtypes = itertools.cycle((torch.float32, torch.bfloat16, torch.float16))
     neutrals = itertools.cycle(("half", "ignore", "half-weighted", "half"))
     rest = itertools.cycle(itertools.product(("l1", "l2"), ("mean", "sum", "none"), ((16.0, 0.0), (8.0, 24.0))))
-    for size, kind, balance in ways:
+    for size, kind, balance in combinations:
         metric, reduction, (r_pos, r_neg) = next(rest)
         n, height, width = size[0], *size[-2:]
         labels = centers = None
         if kind == "centers":
             centers = torch.rand(n, 2) * width
         elif kind != "made":
-            labels = EVERY[torch.randint(0, 4, (1 if kind == "map" else n, height, width))]
+            labels = LABEL_VALUES[torch.randint(0, 4, (1 if kind == "map" else n, height, width))]
         check(
             (torch.randn(size) * 5).to(next(dtypes)), labels, centers, stride=8.0, r_pos=r_pos, r_neg=r_neg,
             metric=metric, neutral=next(neutrals), balance=balance, reduction=reduction,

@@ -15,7 +15,7 @@ from siamfast.ops.xcorr_balanced_loss import triton as fused
 # Of the largest value: TF32 is not the interpreter's, so float32 has its own roundings; 16-bit types round the slope
 # that meets z and x, and the composition also the response between the ops.
 ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
-EVERY = torch.tensor([-1.0, 0.0, 0.3, 1.0])
+LABEL_VALUES = torch.tensor([-1.0, 0.0, 0.3, 1.0])
 
 
 def gradients(loss: torch.Tensor, leaves: list[torch.Tensor], weight: torch.Tensor, **how: bool) -> list[torch.Tensor]:
@@ -96,7 +96,7 @@ def main() -> None:
             if kind == "centers":
                 centers = torch.rand(n, 2) * min(shape)
             elif kind != "made":
-                labels = EVERY[torch.randint(0, 4, shape if kind == "map" else (n, *shape))]
+                labels = LABEL_VALUES[torch.randint(0, 4, shape if kind == "map" else (n, *shape))]
             if kind in ("centers", "maps"):
                 balance = "sample"
             check(
