@@ -8,7 +8,6 @@ from siamfast.ops.augment.call import AugmentCall
 
 
 def forward(call: AugmentCall) -> torch.Tensor:  # (N, 3, height, width)
-    from siamfast.kernels import augment
+    from siamfast.kernels.augment import launch
 
-    images, draws, options = call
-    return augment.launch(images, draws, options.height, options.width, options.mean, options.std, options.dtype)
+    return launch.forward(images=call.images, draws=call.draws, **call.options._asdict())

@@ -12,6 +12,13 @@ def forward(call: CropCall) -> torch.Tensor:  # (M, C, height, width); without a
     from siamfast.kernels.crop_and_resize import launch
 
     image, windows, fill, options = call
-    return launch(
-        image, windows, fill, options.height, options.width, options.border, options.rule, pixel_layout(image)
+    return launch.forward(
+        image=image,
+        windows=windows,
+        fill=fill,
+        out_height=options.height,
+        out_width=options.width,
+        border=options.border,
+        rule=options.rule,
+        layout=pixel_layout(image),
     )

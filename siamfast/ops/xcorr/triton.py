@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from siamfast.ops.xcorr import eager
@@ -14,17 +16,29 @@ def _numbers(value: torch.Tensor | None) -> torch.Tensor | None:
 
 
 def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
-    from siamfast.kernels import xcorr_launch
+    from siamfast.kernels import tf32
+    from siamfast.kernels.xcorr import launch
 
-    z, x, scale, bias, (alpha, beta, ph, pw, all_pairs) = call
+    z, x, scale, bias, numbers = call
     outputs = call.outputs
     if x.shape[0] == 0 or outputs == 0:
         return x.new_empty(x.shape[0], outputs, *call.response_size)
-    sizes = *z.shape[2:], x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
-    blocks = xcorr_launch.forward_blocks(*sizes, outputs, xcorr_launch.precision(x))
+    sizes = *z.shape[2:], x.shape[2] + 2 * numbers.pad_y, x.shape[3] + 2 * numbers.pad_x
+    blocks = launch.forward_blocks(*sizes, outputs, tf32.precision(x))
     if blocks is None:  # a search so wide that a row of G does not fit the chip
         return eager.full_forward(call)
-    return xcorr_launch.launch_forward(z, x, _numbers(scale), _numbers(bias), alpha, beta, ph, pw, all_pairs, blocks)
+    return launch.forward(
+        z=z,
+        x=x,
+        scale=_numbers(scale),
+        bias=_numbers(bias),
+        alpha=numbers.scale_constant,
+        beta=numbers.bias_constant,
+        ph=numbers.pad_y,
+        pw=numbers.pad_x,
+        all_pairs=numbers.all_pairs,
+        blocks=blocks,
+    )
 
 
 def full_backward(
@@ -32,9 +46,9 @@ def full_backward(
     call: XcorrCall,
     needs: list[bool],  # gradients wanted for z, x, scale, bias
 ) -> tuple[torch.Tensor, ...]:
-    from siamfast.kernels import xcorr_launch
+    from siamfast.kernels.xcorr import launch_backward
 
-    z, x, scale, bias, (alpha, _, ph, pw, all_pairs) = call
+    z, x, scale, bias, numbers = call
     need_z, need_x, need_scale, need_bias = needs
     nothing = grad.new_empty(0)
     dz = dx = dscale = dbias = nothing
@@ -48,12 +62,18 @@ def full_backward(
         dx = torch.empty_like(x, memory_format=layout(x))
     if need_z or need_scale:
         dz = torch.empty(z.shape, dtype=z.dtype if scale is None else torch.float32, device=z.device)
+    options: dict[str, Any] = {
+        "alpha": numbers.scale_constant,
+        "ph": numbers.pad_y,
+        "pw": numbers.pad_x,
+        "all_pairs": numbers.all_pairs,
+    }
     if need_x and dz is not nothing:
-        xcorr_launch.launch_gradients(slope, z, x, _numbers(scale), dz, dx, alpha, ph, pw, all_pairs)
+        launch_backward.both_gradients(grad=slope, z=z, x=x, scale=_numbers(scale), dz=dz, dx=dx, **options)
     elif need_x:
-        xcorr_launch.launch_search_gradient(slope, z, _numbers(scale), dx, alpha, ph, pw, all_pairs)
+        launch_backward.search_gradient(grad=slope, z=z, scale=_numbers(scale), dx=dx, **options)
     elif dz is not nothing:
-        xcorr_launch.launch_template_gradient(slope, x, dz, alpha, ph, pw, all_pairs)
+        launch_backward.template_gradient(grad=slope, x=x, dz=dz, **options)
     if scale is not None and dz is not nothing:
         dz, found = eager.through_scale(dz, z, scale, per_template)
         dz, dscale = dz if need_z else nothing, found if need_scale else nothing
@@ -62,12 +82,12 @@ def full_backward(
 
 def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:
     """-> (Nx, C, Ho, Wo)."""
-    from siamfast.kernels import xcorr_depthwise
+    from siamfast.kernels.xcorr import launch_depthwise
 
     z, x, ph, pw = call
     out = torch.empty(call.response_shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
     if out.numel():
-        xcorr_depthwise.launch_forward(z, x, out, ph, pw)
+        launch_depthwise.forward(z=z, x=x, out=out, ph=ph, pw=pw)
     return out
 
 
@@ -76,7 +96,7 @@ def depthwise_backward(
     call: DepthwiseCall,
     needs: list[bool],  # gradients wanted for z, x
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    from siamfast.kernels import xcorr_depthwise
+    from siamfast.kernels.xcorr import launch_depthwise
 
     z, x, ph, pw = call
     need_z, need_x = needs
@@ -85,8 +105,8 @@ def depthwise_backward(
     dz = torch.empty(z.shape, dtype=z.dtype, device=z.device) if need_z else None
     dx = torch.empty_like(x, memory_format=layout(x)) if need_x else None
     if dz is not None:
-        xcorr_depthwise.launch_template_gradient(grad, x, dz, ph, pw)
+        launch_depthwise.template_gradient(grad=grad, x=x, dz=dz, ph=ph, pw=pw)
     if dx is not None:
-        xcorr_depthwise.launch_search_gradient(grad, z, dx, ph, pw)
+        launch_depthwise.search_gradient(grad=grad, z=z, dx=dx, ph=ph, pw=pw)
     nothing = grad.new_empty(0)
     return nothing if dz is None else dz, nothing if dx is None else dx
