@@ -117,7 +117,7 @@ def test_a_file_that_is_no_mobilenet_is_named(tmp_path: Path, capsys: pytest.Cap
     for name, text in (
         ("narrow", "width 1"),
         ("text", "not a PyTorch file"),
-        ("list", "no state dict"),
+        ("list", "holds a list, expected a state dict"),
         ("gone", "not a file"),
     ):
         with pytest.raises((ValueError, OSError), match=text):

@@ -244,3 +244,15 @@ def test_opcheck_and_compile() -> None:
 def test_bad_arguments_are_named(images: Any, table: torch.Tensor, options: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         augment(images, table, **options)
+
+
+def test_crops_of_a_frame_are_taken_as_they_are() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    crops = siamfast.crop_and_resize(frame, [[60.0, 45.0], [80.0, 60.0]], [[40.0, 40.0]] * 2, 31)
+    draws = no_draws(2, (31, 31))
+    expected = siamfast.augment(torch.from_numpy(crops).permute(0, 3, 1, 2), draws, out_size=25)
+    torch.testing.assert_close(siamfast.augment(crops, draws, out_size=25), expected, rtol=0, atol=0)
+    with pytest.raises(
+        ValueError, match=r"images: got an array of uint8, \(2, 31, 31, 1\), expected uint8, \(N, H, W, 3\)"
+    ):
+        siamfast.augment(crops[..., :1], draws)

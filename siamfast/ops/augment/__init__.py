@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from siamfast.ops import dispatch
 from siamfast.ops.augment import autograd
@@ -48,7 +50,7 @@ def no_draws(count: int, size: tuple[int, int]) -> torch.Tensor:
 
 
 def augment(
-    images: torch.Tensor,
+    images: torch.Tensor | NDArray[np.uint8],
     draws: torch.Tensor,
     *,
     out_size: int | tuple[int, int] | None = None,
@@ -64,7 +66,8 @@ def augment(
     Without blur pixels are bilinear, with a triangle as wide as the step where that is larger than 1.
 
     Args:
-        images: (N, 3, H, W) uint8 RGB, any strides; contiguous and channels_last are read as they are.
+        images: (N, 3, H, W) uint8 RGB tensor, any strides; contiguous and channels_last are read as they are. Or the
+            (N, H, W, 3) uint8 array that `crop_and_resize` makes of a frame, which is read as it is too.
         draws: (N, 14) float32 on the CPU, a row an image. Columns, `siamfast.ops.augment.reference.COLUMNS`:
             x, y: the pixel of the image that the output's middle shows; centres of pixels are whole numbers.
             step_x, step_y: pixels of the image an output pixel, 0.5 to 2; negative: mirrored.
@@ -95,6 +98,10 @@ def augment(
     >>> out.shape, float(out.abs().max())
     (torch.Size([2, 3, 239, 239]), 0.0)
     """
+    if isinstance(images, np.ndarray):
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            raise ValueError(f"images: got an array of {images.dtype}, {images.shape}, expected uint8, (N, H, W, 3)")
+        images = torch.from_numpy(images).permute(0, 3, 1, 2)
     if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
         got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
         raise TypeError(f"images: got {got}, expected a torch.uint8 tensor")
