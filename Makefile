@@ -14,6 +14,7 @@ test: $(VENV)/.tested-with  ## the whole test suite
 lint: $(VENV)/.linted-with
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(wildcard csrc/*.* csrc/*/* benchmarks/*.cpp)
 
 types: $(VENV)/.linted-with
 	$(BIN)/mypy

@@ -30,7 +30,8 @@ struct Tensor {
 
     Tensor(int n, int c, int height, int width) : numbers(static_cast<std::size_t>(n) * c * height * width) {
         std::uint32_t state = 1;
-        for (float &number : numbers) number = static_cast<float>((state = state * 1664525u + 1013904223u) >> 8) * 1e-7f;
+        for (float &number : numbers)
+            number = static_cast<float>((state = state * 1664525u + 1013904223u) >> 8) * 1e-7f;
         const std::ptrdiff_t row = 4 * width, plane = row * height;
         maps = {reinterpret_cast<char *>(numbers.data()), Dtype::f32, plane * c, plane, row, 4};
     }
@@ -65,9 +66,10 @@ void move_and_color(float blur, float noise) {
     std::vector<std::uint8_t> images(static_cast<std::size_t>(count * 3 * side * side));
     for (std::size_t k = 0; k < images.size(); ++k) images[k] = static_cast<std::uint8_t>(k * 31 % 251);
     std::vector<float> out(static_cast<std::size_t>(count * 3 * out_side * out_side));
-    const std::vector<Draw> draws(count, Draw{127.3f, 126.2f, -1.02f, 1.02f, blur, 1.1f, 0.9f, 0.8f, noise, 5, 20, 30, 60, 70});
-    const AugmentCall call{count, side, side, out_side, out_side, 1, 3 * side * side, side * side, side, 1,
-                           {118, 118, 118}, {60, 60, 60}, Dtype::f32};
+    const std::vector<Draw> draws(
+        count, Draw{127.3f, 126.2f, -1.02f, 1.02f, blur, 1.1f, 0.9f, 0.8f, noise, 5, 20, 30, 60, 70});
+    const AugmentCall call{count,       side, side, out_side,        out_side,     1,         3 * side * side,
+                           side * side, side, 1,    {118, 118, 118}, {60, 60, 60}, Dtype::f32};
     counted([&] { augment(call, images.data(), draws.data(), reinterpret_cast<char *>(out.data())); });
 }
 
@@ -97,8 +99,8 @@ FrameMaps frames(const Tensor &of) {
 
 void warp(double radius, int top, bool backward) {
     const int channels = 128, values = 3, height = 16, width = 30;
-    const WarpCall call{1, 1, channels, values, height, width, height, width, 0.07f, true, radius, false, {false}, top,
-                        false, true, 1};
+    const WarpCall call{1,    1,      channels, values,  height, width, height, width, 0.07f,
+                        true, radius, false,    {false}, top,    false, true,   1};
     Tensor query(1, channels, height, width), keys(1, channels, height, width), labels(1, values, height, width);
     Tensor dq(1, channels, height, width), dk(1, channels, height, width), dv(1, values, height, width);
     Tensor warped(1, values, height, width), maps(7, 1, height, width), by(1, values, height, width);
@@ -110,8 +112,15 @@ void warp(double radius, int top, bool backward) {
     const auto forward = [&] { correspondence_warp(call, frames(query), frames(keys), frames(labels), none, output); };
     if (!backward) return counted(forward);
     forward();
-    const WarpGiven given{warped.numbers.data(), map, map + size, map + 2 * size, indices.data(), by.numbers.data(),
-                          map + 3 * size, map + 4 * size, map + 5 * size};
+    const WarpGiven given{warped.numbers.data(),
+                          map,
+                          map + size,
+                          map + 2 * size,
+                          indices.data(),
+                          by.numbers.data(),
+                          map + 3 * size,
+                          map + 4 * size,
+                          map + 5 * size};
     const WarpGradients gradients{dq.numbers.data(), dk.numbers.data(), dv.numbers.data(), map + 6 * size};
     counted([&] {
         (top > 0 ? correspondence_warp_top_backward : correspondence_warp_backward)(

@@ -1,8 +1,9 @@
-// Shared by the ops' bindings: how tensors, structs and enums come from Python, and the functions that fill siamfast._C.
+// Shared by the ops' bindings: how tensors, structs and enums come from Python, and the functions that fill
+// siamfast._C.
 //
-// A struct comes as a Python NamedTuple with the same fields in the same order: a pybind11 class made from keywords costs
-// three times as much (measured on a depthwise call's structs: 18 us against 5). `_C.RECORDS` and `_C.ENUMS` list fields
-// and codes as C++ has them; tests/ops/test_records.py compares them with Python's.
+// A struct comes as a Python NamedTuple with the same fields in the same order: a pybind11 class made from keywords
+// costs three times as much (measured on a depthwise call's structs: 18 us against 5). `_C.RECORDS` and `_C.ENUMS` list
+// fields and codes as C++ has them; tests/ops/test_records.py compares them with Python's.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -37,7 +38,8 @@ constexpr Field<Owner, Member> field(const char *name, Member Owner::*member) {
     return {name, member};
 }
 
-// A binding specialises it for each struct that Python passes: `fields`, a tuple of Field, and `name`, where Python has it.
+// A binding specialises it for each struct that Python passes: `fields`, a tuple of Field, and `name`, where Python has
+// it.
 template <class T>
 struct Record;
 
@@ -141,10 +143,9 @@ struct Buffer {
 template <class Axes>
 struct Record<Buffer<Axes>> {
     static constexpr const char *name = "buffers.Buffer";
-    static constexpr auto fields =
-        std::make_tuple(field("data", &Buffer<Axes>::data), field("dtype", &Buffer<Axes>::dtype),
-                        field("shape", &Buffer<Axes>::shape), field("stride", &Buffer<Axes>::stride),
-                        field("unit", &Buffer<Axes>::unit));
+    static constexpr auto fields = std::make_tuple(
+        field("data", &Buffer<Axes>::data), field("dtype", &Buffer<Axes>::dtype), field("shape", &Buffer<Axes>::shape),
+        field("stride", &Buffer<Axes>::stride), field("unit", &Buffer<Axes>::unit));
 };
 
 // A side of a tensor as the ops count it.

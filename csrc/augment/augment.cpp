@@ -14,7 +14,7 @@ namespace siamfast {
 namespace {
 
 constexpr float kWhole = 0.99999f;  // a sum of weights that lacks nothing but roundings
-constexpr int kRound = 16;  // rows of buffers have room up to a multiple of the widest register
+constexpr int kRound = 16;          // rows of buffers have room up to a multiple of the widest register
 
 // The pixels that each of `count` cells of an axis mixes: first[j] .. first[j] + taps - 1, and weights[t * stride + j],
 // 0 for those beside the image; inside[j]: their sum.
@@ -25,7 +25,8 @@ struct Axis {
 };
 
 Axis axis_of(float at, float step, float blur, int count, int size) {
-    const double support = blur > 0 ? 3.0 * static_cast<double>(blur) : std::max(1.0, std::fabs(static_cast<double>(step)));
+    const double support =
+        blur > 0 ? 3.0 * static_cast<double>(blur) : std::max(1.0, std::fabs(static_cast<double>(step)));
     Axis axis;
     axis.taps = static_cast<int>(std::ceil(2 * support));
     axis.stride = (count + kRound - 1) / kRound * kRound;
@@ -40,7 +41,8 @@ Axis axis_of(float at, float step, float blur, int count, int size) {
         double total = 0;
         for (int t = 0; t < axis.taps; ++t) {
             const double away = low + t - place, scaled = away / static_cast<double>(blur > 0 ? blur : 1.0f);
-            const double weight = blur > 0 ? std::exp(-0.5 * scaled * scaled) - floor_weight : 1 - std::fabs(away) / support;
+            const double weight =
+                blur > 0 ? std::exp(-0.5 * scaled * scaled) - floor_weight : 1 - std::fabs(away) / support;
             found[static_cast<std::size_t>(t)] = std::max(0.0, weight);
             total += std::max(0.0, weight);
         }
@@ -76,8 +78,7 @@ std::pair<int, int> seen(const Axis &axis, int count, int size) {
     return {std::clamp(*low, 0, size), std::clamp(*high + axis.taps, 0, size)};
 }
 
-void augment_rows(const AugmentCall &call, const std::uint8_t *image, const Draw &draw, char *out, int begin,
-                  int end) {
+void augment_rows(const AugmentCall &call, const std::uint8_t *image, const Draw &draw, char *out, int begin, int end) {
     const AugmentKernels &kernels = augment_kernels();
     const RowKernels &convert = row_kernels();
     const Axis rows = axis_of(draw.y, draw.step_y, draw.blur, call.out_height, call.height);
@@ -108,9 +109,12 @@ void augment_rows(const AugmentCall &call, const std::uint8_t *image, const Draw
         finish.rate[c] = 1 / call.std[c];
         finish.offset[c] = -call.mean[c] / call.std[c];
     }
-    const auto edge = [&](float v) { return static_cast<int>(std::clamp(std::ceil(v), 0.0f, static_cast<float>(call.out_width))); };
+    const auto edge = [&](float v) {
+        return static_cast<int>(std::clamp(std::ceil(v), 0.0f, static_cast<float>(call.out_width)));
+    };
 
-    const std::size_t element = call.dtype == Dtype::f32 ? 4 : 2, row_bytes = element * 3 * static_cast<std::size_t>(call.out_width);
+    const std::size_t element = call.dtype == Dtype::f32 ? 4 : 2,
+                      row_bytes = element * 3 * static_cast<std::size_t>(call.out_width);
     std::vector<const std::uint8_t *> source;
     std::vector<float> weights;
     for (int i = begin; i < end; ++i) {
@@ -151,7 +155,8 @@ void augment_rows(const AugmentCall &call, const std::uint8_t *image, const Draw
         } else if (call.dtype == Dtype::bf16) {
             kernels.round_bfloat(mixed.data(), 3 * call.out_width, reinterpret_cast<std::uint16_t *>(target));
         } else {
-            convert.exact.store(call.dtype, mixed.data(), 3 * call.out_width, 1, target, static_cast<std::ptrdiff_t>(element), 0);
+            convert.exact.store(call.dtype, mixed.data(), 3 * call.out_width, 1, target,
+                                static_cast<std::ptrdiff_t>(element), 0);
         }
     }
 }
@@ -160,7 +165,8 @@ void augment_rows(const AugmentCall &call, const std::uint8_t *image, const Draw
 
 void augment(const AugmentCall &call, const std::uint8_t *images, const Draw *draws, char *out) {
     // A few images are cut into runs of rows; what an image needs once is then done once a run.
-    const int parts = std::max(1, std::min((call.threads + call.samples - 1) / std::max(call.samples, 1), call.out_height / 32));
+    const int parts =
+        std::max(1, std::min((call.threads + call.samples - 1) / std::max(call.samples, 1), call.out_height / 32));
     const std::size_t size = static_cast<std::size_t>(call.out_height) * static_cast<std::size_t>(call.out_width) * 3 *
                              (call.dtype == Dtype::f32 ? 4 : 2);
     parallel_for(call.samples * parts, call.threads, [&](int task) {

@@ -15,7 +15,8 @@ struct Draw {
 };
 static_assert(sizeof(Draw) == 14 * sizeof(float), "the table has 14 columns");
 
-// images: (N, 3, height, width) uint8, steps in bytes; step_x is 1, or 3 with step_c 1. out: (N, out_height, out_width, 3).
+// images: (N, 3, height, width) uint8, steps in bytes; step_x is 1, or 3 with step_c 1. out: (N, out_height, out_width,
+// 3).
 struct AugmentCall {
     int samples, height, width, out_height, out_width, threads;
     std::ptrdiff_t step_n, step_c, step_y, step_x;

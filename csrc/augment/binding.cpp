@@ -20,9 +20,18 @@ void call_augment(const Buffer<Nchw> &images, const Buffer<Nchw> &out, std::uint
     if (images.dtype != Dtype::u8 || out.dtype == Dtype::u8 ||
         std::min({images.shape.y, images.shape.x, out.shape.y, out.shape.x, std::int64_t{threads}}) < 1)
         throw std::invalid_argument("siamfast._C.augment: unknown dtype or a wrong size");
-    const AugmentCall call{side(images.shape.n), side(images.shape.y), side(images.shape.x), side(out.shape.y),
-                           side(out.shape.x),    threads,              images.stride.n,      images.stride.c,
-                           images.stride.y,      images.stride.x,      mean,                 std,
+    const AugmentCall call{side(images.shape.n),
+                           side(images.shape.y),
+                           side(images.shape.x),
+                           side(out.shape.y),
+                           side(out.shape.x),
+                           threads,
+                           images.stride.n,
+                           images.stride.c,
+                           images.stride.y,
+                           images.stride.x,
+                           mean,
+                           std,
                            out.dtype};
     row_kernels();  // a wrong SIAMFAST_CPU throws here, with the GIL held
     const py::gil_scoped_release release;

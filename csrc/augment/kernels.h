@@ -19,10 +19,10 @@ struct RowFinish {
 struct AugmentKernels {
     // out[k] = sum over t of weights[t] * rows[t][k]; out has room for LANES more.
     void (*mix_rows)(const std::uint8_t *const *rows, const float *weights, int taps, int count, float *out);
-    // out[j] = sum over t of weights[t * stride + j] * line[(first[j] + t) * step] for j < count; weights, first and out
-    // have room up to a multiple of 16.
-    void (*mix_pixels)(const float *line, const std::int32_t *first, const float *weights, int taps, int stride, int step,
-                       int count, float *out);
+    // out[j] = sum over t of weights[t * stride + j] * line[(first[j] + t) * step] for j < count; weights, first and
+    // out have room up to a multiple of 16.
+    void (*mix_pixels)(const float *line, const std::int32_t *first, const float *weights, int taps, int stride,
+                       int step, int count, float *out);
     // channels: three rows of `count` levels, with room up to a multiple of 16.
     void (*finish)(float *const *channels, int count, const RowFinish &what);
     // out[3 * j + c] = channels[c][j]; all have room up to a multiple of 16 pixels.

@@ -37,8 +37,8 @@ static inline Lanes gather(const float *line, Places places) {
 #endif
 }
 
-static void mix_pixels(const float *line, const std::int32_t *first, const float *weights, int taps, int stride, int step,
-                       int count, float *out) {
+static void mix_pixels(const float *line, const std::int32_t *first, const float *weights, int taps, int stride,
+                       int step, int count, float *out) {
     for (int j = 0; j < count; j += LANES) {
         Places places;
         __builtin_memcpy(&places, first + j, sizeof(places));

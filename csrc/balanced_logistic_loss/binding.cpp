@@ -70,12 +70,11 @@ struct Record<Options> {
 template <>
 struct Record<LossMaps> {
     static constexpr const char *name = "balanced_logistic_loss.LossMaps";
-    static constexpr auto fields =
-        std::make_tuple(field("samples", &LossMaps::samples), field("height", &LossMaps::height),
-                        field("width", &LossMaps::width), field("dtype", &LossMaps::dtype),
-                        field("scores", &LossMaps::scores), field("labels", &LossMaps::labels),
-                        field("one_map", &LossMaps::one_map), field("centers", &LossMaps::centers),
-                        field("losses", &LossMaps::losses), field("slope", &LossMaps::slope));
+    static constexpr auto fields = std::make_tuple(
+        field("samples", &LossMaps::samples), field("height", &LossMaps::height), field("width", &LossMaps::width),
+        field("dtype", &LossMaps::dtype), field("scores", &LossMaps::scores), field("labels", &LossMaps::labels),
+        field("one_map", &LossMaps::one_map), field("centers", &LossMaps::centers), field("losses", &LossMaps::losses),
+        field("slope", &LossMaps::slope));
 };
 
 namespace {

@@ -3,7 +3,8 @@
 
 namespace siamfast {
 
-// What a cell weighs by its label: 1 (positive), 0 (negative), between them (neutral); all others, -1 above all, nothing.
+// What a cell weighs by its label: 1 (positive), 0 (negative), between them (neutral); all others, -1 above all,
+// nothing.
 struct CellWeights {
     float positive, negative, neutral;
 };

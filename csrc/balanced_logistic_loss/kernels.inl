@@ -1,5 +1,7 @@
 // The loops of the logistic loss, included once for each instruction set inside its own namespace.
 #include "common/lanes.inl"
+
+// After lanes.inl, which it uses.
 #include "common/exponential.inl"
 
 static inline Lanes square_root(Lanes value) {

@@ -9,7 +9,7 @@ static inline Lanes magnitude(Lanes value) { return bits_as_lanes(lanes_as_bits(
 // exp(r) = 1 + r + r^2 P(r) on half a binade about 1; P by weighted least squares towards the least largest relative
 // error, 3e-9.
 static inline Lanes exp_of_minus(Lanes a, Lanes *low) {
-    a = a > 104.0f ? splat(104.0f) : a;  // 2^-150 and less is 0
+    a = a > 104.0f ? splat(104.0f) : a;   // 2^-150 and less is 0
     constexpr float magic = 12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to a whole number
     const Lanes shifted = a * splat(-1.44269504f) + magic, whole = shifted - magic;
     // ln 2 in two parts, the first with so few bits that its products are exact.

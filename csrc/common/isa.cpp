@@ -27,9 +27,7 @@ Isa widest() {
 
 }  // namespace
 
-const char *isa_name(Isa isa) {
-    return isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "baseline";
-}
+const char *isa_name(Isa isa) { return isa == Isa::avx512 ? "avx512" : isa == Isa::avx2 ? "avx2" : "baseline"; }
 
 Isa chosen_isa() {
     static const Isa best = widest();

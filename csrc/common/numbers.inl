@@ -25,10 +25,10 @@ static inline float half_to_float(std::uint16_t half) {
 static inline std::uint16_t float_to_half(float value) {
     const std::uint32_t bits = to_bits(value), sign = (bits >> 16) & 0x8000u;
     const std::uint32_t size = bits & 0x7fffffffu;
-    if (size > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);           // nan
-    if (size >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);          // rounds to infinity
-    if (size < 0x38800000u) {                                                            // subnormal: steps of 2^-24
-        const float aligned = from_bits(size) + 0.5f;                                    // the addition rounds to even
+    if (size > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);   // nan
+    if (size >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // rounds to infinity
+    if (size < 0x38800000u) {                                                    // subnormal: steps of 2^-24
+        const float aligned = from_bits(size) + 0.5f;                            // the addition rounds to even
         return static_cast<std::uint16_t>(sign | (to_bits(aligned) - 0x3f000000u));
     }
     const std::uint32_t rounded = size + 0xfffu + ((size >> 13) & 1u);

@@ -19,8 +19,8 @@
 namespace siamfast {
 namespace {
 
-// One call: whoever is free takes a run of its tasks, long ones first. Neighbours stay on one core, for a task may fetch
-// what the next one reads (taken one by one, two threads that took turns were slower than one).
+// One call: whoever is free takes a run of its tasks, long ones first. Neighbours stay on one core, for a task may
+// fetch what the next one reads (taken one by one, two threads that took turns were slower than one).
 struct Job {
     const std::function<void(int)> *task;
     int count, threads;

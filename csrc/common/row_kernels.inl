@@ -8,8 +8,7 @@ static void load_steps(const char *source, std::ptrdiff_t sx, std::ptrdiff_t sc,
     const std::ptrdiff_t step_x = STEP_X ? STEP_X * size : sx, step_c = STEP_C ? STEP_C * size : sc;
     const int planes = CHANNELS ? CHANNELS : channels;
     for (int k = 0; k < count; ++k)
-        for (int c = 0; c < planes; ++c)
-            out[k * planes + c] = T::read(fetch<T>(source + k * step_x + c * step_c));
+        for (int c = 0; c < planes; ++c) out[k * planes + c] = T::read(fetch<T>(source + k * step_x + c * step_c));
 }
 
 template <class T, class Number>
@@ -31,12 +30,12 @@ template <class T, class Number>
 static void columns_typed(const char *source, std::ptrdiff_t sx, std::ptrdiff_t sc, const int *columns, int count,
                           int channels, Number *out) {
     for (int k = 0; k < count; ++k)
-        for (int c = 0; c < channels; ++c)
-            out[k * channels + c] = T::read(fetch<T>(source + columns[k] * sx + c * sc));
+        for (int c = 0; c < channels; ++c) out[k * channels + c] = T::read(fetch<T>(source + columns[k] * sx + c * sc));
 }
 
 template <class T, class Number>
-static void store_typed(const Number *row, int count, int channels, char *target, std::ptrdiff_t sx, std::ptrdiff_t sc) {
+static void store_typed(const Number *row, int count, int channels, char *target, std::ptrdiff_t sx,
+                        std::ptrdiff_t sc) {
     constexpr int size = sizeof(typename T::type);
     if ((sx == channels * size && (sc == size || channels == 1)) || (channels == 1 && sx == size)) {
         for (int k = 0; k < count * channels; ++k) put<T>(target + k * size, T::write(row[k]));
@@ -49,30 +48,42 @@ static void store_typed(const Number *row, int count, int channels, char *target
 static void load(Dtype dtype, const char *source, std::ptrdiff_t sx, std::ptrdiff_t sc, int count, int channels,
                  float *out) {
     switch (dtype) {
-        case Dtype::u8: return load_typed<U8>(source, sx, sc, count, channels, out);
-        case Dtype::f32: return load_typed<F32>(source, sx, sc, count, channels, out);
-        case Dtype::bf16: return load_typed<Bf16>(source, sx, sc, count, channels, out);
-        case Dtype::f16: return load_typed<F16>(source, sx, sc, count, channels, out);
+        case Dtype::u8:
+            return load_typed<U8>(source, sx, sc, count, channels, out);
+        case Dtype::f32:
+            return load_typed<F32>(source, sx, sc, count, channels, out);
+        case Dtype::bf16:
+            return load_typed<Bf16>(source, sx, sc, count, channels, out);
+        case Dtype::f16:
+            return load_typed<F16>(source, sx, sc, count, channels, out);
     }
 }
 
 static void load_columns(Dtype dtype, const char *source, std::ptrdiff_t sx, std::ptrdiff_t sc, const int *columns,
                          int count, int channels, float *out) {
     switch (dtype) {
-        case Dtype::u8: return columns_typed<U8>(source, sx, sc, columns, count, channels, out);
-        case Dtype::f32: return columns_typed<F32>(source, sx, sc, columns, count, channels, out);
-        case Dtype::bf16: return columns_typed<Bf16>(source, sx, sc, columns, count, channels, out);
-        case Dtype::f16: return columns_typed<F16>(source, sx, sc, columns, count, channels, out);
+        case Dtype::u8:
+            return columns_typed<U8>(source, sx, sc, columns, count, channels, out);
+        case Dtype::f32:
+            return columns_typed<F32>(source, sx, sc, columns, count, channels, out);
+        case Dtype::bf16:
+            return columns_typed<Bf16>(source, sx, sc, columns, count, channels, out);
+        case Dtype::f16:
+            return columns_typed<F16>(source, sx, sc, columns, count, channels, out);
     }
 }
 
 static void store(Dtype dtype, const float *row, int count, int channels, char *target, std::ptrdiff_t sx,
                   std::ptrdiff_t sc) {
     switch (dtype) {
-        case Dtype::u8: return store_typed<U8>(row, count, channels, target, sx, sc);
-        case Dtype::f32: return store_typed<F32>(row, count, channels, target, sx, sc);
-        case Dtype::bf16: return store_typed<Bf16>(row, count, channels, target, sx, sc);
-        case Dtype::f16: return store_typed<F16>(row, count, channels, target, sx, sc);
+        case Dtype::u8:
+            return store_typed<U8>(row, count, channels, target, sx, sc);
+        case Dtype::f32:
+            return store_typed<F32>(row, count, channels, target, sx, sc);
+        case Dtype::bf16:
+            return store_typed<Bf16>(row, count, channels, target, sx, sc);
+        case Dtype::f16:
+            return store_typed<F16>(row, count, channels, target, sx, sc);
     }
 }
 
@@ -178,8 +189,7 @@ static void lerp_columns_fixed(const std::int16_t *row, const int *place, const 
 #endif
     for (int i = 0; i < count; ++i)
         for (int c = 0; c < channels; ++c)
-            out[i * channels + c] =
-                mix_fixed(row[place[i] + c], row[place[i] + channels + c], weight[i * kCopies]);
+            out[i * channels + c] = mix_fixed(row[place[i] + c], row[place[i] + channels + c], weight[i * kCopies]);
 }
 
 static void blend(const float *__restrict a, const float *__restrict b, float weight, int count,
@@ -239,7 +249,8 @@ typedef std::uint16_t Pairs __attribute__((vector_size(SIAMFAST_ISA_BYTES)));
 // slower: 720p took 220 us under AVX-512 and 98 under SSE2; now 35 and 48.)
 template <int CHANNELS>
 static int add_packed(const std::uint8_t *source, int count, std::uint64_t *sums) {
-    constexpr int size = SIAMFAST_ISA_BYTES, block = 3 * size, half = size / 2;  // whole pixels of 1, 2, 3 or 4 channels
+    constexpr int size = SIAMFAST_ISA_BYTES, block = 3 * size,
+                  half = size / 2;  // whole pixels of 1, 2, 3 or 4 channels
     const std::int64_t blocks = static_cast<std::int64_t>(count) * CHANNELS / block;
     for (std::int64_t first = 0; first < blocks; first += 256) {  // 256 bytes of 255 fit 16 bits
         const std::int64_t last = first + 256 < blocks ? first + 256 : blocks;

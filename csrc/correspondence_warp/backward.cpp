@@ -3,10 +3,10 @@
 #include <memory>
 #include <vector>
 
-#include "correspondence_warp/warp.h"
 #include "common/parallel.h"
 #include "correspondence_warp/keys.h"
 #include "correspondence_warp/queries.h"
+#include "correspondence_warp/warp.h"
 
 namespace siamfast {
 namespace {
@@ -20,8 +20,11 @@ std::size_t size(std::ptrdiff_t count) { return static_cast<std::size_t>(count);
 class KeySums {
   public:
     KeySums(std::size_t features_, std::size_t values_, std::size_t bias_)
-        : room_(new float[features_ + values_ + bias_]), size_(features_ + values_ + bias_), features(room_.get()),
-          values(features + features_), bias(values + values_) {}
+        : room_(new float[features_ + values_ + bias_]),
+          size_(features_ + values_ + bias_),
+          features(room_.get()),
+          values(features + features_),
+          bias(values + values_) {}
     void clear() { std::fill_n(room_.get(), size_, 0.0f); }
     void add(const KeySums &other, std::size_t begin, std::size_t end) {
         for (std::size_t k = begin; k < end; ++k) features[k] += other.features[k];
@@ -40,12 +43,24 @@ class Gradient {
   public:
     Gradient(const WarpCall &call, const WarpKernels &kernels, const PackedKeys &packed, int depth,
              const WarpGiven &given, const WarpGradients &gradients, KeySums &sums)
-        : call_(call), kernels_(kernels), packed_(packed), given_(given), gradients_(gradients), sums_(sums),
+        : call_(call),
+          kernels_(kernels),
+          packed_(packed),
+          given_(given),
+          gradients_(gradients),
+          sums_(sums),
           queries_(call, packed, kernels, depth),
           chunk_(static_cast<int>(std::max<std::ptrdiff_t>(2, kChunkBytes / (4 * depth * kernels.lanes)))),
-          step_(static_cast<std::ptrdiff_t>(chunk_) * kernels.lanes), slopes_(size(kQueries * step_)),
-          turned_(slopes_.size()), dq_(size(std::ptrdiff_t{depth} * kQueries)), lse_(kQueries), base_(kQueries),
-          by_entropy_(kQueries), entropy_(kQueries), at_most_(kQueries), best_(kQueries),
+          step_(static_cast<std::ptrdiff_t>(chunk_) * kernels.lanes),
+          slopes_(size(kQueries * step_)),
+          turned_(slopes_.size()),
+          dq_(size(std::ptrdiff_t{depth} * kQueries)),
+          lse_(kQueries),
+          base_(kQueries),
+          by_entropy_(kQueries),
+          entropy_(kQueries),
+          at_most_(kQueries),
+          best_(kQueries),
           by_values_(size(kQueries) * size(call.value_channels)) {}
 
     void run(int number, int n, const FrameMaps &query) {
@@ -60,9 +75,14 @@ class Gradient {
             chunk_,
             [&](int tile, const WarpRun &chunk) {
                 const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(tile) * kTile;
-                const WarpSlopes of{lse_.data() + at, base_.data() + at, by_entropy_.data() + at, entropy_.data() + at,
-                                    by_values_.data() + at * call_.value_channels, sums_.values,
-                                    sums_.bias, any_entropy_};
+                const WarpSlopes of{lse_.data() + at,
+                                    base_.data() + at,
+                                    by_entropy_.data() + at,
+                                    entropy_.data() + at,
+                                    by_values_.data() + at * call_.value_channels,
+                                    sums_.values,
+                                    sums_.bias,
+                                    any_entropy_};
                 float *const slopes = slopes_.data() + at * step_;
                 kernels_.slopes(keys, queries_.tile(tile), queries_.used(tile), chunk, of, slopes, step_);
                 for (int m = 0; m < queries_.used(tile); ++m) add_largest(tile * kTile + m, chunk, slopes + m * step_);
@@ -88,9 +108,11 @@ class Gradient {
                 for (int k = 0; k < all; ++k) along[size(k)] += queries_.plain()[c * kQueries + k] * dq(c, k);
         for (int k = 0; k < all; ++k) {
             float length = 0.0f;
-            for (int c = 0; c < call_.channels; ++c) length += queries_.plain()[c * kQueries + k] * queries_.plain()[c * kQueries + k];
+            for (int c = 0; c < call_.channels; ++c)
+                length += queries_.plain()[c * kQueries + k] * queries_.plain()[c * kQueries + k];
             const float square = call_.temperature * call_.temperature;
-            along[size(k)] = length * square > 0.5f ? along[size(k)] * square : 0.0f;  // as for keys that were too short
+            along[size(k)] =
+                length * square > 0.5f ? along[size(k)] * square : 0.0f;  // as for keys that were too short
         }
         const std::ptrdiff_t cells = static_cast<std::ptrdiff_t>(call_.query_height) * call_.query_width;
         for (int c = 0; c < call_.channels; ++c) {
@@ -164,7 +186,8 @@ void add_up(const WarpCall &call, const WarpKernels &kernels, const PackedKeys &
 // Sums over queries to the caller's layout.
 void collect(const WarpCall &call, const WarpKernels &kernels, const PackedKeys &packed, const KeySums &sums, int n,
              const WarpGradients &gradients) {
-    const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(call.key_height) * call.key_width, size_of = packed.keys().size;
+    const std::ptrdiff_t plane = static_cast<std::ptrdiff_t>(call.key_height) * call.key_width,
+                         size_of = packed.keys().size;
     const int lanes = kernels.lanes, channels = call.channels + call.value_channels + 1;
     parallel_for(channels * call.frames, call.threads, [&](int task) {
         const int channel = task % channels, t = task / channels;

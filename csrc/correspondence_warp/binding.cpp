@@ -41,21 +41,19 @@ struct Record<Options> {
 template <>
 struct Record<WarpOutput> {
     static constexpr const char *name = "correspondence_warp.WarpOutput";
-    static constexpr auto fields =
-        std::make_tuple(field("values", &WarpOutput::values), field("confidence", &WarpOutput::confidence),
-                        field("entropy", &WarpOutput::entropy), field("lse", &WarpOutput::lse),
-                        field("indices", &WarpOutput::indices));
+    static constexpr auto fields = std::make_tuple(
+        field("values", &WarpOutput::values), field("confidence", &WarpOutput::confidence),
+        field("entropy", &WarpOutput::entropy), field("lse", &WarpOutput::lse), field("indices", &WarpOutput::indices));
 };
 
 template <>
 struct Record<WarpGiven> {
     static constexpr const char *name = "correspondence_warp.WarpGiven";
-    static constexpr auto fields =
-        std::make_tuple(field("values", &WarpGiven::values), field("confidence", &WarpGiven::confidence),
-                        field("entropy", &WarpGiven::entropy), field("lse", &WarpGiven::lse),
-                        field("indices", &WarpGiven::indices), field("by_values", &WarpGiven::by_values),
-                        field("by_confidence", &WarpGiven::by_confidence), field("by_entropy", &WarpGiven::by_entropy),
-                        field("by_lse", &WarpGiven::by_lse));
+    static constexpr auto fields = std::make_tuple(
+        field("values", &WarpGiven::values), field("confidence", &WarpGiven::confidence),
+        field("entropy", &WarpGiven::entropy), field("lse", &WarpGiven::lse), field("indices", &WarpGiven::indices),
+        field("by_values", &WarpGiven::by_values), field("by_confidence", &WarpGiven::by_confidence),
+        field("by_entropy", &WarpGiven::by_entropy), field("by_lse", &WarpGiven::by_lse));
 };
 
 template <>
@@ -90,23 +88,9 @@ WarpCall call_of(const Tensor &query, const Tensor &values, const Options &optio
     for (const int frame : options.global_frames)
         if (frame >= 0 && frame < v.t) exempt[static_cast<std::size_t>(frame)] = true;
     row_kernels();  // a wrong SIAMFAST_CPU throws here, with the GIL held
-    return {side(q.n),
-            side(v.t),
-            side(q.c),
-            side(v.c),
-            side(q.y),
-            side(q.x),
-            side(v.y),
-            side(v.x),
-            options.temperature,
-            options.normalize,
-            options.radius,
-            options.circle,
-            exempt,
-            options.topk,
-            options.post,
-            options.details,
-            threads};
+    return {side(q.n), side(v.t),    side(q.c),           side(v.c),         side(q.y),      side(q.x),
+            side(v.y), side(v.x),    options.temperature, options.normalize, options.radius, options.circle,
+            exempt,    options.topk, options.post,        options.details,   threads};
 }
 
 // query: (N, 1, C, Hq, Wq), keys: (N, T, C, Hr, Wr), values: (N, T, K, Hr, Wr), bias: (N, T, 1, Hr, Wr) or absent.
@@ -136,8 +120,8 @@ void bind_correspondence_warp(py::module_ &module) {
     list_record<WarpOutput>(module);
     list_record<WarpGiven>(module);
     list_record<WarpGradients>(module);
-    module.def("correspondence_warp", &call_warp, py::arg("query"), py::arg("keys"), py::arg("values"),
-               py::arg("bias"), py::arg("options"), py::arg("output"), py::arg("threads"));
+    module.def("correspondence_warp", &call_warp, py::arg("query"), py::arg("keys"), py::arg("values"), py::arg("bias"),
+               py::arg("options"), py::arg("output"), py::arg("threads"));
     module.def("correspondence_warp_backward", &call_warp_backward, py::arg("query"), py::arg("keys"),
                py::arg("values"), py::arg("bias"), py::arg("options"), py::arg("given"), py::arg("gradients"),
                py::arg("threads"));

@@ -1,6 +1,4 @@
 // The warp forward: keys packed once a sample, groups of query tiles over the threads, results out of running sums.
-#include "correspondence_warp/warp.h"
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -8,6 +6,7 @@
 #include "common/parallel.h"
 #include "correspondence_warp/keys.h"
 #include "correspondence_warp/queries.h"
+#include "correspondence_warp/warp.h"
 
 namespace siamfast {
 namespace {
@@ -21,12 +20,19 @@ std::size_t size(int count) { return static_cast<std::size_t>(count); }
 class Attention {
   public:
     Attention(const WarpCall &call, const WarpKernels &kernels, const PackedKeys &packed, const QueryGroup &queries)
-        : call_(call), kernels_(kernels), packed_(packed), queries_(queries),
+        : call_(call),
+          kernels_(kernels),
+          packed_(packed),
+          queries_(queries),
           softmax_(call.top == 0 || call.post || call.details),
           chunk_(static_cast<int>(std::max<std::ptrdiff_t>(2, kChunkBytes / (4 * call.channels * kernels.lanes)))),
-          room_(size(kTile * kernels.lanes) * size(chunk_)), largest_(size(kQueries)),
-          sum_(largest_.size() * size(kernels.lanes)), mean_(sum_.size()),
-          values_(sum_.size() * size(call.value_channels)), best_(largest_.size() * size(top())), where_(best_.size()) {}
+          room_(size(kTile * kernels.lanes) * size(chunk_)),
+          largest_(size(kQueries)),
+          sum_(largest_.size() * size(kernels.lanes)),
+          mean_(sum_.size()),
+          values_(sum_.size() * size(call.value_channels)),
+          best_(largest_.size() * size(top())),
+          where_(best_.size()) {}
 
     void run(int n, const WarpOutput &output) {
         std::fill(largest_.begin(), largest_.end(), kNothing);
@@ -38,9 +44,15 @@ class Attention {
             chunk_,
             [&](int tile, const WarpRun &chunk) {
                 const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(tile) * kTile, lanes = kernels_.lanes;
-                const WarpState state{largest_.data() + at, sum_.data() + at * lanes, mean_.data() + at * lanes,
-                                      values_.data() + at * lanes * call_.value_channels, best_.data() + at * top(),
-                                      where_.data() + at * top(), nan_ + at, top(), softmax_};
+                const WarpState state{largest_.data() + at,
+                                      sum_.data() + at * lanes,
+                                      mean_.data() + at * lanes,
+                                      values_.data() + at * lanes * call_.value_channels,
+                                      best_.data() + at * top(),
+                                      where_.data() + at * top(),
+                                      nan_ + at,
+                                      top(),
+                                      softmax_};
                 kernels_.attend(packed_.keys(), queries_.tile(tile), queries_.used(tile), chunk, state, room_.data());
             },
             nullptr);
@@ -66,7 +78,8 @@ class Attention {
         if (call_.top > 0) {
             // Weights of the chosen: of their own softmax, or of the one of all keys.
             double own = 0.0;
-            for (int i = 0; i < chosen; ++i) own += std::exp(static_cast<double>(best[i]) - static_cast<double>(best[0]));
+            for (int i = 0; i < chosen; ++i)
+                own += std::exp(static_cast<double>(best[i]) - static_cast<double>(best[0]));
             const double base = call_.post ? lse : static_cast<double>(best[0]) + std::log(own);
             std::vector<double> totals(size(call_.value_channels));
             entropy = 0.0;

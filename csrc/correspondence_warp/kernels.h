@@ -21,11 +21,11 @@ struct WarpKeys {
 
 // What one pass over some keys of one row leaves of a tile's queries. Sums are lane by lane until the end.
 struct WarpState {
-    float *largest;  // [kTile] the largest logit so far, -inf before the first
-    float *sum;      // [kTile][lanes] of exp(logit - largest)
-    float *mean;     // [kTile][lanes] of exp(logit - largest) * (logit - largest)
-    float *values;   // [kTile][value_channels][lanes] of exp(logit - largest) * value
-    float *best;     // [kTile][top] the largest logits, falling; -inf where there are none yet
+    float *largest;       // [kTile] the largest logit so far, -inf before the first
+    float *sum;           // [kTile][lanes] of exp(logit - largest)
+    float *mean;          // [kTile][lanes] of exp(logit - largest) * (logit - largest)
+    float *values;        // [kTile][value_channels][lanes] of exp(logit - largest) * value
+    float *best;          // [kTile][top] the largest logits, falling; -inf where there are none yet
     std::int64_t *where;  // [kTile][top] their keys
     bool *nan;            // [kTile] whether a logit was none
     int top;
@@ -34,11 +34,11 @@ struct WarpState {
 
 // Keys [begin, end) of a row, in whole panels, and which of them each query sees: [first[m], last[m]] of the row.
 struct WarpRun {
-    std::ptrdiff_t panel;    // number of the first panel
-    int count;               // panels
-    std::int64_t key;        // number of the first panel's first key, as callers number keys
-    int begin;               // its place in the row
-    const int *first, *last; // [kTile]
+    std::ptrdiff_t panel;     // number of the first panel
+    int count;                // panels
+    std::int64_t key;         // number of the first panel's first key, as callers number keys
+    int begin;                // its place in the row
+    const int *first, *last;  // [kTile]
 };
 
 // What the slope of a logit is made of, for a tile: weight * (sum_k slope_k value_k - base - by_entropy * (log weight +

@@ -1,5 +1,7 @@
 // The loops of the warp, included once for each instruction set inside its own namespace.
 #include "common/lanes.inl"
+
+// After lanes.inl, which it uses.
 #include "common/exponential.inl"
 
 // --------------------------------------------------------------------------------------------------------- products
@@ -268,8 +270,8 @@ static void slopes(const WarpKeys &keys, const float *queries, int used, const W
             const Lanes weight = seen ? weight_of(splat(0.0f) - level) : splat(0.0f);
             Lanes slope = splat(-of.base[m]);
             for (int k = 0; k < keys.value_channels; ++k)
-                slope = multiply_add(splat(of.by_values[k * kTile + m]), load_lanes(keys.values + k * keys.padded + key),
-                                     slope);
+                slope = multiply_add(splat(of.by_values[k * kTile + m]),
+                                     load_lanes(keys.values + k * keys.padded + key), slope);
             if (of.any_entropy) slope -= of.by_entropy[m] * (level + of.entropy[m]);
             slope = weight != 0.0f ? weight * slope : splat(0.0f);
             store_lanes(row + i, slope);
@@ -280,8 +282,7 @@ static void slopes(const WarpKeys &keys, const float *queries, int used, const W
         store_lanes(of.bias + key, load_lanes(of.bias + key) + sum);
         for (int k = 0; k < keys.value_channels; ++k) {
             Lanes total = load_lanes(of.values + k * keys.padded + key);
-            for (int m = 0; m < used; ++m)
-                total = multiply_add(splat(of.by_values[k * kTile + m]), weights[m], total);
+            for (int m = 0; m < used; ++m) total = multiply_add(splat(of.by_values[k * kTile + m]), weights[m], total);
             store_lanes(of.values + k * keys.padded + key, total);
         }
     }
@@ -302,9 +303,8 @@ static float dot(const float *a, const float *b, int count) {
 
 static void add_scaled(const float *a, float factor, int count, float *to) {
     const Lanes by = splat(factor);
-    for (int k = 0; k < count; k += LANES)
-        store_lanes(to + k, multiply_add(by, load_lanes(a + k), load_lanes(to + k)));
+    for (int k = 0; k < count; k += LANES) store_lanes(to + k, multiply_add(by, load_lanes(a + k), load_lanes(to + k)));
 }
 
-static const WarpKernels kernels = {LANES,  normalize, denormalize, attend,     sum_of_lanes, slopes,
-                                    turn,   to_queries, to_keys,    dot,        add_scaled};
+static const WarpKernels kernels = {LANES, normalize,  denormalize, attend, sum_of_lanes, slopes,
+                                    turn,  to_queries, to_keys,     dot,    add_scaled};

@@ -8,10 +8,13 @@
 namespace siamfast {
 
 PackedKeys::PackedKeys(const WarpCall &call, const WarpKernels &kernels, int depth)
-    : call_(call), kernels_(kernels), windowed_(call.radius >= 0),
+    : call_(call),
+      kernels_(kernels),
+      windowed_(call.radius >= 0),
       length_(windowed_ ? call.key_width : std::int64_t{call.frames} * call.key_height * call.key_width),
       rows_(windowed_ ? call.frames * call.key_height : 1),
-      panels_(static_cast<int>((length_ + kernels.lanes - 1) / kernels.lanes)), depth_(depth),
+      panels_(static_cast<int>((length_ + kernels.lanes - 1) / kernels.lanes)),
+      depth_(depth),
       padded_(static_cast<std::ptrdiff_t>(rows_) * panels_ * kernels.lanes),
       features_(static_cast<std::size_t>(padded_ * depth)),
       values_(static_cast<std::size_t>(padded_ * call.value_channels)),
@@ -25,7 +28,8 @@ void PackedKeys::fill(int n, const FrameMaps &keys, const FrameMaps &values, con
         return maps.data == nullptr || maps.step_y == call_.key_width * maps.step_x;
     };
     const bool planes = !windowed_ && joined(keys) && joined(values) && joined(bias);
-    const int rows = planes ? 1 : call_.key_height, width = planes ? call_.key_height * call_.key_width : call_.key_width;
+    const int rows = planes ? 1 : call_.key_height,
+              width = planes ? call_.key_height * call_.key_width : call_.key_width;
     // A part is some channels of a line; values and bias go with the first.
     const int parts = std::min(call_.channels, std::max(1, 4 * call_.threads / (call_.frames * rows)));
     parallel_for(call_.frames * rows * parts, call_.threads, [&](int task) {
@@ -65,8 +69,9 @@ void PackedKeys::fill(int n, const FrameMaps &keys, const FrameMaps &values, con
 }
 
 WarpKeys PackedKeys::keys() const {
-    return {features_.data(), values_.data(), bias_.empty() ? nullptr : bias_.data(), call_.channels,
-            call_.value_channels, static_cast<std::ptrdiff_t>(depth_) * kernels_.lanes, padded_};
+    return {features_.data(), values_.data(),       bias_.empty() ? nullptr : bias_.data(),
+            call_.channels,   call_.value_channels, static_cast<std::ptrdiff_t>(depth_) * kernels_.lanes,
+            padded_};
 }
 
 }  // namespace siamfast

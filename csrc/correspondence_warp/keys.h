@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "correspondence_warp/warp.h"
 #include "correspondence_warp/kernels.h"
+#include "correspondence_warp/warp.h"
 
 namespace siamfast {
 
@@ -24,10 +24,10 @@ class PackedKeys {
     }
     bool windowed() const { return windowed_; }
     int rows() const { return rows_; }
-    int panels() const { return panels_; }  // of a row
-    std::int64_t length() const { return length_; }  // keys of a row
+    int panels() const { return panels_; }                    // of a row
+    std::int64_t length() const { return length_; }           // keys of a row
     const float *factors() const { return factors_.data(); }  // of each: what normalising multiplied it by
-    std::ptrdiff_t padded() const { return padded_; }  // keys with those that fill up rows
+    std::ptrdiff_t padded() const { return padded_; }         // keys with those that fill up rows
     float value(int k, std::int64_t key) const { return values_[static_cast<std::size_t>(k * padded_ + place(key))]; }
 
   private:

@@ -38,9 +38,14 @@ bool in_window(const WarpCall &call, int row, int column, int y, int x) {
 }
 
 QueryGroup::QueryGroup(const WarpCall &call, const PackedKeys &packed, const WarpKernels &kernels, int depth)
-    : call_(call), packed_(packed), kernels_(kernels), depth_(depth),
-      tiles_(size(tiles_of(call, packed) * kTile) * size(call.channels)), plain_(size(kQueries) * size(depth)),
-      factors_(size(kQueries)), place_(size(kQueries)) {}
+    : call_(call),
+      packed_(packed),
+      kernels_(kernels),
+      depth_(depth),
+      tiles_(size(tiles_of(call, packed) * kTile) * size(call.channels)),
+      plain_(size(kQueries) * size(depth)),
+      factors_(size(kQueries)),
+      place_(size(kQueries)) {}
 
 int QueryGroup::tiles_of(const WarpCall &call, const PackedKeys &packed) {
     const int cells = call.query_height * call.query_width;
@@ -138,8 +143,12 @@ void QueryGroup::walk(int most, const Meet &meet, const Met &met) const {
         const int end = high / lanes + 1;
         for (int panel = high < 0 ? end : low / lanes; panel < end; panel += most) {
             const int count = std::min(most, end - panel);
-            WarpRun run{static_cast<std::ptrdiff_t>(row) * packed_.panels() + panel, count,
-                        row * packed_.length() + std::int64_t{panel} * lanes, panel * lanes, nullptr, nullptr};
+            WarpRun run{static_cast<std::ptrdiff_t>(row) * packed_.panels() + panel,
+                        count,
+                        row * packed_.length() + std::int64_t{panel} * lanes,
+                        panel * lanes,
+                        nullptr,
+                        nullptr};
             bool any = false;
             for (int tile = 0; tile < tiles(); ++tile) {
                 run.first = first.data() + tile * kTile;

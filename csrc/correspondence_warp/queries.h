@@ -31,7 +31,9 @@ class QueryGroup {
     int used(int tile) const { return used_[static_cast<std::size_t>(tile)]; }
     // Of query k = tile * kTile + m: its number in the sample, row by row.
     int place(int k) const { return place_[static_cast<std::size_t>(k)]; }
-    const float *tile(int number) const { return tiles_.data() + static_cast<std::ptrdiff_t>(number) * kTile * call_.channels; }
+    const float *tile(int number) const {
+        return tiles_.data() + static_cast<std::ptrdiff_t>(number) * kTile * call_.channels;
+    }
     // What query k was multiplied by.
     float factor(int k) const { return factors_[static_cast<std::size_t>(k)]; }
     // [depth][kQueries] of all tiles, scaled as the tiles are; 0 where there is no query or no channel.

@@ -3,10 +3,10 @@
 #include <cmath>
 #include <vector>
 
-#include "correspondence_warp/warp.h"
 #include "common/parallel.h"
 #include "correspondence_warp/kernels.h"
 #include "correspondence_warp/queries.h"
+#include "correspondence_warp/warp.h"
 
 namespace siamfast {
 namespace {
@@ -20,8 +20,11 @@ struct Vectors {
     std::vector<float> numbers, factors;
 
     Vectors(int cells_, int channels_, int lanes)
-        : cells(cells_), channels(channels_), step((channels_ + lanes - 1) / lanes * lanes),
-          numbers(size(cells_ * step)), factors(size(cells_)) {}
+        : cells(cells_),
+          channels(channels_),
+          step((channels_ + lanes - 1) / lanes * lanes),
+          numbers(size(cells_ * step)),
+          factors(size(cells_)) {}
     float *at(std::int64_t cell) { return numbers.data() + cell * step; }
     const float *at(std::int64_t cell) const { return numbers.data() + cell * step; }
     int count() const { return static_cast<int>(step); }
@@ -69,31 +72,46 @@ class TopGradient {
   public:
     TopGradient(const WarpCall &call, const WarpKernels &kernels, const FrameMaps &values, const FrameMaps &bias,
                 const WarpGiven &given, const WarpGradients &gradients)
-        : call_(call), kernels_(kernels), values_(values), bias_(bias), given_(given), gradients_(gradients),
-          cells_(call.query_height * call.query_width), plane_(call.key_height * call.key_width),
-          queries_(cells_, call.channels, kernels.lanes), keys_(call.frames * plane_, call.channels, kernels.lanes),
-          weights_(size(std::ptrdiff_t{cells_} * call.top)), slopes_(weights_.size()), where_(weights_.size()),
+        : call_(call),
+          kernels_(kernels),
+          values_(values),
+          bias_(bias),
+          given_(given),
+          gradients_(gradients),
+          cells_(call.query_height * call.query_width),
+          plane_(call.key_height * call.key_width),
+          queries_(cells_, call.channels, kernels.lanes),
+          keys_(call.frames * plane_, call.channels, kernels.lanes),
+          weights_(size(std::ptrdiff_t{cells_} * call.top)),
+          slopes_(weights_.size()),
+          where_(weights_.size()),
           table_(size(std::ptrdiff_t{keys_.cells} * (call.value_channels + 1))) {}
 
     void run(int n, const FrameMaps &query, const FrameMaps &keys) {
         const float scale = 1.0f / call_.temperature;
-        queries_.fill(query, n, 1, call_.query_height, call_.query_width, call_.normalize, scale, kernels_, call_.threads);
-        keys_.fill(keys, n, call_.frames, call_.key_height, call_.key_width, call_.normalize, 1.0f, kernels_, call_.threads);
-        for (int c = 0; c < call_.value_channels; ++c) read(values_, n, c, table_.data() + std::ptrdiff_t{c} * keys_.cells);
-        if (bias_.data != nullptr) read(bias_, n, 0, table_.data() + std::ptrdiff_t{call_.value_channels} * keys_.cells);
+        queries_.fill(query, n, 1, call_.query_height, call_.query_width, call_.normalize, scale, kernels_,
+                      call_.threads);
+        keys_.fill(keys, n, call_.frames, call_.key_height, call_.key_width, call_.normalize, 1.0f, kernels_,
+                   call_.threads);
+        for (int c = 0; c < call_.value_channels; ++c)
+            read(values_, n, c, table_.data() + std::ptrdiff_t{c} * keys_.cells);
+        if (bias_.data != nullptr)
+            read(bias_, n, 0, table_.data() + std::ptrdiff_t{call_.value_channels} * keys_.cells);
         std::vector<float> dq(size(cells_ * queries_.step)), dk(size(keys_.cells * keys_.step));
         parallel_for(cells_, call_.threads, [&](int cell) {
             weigh(n, cell);
             float *const to = dq.data() + cell * queries_.step;
             for (int i = 0; i < call_.top; ++i)
-                if (slope(cell, i) != 0.0f) kernels_.add_scaled(keys_.at(key(cell, i)), slope(cell, i), keys_.count(), to);
+                if (slope(cell, i) != 0.0f)
+                    kernels_.add_scaled(keys_.at(key(cell, i)), slope(cell, i), keys_.count(), to);
             queries_.undo(cell, to, call_.normalize, scale, kernels_);
         });
         // Queries add to the keys in their order, each task to some of the channels: nobody else adds to those.
         const int parts = std::max(1, std::min(call_.threads, static_cast<int>(keys_.step) / kernels_.lanes));
         parallel_for(parts, call_.threads, [&](int part) {
             const int blocks = static_cast<int>(keys_.step) / kernels_.lanes;
-            const int begin = blocks * part / parts * kernels_.lanes, end = blocks * (part + 1) / parts * kernels_.lanes;
+            const int begin = blocks * part / parts * kernels_.lanes,
+                      end = blocks * (part + 1) / parts * kernels_.lanes;
             for (int cell = 0; cell < cells_; ++cell)
                 for (int i = 0; i < call_.top; ++i)
                     if (slope(cell, i) != 0.0f)
@@ -151,9 +169,12 @@ class TopGradient {
             most = std::max(most, logits[size(i)]);
         }
         for (const double logit : logits) sum += std::exp(logit - most);
-        for (int c = 0; c < call_.value_channels; ++c) along += by_value(n, c, cell) * static_cast<double>(out(n, c, cell));
-        const double confidence = static_cast<double>(given_.by_confidence[at]) * static_cast<double>(given_.confidence[at]);
-        const double by_entropy = static_cast<double>(given_.by_entropy[at]), entropy = static_cast<double>(given_.entropy[at]);
+        for (int c = 0; c < call_.value_channels; ++c)
+            along += by_value(n, c, cell) * static_cast<double>(out(n, c, cell));
+        const double confidence =
+            static_cast<double>(given_.by_confidence[at]) * static_cast<double>(given_.confidence[at]);
+        const double by_entropy = static_cast<double>(given_.by_entropy[at]),
+                     entropy = static_cast<double>(given_.entropy[at]);
         for (int i = 0; i < call_.top; ++i) {
             const double weight = std::exp(logits[size(i)] - most) / sum;
             double pull = -along - confidence;
@@ -161,7 +182,8 @@ class TopGradient {
                 pull += by_value(n, c, cell) * static_cast<double>(value(c, where_[size(first + i)]));
             if (by_entropy != 0.0 && weight > 0.0) pull -= by_entropy * (std::log(weight) + entropy);
             weights_[size(first + i)] = static_cast<float>(weight);
-            slopes_[size(first + i)] = static_cast<float>((weight > 0.0 ? weight * pull : 0.0) + (i == 0 ? confidence : 0.0));
+            slopes_[size(first + i)] =
+                static_cast<float>((weight > 0.0 ? weight * pull : 0.0) + (i == 0 ? confidence : 0.0));
         }
     }
 

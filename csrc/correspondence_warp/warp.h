@@ -20,9 +20,9 @@ struct WarpCall {
     int samples, frames, channels, value_channels;
     int query_height, query_width, key_height, key_width;
     float temperature;
-    bool normalize;  // features to length 1
-    double radius;   // below 0: no window
-    bool circle;     // distance < radius, else |dy|, |dx| <= radius
+    bool normalize;            // features to length 1
+    double radius;             // below 0: no window
+    bool circle;               // distance < radius, else |dy|, |dx| <= radius
     std::vector<bool> exempt;  // frames that the window does not bound
     int top;                   // 0: all keys
     bool post;                 // of the top: the softmax of all keys, cut; else one over the chosen
@@ -31,9 +31,9 @@ struct WarpCall {
 };
 
 struct WarpOutput {
-    float *values;                        // (samples, value_channels, query_height, query_width)
-    float *confidence, *entropy, *lse;    // (samples, query_height, query_width), with details
-    std::int64_t *indices;                // (samples, top or 1, query_height, query_width), with details
+    float *values;                      // (samples, value_channels, query_height, query_width)
+    float *confidence, *entropy, *lse;  // (samples, query_height, query_width), with details
+    std::int64_t *indices;              // (samples, top or 1, query_height, query_width), with details
 };
 
 // bias: one channel, or null data.
@@ -59,7 +59,8 @@ void correspondence_warp_backward(const WarpCall &call, const FrameMaps &query, 
                                   const FrameMaps &values, const FrameMaps &bias, const WarpGiven &given,
                                   const WarpGradients &gradients);
 
-// Of the call.top chosen keys alone (not call.post), by given.indices; given.by_lse must be 0: all keys have a part in it.
+// Of the call.top chosen keys alone (not call.post), by given.indices; given.by_lse must be 0: all keys have a part in
+// it.
 void correspondence_warp_top_backward(const WarpCall &call, const FrameMaps &query, const FrameMaps &keys,
                                       const FrameMaps &values, const FrameMaps &bias, const WarpGiven &given,
                                       const WarpGradients &gradients);

@@ -43,10 +43,9 @@ struct Codes<Rule> {
 template <>
 struct Record<Options> {
     static constexpr const char *name = "crop_and_resize.Options";
-    static constexpr auto fields =
-        std::make_tuple(field("height", &Options::height), field("width", &Options::width),
-                        field("border", &Options::border), field("rule", &Options::rule),
-                        field("antialias", &Options::antialias));
+    static constexpr auto fields = std::make_tuple(field("height", &Options::height), field("width", &Options::width),
+                                                   field("border", &Options::border), field("rule", &Options::rule),
+                                                   field("antialias", &Options::antialias));
 };
 
 namespace {

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <type_traits>
 
-#include "crop_and_resize/axis.h"
 #include "common/parallel.h"
+#include "crop_and_resize/axis.h"
 
 namespace siamfast {
 namespace {
@@ -26,9 +26,8 @@ Number level(float value) {
 }
 template <class Number>
 Number share(float weight) {  // of the second tap; 1 is out of fixed point's range by 1/32768
-    return std::is_same<Number, float>::value
-               ? static_cast<Number>(weight)
-               : static_cast<Number>(std::min(std::lround(weight * 32768.0f), 32767L));
+    return std::is_same<Number, float>::value ? static_cast<Number>(weight)
+                                              : static_cast<Number>(std::min(std::lround(weight * 32768.0f), 32767L));
 }
 
 // Rows of the window, interleaved, in the order of the column axis' `source`.
@@ -102,9 +101,7 @@ struct Part {
     char *target;
     int begin, end;
 
-    std::size_t wide() const {
-        return columns.source.size() * static_cast<std::size_t>(image.channels) + kSlack;
-    }
+    std::size_t wide() const { return columns.source.size() * static_cast<std::size_t>(image.channels) + kSlack; }
     // The first tap of each column, as a number of a row.
     std::vector<int> places() const {
         std::vector<int> found;
@@ -144,8 +141,7 @@ void bilinear_rows(const RowLoops<Number> &kernels, const Part &part) {
         const Number *upper = row_of(start);
         kernels.blend(upper, row_of(start + 1), share<Number>(part.rows.weights[static_cast<std::size_t>(y)]), length,
                       mixed.data());
-        kernels.lerp_columns(mixed.data(), places.data(), weights.data(), output.width, channels,
-                             result.data());
+        kernels.lerp_columns(mixed.data(), places.data(), weights.data(), output.width, channels, result.data());
         kernels.store(part.image.dtype, result.data(), output.width, channels, part.target + y * output.step_y,
                       output.step_x, output.step_c);
     }
@@ -246,7 +242,8 @@ void crop_and_resize(const Image &image, const std::vector<Window> &windows, con
         }
         const auto bound = [&](int k) { return static_cast<int>(static_cast<std::int64_t>(output.height) * k / used); };
         const std::size_t window = static_cast<std::size_t>(m);
-        resize_rows(kernels, {part, columns[window], rows[window], ink, output, target, bound(chunk), bound(chunk + 1)});
+        resize_rows(kernels,
+                    {part, columns[window], rows[window], ink, output, target, bound(chunk), bound(chunk + 1)});
     });
 }
 

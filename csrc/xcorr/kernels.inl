@@ -1,6 +1,6 @@
 // The loops of the correlations, included once for each instruction set inside its own namespace.
-#include "common/numbers.inl"
 #include "common/lanes.inl"
+#include "common/numbers.inl"
 
 // ------------------------------------------------------------------------------------------------ blocks in and out
 template <class T>
@@ -15,8 +15,7 @@ template <class T>
 static inline void store_run(char *to, Lanes value) {
     float values[LANES];
     store_lanes(values, value);
-    for (int l = 0; l < LANES; ++l)
-        put<T>(to + l * static_cast<int>(sizeof(typename T::type)), T::write(values[l]));
+    for (int l = 0; l < LANES; ++l) put<T>(to + l * static_cast<int>(sizeof(typename T::type)), T::write(values[l]));
 }
 
 // Walks the pixels of a block in the order of the map's own memory.
@@ -109,8 +108,7 @@ static void load_typed(const Maps &maps, int channels, int height, int width, fl
 }
 
 template <class T>
-static void store_typed(const float *block, std::ptrdiff_t row, int channels, int height, int width,
-                        const Maps &maps) {
+static void store_typed(const float *block, std::ptrdiff_t row, int channels, int height, int width, const Maps &maps) {
     constexpr int size = sizeof(typename T::type);
     if (planes_side_by_side(maps, height, width, size))
         return store_planes<T>(block, row, channels, height, width, maps);
@@ -133,8 +131,7 @@ static void load_block(const Maps &maps, int channels, int height, int width, fl
     return load_typed<F16>(maps, channels, height, width, block, row);
 }
 
-static void store_block(const float *block, std::ptrdiff_t row, int channels, int height, int width,
-                        const Maps &maps) {
+static void store_block(const float *block, std::ptrdiff_t row, int channels, int height, int width, const Maps &maps) {
     if (maps.dtype == Dtype::f32) return store_typed<F32>(block, row, channels, height, width, maps);
     if (maps.dtype == Dtype::bf16) return store_typed<Bf16>(block, row, channels, height, width, maps);
     return store_typed<F16>(block, row, channels, height, width, maps);

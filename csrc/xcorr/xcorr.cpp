@@ -83,8 +83,8 @@ void xcorr_depthwise(const XcorrSizes &s, const Maps &z, const Maps &x, const Ma
         const Block part = block_at(task % blocks, s, k);
         float *taps = scratch(template_room, static_cast<std::ptrdiff_t>(s.hz) * s.wz * k.lanes);
         k.load_block(moved(z, n % s.templates, part.first), part.count, s.hz, s.wz, taps, s.wz);
-        const float *search = padded_block(search_room, moved(x, n, part.first), part.count, s.height, s.width,
-                                           s.pad_y, s.pad_x, k);
+        const float *search =
+            padded_block(search_room, moved(x, n, part.first), part.count, s.height, s.width, s.pad_y, s.pad_x, k);
         float *found = scratch(output_room, static_cast<std::ptrdiff_t>(ho) * wo * k.lanes);
         k.correlate(search, s.width + 2 * s.pad_x, taps, s.hz, s.wz, found, wo, ho, wo, false, false);
         k.store_block(found, wo, part.count, ho, wo, moved(out, n, part.first));
@@ -141,8 +141,8 @@ void xcorr_full(const XcorrSizes &s, const Maps &z, const Maps &x, float alpha, 
         const int begin = blocks * p / parts, end = blocks * (p + 1) / parts;
         for (int b = begin; b < end; ++b) {
             const Block part = block_at(b, s, k);
-            const float *search = padded_block(search_room, moved(x, n, part.first), part.count, s.height, s.width,
-                                               s.pad_y, s.pad_x, k);
+            const float *search =
+                padded_block(search_room, moved(x, n, part.first), part.count, s.height, s.width, s.pad_y, s.pad_x, k);
             for (int o = 0; o < s.kernels; ++o) {
                 k.load_block(moved(z, n % s.templates, o * s.channels + part.first), part.count, s.hz, s.wz, taps,
                              s.wz);
@@ -155,8 +155,7 @@ void xcorr_full(const XcorrSizes &s, const Maps &z, const Maps &x, float alpha, 
     for (int n = 0; n < s.searches; ++n)
         for (std::ptrdiff_t cell = 0; cell < maps; ++cell) {
             float sum = 0.0f;
-            for (int p = 0; p < parts; ++p)
-                sum += partial[static_cast<std::size_t>((n * parts + p) * maps + cell)];
+            for (int p = 0; p < parts; ++p) sum += partial[static_cast<std::size_t>((n * parts + p) * maps + cell)];
             out[n * maps + cell] = alpha * sum + beta;
         }
 }
@@ -187,11 +186,13 @@ void xcorr_full_backward(const XcorrSizes &s, const float *grad_z, const float *
             }
             if (dx.data == nullptr) continue;
             float *slope = scratch(gradient_room, static_cast<std::ptrdiff_t>(ho + 2 * rim_y) * row);
-            std::memset(slope, 0, static_cast<std::size_t>(ho + 2 * rim_y) * static_cast<std::size_t>(row) * sizeof(float));
+            std::memset(slope, 0,
+                        static_cast<std::size_t>(ho + 2 * rim_y) * static_cast<std::size_t>(row) * sizeof(float));
             float *found = scratch(output_room, static_cast<std::ptrdiff_t>(s.height) * s.width * k.lanes);
             for (int o = 0; o < s.kernels; ++o) {
                 const float *map = grad_x + (static_cast<std::ptrdiff_t>(n) * s.kernels + o) * cells;
-                for (int y = 0; y < ho; ++y) std::copy(map + y * wo, map + (y + 1) * wo, slope + (y + rim_y) * row + rim_x);
+                for (int y = 0; y < ho; ++y)
+                    std::copy(map + y * wo, map + (y + 1) * wo, slope + (y + rim_y) * row + rim_x);
                 k.correlate(slope + s.pad_y * row + s.pad_x, row, taps + o * block_taps, s.hz, s.wz, found, s.width,
                             s.height, s.width, o > 0, true);
             }

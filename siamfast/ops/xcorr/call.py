@@ -7,10 +7,6 @@ from typing import Any, NamedTuple
 import torch
 
 
-def _response_size(z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int) -> tuple[int, int]:
-    return x.shape[2] + 2 * pad_y - z.shape[2] + 1, x.shape[3] + 2 * pad_x - z.shape[3] + 1
-
-
 class Numbers(NamedTuple):
     """What the raw op takes beside tensors.
 
@@ -56,7 +52,8 @@ class XcorrCall(NamedTuple):
     @property
     def response_size(self) -> tuple[int, int]:
         """(Ho, Wo)."""
-        return _response_size(self.z, self.x, self.numbers.pad_y, self.numbers.pad_x)
+        (_, _, hz, wz), (_, _, height, width), numbers = self.z.shape, self.x.shape, self.numbers
+        return height + 2 * numbers.pad_y - hz + 1, width + 2 * numbers.pad_x - wz + 1
 
 
 class DepthwiseCall(NamedTuple):
@@ -68,5 +65,5 @@ class DepthwiseCall(NamedTuple):
     @property
     def response_shape(self) -> tuple[int, int, int, int]:
         """(Nx, C, Ho, Wo)."""
-        size = _response_size(self.z, self.x, self.pad_y, self.pad_x)
-        return self.x.shape[0], self.x.shape[1], *size
+        (_, _, hz, wz), (searches, channels, height, width) = self.z.shape, self.x.shape
+        return searches, channels, height + 2 * self.pad_y - hz + 1, width + 2 * self.pad_x - wz + 1
