@@ -38,4 +38,5 @@ def of_array(array: NDArray[Any]) -> Buffer:
 
 
 def address(t: torch.Tensor | None) -> int:
+    """Of a tensor, which must live as long as it is used; 0: there is none."""
     return 0 if t is None else t.data_ptr()

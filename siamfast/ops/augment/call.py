@@ -8,6 +8,8 @@ import torch
 
 
 class Options(NamedTuple):
+    """What the raw op takes beside tensors."""
+
     height: int  # of the output, as width
     width: int
     mean: list[float]  # one per channel, in grey levels, as std
@@ -16,6 +18,8 @@ class Options(NamedTuple):
 
 
 class AugmentCall(NamedTuple):
+    """The arguments of the raw op."""
+
     images: torch.Tensor  # (N, 3, H, W) uint8
     draws: torch.Tensor  # (N, 14) float32
     options: Options

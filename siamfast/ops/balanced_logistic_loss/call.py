@@ -34,6 +34,8 @@ class Balance(IntEnum):
 
 
 class Reduction(IntEnum):
+    """What becomes of the samples' losses."""
+
     MEAN = 0
     SUM = 1
     NONE = 2

@@ -27,6 +27,8 @@ class Rule(IntEnum):
 
 
 class Options(NamedTuple):
+    """What the raw op takes beside tensors."""
+
     height: int  # of the output, as width
     width: int
     border: int  # a Border
@@ -35,6 +37,8 @@ class Options(NamedTuple):
 
 
 class CropCall(NamedTuple):
+    """The arguments of the raw op."""
+
     image: torch.Tensor  # (N, C, H, W)
     windows: torch.Tensor  # (M, 4) float64 on the CPU: x, y, width, height; N = 1 or M
     fill: torch.Tensor  # (N, C)

@@ -57,6 +57,8 @@ class XcorrCall(NamedTuple):
 
 
 class DepthwiseCall(NamedTuple):
+    """The arguments of the raw op of the depthwise correlation."""
+
     z: torch.Tensor  # (Nz, C, Hz, Wz)
     x: torch.Tensor  # (Nx, C, Hx, Wx)
     pad_y: int
