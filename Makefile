@@ -89,3 +89,6 @@ fuzz: $(VENV)/.tested-with  ## damaged input to every parser: make fuzz [CALLS=1
 
 kill-test: $(VENV)/.tested-with  ## kill -9 at random moments: make kill-test [KILLS=50] [SEED=1]
 	$(BIN)/python -m tests.kill $(KILLS:%=--kills %) $(SEED:%=--seed %)
+
+sanitize: $(VENV)/.tested-with  ## the C++ under ASan, UBSan and TSan: make sanitize [CALLS=100000]
+	$(BIN)/python -m tests.sanitize $(CALLS:%=--calls %)

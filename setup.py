@@ -15,6 +15,10 @@ from setuptools import find_packages, setup
 SYSTEM = [flag for path in (pybind11.get_include(), sysconfig.get_paths()["include"]) for flag in ("-isystem", path)]
 STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Wsign-conversion", "-Werror", *SYSTEM]
 FLAGS = ["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"]
+# "address,undefined" by `make sanitize`; the first report ends the process.
+SANITIZE = os.environ.get("SIAMFAST_SANITIZE", "")
+if SANITIZE:
+    FLAGS += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1", "-O1"]
 
 
 class BuildOrSayWhy(build_ext):
@@ -36,7 +40,7 @@ extension = Pybind11Extension(
     depends=sorted(str(path) for pattern in ("*.h", "*.inl") for path in Path("csrc").rglob(pattern)),
     cxx_std=17,
     extra_compile_args=FLAGS + (STRICT if os.environ.get("SIAMFAST_WERROR") == "1" else []),
-    extra_link_args=["-pthread"],
+    extra_link_args=["-pthread", *([f"-fsanitize={SANITIZE}"] if SANITIZE else [])],
 )
 
 setup(

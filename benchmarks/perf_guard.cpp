@@ -1,7 +1,9 @@
-// One call of one C++ kernel, for valgrind to count its instructions: perf_guard CASE. Without CASE: the cases' names.
+// One call of one C++ kernel, for valgrind to count its instructions: perf_guard [--threads N] CASE. Without CASE: the
+// cases' names.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <string>
@@ -23,6 +25,8 @@ extern "C" __attribute__((noipa)) void counted(const std::function<void()> &run)
 
 namespace {
 
+int threads = 1;
+
 // Contiguous float32 maps (n, c, height, width) of pseudo-random numbers: denormals and zeros cost otherwise.
 struct Tensor {
     std::vector<float> numbers;
@@ -38,7 +42,7 @@ struct Tensor {
 };
 
 void depthwise(int batch, int kernel, int side, bool backward) {
-    const XcorrSizes sizes{batch, batch, 256, 1, kernel, kernel, side, side, 0, 0, 1};
+    const XcorrSizes sizes{batch, batch, 256, 1, kernel, kernel, side, side, 0, 0, threads};
     const int out = sizes.out_height();
     Tensor z(batch, 256, kernel, kernel), x(batch, 256, side, side), y(batch, 256, out, out);
     Tensor dz(batch, 256, kernel, kernel), dx(batch, 256, side, side);
@@ -49,7 +53,7 @@ void depthwise(int batch, int kernel, int side, bool backward) {
 }
 
 void full(int batch, int kernel, int side, bool backward) {
-    const XcorrSizes sizes{batch, batch, 256, 1, kernel, kernel, side, side, 0, 0, 1};
+    const XcorrSizes sizes{batch, batch, 256, 1, kernel, kernel, side, side, 0, 0, threads};
     const int out = sizes.out_height();
     Tensor z(batch, 256, kernel, kernel), x(batch, 256, side, side), y(batch, 1, out, out);
     Tensor dz(batch, 256, kernel, kernel), dx(batch, 256, side, side);
@@ -68,7 +72,7 @@ void move_and_color(float blur, float noise) {
     std::vector<float> out(static_cast<std::size_t>(count * 3 * out_side * out_side));
     const std::vector<Draw> draws(
         count, Draw{127.3f, 126.2f, -1.02f, 1.02f, blur, 1.1f, 0.9f, 0.8f, noise, 5, 20, 30, 60, 70});
-    const AugmentCall call{count,       side, side, out_side,        out_side,     1,         3 * side * side,
+    const AugmentCall call{count,       side, side, out_side,        out_side,     threads,   3 * side * side,
                            side * side, side, 1,    {118, 118, 118}, {60, 60, 60}, Dtype::f32};
     counted([&] { augment(call, images.data(), draws.data(), reinterpret_cast<char *>(out.data())); });
 }
@@ -78,12 +82,12 @@ void crop(double x, double y, double side, Rule rule) {
     std::vector<char> frame(static_cast<std::size_t>(height) * width * 3, 100), target(std::size_t{out} * out * 3);
     const Image image{frame.data(), Dtype::u8, height, width, 3, width * 3, 3, 1};
     const Output output{target.data(), out, out, out * out * 3, out * 3, 3, 1};
-    const CropOptions options{Border::constant, rule, false, 1};
+    const CropOptions options{Border::constant, rule, false, threads};
     counted([&] { crop_and_resize(image, {{x, y, side, side}}, {100.0, 100.0, 100.0}, output, options); });
 }
 
 void loss() {
-    const LossCall call{{8.0f, 16.0f, 16.0f, 0.5f, true}, Balance::sample, 1.0f, 0.0f, true, 1.0f / 32, 1};
+    const LossCall call{{8.0f, 16.0f, 16.0f, 0.5f, true}, Balance::sample, 1.0f, 0.0f, true, 1.0f / 32, threads};
     Tensor scores(32, 1, 17, 17), slope(32, 1, 17, 17);
     const std::vector<float> centers(64, 8.25f);
     float found = 0;
@@ -99,8 +103,8 @@ FrameMaps frames(const Tensor &of) {
 
 void warp(double radius, int top, bool backward) {
     const int channels = 128, values = 3, height = 16, width = 30;
-    const WarpCall call{1,    1,      channels, values,  height, width, height, width, 0.07f,
-                        true, radius, false,    {false}, top,    false, true,   1};
+    const WarpCall call{1,    1,      channels, values,  height, width, height, width,  0.07f,
+                        true, radius, false,    {false}, top,    false, true,   threads};
     Tensor query(1, channels, height, width), keys(1, channels, height, width), labels(1, values, height, width);
     Tensor dq(1, channels, height, width), dk(1, channels, height, width), dv(1, values, height, width);
     Tensor warped(1, values, height, width), maps(7, 1, height, width), by(1, values, height, width);
@@ -131,7 +135,7 @@ void warp(double radius, int top, bool backward) {
 void sums() {
     std::vector<char> frame(std::size_t{720} * 1280 * 3, 100);
     const Image image{frame.data(), Dtype::u8, 720, 1280, 3, 1280 * 3, 3, 1};
-    counted([&] { channel_sums(image, 1); });
+    counted([&] { channel_sums(image, threads); });
 }
 
 }  // namespace
@@ -160,5 +164,10 @@ int main(int count, char **arguments) {
     };
     if (count == 1)
         for (const auto &entry : cases) std::puts(entry.first.c_str());
-    for (int index = 1; index < count; ++index) cases.at(arguments[index])();
+    int index = 1;
+    if (count > 2 && std::string(arguments[1]) == "--threads") {
+        threads = std::atoi(arguments[2]);
+        index = 3;
+    }
+    for (; index < count; ++index) cases.at(arguments[index])();
 }

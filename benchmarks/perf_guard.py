@@ -25,15 +25,15 @@ ALLOWED = 1.03  # the linker's layout and libm move a count by less than 1 %
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-pthread")  # setup.py's
 
 
-def build(folder: Path) -> Path:
-    """The driver with the kernels' sources, as setup.py compiles them."""
+def build(folder: Path, *flags: str) -> Path:
+    """The driver with the kernels' sources, as setup.py compiles them, with further flags behind its own."""
     bindings = "module.cpp", "binding.cpp"
     sources = [str(path) for path in sorted((ROOT / "csrc").rglob("*.cpp")) if path.name not in bindings]
     driver = folder / "perf_guard"
     compiler = os.environ.get("CXX", "g++")
     own = str(ROOT / "benchmarks" / "perf_guard.cpp")
     subprocess.run(
-        [compiler, *FLAGS, "-g1", f"-I{ROOT / 'csrc'}", own, *sources, "-o", str(driver), "-ldl"], check=True
+        [compiler, *FLAGS, "-g1", *flags, f"-I{ROOT / 'csrc'}", own, *sources, "-o", str(driver), "-ldl"], check=True
     )
     return driver
 

@@ -43,7 +43,8 @@ def cell_losses(s, y, positive, negative, neutral):
     """Weighted loss of scores s with labels y, and its slope; 0 where a cell weighs nothing, even where s is NaN."""
     w = tl.where(y == 1.0, positive, tl.where(y == 0.0, negative, tl.where((y > 0.0) & (y < 1.0), neutral, 0.0)))
     e = tl.exp(-tl.abs(s))
-    # log(1 + e) as e - e^2 / 2 + e^3 R(e), so that it is e where e is small; R as in csrc/balanced_logistic_loss/kernels.inl.
+    # log(1 + e) as e - e^2 / 2 + e^3 R(e), so that it is e where e is small;
+    # R as in csrc/balanced_logistic_loss/kernels.inl.
     r = 0.0022777667 * e - 0.0146890557
     r = r * e + 0.0443127330
     r = r * e - 0.0859351974

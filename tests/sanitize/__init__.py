@@ -1,0 +1,1 @@
+"""The C++ under sanitizers, by hand: `make sanitize`."""
