@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from siamfast.ops import flops
 from siamfast.ops.augment import augment, no_draws
 from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss, logistic_labels
 from siamfast.ops.correspondence_warp import correspondence_affinity, correspondence_warp
@@ -43,6 +44,8 @@ __all__ = [
     "xcorr_depthwise",
     "xcorr_pixelwise",
 ]
+
+flops.register()
 
 # Imported when first asked for: the ops alone import as quickly as torch.
 _LAZY = {

@@ -26,9 +26,12 @@ def _check_name(name: str, source: str) -> str:
 
 
 def transformed() -> bool:
-    """Whether the call is within a transform of torch.func (grad, vmap, jvp, ...)."""
+    """Whether the call is within a transform of torch.func (grad, vmap, jvp, ...) or recorded by torch.jit.trace: plain
+    PyTorch serves both, and what was traced is saved, loaded and differentiated without siamfast."""
     # A compiler has its own way with transforms, and does not trace this question.
-    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._are_functorch_transforms_active() or torch._C._get_tracing_state() is not None
 
 
 def values_unknown() -> bool:

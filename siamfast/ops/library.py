@@ -6,13 +6,33 @@ the price is that the three pieces of `register` have to be given by hand.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 
 _LIBRARY = torch.library.Library("siamfast", "DEF")
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def symbolic(function: Function) -> Function:
+    """A public op that torch.fx.symbolic_trace records as one call of it, as it does with PyTorch's own functions."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TypeError:  # asked only now, so that ordinary calls do not pay for it
+            proxy = next((a for a in (*args, *kwargs.values()) if type(a).__name__ == "Proxy"), None)
+            if proxy is None or not isinstance(proxy, torch.fx.Proxy):
+                raise
+        return proxy.tracer.create_proxy("call_function", call, args, kwargs)
+
+    return cast(Function, call)
 
 
 def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> Any:
@@ -90,9 +110,14 @@ def reference_gradients(
     return tuple(next(found) if need else grad.new_empty(0) for need in needs)
 
 
+def autocast_enabled(device_type: str) -> bool:
+    """Whether autocast acts on tensors of this kind; on "meta" it never does, and PyTorch refuses the question."""
+    return device_type != "meta" and torch.is_autocast_enabled(device_type)
+
+
 def autocast(device_type: str, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The autocast rule of ops that follow convolution: under autocast, floats go to its dtype (float64 stays)."""
-    if not torch.is_autocast_enabled(device_type):
+    if not autocast_enabled(device_type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)
     return tuple(t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t for t in tensors)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from siamfast.ops import dispatch
+from siamfast.ops import dispatch, library
 from siamfast.ops.augment import autograd
 from siamfast.ops.augment.call import AugmentCall, Options
 from siamfast.ops.augment.reference import COLUMNS
@@ -49,6 +49,7 @@ def no_draws(count: int, size: tuple[int, int]) -> torch.Tensor:
     return torch.tensor([list(start.values())], dtype=torch.float32).repeat(count, 1)
 
 
+@library.symbolic
 def augment(
     images: torch.Tensor | NDArray[np.uint8],
     draws: torch.Tensor,

@@ -7,7 +7,7 @@ from numbers import Real
 
 import torch
 
-from siamfast.ops import dispatch
+from siamfast.ops import dispatch, library
 from siamfast.ops.balanced_logistic_loss import autograd as raw
 from siamfast.ops.balanced_logistic_loss import reference
 from siamfast.ops.balanced_logistic_loss.call import BALANCE, METRIC, NEUTRAL, REDUCTION, Options, sum_dtype
@@ -76,6 +76,7 @@ def logistic_labels(
     )
 
 
+@library.symbolic
 def balanced_logistic_loss(
     scores: torch.Tensor,
     labels: torch.Tensor | None = None,

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from siamfast.ops import dispatch
+from siamfast.ops import dispatch, library
 from siamfast.ops.correspondence_warp import autograd as raw
 from siamfast.ops.correspondence_warp import eager, reference
 from siamfast.ops.correspondence_warp.call import Options, Outputs, Tensors
@@ -24,6 +24,7 @@ def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: 
 
 
 # ---------------------------------------------------------------------------------------------------- public functions
+@library.symbolic
 def correspondence_warp(
     query: torch.Tensor,
     reference: torch.Tensor,
@@ -184,7 +185,7 @@ def _inputs(
     if query.dim() != 4 or 0 in query.shape[1:]:
         raise ValueError(f"query: got shape {tuple(query.shape)}, expected (N, C, Hq, Wq), none but N of size 0")
     mixed = keys.dtype != query.dtype and torch.float64 not in (keys.dtype, query.dtype)
-    if mixed and torch.is_autocast_enabled(query.device.type):
+    if mixed and library.autocast_enabled(query.device.type):
         query, keys = query.float(), keys.float()  # one came from a network under autocast, the other did not
     if keys.dtype != query.dtype:
         raise TypeError(f"reference: got dtype {keys.dtype}, expected query's {query.dtype}")
@@ -239,7 +240,8 @@ def _options(
             raise ValueError(f"radius: got {radius!r}, expected 0 or more, or None")
         if chosen and frames == "mean" and count > 1:
             raise ValueError("global_frames: got some with frames='mean' and a radius, expected frames='joint'")
-        away = [_farthest(query.shape[2 + a], keys.shape[3 + a]) for a in range(2)]
+        # int: torch.jit.trace makes sizes tensors
+        away = [_farthest(int(query.shape[2 + a]), int(keys.shape[3 + a])) for a in range(2)]
         empty = math.hypot(*away) >= radius if window == "circle" else max(away) > radius
         if empty and not chosen:
             raise ValueError(f"radius: got {radius!r}, which leaves some query without a key; expected more")

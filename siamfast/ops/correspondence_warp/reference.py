@@ -54,7 +54,7 @@ def weights(values: torch.Tensor, topk: int | None, topk_norm: str) -> tuple[tor
     if topk is None:
         return torch.softmax(values, -1), order[..., :1]
     order = order[..., :topk]
-    chosen = torch.zeros_like(values, dtype=torch.bool).scatter(-1, order, True)
+    chosen = torch.zeros_like(values).scatter(-1, order, 1.0) > 0  # torch.jit.trace has no scatter of bools
     if topk_norm == "pre":
         return torch.softmax(values.masked_fill(~chosen, float("-inf")), -1), order
     return torch.softmax(values, -1) * chosen, order

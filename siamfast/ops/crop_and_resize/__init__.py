@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from siamfast.ops import dispatch
+from siamfast.ops import dispatch, library
 from siamfast.ops.crop_and_resize import autograd as raw
 from siamfast.ops.crop_and_resize import cpp
 from siamfast.ops.crop_and_resize.call import Border, CropCall, Options, Rule
@@ -32,6 +32,7 @@ def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: 
 
 
 # ---------------------------------------------------------------------------------------------------- public function
+@library.symbolic
 def crop_and_resize(
     image: Any,
     centers: Any,

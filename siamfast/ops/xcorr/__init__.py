@@ -17,6 +17,7 @@ def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: 
 
 
 # ---------------------------------------------------------------------------------------------------- public functions
+@library.symbolic
 def xcorr(
     z: torch.Tensor,
     x: torch.Tensor,
@@ -87,6 +88,7 @@ def run_call(call: XcorrCall) -> torch.Tensor:
     return autograd.full(call)
 
 
+@library.symbolic
 def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -> torch.Tensor:
     """Cross-correlation channel by channel (SiamRPN++, Li et al. 2019, section 3.3): one response map per channel.
 
@@ -118,6 +120,7 @@ def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -
     return autograd.depthwise(call)
 
 
+@library.symbolic
 def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Every template cell is a 1x1 kernel (LightTrack, Yan et al. 2021; NanoTrack): one response map per cell.
 
@@ -162,7 +165,7 @@ def _check_features(z: torch.Tensor, x: torch.Tensor) -> None:
             raise ValueError(f"{name}: got shape {tuple(value.shape)}, expected 4 dimensions (N, C, H, W)")
         if not value.is_floating_point():
             raise TypeError(f"{name}: got dtype {value.dtype}, expected a floating dtype")
-    if z.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+    if z.dtype != x.dtype and not library.autocast_enabled(x.device.type):
         raise TypeError(f"z: got dtype {z.dtype}, expected x's {x.dtype}")
     if z.device != x.device:
         raise ValueError(f"z: got device {z.device}, expected x's {x.device}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from siamfast.ops import library
 from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss, check_labels, check_options
 from siamfast.ops.xcorr import Padding, make_call, run_call
 from siamfast.ops.xcorr_balanced_loss import triton as fused
 
 
+@library.symbolic
 def xcorr_balanced_loss(
     z: torch.Tensor,
     x: torch.Tensor,

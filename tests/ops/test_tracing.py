@@ -1,0 +1,148 @@
+"""What PyTorch does to functions works on the ops: jit.trace, fx, meta tensors, FLOP counts, the profiler."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import siamfast
+
+Op = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def _warp(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return siamfast.correspondence_warp(x, x, x[:, :2], radius=3, topk=4)
+
+
+def _xcorr(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return siamfast.xcorr(z, x, scale=0.1, bias=0.5, padding=1)
+
+
+def _loss(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return siamfast.balanced_logistic_loss(siamfast.xcorr(z, x, scale=0.1))
+
+
+def _fused(z: torch.Tensor, x: torch.Tensor) -> Any:
+    return siamfast.xcorr_balanced_loss(z, x, scale=0.1)
+
+
+OPS: dict[str, Op] = {
+    "xcorr": _xcorr,
+    "depthwise": siamfast.xcorr_depthwise,
+    "pixelwise": siamfast.xcorr_pixelwise,
+    "loss": _loss,
+    "fused": _fused,
+    "warp": _warp,
+}
+
+
+class Head(torch.nn.Module):
+    """An op over features that a convolution makes."""
+
+    def __init__(self, op: Op) -> None:
+        super().__init__()
+        self.op, self.conv = op, torch.nn.Conv2d(8, 8, 1)
+
+    def forward(self, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return self.op(self.conv(z), self.conv(x))
+
+
+def _features(device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shapes = (2, 8, 4, 4), (2, 8, 12, 12)
+    z, x = (torch.randn(shape, generator=generator).to(device) for shape in shapes)
+    return z, x
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.*:DeprecationWarning")
+def test_a_trace_is_saved_loaded_and_differentiated(name: str) -> None:
+    head, (z, x) = Head(OPS[name]), _features()
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(head, (z, x)), file)
+    file.seek(0)
+    loaded = torch.jit.load(file)
+    assert "siamfast::" not in str(loaded.inlined_graph)  # it runs where siamfast is not installed
+    gradients = []
+    for module in (head, loaded):
+        leaf = x.clone().requires_grad_()
+        out = module(z, leaf)
+        out.sum().backward()
+        gradients.append((out.detach(), leaf.grad))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-5)  # another order of sums
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_fx_records_one_call(name: str) -> None:
+    head, (z, x) = Head(OPS[name]), _features()
+    graph = torch.fx.symbolic_trace(head)
+    targets = [
+        node.target.__name__ for node in graph.graph.nodes if node.op == "call_function" and callable(node.target)
+    ]
+    assert any(hasattr(siamfast, target) for target in targets)
+    torch.testing.assert_close(graph(z, x), head(z, x), rtol=0, atol=0)
+
+
+def test_what_is_no_tensor_is_still_an_error() -> None:
+    with pytest.raises(TypeError, match="z: got int, expected"):
+        siamfast.xcorr(3, torch.ones(1, 1, 2, 2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_meta_tensors_give_shapes_and_gradients_too(name: str) -> None:
+    z, x = _features("meta")
+    x.requires_grad_()
+    out = OPS[name](z, x)
+    assert out.device.type == "meta"
+    assert out.shape == OPS[name](*_features()).shape
+    out.sum().backward()
+    assert x.grad is not None
+    assert x.grad.shape == x.shape
+
+
+def test_flops_are_those_of_the_products() -> None:
+    z, x = (t.requires_grad_() for t in _features())
+    with FlopCounterMode(display=False) as counter:
+        siamfast.xcorr(z, x).sum().backward()
+    forward = 2 * (2 * 9 * 9) * 8 * 16
+    assert counter.get_total_flops() == 3 * forward  # two gradients beside it
+    with FlopCounterMode(display=False) as counter:
+        siamfast.xcorr_depthwise(z, x).sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * (2 * 8 * 9 * 9) * 16
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        siamfast.correspondence_warp(x, x, x[:, :3])
+    assert counter.get_total_flops() == 2 * 2 * 144 * 144 * (8 + 3)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        siamfast.correspondence_warp(x, x, x[:, :3], radius=1, topk=2)
+    near = (12 + 2 * 11) ** 2  # each of 12 rows sees itself and its neighbors, and so do columns
+    assert counter.get_total_flops() == 2 * 2 * (near * 8 + 144 * 2 * 3)
+
+
+def test_flops_are_counted_whichever_is_imported_first() -> None:
+    program = """
+import {first}, {second}, torch
+from torch.utils.flop_counter import FlopCounterMode
+with FlopCounterMode(display=False) as counter:
+    siamfast.xcorr_depthwise(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 3, 3))
+print(counter.get_total_flops())
+"""
+    for first, second in (("siamfast", "torch.utils.flop_counter"), ("torch.utils.flop_counter", "siamfast")):
+        text = program.format(first=first, second=second)
+        ran = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+        assert ran.stdout.strip() == "32"
+
+
+def test_the_profiler_names_the_ops() -> None:
+    z, x = _features()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        siamfast.xcorr(z, x)
+        siamfast.xcorr_depthwise(z, x)
+    names = {event.key for event in profile.key_averages()}
+    assert {"siamfast::xcorr", "siamfast::xcorr_depthwise"} <= names
