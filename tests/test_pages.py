@@ -24,7 +24,7 @@ _PLACEHOLDER = re.compile(r"\bROOT\b|\bOUT\b|\bSEQUENCES\b|\[|\|")  # a synopsis
 # Given behind what a page says, so that it ends in seconds.
 _SMALLER = {
     "train": "--steps 2 --batch-size 2 --val-pairs 2 --val-every 2 --workers 0 --device cpu",
-    "synthesize": "--clips 1 --length 24 --size 64x96",
+    "synthesize": "--clips 1 --size 64x96",
     "propagate": "--size 120",
     "show-correspondence": "--size 120",
 }
