@@ -59,13 +59,26 @@ def _names() -> dict[str, Any]:
     first_mask[30:60, 40:80] = 1
     feature = torch.rand(1, 16, 22, 22, generator=generator)
     return {
-        "torch": torch, "frames": frames, "first_frame": frames[0], "next_frame": frames[1], "frame": frames[0],
-        "x": torch.rand(2, 16, 22, 22, generator=generator), "z": torch.rand(2, 16, 6, 6, generator=generator),
-        "b": torch.zeros(1), "box": (40, 30, 40, 30), "first_mask": first_mask, "first_labels": torch.rand(2, 22, 22),
-        "features": [feature[0]] * 3, "now": feature, "before": feature, "mask": torch.rand(1, 1, 22, 22),
-        "generator": generator, "centers": [[60.0, 45.0]] * 32, "sizes": [[64.0, 64.0]] * 32,
+        "torch": torch,
+        "frames": frames,
+        "first_frame": frames[0],
+        "next_frame": frames[1],
+        "frame": frames[0],
+        "x": torch.rand(2, 16, 22, 22, generator=generator),
+        "z": torch.rand(2, 16, 6, 6, generator=generator),
+        "b": torch.zeros(1),
+        "box": (40, 30, 40, 30),
+        "first_mask": first_mask,
+        "first_labels": torch.rand(2, 22, 22),
+        "features": [feature[0]] * 3,
+        "now": feature,
+        "before": feature,
+        "mask": torch.rand(1, 1, 22, 22),
+        "generator": generator,
+        "centers": [[60.0, 45.0]] * 32,
+        "sizes": [[64.0, 64.0]] * 32,
         "boxes": torch.rand(32, 4) * 50,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.timeout(1200)

@@ -47,8 +47,11 @@ def begin(setting: Setting) -> Row:
     with (setting.out / LOG).open("wb") as log:
         done = subprocess.Popen(
             ["nice", "-n", "10", sys.executable, "-m", "benchmarks.gpu.extension", str(target(setting)), *compiler],
-            stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=ROOT,
-        )  # fmt: skip
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd=ROOT,
+        )
     return {"built": "begun", "process": done.pid}
 
 

@@ -16,8 +16,20 @@ from benchmarks.gpu.clock import microseconds
 from benchmarks.gpu.schedule import Row
 from benchmarks.gpu.tasks import Setting, Task
 
-PACKAGES = ("torch", "triton", "numpy", "opencv-python-headless", "opencv-python", "safetensors", "pybind11",
-            "setuptools", "onnxruntime", "nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "nvidia-cublas")  # fmt: skip
+PACKAGES = (
+    "torch",
+    "triton",
+    "numpy",
+    "opencv-python-headless",
+    "opencv-python",
+    "safetensors",
+    "pybind11",
+    "setuptools",
+    "onnxruntime",
+    "nvidia-cudnn-cu13",
+    "nvidia-cudnn-cu12",
+    "nvidia-cublas",
+)
 TOOLS = ("git", "g++", "ninja", "nvcc", "ncu", "compute-sanitizer")
 
 
@@ -35,14 +47,28 @@ def packages() -> Row:
         except importlib.metadata.PackageNotFoundError:
             continue
     where = {name: shutil.which(name) for name in TOOLS}
-    return {"python": platform.python_version(), "system": platform.platform(), "processors": os.cpu_count(),
-            "packages": found, "cuda": torch.version.cuda, "tools": where}  # fmt: skip
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processors": os.cpu_count(),
+        "packages": found,
+        "cuda": torch.version.cuda,
+        "tools": where,
+    }
 
 
 def card() -> Row:
     of = torch.cuda.get_device_properties(torch.cuda.current_device())
-    wanted = ("name", "major", "minor", "total_memory", "multi_processor_count", "L2_cache_size",
-              "shared_memory_per_block_optin", "regs_per_multiprocessor")  # fmt: skip
+    wanted = (
+        "name",
+        "major",
+        "minor",
+        "total_memory",
+        "multi_processor_count",
+        "L2_cache_size",
+        "shared_memory_per_block_optin",
+        "regs_per_multiprocessor",
+    )
     return {name: getattr(of, name, None) for name in wanted} | {"cudnn": torch.backends.cudnn.version()}
 
 
@@ -56,8 +82,10 @@ def speeds(setting: Setting) -> Iterator[Task]:
     side = 128 if setting.small else 8192
     yield Task("copy", lambda: copy(1 << (16 if setting.small else 29), setting.device))
     for name, dtype, tf32 in (
-        ("float32", torch.float32, False), ("tf32", torch.float32, True), ("bfloat16", torch.bfloat16, True)
-    ):  # fmt: skip
+        ("float32", torch.float32, False),
+        ("tf32", torch.float32, True),
+        ("bfloat16", torch.bfloat16, True),
+    ):
         yield Task(name, lambda dtype=dtype, tf32=tf32: product(side, dtype, tf32, setting.device))
 
 

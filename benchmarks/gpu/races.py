@@ -35,8 +35,10 @@ def gradients(device: str, small: bool) -> tuple[str, Any, Launch]:
     """Where the configuration is chosen, and the call: SiamFC's gradients of 32 samples."""
     samples, channels = (1, 8) if small else (32, 256)
     generator = torch.Generator().manual_seed(0)
-    z, x, grad = (torch.randn(size, generator=generator).to(device) for size in (
-        (samples, channels, 6, 6), (samples, channels, 22, 22), (samples, 1, 17, 17)))  # fmt: skip
+    z, x, grad = (
+        torch.randn(size, generator=generator).to(device)
+        for size in ((samples, channels, 6, 6), (samples, channels, 22, 22), (samples, 1, 17, 17))
+    )
     found = {"dz": torch.empty_like(z), "dx": torch.empty_like(x)}
 
     def launch() -> Tensors:
@@ -52,17 +54,28 @@ def fused(device: str, small: bool) -> tuple[str, Any, Launch]:
     """The same of SiamFC's head and loss, 64 samples."""
     samples, channels = (1, 8) if small else (64, 256)
     generator = torch.Generator().manual_seed(0)
-    z, x = (torch.randn(samples, channels, side, side, generator=generator).to(device, torch.bfloat16)
-            for side in (6, 22))  # fmt: skip
+    z, x = (
+        torch.randn(samples, channels, side, side, generator=generator).to(device, torch.bfloat16) for side in (6, 22)
+    )
     centers = (torch.rand(samples, 2, generator=generator) * 17).to(device)
     options, dx = check_options(8, 16, 0, "l1", "half", "sample"), torch.empty_like(x)
 
     def launch() -> Tensors:
         dx.fill_(float("nan"))
         sums, scores, dz = joint_launch.forward(
-            z=z, x=x, scale=None, bias=None, alpha=0.1, beta=0.0, ph=0, pw=0, labels=None, centers=centers,
-            options=options, dx=dx,
-        )  # fmt: skip
+            z=z,
+            x=x,
+            scale=None,
+            bias=None,
+            alpha=0.1,
+            beta=0.0,
+            ph=0,
+            pw=0,
+            labels=None,
+            centers=centers,
+            options=options,
+            dx=dx,
+        )
         return {"losses": sums, "scores": scores, "dz": dz, "dx": dx}
 
     return "config_of", joint_launch, launch

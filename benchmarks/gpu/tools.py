@@ -25,9 +25,15 @@ MEMCHECK, NCU = "memcheck.txt", "ncu.txt"  # reports in --out, kept whole
 MOST = 100.0  # seconds of a tool; it is ended with its section
 LAUNCHES = 6  # of ours that Nsight Compute measures of a case
 METRICS = (
-    "Duration", "DRAM Throughput", "Memory Throughput", "L2 Hit Rate", "Compute (SM) Throughput", "Achieved Occupancy",
-    "Registers Per Thread", "Dynamic Shared Memory Per Block",
-)  # fmt: skip
+    "Duration",
+    "DRAM Throughput",
+    "Memory Throughput",
+    "L2 Hit Rate",
+    "Compute (SM) Throughput",
+    "Achieved Occupancy",
+    "Registers Per Thread",
+    "Dynamic Shared Memory Per Block",
+)
 
 
 def located(name: str) -> str | None:
@@ -81,9 +87,15 @@ def memcheck(setting: Setting) -> Iterator[Row]:
     errors = re.findall(r"ERROR SUMMARY: (\d+) error", text)
     found = [line.strip("= ") for line in text.splitlines() if "Invalid" in line or "Error:" in line]
     yield {
-        "returned": code, "ended_for_time": code is None, "checks": len(checked), "errors": errors, "first": found[:5],
-        "report": MEMCHECK, "end": end, "ok": code in (0, None) and bool(checked) and not found,
-    }  # fmt: skip
+        "returned": code,
+        "ended_for_time": code is None,
+        "checks": len(checked),
+        "errors": errors,
+        "first": found[:5],
+        "report": MEMCHECK,
+        "end": end,
+        "ok": code in (0, None) and bool(checked) and not found,
+    }
 
 
 def ncu(setting: Setting) -> Iterator[Task]:
@@ -123,8 +135,15 @@ def profile(setting: Setting, place: int) -> Row:
         text = report.read_text(errors="replace") if report.exists() else ""
     with (setting.out / NCU).open("a") as file:
         file.write(f"# {row['task']}\n{text}\n")
-    return {"of": row["task"], "returned": code, "kernels": parsed(text), "report": NCU, "end": end,
-            "took": time.monotonic() - began, "ok": code == 0}  # fmt: skip
+    return {
+        "of": row["task"],
+        "returned": code,
+        "kernels": parsed(text),
+        "report": NCU,
+        "end": end,
+        "took": time.monotonic() - began,
+        "ok": code == 0,
+    }
 
 
 def our_kernels() -> list[str]:

@@ -85,8 +85,12 @@ def values(kind: str, tiny: bool) -> Iterator[Check]:
     """Every shape of a kind in every dtype, float32 also in its exact products."""
     for shape in SHAPES:
         if shape.kind == kind:
-            for dtype, tf32 in ((torch.float32, True), (torch.bfloat16, True), (torch.float32, False),
-                                (torch.float16, True)):  # fmt: skip
+            for dtype, tf32 in (
+                (torch.float32, True),
+                (torch.bfloat16, True),
+                (torch.float32, False),
+                (torch.float16, True),
+            ):
                 yield correlation(small(shape) if tiny else shape, dtype, tf32)
 
 
@@ -97,9 +101,14 @@ def smoke() -> Iterator[Check]:
     split = Shape("split channels", "full", (1, 256, 3, 3), (1, 256, 9, 9))
     depthwise = Shape("5x5 on 13x13", "depthwise", (2, 2, 5, 5), (2, 2, 13, 13))
     for shape, parts in (
-        (full, "value"), (full, "dz dx"), (full, "dx"), (full, "dz"), (split, "value"), (depthwise, "value"),
+        (full, "value"),
+        (full, "dz dx"),
+        (full, "dx"),
+        (full, "dz"),
+        (split, "value"),
+        (depthwise, "value"),
         (depthwise, "dz dx"),
-    ):  # fmt: skip
+    ):
         yield correlation(shape, torch.float32, True, parts)
     for shape in (full, depthwise):
         yield correlation(shape, torch.bfloat16)

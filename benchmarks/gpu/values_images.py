@@ -37,8 +37,9 @@ def picture() -> torch.Tensor:
 @functools.cache
 def crop_truth(rule: int, border: int, device: str) -> Tensors:
     windows, fill = torch.tensor(WINDOWS, dtype=torch.float64), torch.full((1, 3), 100.0, dtype=torch.float64)
-    return {"value": crop_reference(picture().to(device).double(), windows, fill.to(device), OUT, OUT, border, rule,
-                                    False)}  # fmt: skip
+    return {
+        "value": crop_reference(picture().to(device).double(), windows, fill.to(device), OUT, OUT, border, rule, False)
+    }
 
 
 def crop(rule: int, border: int, dtype: torch.dtype) -> Check:
@@ -46,10 +47,18 @@ def crop(rule: int, border: int, dtype: torch.dtype) -> Check:
 
     def run(device: str) -> Tensors:
         windows, fill = torch.tensor(WINDOWS, dtype=torch.float64), torch.full((1, 3), 100.0, dtype=torch.float64)
-        return {"value": crop_launch.forward(
-            image=picture().to(device, dtype), windows=windows.to(device), fill=fill.to(device), out_height=OUT,
-            out_width=OUT, border=border, rule=rule, layout=torch.contiguous_format,
-        )}  # fmt: skip
+        return {
+            "value": crop_launch.forward(
+                image=picture().to(device, dtype),
+                windows=windows.to(device),
+                fill=fill.to(device),
+                out_height=OUT,
+                out_width=OUT,
+                border=border,
+                rule=rule,
+                layout=torch.contiguous_format,
+            )
+        }
 
     judge = functools.partial(levels, CROP_LEVELS[dtype], 1.0)
     truth = functools.partial(crop_truth, rule, border)
@@ -62,9 +71,19 @@ def drawn() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, 61, 75), generator=generator, dtype=torch.uint8)
     return images, draw_augmentation(
-        2, (61, 75), generator, out_size=(45, 52), shift=20, stretch=0.4, flip=0.5, color_jitter=0.4, gray=0.2,
-        blur=0.7, noise=9, cutout=0.5,
-    )  # fmt: skip
+        2,
+        (61, 75),
+        generator,
+        out_size=(45, 52),
+        shift=20,
+        stretch=0.4,
+        flip=0.5,
+        color_jitter=0.4,
+        gray=0.2,
+        blur=0.7,
+        noise=9,
+        cutout=0.5,
+    )
 
 
 @functools.cache

@@ -86,9 +86,19 @@ def fused(samples: int, channels: int, balance: str, dtype: torch.dtype) -> Chec
         around = scores_and_centers(samples)[1].to(device) if balance == "sample" else None
         dx = torch.empty_like(x)
         sums, scores, dz = joint_launch.forward(
-            z=z, x=x, scale=None, bias=None, alpha=SCALE, beta=0.0, ph=0, pw=0, labels=None, centers=around,
-            options=options, dx=dx,
-        )  # fmt: skip
+            z=z,
+            x=x,
+            scale=None,
+            bias=None,
+            alpha=SCALE,
+            beta=0.0,
+            ph=0,
+            pw=0,
+            labels=None,
+            centers=around,
+            options=options,
+            dx=dx,
+        )
         return {"loss": sums[0].sum(), "scores": scores, "dz": dz, "dx": dx}
 
     truth = functools.partial(fused_truth, samples, channels, balance, whole)

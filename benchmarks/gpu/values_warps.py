@@ -31,8 +31,12 @@ def tensors(size: Size, whole: bool) -> tuple[list[torch.Tensor], list[torch.Ten
     """Query, keys, values, bias; gradients of values, confidence, entropy, and none of lse."""
     n, side, channels = size
     draw = functools.partial(numbers, generator=torch.Generator().manual_seed(0), whole=whole)
-    inputs = [draw(n, channels, side, side), draw(n, 2, channels, side, side), draw(n, 2, 5, side, side),
-              draw(n, 2, side, side)]  # fmt: skip
+    inputs = [
+        draw(n, channels, side, side),
+        draw(n, 2, channels, side, side),
+        draw(n, 2, 5, side, side),
+        draw(n, 2, side, side),
+    ]
     return inputs, [draw(n, 5, side, side), *(draw(n, side, side) * (k < 2) for k in range(3))]
 
 

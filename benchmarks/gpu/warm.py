@@ -56,9 +56,14 @@ def compile_all(setting: Setting) -> Row:
     failed = {call["name"]: call["error"] for call in calls if "error" in call}
     slowest = sorted(calls, key=lambda call: -call["seconds"])[:5]
     # Not "ok": false: each failure has its own row in the section that makes the call.
-    return {"processes": parts, "calls": len(calls), "failed": failed, "broken": broken,
-            "seconds_of_calls": sum(call["seconds"] for call in calls),
-            "slowest": {call["name"]: call["seconds"] for call in slowest}}  # fmt: skip
+    return {
+        "processes": parts,
+        "calls": len(calls),
+        "failed": failed,
+        "broken": broken,
+        "seconds_of_calls": sum(call["seconds"] for call in calls),
+        "slowest": {call["name"]: call["seconds"] for call in slowest},
+    }
 
 
 def _whole_lines(file: Path) -> Iterator[Row]:

@@ -22,10 +22,22 @@ from benchmarks.gpu.tasks import Section, Setting, Task
 
 # section -> module of this package that has a function of the same name
 HOMES = {
-    "versions": "machine", "extension": "extension", "warm": "warm", "smoke": "values", "races": "races",
-    "values": "values", "sanitizer": "tools", "speeds": "machine", "ops": "timing", "fused": "timing", "ncu": "tools",
-    "tracking": "timing", "training": "more", "compiled": "more", "tuning": "more",
-}  # fmt: skip
+    "versions": "machine",
+    "extension": "extension",
+    "warm": "warm",
+    "smoke": "values",
+    "races": "races",
+    "values": "values",
+    "sanitizer": "tools",
+    "speeds": "machine",
+    "ops": "timing",
+    "fused": "timing",
+    "ncu": "tools",
+    "tracking": "timing",
+    "training": "more",
+    "compiled": "more",
+    "tuning": "more",
+}
 LAST_SECONDS = 5.0  # before the run's end, in which nothing begins
 LEAST_SECONDS = 10.0  # of a task that begins just before its section's end
 
@@ -38,9 +50,15 @@ class Worker:
     """
 
     def __init__(
-        self, sections: dict[str, Section], budgets: dict[str, float], setting: Setting, progress: Progress,
-        until: float, about: Callable[[], Row], lost: Callable[[], bool],
-    ) -> None:  # fmt: skip
+        self,
+        sections: dict[str, Section],
+        budgets: dict[str, float],
+        setting: Setting,
+        progress: Progress,
+        until: float,
+        about: Callable[[], Row],
+        lost: Callable[[], bool],
+    ) -> None:
         self.sections, self.budgets, self.setting, self.progress = sections, budgets, setting, progress
         self.until, self.about, self.lost = until, about, lost
         self.started = time.monotonic()
@@ -158,9 +176,14 @@ def main(arguments: list[str] | None = None) -> int:
     setting = Setting(options.out, options.out / options.rows, device, options.rehearse, options.rehearse)
     progress = Progress.read(setting.rows.with_suffix(".progress.jsonl"))
     worker = Worker(
-        sections_of(list(budgets)), budgets, setting, progress, began + options.seconds,
-        lambda: harness.about(device) | given, lambda: lost(device),
-    )  # fmt: skip
+        sections_of(list(budgets)),
+        budgets,
+        setting,
+        progress,
+        began + options.seconds,
+        lambda: harness.about(device) | given,
+        lambda: lost(device),
+    )
     worker.started = began
     if device == "cuda" and not torch.cuda.is_available():
         worker.lost = lambda: False

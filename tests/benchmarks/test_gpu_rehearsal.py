@@ -54,8 +54,16 @@ def test_every_kernel_of_ours_is_in_the_smoke_section(rows: Rows) -> None:
 
 
 def test_values_take_every_op_in_turn(rows: Rows) -> None:
-    ops = ["xcorr full", "xcorr_balanced_loss", "xcorr depthwise", "correspondence_warp", "balanced_logistic_loss",
-           "crop_and_resize", "augment", "xcorr pixelwise"]  # fmt: skip
+    ops = [
+        "xcorr full",
+        "xcorr_balanced_loss",
+        "xcorr depthwise",
+        "correspondence_warp",
+        "balanced_logistic_loss",
+        "crop_and_resize",
+        "augment",
+        "xcorr pixelwise",
+    ]
     assert [row["op"] for row in of(rows, "values")] == ops
 
 
@@ -76,8 +84,16 @@ def test_the_tools_reports_are_kept_whole(rows: Rows, folder: Path) -> None:
 
 def test_every_op_is_timed_with_and_without_a_graph(rows: Rows) -> None:
     ops = of(rows, "ops")
-    kinds = {"xcorr full", "xcorr depthwise", "xcorr pixelwise", "balanced_logistic_loss", "xcorr_balanced_loss",
-             "correspondence_warp", "crop_and_resize", "augment"}  # fmt: skip
+    kinds = {
+        "xcorr full",
+        "xcorr depthwise",
+        "xcorr pixelwise",
+        "balanced_logistic_loss",
+        "xcorr_balanced_loss",
+        "correspondence_warp",
+        "crop_and_resize",
+        "augment",
+    }
     assert {row["op"] for row in ops} == kinds
     for row in (*ops, *of(rows, "fused")):
         assert all({"device_us", "graph_us"} <= set(found) for found in row["contenders"].values())

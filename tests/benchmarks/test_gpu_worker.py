@@ -57,8 +57,12 @@ def test_an_exception_is_a_row_of_one_line_and_the_next_task_runs(tmp_path: Path
         {"first": section(Task("bad", fails), good), "broken": cannot_be_listed, "last": section(good)},
     )
     assert [(row["section"], row["task"]) for row in rows] == [
-        ("first", "bad"), ("first", "good"), ("broken", "list of tasks"), ("last", "good"), ("end", "left out"),
-    ]  # fmt: skip
+        ("first", "bad"),
+        ("first", "good"),
+        ("broken", "list of tasks"),
+        ("last", "good"),
+        ("end", "left out"),
+    ]
     assert rows[0]["error"] == "ZeroDivisionError: no such luck"
     assert not rows[0]["ok"]
     assert rows[1]["value"] == 1
@@ -78,8 +82,13 @@ def test_what_a_section_has_no_time_for_is_named_and_done_at_the_end(tmp_path: P
     slow = [Task(str(n), lambda: time.sleep(0.15) or {}) for n in range(3)]
     rows = ran(tmp_path, {"slow": section(*slow), "next": section(Task("quick", dict))}, each=0.1)
     assert [(row["section"], row["task"]) for row in rows] == [
-        ("slow", "0"), ("slow", "left out"), ("next", "quick"), ("slow", "1"), ("slow", "2"), ("end", "left out"),
-    ]  # fmt: skip
+        ("slow", "0"),
+        ("slow", "left out"),
+        ("next", "quick"),
+        ("slow", "1"),
+        ("slow", "2"),
+        ("end", "left out"),
+    ]
     assert rows[1]["left_out"] == ["1", "2"]
 
 

@@ -73,9 +73,13 @@ def test_crops_are_siamfc_s(tmp_path: Path) -> None:
     writer.close()
     store = CropStore(tmp_path / "out")
     assert [(t.name, len(t.frames)) for t in store.tracks] == [
-        (f"Annotations/{GROUP}/a.0", 5), (f"Annotations/{GROUP}/a.1", 5), (f"Annotations/{GROUP}/b.0", 70),
-        (f"Annotations/{GROUP}/b.1", 70), ("Annotations/VID/val/c.0", 3), ("Annotations/VID/val/c.1", 3),
-    ]  # fmt: skip
+        (f"Annotations/{GROUP}/a.0", 5),
+        (f"Annotations/{GROUP}/a.1", 5),
+        (f"Annotations/{GROUP}/b.0", 70),
+        (f"Annotations/{GROUP}/b.1", 70),
+        ("Annotations/VID/val/c.0", 3),
+        ("Annotations/VID/val/c.1", 3),
+    ]
     track = store.tracks[1]
     image = cv2.imread(str(root / "Data" / GROUP / "a" / "000002.JPEG"))[..., ::-1]
     expected = siamfc_crops(image, (32, 15, 21, 26))
@@ -199,8 +203,10 @@ def test_what_cannot_be_read_is_skipped_counted_and_listed(tmp_path: Path, capsy
     rows = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
     assert sorted(Path(row["path"]).name for row in rows) == ["000001.JPEG", "000002.JPEG", "000003.xml"]
     assert {row["reason"].split(" (")[0] for row in rows} == {
-        "is cut short", "cannot be decoded", "not XML that is read here",
-    }  # fmt: skip
+        "is cut short",
+        "cannot be decoded",
+        "not XML that is read here",
+    }
     track = CropStore(tmp_path / "out").tracks[0]
     assert track.frames.tolist() == [0, 4]
     assert main(["curate", "vid", str(root), str(tmp_path / "out"), "--workers", "0"]) == 1  # nothing done, same list

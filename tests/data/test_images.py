@@ -23,9 +23,13 @@ from siamfast.tracking.inputs import as_rgb
 from tests.evaluation.test_eval import evaluate, make_folder, summary
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "a.jpg": ("JPEG", {}), "progressive.jpg": ("JPEG", {"progressive": True}), "a.png": ("PNG", {}),
-    "a.bmp": ("BMP", {}), "a.tif": ("TIFF", {"compression": "tiff_lzw"}), "a.webp": ("WEBP", {}),
-}  # fmt: skip
+    "a.jpg": ("JPEG", {}),
+    "progressive.jpg": ("JPEG", {"progressive": True}),
+    "a.png": ("PNG", {}),
+    "a.bmp": ("BMP", {}),
+    "a.tif": ("TIFF", {"compression": "tiff_lzw"}),
+    "a.webp": ("WEBP", {}),
+}
 
 
 def _picture() -> np.ndarray:

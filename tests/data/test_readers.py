@@ -84,8 +84,9 @@ def test_vid_has_a_sequence_a_track(tmp_path: Path) -> None:
     assert second.visibility is not None
     assert second.visibility.tolist() == [0, 0.5, 0]
     assert sorted(reason.split(" (")[0] for _, reason in problems) == [
-        "its frame is missing", "not XML that is read here",
-    ]  # fmt: skip
+        "its frame is missing",
+        "not XML that is read here",
+    ]
 
 
 @pytest.mark.parametrize(

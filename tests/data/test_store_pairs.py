@@ -45,8 +45,9 @@ def test_the_box_is_where_the_target_is(store: Path) -> None:
         for image, box in (("template", "template_box"), ("search", "box")):
             x, y, w, h = item[box].tolist()
             rows, columns = np.nonzero(item[image].numpy().mean(0) > 150)
-            np.testing.assert_allclose([columns.min(), columns.max() + 1, rows.min(), rows.max() + 1],
-                                       [x, x + w, y, y + h], atol=1.6)  # fmt: skip
+            np.testing.assert_allclose(
+                [columns.min(), columns.max() + 1, rows.min(), rows.max() + 1], [x, x + w, y, y + h], atol=1.6
+            )
         moved.append((x + w / 2 - 127.5, y + h / 2 - 127.5))
         sides.append(item["template_box"][2].item())
     assert np.abs(moved).max() <= 32.5
@@ -81,8 +82,9 @@ def test_the_third_crop_is_that_of_the_frames_themselves(store: Path) -> None:
         item = pairs[index]
         x, y, w, h = item["previous_box"].tolist()
         rows, columns = np.nonzero(item["previous"].numpy().mean(0) > 150)
-        np.testing.assert_allclose([columns.min(), columns.max() + 1, rows.min(), rows.max() + 1],
-                                   [x, x + w, y, y + h], atol=1.6)  # fmt: skip
+        np.testing.assert_allclose(
+            [columns.min(), columns.max() + 1, rows.min(), rows.max() + 1], [x, x + w, y, y + h], atol=1.6
+        )
         frames = abs(x - item["box"][0].item()) / w * 40  # a frame moves it by 1 pixel of 40
         assert 0.9 < frames < 5.1
 

@@ -101,16 +101,34 @@ def test_every_layout_is_evaluated(kind: str, tmp_path: Path) -> None:
     files = {path.relative_to(out / "results").as_posix() for path in (out / "results").rglob("*.txt")}
     confidences = {name for name in files if name.startswith("confidences/")}
     assert len(confidences) == 2
-    assert files - confidences == {
-        "otb": {"OTB2015/mobile/Basketball.txt", "OTB2015/mobile/Bolt.txt",
-                "OTB2015/mobile/times/Basketball_time.txt", "OTB2015/mobile/times/Bolt_time.txt"},
-        "got10k": {f"GOT-10k/mobile/GOT-10k_Val_00000{n}/GOT-10k_Val_00000{n}_{end}.txt"
-                   for n in (1, 2) for end in ("001", "time")},
-        "lasot": {"LaSOT/mobile/cat-1.txt", "LaSOT/mobile/cat-2.txt",
-                  "LaSOT/mobile/times/cat-1_time.txt", "LaSOT/mobile/times/cat-2_time.txt"},
-        "folder": {"folder/mobile/a.txt", "folder/mobile/b.txt",
-                   "folder/mobile/times/a_time.txt", "folder/mobile/times/b_time.txt"},
-    }[kind]  # fmt: skip
+    assert (
+        files - confidences
+        == {
+            "otb": {
+                "OTB2015/mobile/Basketball.txt",
+                "OTB2015/mobile/Bolt.txt",
+                "OTB2015/mobile/times/Basketball_time.txt",
+                "OTB2015/mobile/times/Bolt_time.txt",
+            },
+            "got10k": {
+                f"GOT-10k/mobile/GOT-10k_Val_00000{n}/GOT-10k_Val_00000{n}_{end}.txt"
+                for n in (1, 2)
+                for end in ("001", "time")
+            },
+            "lasot": {
+                "LaSOT/mobile/cat-1.txt",
+                "LaSOT/mobile/cat-2.txt",
+                "LaSOT/mobile/times/cat-1_time.txt",
+                "LaSOT/mobile/times/cat-2_time.txt",
+            },
+            "folder": {
+                "folder/mobile/a.txt",
+                "folder/mobile/b.txt",
+                "folder/mobile/times/a_time.txt",
+                "folder/mobile/times/b_time.txt",
+            },
+        }[kind]
+    )
 
 
 def test_the_got10k_toolkit_reads_our_otb_results_and_agrees(tmp_path: Path) -> None:

@@ -10,10 +10,14 @@ from siamfast.evaluation.subsets import choose_subset
 from tests.evaluation.test_eval import evaluate, make_got10k, make_lasot, make_otb, summary
 
 
-@pytest.mark.parametrize(("words", "name", "sequences"), [
-    ([], "test", ["cat-2"]), (["--subset", "train"], "train", ["cat-1"]),
-    (["--subset", "all"], "all", ["cat-1", "cat-2"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("words", "name", "sequences"),
+    [
+        ([], "test", ["cat-2"]),
+        (["--subset", "train"], "train", ["cat-1"]),
+        (["--subset", "all"], "all", ["cat-1", "cat-2"]),
+    ],
+)
 def test_lasot_s_test_set_is_evaluated_alone_unless_asked(
     words: list[str], name: str, sequences: list[str], tmp_path: Path
 ) -> None:

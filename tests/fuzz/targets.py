@@ -85,10 +85,14 @@ def _masks(folder: Path) -> list[bytes]:
     indexed = Image.fromarray(numbers, mode="P")
     indexed.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
     pictures = {
-        "a.png": indexed, "b.png": Image.fromarray(numbers * 100), "c.png": indexed.convert("RGBA"),
-        "d.png": Image.fromarray(numbers.astype(np.uint16) * 300), "e.tif": Image.fromarray(numbers.astype(np.float32)),
-        "f.jpg": Image.fromarray(numbers * 100), "g.png": indexed.convert("LA"),
-    }  # fmt: skip
+        "a.png": indexed,
+        "b.png": Image.fromarray(numbers * 100),
+        "c.png": indexed.convert("RGBA"),
+        "d.png": Image.fromarray(numbers.astype(np.uint16) * 300),
+        "e.tif": Image.fromarray(numbers.astype(np.float32)),
+        "f.jpg": Image.fromarray(numbers * 100),
+        "g.png": indexed.convert("LA"),
+    }
     for name, picture in pictures.items():
         picture.save(folder / name)
     return [(folder / name).read_bytes() for name in pictures]

@@ -61,9 +61,17 @@ def main() -> None:
         elif kind != "made":
             labels = LABEL_VALUES[torch.randint(0, 4, (1 if kind == "map" else n, height, width))]
         check(
-            (torch.randn(size) * 5).to(next(dtypes)), labels, centers, stride=8.0, r_pos=r_pos, r_neg=r_neg,
-            metric=metric, neutral=next(neutrals), balance=balance, reduction=reduction,
-        )  # fmt: skip
+            (torch.randn(size) * 5).to(next(dtypes)),
+            labels,
+            centers,
+            stride=8.0,
+            r_pos=r_pos,
+            r_neg=r_neg,
+            metric=metric,
+            neutral=next(neutrals),
+            balance=balance,
+            reduction=reduction,
+        )
         done += 1
     scores = torch.zeros(2, 5, 7)
     scores[0, 2, 3] = float("nan")

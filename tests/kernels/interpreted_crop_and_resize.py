@@ -38,9 +38,15 @@ def main() -> None:
                 fill = torch.from_numpy(rng.uniform(0, 200, (images, channels)))
                 out = tuple(int(v) for v in rng.integers(1, 18, 2))
                 found = launch.forward(
-                    image=image, windows=windows, fill=fill, out_height=out[0], out_width=out[1], border=border,
-                    rule=rule, layout=torch.contiguous_format,
-                )  # fmt: skip
+                    image=image,
+                    windows=windows,
+                    fill=fill,
+                    out_height=out[0],
+                    out_width=out[1],
+                    border=border,
+                    rule=rule,
+                    layout=torch.contiguous_format,
+                )
                 expected = reference(image, windows, fill, *out, border, rule, False)
                 difference = (found.double() - expected.double()).abs().max().item()
                 assert difference <= allowed, (seed, rule, border, dtype, difference)

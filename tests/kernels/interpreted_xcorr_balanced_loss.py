@@ -100,9 +100,18 @@ def main() -> None:
             if kind in ("centers", "maps"):
                 balance = "sample"
             check(
-                z, x, 0.1 if train == 0 else torch.tensor([0.1]), None if train < 2 else torch.tensor(-0.4), padding,
-                labels, centers, r_pos=8, balance=balance, reduction=reduction, neg_weight=0.7,
-            )  # fmt: skip
+                z,
+                x,
+                0.1 if train == 0 else torch.tensor([0.1]),
+                None if train < 2 else torch.tensor(-0.4),
+                padding,
+                labels,
+                centers,
+                r_pos=8,
+                balance=balance,
+                reduction=reduction,
+                neg_weight=0.7,
+            )
             done += 1
     # In float16 the gradients of a mean over many cells would vanish before GradScaler's factor arrives.
     z, x = torch.randn(2, 8, 6, 6).half(), torch.randn(2, 8, 22, 22).half()

@@ -55,9 +55,14 @@ def backward(out: torch.Tensor, *inputs: torch.Tensor | None) -> None:
 
 # -------------------------------------------------------------------------------------------------------- correlations
 def correlate(
-    z: torch.Tensor, x: torch.Tensor, kind: str, padding: int = 0, pairing: str = "cycle", scaled: bool = False,
+    z: torch.Tensor,
+    x: torch.Tensor,
+    kind: str,
+    padding: int = 0,
+    pairing: str = "cycle",
+    scaled: bool = False,
     wanted: str = "zx",
-) -> None:  # fmt: skip
+) -> None:
     if kind == "pixelwise":  # what the public op makes of it on a GPU
         z, kind = z.flatten(2).transpose(1, 2).reshape(len(z), -1, 1, 1), "full"
     if kind == "depthwise":
@@ -77,9 +82,11 @@ def correlations() -> Iterator[Case]:
                 continue
             name = f"{shape.name}, {'' if tf32 else 'exact '}{dtype}"
             yield Case(
-                "xcorr " + shape.kind, name,
-                lambda s=shape, d=dtype: correlate(zeros(s.z, d), zeros(s.x, d), s.kind, s.padding), tf32,
-            )  # fmt: skip
+                "xcorr " + shape.kind,
+                name,
+                lambda s=shape, d=dtype: correlate(zeros(s.z, d), zeros(s.x, d), s.kind, s.padding),
+                tf32,
+            )
 
 
 def random_correlation(rng: np.random.Generator) -> Case:
@@ -104,9 +111,14 @@ def random_correlation(rng: np.random.Generator) -> Case:
 
 # --------------------------------------------------------------------------------------------------------------- losses
 def joint_loss(
-    z: torch.Tensor, x: torch.Tensor, padding: int = 0, centers: torch.Tensor | None = None,
-    labels: torch.Tensor | None = None, scaled: bool = True, **options: Any,
-) -> None:  # fmt: skip
+    z: torch.Tensor,
+    x: torch.Tensor,
+    padding: int = 0,
+    centers: torch.Tensor | None = None,
+    labels: torch.Tensor | None = None,
+    scaled: bool = True,
+    **options: Any,
+) -> None:
     """Correlation and loss, by the fused kernel where it serves, with backward; its slopes scaled as backward does."""
     number = torch.ones((), requires_grad=True)
     made = make_call(z, x, number if scaled else 1.0, number.detach() if scaled else None, padding)
@@ -128,19 +140,22 @@ def losses() -> Iterator[Case]:
         if shape.kind == "full" and shape.z[:2] == shape.x[:2]:
             for dtype, tf32 in ((torch.float32, True), (torch.float32, False), (torch.bfloat16, True)):
                 yield Case(
-                    "joint loss", f"{shape.name}, {'' if tf32 else 'exact '}{dtype}",
-                    lambda s=shape, d=dtype: joint_loss(zeros(s.z, d), zeros(s.x, d)), tf32,
-                )  # fmt: skip
+                    "joint loss",
+                    f"{shape.name}, {'' if tf32 else 'exact '}{dtype}",
+                    lambda s=shape, d=dtype: joint_loss(zeros(s.z, d), zeros(s.x, d)),
+                    tf32,
+                )
 
 
 def random_loss(rng: np.random.Generator) -> Case:
     samples, dtype = int(rng.choice([1, 2, 7, 100])), FLOATS[rng.integers(3)]
     size = int(rng.integers(1, 120)), int(rng.integers(1, 120))
     options = {
-        "balance": str(rng.choice(["sample", "batch", "cells"])), "metric": str(rng.choice(["l1", "l2"])),
+        "balance": str(rng.choice(["sample", "batch", "cells"])),
+        "metric": str(rng.choice(["l1", "l2"])),
         "reduction": str(rng.choice(["mean", "sum", "none"])),
         "neutral": str(rng.choice(["half", "ignore", "half-weighted"])),
-    }  # fmt: skip
+    }
     kind = int(rng.integers(4))
     labels = torch.zeros(size) if kind == 1 else torch.zeros(samples, 1, *size) if kind == 2 else None
     centers = torch.zeros(samples, 2) if kind == 3 else None
@@ -196,13 +211,16 @@ def images() -> Iterator[Case]:
             for step, blur in ((1.0, 0.0), (1.05, 2.0), (2.0, 3.0), (0.5, 0.0)):
                 picture = functools.partial(zeros, (32, 3, side, side), torch.uint8)
                 yield Case(
-                    "augment", f"{side} to {out}, {step=}, {blur=}, {dtype}",
+                    "augment",
+                    f"{side} to {out}, {step=}, {blur=}, {dtype}",
                     lambda p=picture, o=out, d=dtype, s=step, b=blur: augmented(p(), o, d, s, b),
-                )  # fmt: skip
+                )
     yield Case(
-        "augment", f"{many} images", lambda: augmented(zeros((many, 3, 2, 2), torch.uint8), 1, FLOATS[0], 1.0, 0.0),
+        "augment",
+        f"{many} images",
+        lambda: augmented(zeros((many, 3, 2, 2), torch.uint8), 1, FLOATS[0], 1.0, 0.0),
         always=True,
-    )  # fmt: skip
+    )
 
 
 def random_crop(rng: np.random.Generator) -> Case:
@@ -229,9 +247,14 @@ def random_augment(rng: np.random.Generator) -> Case:
 
 # ----------------------------------------------------------------------------------------------------------------- warp
 def warp(
-    query: torch.Tensor, keys: torch.Tensor, k: int, dtype: torch.dtype, bias: bool = False, details: bool = False,
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    k: int,
+    dtype: torch.dtype,
+    bias: bool = False,
+    details: bool = False,
     **options: Any,
-) -> None:  # fmt: skip
+) -> None:
     n, t, *_, h, w = keys.shape
     values = zeros((n, t, k, h, w), dtype)
     key_bias = zeros((n, t, h, w), torch.float32) if bias else None
@@ -243,9 +266,12 @@ def warp(
 
 
 MODES: dict[str, dict[str, Any]] = {
-    "plain": {}, "radius 12": {"radius": 12}, "circle 12": {"radius": 12, "window": "circle"}, "top 10": {"topk": 10},
+    "plain": {},
+    "radius 12": {"radius": 12},
+    "circle 12": {"radius": 12, "window": "circle"},
+    "top 10": {"topk": 10},
     "circle 12, top 10": {"radius": 12, "window": "circle", "topk": 10},
-}  # fmt: skip
+}
 
 
 def warps() -> Iterator[Case]:
@@ -256,23 +282,36 @@ def warps() -> Iterator[Case]:
                 n, c, h, w, k, t = shape
                 name = f"{shape.name}, {mode}, {normalize=}, {tf32=}"
                 yield Case(
-                    "warp " + mode, name,
+                    "warp " + mode,
+                    name,
                     lambda s=((n, c, h, w), (n, t, c, h, w)), k=k, d=dtype, z=normalize, o=options: warp(
                         zeros(s[0], d), zeros(s[1], d), k, d, normalize=z, **o
-                    ), tf32,
-                )  # fmt: skip
+                    ),
+                    tf32,
+                )
     yield Case(
-        "warp circle 3", "of another grid",
-        lambda: warp(zeros((1, 16, 8, 8), FLOATS[0]), zeros((1, 1, 16, 12, 12), FLOATS[0]), 2, FLOATS[0], radius=3,
-                     window="circle"), always=True,
-    )  # fmt: skip
+        "warp circle 3",
+        "of another grid",
+        lambda: warp(
+            zeros((1, 16, 8, 8), FLOATS[0]),
+            zeros((1, 1, 16, 12, 12), FLOATS[0]),
+            2,
+            FLOATS[0],
+            radius=3,
+            window="circle",
+        ),
+        always=True,
+    )
     many = (1 << 16) + 1
     for mode, options in (("plain", {}), ("top 1", {"topk": 1})):
         yield Case(
-            "warp " + mode, f"{many} samples",
-            lambda o=options: warp(zeros((many, 1, 1, 1), FLOATS[0]), zeros((many, 1, 1, 1, 1), FLOATS[0]), 1,
-                                   FLOATS[0], **o), always=True,
-        )  # fmt: skip
+            "warp " + mode,
+            f"{many} samples",
+            lambda o=options: warp(
+                zeros((many, 1, 1, 1), FLOATS[0]), zeros((many, 1, 1, 1, 1), FLOATS[0]), 1, FLOATS[0], **o
+            ),
+            always=True,
+        )
 
 
 def random_warp(rng: np.random.Generator) -> Case:

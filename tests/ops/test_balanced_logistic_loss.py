@@ -42,9 +42,15 @@ def test_loss_equals_its_reference(
     scores = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
     centers = torch.rand(shape[0], 2, generator=generator, dtype=torch.float64) * 20 - 2 if shifted else None
     options: dict[str, Any] = {
-        "r_pos": r_pos, "r_neg": r_neg, "metric": metric, "neutral": neutral, "balance": balance,
-        "reduction": reduction, "centers": centers, "neg_weight": 0.7,
-    }  # fmt: skip
+        "r_pos": r_pos,
+        "r_neg": r_neg,
+        "metric": metric,
+        "neutral": neutral,
+        "balance": balance,
+        "reduction": reduction,
+        "centers": centers,
+        "neg_weight": 0.7,
+    }
     ours = siamfast.balanced_logistic_loss(scores, **options)
     with siamfast.backend("reference"):
         theirs = siamfast.balanced_logistic_loss(scores, **options)

@@ -30,11 +30,14 @@ def calls(draw: st.DrawFn) -> tuple[torch.Tensor, dict[str, Any]]:
         scores = scores.transpose(1, 2).contiguous().transpose(1, 2)
     radii = st.sampled_from([0.0, 8.0, 13.0, 16.0, 100.0])
     options: dict[str, Any] = {
-        "r_pos": draw(radii), "r_neg": draw(radii), "metric": draw(st.sampled_from(["l1", "l2"])),
+        "r_pos": draw(radii),
+        "r_neg": draw(radii),
+        "metric": draw(st.sampled_from(["l1", "l2"])),
         "neutral": draw(st.sampled_from(["half", "ignore", "half-weighted"])),
-        "balance": draw(st.sampled_from(["sample", "batch", "cells"])), "neg_weight": draw(st.sampled_from([1.0, 0.3])),
+        "balance": draw(st.sampled_from(["sample", "batch", "cells"])),
+        "neg_weight": draw(st.sampled_from([1.0, 0.3])),
         "reduction": draw(st.sampled_from(["mean", "sum", "none"])),
-    }  # fmt: skip
+    }
     kind = draw(st.sampled_from(["made", "centers", "map", "maps"]))
     if kind == "centers":
         options["centers"] = torch.rand(shape[0], 2, generator=generator) * 30 - 3

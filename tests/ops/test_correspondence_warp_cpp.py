@@ -51,10 +51,13 @@ def calls(draw: st.DrawFn) -> tuple[list[torch.Tensor], dict[str, Any]]:
     if draw(st.booleans()):
         inputs.append(made(n, t, hr, wr))
     options: dict[str, Any] = {
-        "temperature": draw(st.sampled_from([0.2, 1.0])), "normalize": draw(st.booleans()),
-        "radius": draw(st.sampled_from([None, 3.0, 6.5, 100.0])), "window": draw(st.sampled_from(["square", "circle"])),
-        "global_frames": draw(st.sampled_from([(), (0,)])), "returns": draw(st.sampled_from([NAMES, ("values",)])),
-    }  # fmt: skip
+        "temperature": draw(st.sampled_from([0.2, 1.0])),
+        "normalize": draw(st.booleans()),
+        "radius": draw(st.sampled_from([None, 3.0, 6.5, 100.0])),
+        "window": draw(st.sampled_from(["square", "circle"])),
+        "global_frames": draw(st.sampled_from([(), (0,)])),
+        "returns": draw(st.sampled_from([NAMES, ("values",)])),
+    }
     if options["radius"] in (3.0, 6.5) and max(hr / hq, wr / wq) > 3:
         options["radius"] = None  # a window that may hold no key is an error of its own
     if not options["normalize"]:
@@ -112,9 +115,12 @@ def test_top_k_is_exact_on_every_instruction_set(isa: str, data: st.DataObject) 
     dtype = torch.float32
     inputs = [t.nan_to_num().clamp(-1, 1).round().to(dtype) for t in inputs]
     options |= {
-        "normalize": False, "temperature": 0.5, "topk": data.draw(st.sampled_from([1, 2, 5, 400])),
-        "topk_norm": data.draw(st.sampled_from(["pre", "post"])), "returns": (*NAMES, "indices"),
-    }  # fmt: skip
+        "normalize": False,
+        "temperature": 0.5,
+        "topk": data.draw(st.sampled_from([1, 2, 5, 400])),
+        "topk_norm": data.draw(st.sampled_from(["pre", "post"])),
+        "returns": (*NAMES, "indices"),
+    }
     bias = inputs[3] if len(inputs) > 3 else None
     with siamfast.backend("cpp"):
         *ours, places = siamfast.correspondence_warp(*inputs[:3], key_bias=bias, **options)

@@ -119,8 +119,13 @@ def test_a_photograph_is_no_mask(tmp_path: Path) -> None:
 
 def test_the_palette_is_davis_s() -> None:
     assert default_palette()[[0, 1, 2, 3, 4, 8]].tolist() == [
-        [0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128], [64, 0, 0],
-    ]  # fmt: skip
+        [0, 0, 0],
+        [128, 0, 0],
+        [0, 128, 0],
+        [128, 128, 0],
+        [0, 0, 128],
+        [64, 0, 0],
+    ]
 
 
 def test_the_command_writes_masks_overlay_and_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,9 +19,17 @@ from siamfast.training.config import CorrespondenceConfig
 from siamfast.training.correspondence import CorrespondenceTrainer
 
 SMALL: dict[str, Any] = {
-    "batch_size": 2, "side": 65, "width": 8, "workers": 0, "val_pairs": 2, "val_every": 1000, "save_every": 1000,
-    "log_every": 1, "warmup": 2, "cycle": 3,
-}  # fmt: skip
+    "batch_size": 2,
+    "side": 65,
+    "width": 8,
+    "workers": 0,
+    "val_pairs": 2,
+    "val_every": 1000,
+    "save_every": 1000,
+    "log_every": 1,
+    "warmup": 2,
+    "cycle": 3,
+}
 
 
 def _train(out: Path, **changes: Any) -> CorrespondenceTrainer:

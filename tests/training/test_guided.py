@@ -23,9 +23,15 @@ from siamfast.training.config import CorrespondenceConfig, GuidedConfig
 from siamfast.training.guided import GuidedTrainer
 
 SMALL: dict[str, Any] = {
-    "batch_size": 2, "steps": 4, "workers": 0, "val_pairs": 2, "log_every": 1, "head_width": 16, "instance": 231,
+    "batch_size": 2,
+    "steps": 4,
+    "workers": 0,
+    "val_pairs": 2,
+    "log_every": 1,
+    "head_width": 16,
+    "instance": 231,
     "warmup": 1,
-}  # fmt: skip
+}
 
 
 def trainer(out: Path, **changes: Any) -> GuidedTrainer:

@@ -15,9 +15,17 @@ from siamfast.training.config import MobileConfig
 from siamfast.training.mobile import MobileTrainer
 
 SMALL: dict[str, Any] = {
-    "batch_size": 2, "steps": 4, "workers": 0, "val_pairs": 2, "log_every": 1, "head_width": 8, "head_blocks": 1,
-    "instance": 193, "warmup": 1, "init": "",
-}  # fmt: skip
+    "batch_size": 2,
+    "steps": 4,
+    "workers": 0,
+    "val_pairs": 2,
+    "log_every": 1,
+    "head_width": 8,
+    "head_blocks": 1,
+    "instance": 193,
+    "warmup": 1,
+    "init": "",
+}
 
 
 def trainer(out: Path, **changes: Any) -> MobileTrainer:

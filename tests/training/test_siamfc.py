@@ -32,9 +32,18 @@ from siamfast.training.siamfc import SiamFCTrainer, peak_distance, target_cells
 from tests.data.test_pairs import write_sequence
 
 SMALL: dict[str, Any] = {
-    "batch_size": 2, "instance": 143, "max_shift": 4.0, "workers": 0, "val_pairs": 2, "val_every": 100,
-    "save_every": 100, "log_every": 1, "warmup": 2, "optimizer": "adamw", "lr": 1e-3,
-}  # fmt: skip
+    "batch_size": 2,
+    "instance": 143,
+    "max_shift": 4.0,
+    "workers": 0,
+    "val_pairs": 2,
+    "val_every": 100,
+    "save_every": 100,
+    "log_every": 1,
+    "warmup": 2,
+    "optimizer": "adamw",
+    "lr": 1e-3,
+}
 
 
 def _train(out: Path, **changes: Any) -> SiamFCTrainer:
