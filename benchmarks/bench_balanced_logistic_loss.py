@@ -21,8 +21,8 @@ SIDE = 17
 
 def labels_of_the_seed(batch: int) -> torch.Tensor:
     """(batch, 1, 17, 17): 1 within 16 px of the middle by city-block distance at stride 8, 0 beyond."""
-    away = (torch.arange(SIDE) - SIDE // 2).abs() * 8
-    return ((away[:, None] + away[None, :]) <= 16).float().expand(batch, 1, SIDE, SIDE)
+    distance = (torch.arange(SIDE) - SIDE // 2).abs() * 8
+    return ((distance[:, None] + distance[None, :]) <= 16).float().expand(batch, 1, SIDE, SIDE)
 
 
 def eager(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -64,8 +64,8 @@ def make(batch: int, device: str, compiled: bool) -> Made:
     truth = loss, torch.autograd.grad(loss, exact)[0]
 
     def check(name: str) -> None:
-        for what, found, true in zip(("loss", "gradient"), both(name), truth, strict=True):
-            require_close(f"{what} of {name}", found, true, 1e-5)  # float32 sums of 289 terms
+        for name_of_value, result, true in zip(("loss", "gradient"), both(name), truth, strict=True):
+            require_close(f"{name_of_value} of {name}", result, true, 1e-5)  # float32 sums of 289 terms
 
     runs: dict[str, Run] = {name: functools.partial(both, name) for name in calls}
     return Made(runs, check)
@@ -87,13 +87,13 @@ class _Count(TorchDispatchMode):
 def launches(device: str) -> Row:
     """Of each contender, forward and backward; the ops of ours are one kernel each."""
     runs = make(8, device, False).runs
-    found = {}
+    counts = {}
     for name, run in runs.items():
         run()  # ours keeps the labels' map from its first call
         with _Count() as count:
             run()
-        found[name] = count.launches
-    return {"launches": found}
+        counts[name] = count.launches
+    return {"launches": counts}
 
 
 def cases(quick: bool = False) -> Iterator[Case]:

@@ -91,15 +91,15 @@ def rows(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch
     height, width = query.shape[2:]
     x = torch.arange(width, device=query.device)
     far = ((x[:, None] - x).abs() > RADIUS)[:, None, None]
-    found = []
+    warped = []
     for y in range(height):
         near = slice(max(0, y - RADIUS), y + RADIUS + 1)
         some = r[:, :, :, near]
         logits = q[:, :, y].transpose(1, 2) @ some.transpose(1, 2).flatten(2) / TEMPERATURE
         logits = logits.unflatten(2, (*some.shape[1:2], *some.shape[3:])).masked_fill(far, -torch.inf)
         weights = torch.softmax(logits.flatten(2), dim=2)
-        found.append(values[:, :, :, near].transpose(1, 2).flatten(2) @ weights.transpose(1, 2))
-    return torch.stack(found, 2)
+        warped.append(values[:, :, :, near].transpose(1, 2).flatten(2) @ weights.transpose(1, 2))
+    return torch.stack(warped, 2)
 
 
 def largest(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -135,8 +135,8 @@ def flex(window: bool) -> Call:
         )
         q, r = F.normalize(q, dim=3), F.normalize(r, dim=3)
         v = F.pad(v, (0, max(0, LEAST_VALUES - v.shape[3])))
-        found = attend(q, r, v, scale=1 / TEMPERATURE, block_mask=masks[sizes] if window else None)
-        return found[:, 0, :, : values.shape[2]].transpose(1, 2).unflatten(2, (height, width))  # type: ignore[union-attr, index]
+        output = attend(q, r, v, scale=1 / TEMPERATURE, block_mask=masks[sizes] if window else None)
+        return output[:, 0, :, : values.shape[2]].transpose(1, 2).unflatten(2, (height, width))  # type: ignore[union-attr, index]
 
     return call
 
@@ -178,13 +178,13 @@ def make(shape: Shape, mode: str, direction: str, device: str, compiled: bool) -
         truth = (out, *torch.autograd.grad(out, leaves, grad.double())) if direction != "forward" else (out,)
 
     def check(name: str) -> None:
-        found = both(name) if direction != "forward" else (forward(name),)
-        for what, f, true in zip(("value", "dquery", "dreference", "dvalues"), found, truth, strict=False):
+        results = both(name) if direction != "forward" else (forward(name),)
+        for name_of_value, f, true in zip(("value", "dquery", "dreference", "dvalues"), results, truth, strict=False):
             # Logits of up to 1 / 0.07 amplify float32 roundings of the normalised products, which may also change
             # which of two keys is the tenth: then two values of nearly equal, small weights change places.
             # On a GPU everyone's products are TF32 or float16: 2^-11 of a logit of up to 14.
             allowed = 0.1 if mode == f"top {TOP}" else 2e-4 if device == "cpu" else 2e-2
-            require_close(f"{shape.name}: {what} of {name}", f, true, allowed)
+            require_close(f"{shape.name}: {name_of_value} of {name}", f, true, allowed)
 
     way = forward if direction == "forward" else both
     runs: dict[str, Run] = {name: functools.partial(way, name) for name in calls}

@@ -98,35 +98,37 @@ def make(cut: Windows, device: str, compiled: bool) -> Made:
     frames = [rng.integers(0, 256, (cut.height, cut.width, 3), dtype=np.uint8) for _ in range(count)]
     turn = itertools.cycle(frames)
     cv2.setNumThreads(torch.get_num_threads())
-    where = cut.centers, cut.sizes, cut.out
+    windows = cut.centers, cut.sizes, cut.out
     if device == "cuda":
         return on_device(cut, frames, device)
 
     def check(name: str) -> None:
-        found, expected = (crop(frames[0], *where).astype(int) for crop in (CONTENDERS[name], seed))
-        difference = np.abs(found - expected).max()
+        result, expected = (crop(frames[0], *windows).astype(int) for crop in (CONTENDERS[name], seed))
+        difference = np.abs(result - expected).max()
         if difference > 1:
             raise AssertionError(f"{cut.name}: {name} is {difference} grey levels from the seed's crop")
 
     def run(crop: Crop) -> NDArray[np.uint8]:
-        return crop(next(turn), *where)
+        return crop(next(turn), *windows)
 
     return Made({name: functools.partial(run, crop) for name, crop in CONTENDERS.items()}, check)
 
 
 def on_device(cut: Windows, frames: list[NDArray[np.uint8]], device: str) -> Made:
     """Ours on a frame that is there already (a video decoder's); OpenCV's crops are made on the CPU and uploaded."""
-    there = [torch.from_numpy(frame).to(device).permute(2, 0, 1) for frame in frames]
-    near, far = itertools.cycle(there), itertools.cycle(frames)
-    where = cut.centers, cut.sizes, cut.out
+    on_device_frames = [torch.from_numpy(frame).to(device).permute(2, 0, 1) for frame in frames]
+    near, far = itertools.cycle(on_device_frames), itertools.cycle(frames)
+    windows = cut.centers, cut.sizes, cut.out
     runs = {
-        OURS: lambda: siamfast.crop_and_resize(next(near), *where, rounding="siamfc"),
-        "opencv": lambda: torch.from_numpy(opencv(next(far), *where)).to(device).permute(0, 3, 1, 2),
+        OURS: lambda: siamfast.crop_and_resize(next(near), *windows, rounding="siamfc"),
+        "opencv": lambda: torch.from_numpy(opencv(next(far), *windows)).to(device).permute(0, 3, 1, 2),
     }
 
     def check(name: str) -> None:
-        found = siamfast.crop_and_resize(there[0], *where, rounding="siamfc").permute(0, 2, 3, 1).cpu().numpy()
-        difference = np.abs(found.astype(int) - seed(frames[0], *where)).max()
+        result = (
+            siamfast.crop_and_resize(on_device_frames[0], *windows, rounding="siamfc").permute(0, 2, 3, 1).cpu().numpy()
+        )
+        difference = np.abs(result.astype(int) - seed(frames[0], *windows)).max()
         if name == OURS and difference > 1:
             raise AssertionError(f"{cut.name}: {name} is {difference} grey levels from the seed's crop")
 

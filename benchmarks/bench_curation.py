@@ -29,7 +29,7 @@ from siamfast.data.tree import make_writer
 FRAMES = 48
 SIZES = {"720p": (720, 1280), "1080p": (1080, 1920)}
 VIDEO = "train/ILSVRC2015_VID_train_0000/video"
-_HELD: list[tempfile.TemporaryDirectory[str]] = []  # kept until the process ends
+_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # kept until the process ends
 _OBJECT = (
     "<object><trackid>{}</trackid><name>n02084071</name><bndbox><xmax>{}</xmax><xmin>{}</xmin><ymax>{}</ymax>"
     "<ymin>{}</ymin></bndbox><occluded>0</occluded><generated>0</generated></object>"
@@ -40,8 +40,8 @@ _OBJECT = (
 def dataset(size: str, targets: int) -> Path:
     """A video in VID's layout: synthetic frames (JPEG, quality 90), the target's box and others that stand around it,
     so that some windows leave the frame, as they do in VID."""
-    _HELD.append(tempfile.TemporaryDirectory())
-    root = Path(_HELD[-1].name)
+    _FOLDERS.append(tempfile.TemporaryDirectory())
+    root = Path(_FOLDERS[-1].name)
     data, annotations = root / "Data" / "VID" / VIDEO, root / "Annotations" / "VID" / VIDEO
     data.mkdir(parents=True)
     annotations.mkdir(parents=True)
@@ -121,7 +121,10 @@ def stages(size: str, targets: int, device: str) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         writer = make_writer("lmdb", Path(folder), Recipe("vid"))
         curation._video.cache_clear()
-        patches = [mock.patch.object(where, what, timed(name, getattr(where, what))) for name, where, what in watched]
+        patches = [
+            mock.patch.object(owner, attribute, timed(name, getattr(owner, attribute)))
+            for name, owner, attribute in watched
+        ]
         for patch in patches:
             patch.start()
         began = time.perf_counter()

@@ -25,14 +25,14 @@ from siamfast.data.tree import make_writer
 
 FRAMES = 24
 SIZES = {"720p": (720, 1280), "1080p": (1080, 1920)}
-_HELD: list[tempfile.TemporaryDirectory[str]] = []  # kept until the process ends
+_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []  # kept until the process ends
 
 
 @functools.cache
 def sequence(size: str) -> tuple[Path, Path]:
     """A folder with one synthetic sequence of JPEGs (quality 95), and a store curated from it."""
-    _HELD.append(tempfile.TemporaryDirectory())
-    root = Path(_HELD[-1].name)
+    _FOLDERS.append(tempfile.TemporaryDirectory())
+    root = Path(_FOLDERS[-1].name)
     folder = root / "sequences" / "video"
     (folder / "img").mkdir(parents=True)
     video = SyntheticVideo(11, length=FRAMES, size=SIZES[size])
@@ -71,10 +71,12 @@ def make(size: str, device: str, compiled: bool) -> Made:
 
     def check(name: str) -> None:
         """The target's middle is in the middle of every template: the mean colour there is that of the others'."""
-        found = torch.stack([torch.as_tensor(runs[name]()[0]).float()[:, 54:73, 54:73].mean((1, 2)) for _ in range(30)])
+        templates = torch.stack(
+            [torch.as_tensor(runs[name]()[0]).float()[:, 54:73, 54:73].mean((1, 2)) for _ in range(30)]
+        )
         truth = torch.stack([theirs()[0][:, 54:73, 54:73].mean((1, 2)) for _ in range(30)])
-        if not float((found.mean(0) - truth.mean(0)).abs().max()) < 12:
-            raise AssertionError(f"templates of {name} show something else: {found.mean(0)}, {truth.mean(0)}")
+        if not float((templates.mean(0) - truth.mean(0)).abs().max()) < 12:
+            raise AssertionError(f"templates of {name} show something else: {templates.mean(0)}, {truth.mean(0)}")
 
     return Made(runs, check)
 

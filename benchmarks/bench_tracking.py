@@ -56,13 +56,15 @@ def model() -> tuple[SiamFC, bool]:
 
 def trackers(name: str, targets: int, scales: int, device: str) -> list[Any]:
     if name == "siamfc-pytorch":
-        found: list[Any] = [CommunityTracker(model()[0], device) for _ in range(targets)]
+        instances: list[Any] = [CommunityTracker(model()[0], device) for _ in range(targets)]
     else:
         precision = "float32" if name.endswith("float32") else "auto"
-        found = [SiamFCTracker(model()[0], device=device, precision=precision, scales=scales) for _ in range(targets)]
-    for tracker, box in zip(found, boxes_of(targets), strict=True):
+        instances = [
+            SiamFCTracker(model()[0], device=device, precision=precision, scales=scales) for _ in range(targets)
+        ]
+    for tracker, box in zip(instances, boxes_of(targets), strict=True):
         tracker.init(video()[0][0], box)
-    return found
+    return instances
 
 
 def names(targets: int, scales: int) -> tuple[str, ...]:
@@ -72,9 +74,9 @@ def names(targets: int, scales: int) -> tuple[str, ...]:
 
 
 def follow(name: str, scales: int, device: str) -> NDArray[np.float64]:
-    (one,) = trackers(name, 1, scales, device)
-    found = [one.update(frame) for frame in video()[0][1:8]]
-    return np.array([getattr(box, "box", box) for box in found])
+    (tracker,) = trackers(name, 1, scales, device)
+    boxes = [tracker.update(frame) for frame in video()[0][1:8]]
+    return np.array([getattr(box, "box", box) for box in boxes])
 
 
 def make(targets: int, scales: int, device: str, compiled: bool) -> Made:

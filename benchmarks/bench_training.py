@@ -31,7 +31,12 @@ def make(batch: int, device: str, compiled: bool) -> Made:
     template = torch.randint(0, 256, (batch, 3, 127, 127), generator=generator, dtype=torch.uint8)
     search = torch.randint(0, 256, (batch, 3, 255, 255), generator=generator, dtype=torch.uint8)
     middle = torch.tensor([[95.5, 95.5, 64.0, 64.0]]).repeat(batch, 1)  # x, y, w, h: its centre is the crop's
-    there = {"template": template, "search": search, "box": middle, "positive": torch.ones(batch, dtype=torch.bool)}
+    batch_on_cpu = {
+        "template": template,
+        "search": search,
+        "box": middle,
+        "positive": torch.ones(batch, dtype=torch.bool),
+    }
     ours = SiamFCTrainer(config(batch, device))
     exact = SiamFCTrainer(config(batch, device, amp="off"))
     peer = CommunityStep(
@@ -41,18 +46,18 @@ def make(batch: int, device: str, compiled: bool) -> Made:
 
     def step_of(trainer: SiamFCTrainer) -> float:
         trainer.step += 1
-        return trainer._train_step(there)
+        return trainer._train_step(batch_on_cpu)
 
     def check(name: str) -> None:
         """Ours in float32 gives the community's loss on the same weights; bfloat16 is near it."""
         fresh = SiamFCTrainer(config(batch, device, amp="auto" if name == OURS else "off"))
-        send = fresh._to_device(there)
+        send = fresh._to_device(batch_on_cpu)
         fresh.model.train()
-        found, _ = fresh._responses(
+        loss, _ = fresh._responses(
             send["template"].float(), send["search"].float(), fresh._cells(send["box"]), send["positive"]
         )
         expected = CommunityStep(SiamFCTrainer(config(batch, device)).model).loss(*near)
-        require_close(f"the loss of {name}", found, expected, 0.02 if fresh.amp else 1e-4)
+        require_close(f"the loss of {name}", loss, expected, 0.02 if fresh.amp else 1e-4)
 
     runs: dict[str, Run] = {
         OURS: functools.partial(step_of, ours),

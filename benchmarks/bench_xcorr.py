@@ -133,8 +133,8 @@ def unfolded(case: Shape) -> Call:
         if case.kind == "full":
             rows = z.reshape(nz, -1, c * hz * wz)
             return torch.matmul(rows, columns.unflatten(0, (-1, nz))).reshape(nx, -1, *shape)
-        found = torch.matmul(z.reshape(nz, c, 1, hz * wz), columns.reshape(-1, nz, c, hz * wz, columns.shape[2]))
-        return found.reshape(nx, c, *shape)
+        product = torch.matmul(z.reshape(nz, c, 1, hz * wz), columns.reshape(-1, nz, c, hz * wz, columns.shape[2]))
+        return product.reshape(nx, c, *shape)
 
     return call
 
@@ -157,18 +157,18 @@ def torch_backend(case: Shape) -> Call:
 def peers(case: Shape, compiled: bool) -> dict[str, Call]:
     """What runs beside ours, by name; the first is what users have today."""
     if case.kind == "pixelwise":
-        found = {"matmul": matmul(case), "loop": loop(case)}
+        contenders = {"matmul": matmul(case), "loop": loop(case)}
     else:
-        found = {"grouped": grouped(case), "loop": loop(case)}
+        contenders = {"grouped": grouped(case), "loop": loop(case)}
         if case.x[0] <= 3:  # beyond, its columns take seconds and gigabytes
-            found["unfold"] = unfolded(case)
+            contenders["unfold"] = unfolded(case)
         if case.kind == "full":
-            found["bmm"] = torch_backend(case)
+            contenders["bmm"] = torch_backend(case)
     if compiled:
         # Sizes as constants: Inductor compiles some of these with dynamic sizes to an error.
         torch._dynamo.reset()
-        found["compiled"] = torch.compile(next(iter(found.values())), dynamic=False)
-    return found
+        contenders["compiled"] = torch.compile(next(iter(contenders.values())), dynamic=False)
+    return contenders
 
 
 # ------------------------------------------------------------------------------------------------------------- running
@@ -192,8 +192,10 @@ def make(case: Shape, direction: str, device: str, compiled: bool) -> Made:
 
     def check(name: str) -> None:
         # Float32 sums of up to some ten thousand terms; TF32 on a GPU rounds each factor to 11 bits.
-        for what, found, true in zip(("value", "dz", "dx"), both_ways(calls[name], z, x, grad), truth, strict=True):
-            require_close(f"{case.name}: {what} of {name}", found, true, 2e-3 if z.is_cuda else 2e-5)
+        for name_of_value, result, true in zip(
+            ("value", "dz", "dx"), both_ways(calls[name], z, x, grad), truth, strict=True
+        ):
+            require_close(f"{case.name}: {name_of_value} of {name}", result, true, 2e-3 if z.is_cuda else 2e-5)
 
     def forward(call: Call) -> Run:
         def run() -> torch.Tensor:

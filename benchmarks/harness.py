@@ -68,12 +68,12 @@ class Case:
 
 
 # ------------------------------------------------------------------------------------------------------------ checking
-def require_close(what: str, found: torch.Tensor, truth: torch.Tensor, relative: float) -> None:
+def require_close(name: str, result: torch.Tensor, truth: torch.Tensor, relative: float) -> None:
     """No element further from the truth than `relative` of the truth's largest."""
     truth = truth.detach().double().cpu()
-    difference = float((found.detach().double().cpu() - truth).abs().max()) if truth.numel() else 0.0
+    difference = float((result.detach().double().cpu() - truth).abs().max()) if truth.numel() else 0.0
     if not difference <= relative * float(truth.abs().max()) + 1e-30:
-        raise AssertionError(f"{what} is wrong: off by {difference:.3g}, largest value {float(truth.abs().max()):.3g}")
+        raise AssertionError(f"{name} is wrong: off by {difference:.3g}, largest value {float(truth.abs().max()):.3g}")
 
 
 # ------------------------------------------------------------------------------------------------------------- timing
@@ -172,12 +172,12 @@ def measure(case: Case, made: Made, seconds: float, device: str = "cpu") -> Row:
     for name, taken in times.items():
         low, high = statistics.quantiles(taken, n=10)[::8]
         p50 = statistics.median(taken)
-        found = {"p10_us": low * 1e6, "p50_us": p50 * 1e6, "p90_us": high * 1e6, "calls": len(taken)}
+        figures = {"p10_us": low * 1e6, "p50_us": p50 * 1e6, "p90_us": high * 1e6, "calls": len(taken)}
         if case.unit:
-            found[f"{case.unit}_per_second"] = case.per / p50
+            figures[f"{case.unit}_per_second"] = case.per / p50
         if (peak := peak_bytes(made.runs[name], device)) is not None:
-            found["peak_mb"] = peak / 1e6
-        row["contenders"][name] = {k: float(f"{v:.5g}") for k, v in found.items()}
+            figures["peak_mb"] = peak / 1e6
+        row["contenders"][name] = {k: float(f"{v:.5g}") for k, v in figures.items()}
     ours = statistics.median(times[OURS])
     row["times"] = {n: round(statistics.median(t) / ours, 3) for n, t in times.items() if n != OURS}
     if case.bytes is not None and case.flop is not None:

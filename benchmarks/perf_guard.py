@@ -40,8 +40,8 @@ def build(folder: Path, *flags: str) -> Path:
 
 def compiler_version() -> str:
     command = [os.environ.get("CXX", "g++"), "-dumpfullversion", "-dumpversion"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return f"{Path(command[0]).name} {found.split('.')[0].strip()}"
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return f"{Path(command[0]).name} {output.split('.')[0].strip()}"
 
 
 def count(driver: Path, case: str, path: str) -> int:
@@ -53,10 +53,10 @@ def count(driver: Path, case: str, path: str) -> int:
         env=os.environ | {"SIAMFAST_CPU": path},
         check=False,
     )
-    found = re.search(r"Collected : (\d+)", done.stderr)
-    if done.returncode or found is None or int(found[1]) == 0:
+    total = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode or total is None or int(total[1]) == 0:
         raise RuntimeError(f"callgrind of {case!r}: {done.stderr[-500:]}")
-    return int(found[1])
+    return int(total[1])
 
 
 def main() -> int:
@@ -69,21 +69,21 @@ def main() -> int:
     version = compiler_version()
     if known and known["compiler"] != version:
         parser.error(f"the figures are {known['compiler']}'s, this is {version}: set CXX, or --update and say so")
-    found: dict[str, dict[str, int]] = {path: {} for path in PATHS}
+    counts: dict[str, dict[str, int]] = {path: {} for path in PATHS}
     worse = 0
     with tempfile.TemporaryDirectory() as folder:
         driver = build(Path(folder))
         names = subprocess.run([driver], capture_output=True, text=True, check=True).stdout.splitlines()
         for path in PATHS:
             for name in names:
-                now = found[path][name] = count(driver, name, path)
+                now = counts[path][name] = count(driver, name, path)
                 before = known.get("instructions", {}).get(path, {}).get(name)
                 note = "" if before is None else f"{now / before:8.3f} x"
                 if before is not None and now > before * ALLOWED:
                     worse, note = worse + 1, note + "  MORE THAN BEFORE"
                 print(f"{path:<10}{name:<36}{now:>14,}{note}", flush=True)
     if options.update:
-        text = json.dumps({"compiler": version, "instructions": found}, indent=1) + "\n"
+        text = json.dumps({"compiler": version, "instructions": counts}, indent=1) + "\n"
         new = FIGURES.with_suffix(".new")
         new.write_text(text)
         new.replace(FIGURES)

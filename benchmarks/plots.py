@@ -46,30 +46,32 @@ def _first_peer(row: Row) -> str:
 def speedups(rows: list[Row], file: Path, digest: str) -> None:
     """A bar a case: how many times as long what users run today takes, a panel an op."""
     ops = list(dict.fromkeys(row["op"] for row in rows))
-    of = {op: [row for row in rows if row["op"] == op and any(n[:8] != OURS for n in row["contenders"])] for op in ops}
-    of = {op: mine for op, mine in of.items() if mine}
+    rows_by_op = {
+        op: [row for row in rows if row["op"] == op and any(n[:8] != OURS for n in row["contenders"])] for op in ops
+    }
+    rows_by_op = {op: op_rows for op, op_rows in rows_by_op.items() if op_rows}
     figure, panels = pyplot.subplots(
-        len(of),
+        len(rows_by_op),
         1,
-        figsize=(9, 0.24 * sum(map(len, of.values())) + 0.7 * len(of)),
+        figsize=(9, 0.24 * sum(map(len, rows_by_op.values())) + 0.7 * len(rows_by_op)),
         layout="constrained",
         sharex=True,
         squeeze=False,
-        height_ratios=[len(mine) + 1 for mine in of.values()],
+        height_ratios=[len(op_rows) + 1 for op_rows in rows_by_op.values()],
     )
-    for axes, (op, mine) in zip(panels[:, 0], of.items(), strict=True):
-        ratios = [_time(row, _first_peer(row)) / _time(row) for row in mine]
-        places = np.arange(len(mine))[::-1]
+    for axes, (op, op_rows) in zip(panels[:, 0], rows_by_op.items(), strict=True):
+        ratios = [_time(row, _first_peer(row)) / _time(row) for row in op_rows]
+        places = np.arange(len(op_rows))[::-1]
         # From 1 on: what is slower than its peer hangs to the left.
-        axes.barh(places, np.array(ratios) - 1, left=1, color=[COLORS[row["pass"]] for row in mine])
+        axes.barh(places, np.array(ratios) - 1, left=1, color=[COLORS[row["pass"]] for row in op_rows])
         for place, ratio in zip(places, ratios, strict=True):
             axes.annotate(
                 f" {ratio:.1f} ", (ratio, place), va="center", ha="left" if ratio >= 1 else "right", fontsize=7
             )
-        axes.set_yticks(places, [f"{row['case']}, {row['pass']}" for row in mine], fontsize=7)
+        axes.set_yticks(places, [f"{row['case']}, {row['pass']}" for row in op_rows], fontsize=7)
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set_xscale("log")
-        axes.set_title(f"{op}, beside {', '.join(dict.fromkeys(map(_first_peer, mine)))}", fontsize=9, loc="left")
+        axes.set_title(f"{op}, beside {', '.join(dict.fromkeys(map(_first_peer, op_rows)))}", fontsize=9, loc="left")
     low, high = panels[0, 0].get_xlim()
     panels[0, 0].set_xlim(low / 1.3, high * 1.5)
     panels[-1, 0].set_xlabel("times faster")
@@ -78,19 +80,19 @@ def speedups(rows: list[Row], file: Path, digest: str) -> None:
 
 def roofline(rows: list[Row], file: Path, digest: str) -> None:
     """FLOP a second over FLOP a byte, under the roofs that a copy and a matrix product reached in the same run."""
-    mine = [row for row in rows if row.get("speeds") and row["flop"] and row["bytes"]]
+    measured = [row for row in rows if row.get("speeds") and row["flop"] and row["bytes"]]
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    for number, op in enumerate(dict.fromkeys(row["op"] for row in mine)):
-        some = [row for row in mine if row["op"] == op]
+    for number, op in enumerate(dict.fromkeys(row["op"] for row in measured)):
+        op_rows = [row for row in measured if row["op"] == op]
         axes.scatter(
-            [row["flop"] / row["bytes"] for row in some],
-            [row["flop"] / _time(row) * 1e6 for row in some],
-            [30 if "backward" in row["pass"] else 12 for row in some],
+            [row["flop"] / row["bytes"] for row in op_rows],
+            [row["flop"] / _time(row) * 1e6 for row in op_rows],
+            [30 if "backward" in row["pass"] else 12 for row in op_rows],
             label=op,
             color=f"C{number}",
             alpha=0.8,
         )
-    speed = {name: float(np.median([row["speeds"][name] for row in mine])) for name in ("bytes", "flop")}
+    speed = {name: float(np.median([row["speeds"][name] for row in measured])) for name in ("bytes", "flop")}
     intensity = np.geomspace(0.1, 1000, 100)
     axes.plot(intensity, np.minimum(intensity * speed["bytes"], speed["flop"]), color="black", linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="FLOP of the definition / byte that has to move", ylabel="FLOP/s")
@@ -108,9 +110,9 @@ def scaling(rows: list[Row], file: Path, digest: str) -> None:
     """Time by batch, or by targets, of every contender, for the cases that were measured at three sizes or more."""
     groups: dict[tuple[str, str, str], dict[int, Row]] = {}
     for row in rows:
-        found = re.fullmatch(r"(.*), B=(\d+)|(\d+) targets?(, .*)", row["case"])
-        if found:
-            stem, size = (found[1], found[2]) if found[1] else (found[4][2:], found[3])
+        match = re.fullmatch(r"(.*), B=(\d+)|(\d+) targets?(, .*)", row["case"])
+        if match:
+            stem, size = (match[1], match[2]) if match[1] else (match[4][2:], match[3])
             groups.setdefault((row["op"], stem, row["pass"]), {})[int(size)] = row
     groups = {key: sizes for key, sizes in groups.items() if len(sizes) >= 3}
     columns = 3

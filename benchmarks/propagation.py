@@ -44,13 +44,13 @@ def measure(encoder: torch.nn.Module, sequence: Path, size: int) -> dict[str, An
     with open_frames(sequence) as frames:
         images = [image for _, image in frames]
     began = time.perf_counter()
-    found = list(MaskPropagator(encoder, size=size).propagate(images, truth[0].astype(np.uint8)))
+    masks = list(MaskPropagator(encoder, size=size).propagate(images, truth[0].astype(np.uint8)))
     spent = time.perf_counter() - began
-    pairs = list(zip(found, truth, strict=True))[1:-1]
+    pairs = list(zip(masks, truth, strict=True))[1:-1]
     region, edge = (
         statistics([score(mask, true) for mask, true in pairs]) for score in (region_similarity, boundary_accuracy)
     )
-    return {"J": region._asdict(), "F": edge._asdict(), "frames_per_second": round(len(found) / spent, 2)}
+    return {"J": region._asdict(), "F": edge._asdict(), "frames_per_second": round(len(masks) / spent, 2)}
 
 
 def main() -> int:

@@ -49,17 +49,17 @@ HEADLINES = (
 # ---------------------------------------------------------------------------------------------------------------- rows
 def latest(file: Path) -> list[Row]:
     """The newest row of every case, in the order in which cases came first."""
-    found: dict[tuple[str, str, str], Row] = {}
+    rows: dict[tuple[str, str, str], Row] = {}
     for row in harness.read(file):
         if "contenders" in row:
-            found[row["op"], row["case"], row["pass"]] = row
-    return list(found.values())
+            rows[row["op"], row["case"], row["pass"]] = row
+    return list(rows.values())
 
 
 def devices(root: Path) -> dict[str, list[Row]]:
     """File stem -> rows, for every file that has rows of this kind."""
-    found = {file.stem: latest(file) for file in sorted((root / RESULTS).glob("*.jsonl"))}
-    return {stem: rows for stem, rows in found.items() if rows}
+    rows_by_device = {file.stem: latest(file) for file in sorted((root / RESULTS).glob("*.jsonl"))}
+    return {stem: rows for stem, rows in rows_by_device.items() if rows}
 
 
 def time(row: Row, name: str = OURS) -> float:
@@ -98,11 +98,11 @@ def everything(rows: list[Row]) -> str:
     """A table an op: our time, every peer's in ours, the floor's part, the memory beyond inputs."""
     parts = []
     for op in dict.fromkeys(row["op"] for row in rows):
-        mine = [row for row in rows if row["op"] == op]
-        peers = [name for name in dict.fromkeys(n for row in mine for n in row["contenders"]) if name != OURS]
+        op_rows = [row for row in rows if row["op"] == op]
+        peers = [name for name in dict.fromkeys(n for row in op_rows for n in row["contenders"]) if name != OURS]
         head = ["case", "pass", "siamfast", *(f"{name}, x" for name in peers), "of the floor", "extra MB"]
         lines = [f"### {op}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-        for row in mine:
+        for row in op_rows:
             times = [f"{time(row, name) / time(row):.2f}" if name in row["contenders"] else "" for name in peers]
             floor = f"{row['floor_fraction']:.0%}" if "floor_fraction" in row else ""
             memory = row["contenders"][OURS].get("peak_mb")
@@ -115,16 +115,16 @@ def everything(rows: list[Row]) -> str:
                 "" if memory is None else f"{memory:.3g}",
             ]
             lines.append(f"| {' | '.join(cells)} |")
-        stages = [key for key in mine[0] if key.endswith("_ms")]
+        stages = [key for key in op_rows[0] if key.endswith("_ms")]
         if stages:
             names = [key.removesuffix("_ms") for key in stages]
             lines += ["", f"| ms each | {' | '.join(names)} |", "|" + "---|" * (1 + len(names))]
-            lines += [f"| {row['case']} | {' | '.join(str(row[key]) for key in stages)} |" for row in mine]
-        if "launches" in mine[0]:
+            lines += [f"| {row['case']} | {' | '.join(str(row[key]) for key in stages)} |" for row in op_rows]
+        if "launches" in op_rows[0]:
             lines += [
                 "",
                 "Launches, forward and backward: "
-                + ", ".join(f"{n} {k}" for n, k in mine[0]["launches"].items())
+                + ", ".join(f"{n} {k}" for n, k in op_rows[0]["launches"].items())
                 + ".",
             ]
         parts.append("\n".join(lines))
@@ -142,10 +142,10 @@ def between(text: str, name: str, content: str) -> str:
 def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
     """Every page as it should be."""
     short, long = [], []
-    for stem, mine in rows.items():
-        short.append(f"{about(mine)} ([all rows]({RESULTS}/{stem}.jsonl)):\n\n{headlines(mine)}")
+    for stem, device_rows in rows.items():
+        short.append(f"{about(device_rows)} ([all rows]({RESULTS}/{stem}.jsonl)):\n\n{headlines(device_rows)}")
         pictures = [f"![{name} on {stem}](performance/{stem}-{name}.png)" for name in DRAWN]
-        long.append("\n\n".join([f"## {stem}", about(mine) + ".", *pictures, everything(mine)]))
+        long.append("\n\n".join([f"## {stem}", about(device_rows) + ".", *pictures, everything(device_rows)]))
     pages = {"README.md": ("speed", short), "docs/performance.md": ("results", long)}
     return {
         root / page: between((root / page).read_text(), name, "\n\n".join(parts))
@@ -171,13 +171,13 @@ def main(arguments: list[str] | None = None) -> int:
             stale.append(page)
             if not options.check:
                 page.write_text(text)
-    for stem, mine in rows.items():
+    for stem, device_rows in rows.items():
         for name, draw in DRAWN.items():
             file = options.root / "docs" / "performance" / f"{stem}-{name}.png"
-            if plots.digest_of(file) != digest(mine):
+            if plots.digest_of(file) != digest(device_rows):
                 stale.append(file)
                 if not options.check:
-                    draw(mine, file, digest(mine))
+                    draw(device_rows, file, digest(device_rows))
     for file in stale:
         print(f"{'stale' if options.check else 'written'}: {file.relative_to(options.root)}")
     return 1 if stale and options.check else 0

@@ -38,8 +38,8 @@ _SHORTER = {
 
 def _blocks(page: str) -> list[tuple[str, str]]:
     """(language, text) of the blocks that are commands or Python."""
-    found = _BLOCK.findall((ROOT / page).read_text())
-    return [(language, text) for language, text in found if language == "python" or text.startswith("siamfast ")]
+    blocks = _BLOCK.findall((ROOT / page).read_text())
+    return [(language, text) for language, text in blocks if language == "python" or text.startswith("siamfast ")]
 
 
 def _commands(text: str) -> list[list[str]]:

@@ -61,14 +61,14 @@ def main(arguments: list[str] | None = None) -> int:
             os.environ["PATH"] = os.pathsep.join((str(stand_ins.write(Path(folder))), os.environ["PATH"]))
         command = [sys.executable, "-m", "benchmarks.gpu.worker", *given]
         supervise(command, progress, options.out / "worker.log", began + options.seconds, write)
-    found = [json.loads(line) for line in rows.read_text().splitlines()[first:]]
-    wrong = [row for row in found if not row.get("ok", True)]
-    print(f"\n{len(found)} rows in {time.monotonic() - began:.0f} s, {len(wrong)} wrong:")
+    results = [json.loads(line) for line in rows.read_text().splitlines()[first:]]
+    wrong = [row for row in results if not row.get("ok", True)]
+    print(f"\n{len(results)} rows in {time.monotonic() - began:.0f} s, {len(wrong)} wrong:")
     for row in wrong:
         print(f"  {row['section']}, {row['task']}: {row.get('error') or json.dumps(row)[:300]}")
-    for section, left in ((row["section"], row["left_out"]) for row in found if row["section"] == "end"):
+    for section, left in ((row["section"], row["left_out"]) for row in results if row["section"] == "end"):
         print(f"{section}: left out {({name: len(tasks) for name, tasks in left.items()}) or 'nothing'}")
-    return 1 if wrong or not found else 0
+    return 1 if wrong or not results else 0
 
 
 if __name__ == "__main__":

@@ -41,8 +41,8 @@ def numbers(*size: int, generator: torch.Generator, whole: bool, scale: float = 
 
     Float32 keeps its whole mantissas: of rounded factors TF32's products would be exact.
     """
-    found = torch.randn(size, generator=generator) * scale
-    return found if whole else found.bfloat16().half().float()
+    values = torch.randn(size, generator=generator) * scale
+    return values if whole else values.bfloat16().half().float()
 
 
 @contextmanager
@@ -57,8 +57,8 @@ def poisoned() -> Iterator[None]:
         return made
 
     with ExitStack() as patches:
-        for where, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
-            patches.enter_context(mock.patch.object(where, name, filled(getattr(where, name))))
+        for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
+            patches.enter_context(mock.patch.object(owner, name, filled(getattr(owner, name))))
         yield
 
 
@@ -77,27 +77,27 @@ def launched() -> Iterator[dict[str, int]]:
         yield counts
 
 
-def difference(found: torch.Tensor, truth: torch.Tensor) -> float:
+def difference(result: torch.Tensor, truth: torch.Tensor) -> float:
     """The largest, as a part of the truth's largest value; NaN where there is one."""
     truth = truth.detach().double()
-    away = (found.detach().to(truth.device).double() - truth).abs().max()
-    return float(away / truth.abs().max().clamp_min(1e-300))
+    largest = (result.detach().to(truth.device).double() - truth).abs().max()
+    return float(largest / truth.abs().max().clamp_min(1e-300))
 
 
 def compared(check: Check, device: str, truth_on: str) -> Row:
     """The row: each result's difference, whether two runs gave the same bits, which kernels ran."""
     with tf32_products(check.tf32), poisoned():
         with launched() as kernels:
-            found = check.run(device)
+            results = check.run(device)
         again = check.run(device)
     truth = check.truth(truth_on)
     row: Row = {"op": check.op, "case": check.case, "dtype": str(check.dtype), "exact": not check.tf32}
-    row |= {name: difference(found[name], true) for name, true in truth.items()}
-    row["same_bits"] = all(torch.equal(found[name], again[name]) for name in found)
+    row |= {name: difference(results[name], true) for name, true in truth.items()}
+    row["same_bits"] = all(torch.equal(results[name], again[name]) for name in results)
     row["kernels"] = kernels
     good = all(row[name] <= check.allowed for name in truth)
     if check.judge is not None:
-        columns = check.judge(found, truth)
+        columns = check.judge(results, truth)
         good = columns.pop("good", good)
         row |= columns
     return row | {"allowed": check.allowed, "ok": bool(good and row["same_bits"])}

@@ -44,12 +44,12 @@ def microseconds(run: Run, device: str, seconds: float = 0.05, turns: int = 200)
 
 def graph_microseconds(run: Run, turns: int = 20) -> float:
     """Median of one call in replays of a CUDA graph of CALLS calls: no launches by the host, a warm L2 cache."""
-    before, beside = torch.cuda.current_stream(), torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
+    before, side_stream = torch.cuda.current_stream(), torch.cuda.Stream()
+    side_stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side_stream):
         for _ in range(2):  # lazy initialisations are not captured
             run()
-    torch.cuda.current_stream().wait_stream(beside)
+    torch.cuda.current_stream().wait_stream(side_stream)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     try:

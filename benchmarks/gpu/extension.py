@@ -74,13 +74,13 @@ def ended(setting: Setting) -> Row:
 
 def includes() -> list[str]:
     """pybind11's and Python's headers."""
-    found = [sysconfig.get_paths()["include"]]
+    folders = [sysconfig.get_paths()["include"]]
     for package, inside in (("pybind11", "include"), ("torch", "include")):
         spec = importlib.util.find_spec(package)  # torch itself is not loaded for this
         folder = Path(spec.origin).parent / inside if spec is not None and spec.origin else None
         if folder is not None and (folder / "pybind11").is_dir():
-            return [*found, str(folder)]
-    return found
+            return [*folders, str(folder)]
+    return folders
 
 
 def build(library: Path, compiler: str) -> None:

@@ -40,26 +40,26 @@ def versions(setting: Setting) -> Iterator[Task]:
 
 
 def packages() -> Row:
-    found: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    where = {name: shutil.which(name) for name in TOOLS}
+    tools = {name: shutil.which(name) for name in TOOLS}
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
         "processors": os.cpu_count(),
-        "packages": found,
+        "packages": versions,
         "cuda": torch.version.cuda,
-        "tools": where,
+        "tools": tools,
     }
 
 
 def card() -> Row:
-    of = torch.cuda.get_device_properties(torch.cuda.current_device())
-    wanted = (
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    names = (
         "name",
         "major",
         "minor",
@@ -69,7 +69,7 @@ def card() -> Row:
         "shared_memory_per_block_optin",
         "regs_per_multiprocessor",
     )
-    return {name: getattr(of, name, None) for name in wanted} | {"cudnn": torch.backends.cudnn.version()}
+    return {name: getattr(properties, name, None) for name in names} | {"cudnn": torch.backends.cudnn.version()}
 
 
 def nvidia_smi() -> Row:

@@ -27,11 +27,11 @@ def training(setting: Setting) -> Iterator[Task]:
 def compiled(setting: Setting) -> Iterator[Task]:
     """torch.compile takes some ten seconds a case: the first of every op and pass, then the rest."""
     cases = [case for case in timing.ordered_cases(setting.small) if case.compilable]
-    seen: set[tuple[str, str]] = set()
+    kinds: set[tuple[str, str]] = set()
     first, rest = [], []
     for case in cases:
-        (rest if (case.op, case.direction) in seen else first).append(case)
-        seen.add((case.op, case.direction))
+        (rest if (case.op, case.direction) in kinds else first).append(case)
+        kinds.add((case.op, case.direction))
     for case in first[:1] if setting.small else (*first, *rest):
         yield Task(case.group, functools.partial(timing.timed, case, setting, compiled=True), MOST)
 

@@ -39,13 +39,13 @@ def gradients(device: str, small: bool) -> tuple[str, Any, Launch]:
         torch.randn(size, generator=generator).to(device)
         for size in ((samples, channels, 6, 6), (samples, channels, 22, 22), (samples, 1, 17, 17))
     )
-    found = {"dz": torch.empty_like(z), "dx": torch.empty_like(x)}
+    grads = {"dz": torch.empty_like(z), "dx": torch.empty_like(x)}
 
     def launch() -> Tensors:
-        for tensor in found.values():
+        for tensor in grads.values():
             tensor.fill_(float("nan"))
-        launch_backward.both_gradients(grad=grad, z=z, x=x, scale=None, **found, alpha=1.0, ph=0, pw=0, all_pairs=False)
-        return found
+        launch_backward.both_gradients(grad=grad, z=z, x=x, scale=None, **grads, alpha=1.0, ph=0, pw=0, all_pairs=False)
+        return grads
 
     return "gradients_config", launch_backward, launch
 
@@ -98,14 +98,17 @@ def compared(made: Callable[[str, bool], tuple[str, Any, Launch]], setting: Sett
             first, done, differing = repeated(launch, runs, setting, share)
         firsts[stages] = first
         row: Row = {"stages": stages, "runs": done, "differing": differing}
-        away = [difference(first[name], true) for name, true in firsts[STAGES[0]].items()]
+        differences = [difference(first[name], true) for name, true in firsts[STAGES[0]].items()]
         # Another order of the sums is no race: between stages only a difference beyond roundings is wrong.
         row["same_bits_as_1_stage"] = all(_same(first[name], true) for name, true in firsts[STAGES[0]].items())
-        row["from_1_stage"] = max(away)
+        row["from_1_stage"] = max(differences)
         row["left_out"] = runs - done
         # The TF32 gradients are shipped without stages since kernels/races.py finds a race in two: seen here, it is no
         # fault of ours.
-        yield row | {"shipped": stages in shipped, "ok": stages not in shipped or (differing == 0 and max(away) < 1e-2)}
+        yield row | {
+            "shipped": stages in shipped,
+            "ok": stages not in shipped or (differing == 0 and max(differences) < 1e-2),
+        }
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -116,17 +119,17 @@ def repeated(launch: Launch, runs: int, setting: Setting, seconds: float) -> tup
     """The first call's results, how many calls were made, and how many gave other bits than the first."""
     first = {name: tensor.clone() for name, tensor in launch().items()}
     differing = torch.zeros((), dtype=torch.int64, device=setting.device)
-    beside, side = torch.cuda.Stream(), 64 if setting.small else 1024
-    a, b = torch.randn(2, side, side, device=setting.device)
+    side_stream, size = torch.cuda.Stream(), 64 if setting.small else 1024
+    a, b = torch.randn(2, size, size, device=setting.device)
     out = torch.empty_like(a)
     torch.cuda.synchronize()
     done, end = 1, setting.left() - seconds
     while done < runs:
-        with torch.cuda.stream(beside):
+        with torch.cuda.stream(side_stream):
             # Now multiprocessors, now memory are taken from the kernel under test.
             torch.mm(a, b, out=out) if done % 2 else out.copy_(a)
-        found = launch()
-        wrong = [(found[n].view(BITS[t.dtype]) != t.view(BITS[t.dtype])).any() for n, t in first.items()]
+        results = launch()
+        wrong = [(results[n].view(BITS[t.dtype]) != t.view(BITS[t.dtype])).any() for n, t in first.items()]
         differing += torch.stack(wrong).any()
         done += 1
         if done % LOOK == 0:

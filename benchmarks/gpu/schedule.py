@@ -53,8 +53,8 @@ def append(row: Row, file: Path) -> None:
 def reason(error: BaseException) -> str:
     """An exception in one line: its first, and the next where that only announces it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or "no message"
-    return f"{type(error).__name__}: {said}"[:300]
+    message = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or "no message"
+    return f"{type(error).__name__}: {message}"[:300]
 
 
 @dataclass
@@ -70,14 +70,14 @@ class Progress:
 
     @classmethod
     def read(cls, file: Path) -> Progress:
-        found = cls(file)
+        progress = cls(file)
         if file.exists():
             for line in file.read_text().splitlines():
                 try:
-                    found._take(json.loads(line))
+                    progress._take(json.loads(line))
                 except ValueError:
                     continue  # being written
-        return found
+        return progress
 
     def _take(self, event: Row) -> None:
         kind, section = event["event"], event.get("section", "")

@@ -30,10 +30,10 @@ def supervise(
         progress = Progress.read(progress_file)
         if worker.returncode == 0 and progress.finished:
             return
-        why = hung or _ending(worker.returncode, log)
+        error = hung or _ending(worker.returncode, log)
         if worker.returncode != LOST_DEVICE or progress.running:
             section, task = progress.running[:2] if progress.running else ("run", "worker")
-            write({"section": section, "task": task, "ok": False, "error": why})
+            write({"section": section, "task": task, "ok": False, "error": error})
         if progress.running:
             progress.note("done", progress.running[0])
         idle = idle + 1 if len(progress.tasks) == before else 0
@@ -62,5 +62,5 @@ def _reap(worker: subprocess.Popen[bytes]) -> None:
 def _ending(code: int, log: Path) -> str:
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     last = lines[-1].strip() if lines else "nothing on its standard error"
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
-    return f"the worker ended with {how}: {last}"[:300]
+    cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
+    return f"the worker ended with {cause}: {last}"[:300]

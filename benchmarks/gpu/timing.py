@@ -95,10 +95,10 @@ def timed(case: Case, setting: Setting, graphs: bool = True, compiled: bool = Fa
 
 def on_device(run: harness.Run, device: str) -> Row:
     """Microseconds between CUDA events around a call, and of a call in a graph where it can be captured."""
-    found: Row = {"device_us": microseconds(run, device)}
+    row: Row = {"device_us": microseconds(run, device)}
     try:
-        found["graph_us"] = graph_microseconds(run)
+        row["graph_us"] = graph_microseconds(run)
     except Exception as error:  # many peers allocate or synchronise while captured: that is a finding
-        found["no_graph"] = reason(error)
+        row["no_graph"] = reason(error)
         torch.cuda.synchronize()
-    return found
+    return row

@@ -85,16 +85,16 @@ def memcheck(setting: Setting) -> Iterator[Row]:
         yield {name: row[name] for name in ("op", "case", "dtype", "exact", "kernels", "ok")} | {"check": row["task"]}
     text = report.read_text(errors="replace") if report.exists() else ""
     errors = re.findall(r"ERROR SUMMARY: (\d+) error", text)
-    found = [line.strip("= ") for line in text.splitlines() if "Invalid" in line or "Error:" in line]
+    faults = [line.strip("= ") for line in text.splitlines() if "Invalid" in line or "Error:" in line]
     yield {
         "returned": code,
         "ended_for_time": code is None,
         "checks": len(checked),
         "errors": errors,
-        "first": found[:5],
+        "first": faults[:5],
         "report": MEMCHECK,
         "end": end,
-        "ok": code in (0, None) and bool(checked) and not found,
+        "ok": code in (0, None) and bool(checked) and not faults,
     }
 
 
@@ -120,10 +120,10 @@ def profile(setting: Setting, place: int) -> Row:
     tool = located("ncu")
     if tool is None:
         return {"skipped": "no ncu"}
-    found = slowest([json.loads(line) for line in setting.rows.read_text().splitlines()])
-    if place >= len(found):
-        return {"skipped": f"{len(found)} ops were timed"}
-    row, began = found[place], time.monotonic()
+    ops = slowest([json.loads(line) for line in setting.rows.read_text().splitlines()])
+    if place >= len(ops):
+        return {"skipped": f"{len(ops)} ops were timed"}
+    row, began = ops[place], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report"
         command = [

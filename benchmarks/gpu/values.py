@@ -27,8 +27,8 @@ def smoke_checks() -> Iterator[Check]:
 
 
 def value_checks(tiny: bool) -> Iterator[Check]:
-    found = round_robin(group(tiny) for group in GROUPS)
-    return itertools.islice(found, len(GROUPS) if tiny else None)  # a rehearsal: each op's first
+    checks = round_robin(group(tiny) for group in GROUPS)
+    return itertools.islice(checks, len(GROUPS) if tiny else None)  # a rehearsal: each op's first
 
 
 def smoke(setting: Setting) -> Iterator[Task]:

@@ -41,8 +41,8 @@ def truth(shape: Shape, whole: bool, device: str) -> Tensors:
     z, x, grad = (t.to(device).double() for t in tensors(shape, whole))
     call = bench_xcorr.ours(shape) if shape.kind == "depthwise" else siamfast.xcorr
     with siamfast.backend("reference"):
-        found = bench_xcorr.both_ways(call, z, x, grad)
-    return {name: t.detach() for name, t in zip(("value", "dz", "dx"), found, strict=True)}
+        gradients = bench_xcorr.both_ways(call, z, x, grad)
+    return {name: t.detach() for name, t in zip(("value", "dz", "dx"), gradients, strict=True)}
 
 
 def allowed(dtype: torch.dtype, tf32: bool) -> float:
@@ -52,32 +52,32 @@ def allowed(dtype: torch.dtype, tf32: bool) -> float:
 
 def correlation(shape: Shape, dtype: torch.dtype, tf32: bool = True, parts: str = "value dz dx") -> Check:
     """parts: which results; dz and dx together are one kernel where its blocks allow it, alone one each."""
-    wanted = parts.split()
+    names = parts.split()
     whole = dtype == torch.float32
-    needs = ["dz" in wanted, "dx" in wanted]
+    needs = ["dz" in names, "dx" in names]
 
     def run(device: str) -> Tensors:
         z, x, grad = (t.to(device, dtype) for t in tensors(shape, whole))
-        found: Tensors = {}
+        results: Tensors = {}
         if shape.kind == "depthwise":
             depthwise = DepthwiseCall(z, x, shape.padding, shape.padding)
-            if "value" in wanted:
-                found["value"] = ours.depthwise_forward(depthwise)
+            if "value" in names:
+                results["value"] = ours.depthwise_forward(depthwise)
             if any(needs):
-                found |= zip(("dz", "dx"), ours.depthwise_backward(grad, depthwise, needs), strict=True)
+                results |= zip(("dz", "dx"), ours.depthwise_backward(grad, depthwise, needs), strict=True)
         else:
             full = XcorrCall.of(z, x, None, None, 1.0, 0.0, shape.padding, shape.padding, False)
-            if "value" in wanted:
-                found["value"] = ours.full_forward(full)
+            if "value" in names:
+                results["value"] = ours.full_forward(full)
             if any(needs):
                 slopes = ours.full_backward(grad, full, [*needs, False, False])[:2]
-                found |= zip(("dz", "dx"), slopes, strict=True)
-        return {name: found[name] for name in wanted}
+                results |= zip(("dz", "dx"), slopes, strict=True)
+        return {name: results[name] for name in names}
 
     def true(device: str) -> Tensors:
-        return {name: t for name, t in truth(shape, whole, device).items() if name in wanted}
+        return {name: t for name, t in truth(shape, whole, device).items() if name in names}
 
-    name = shape.name if len(wanted) == 3 else f"{shape.name}, {' and '.join(wanted)}"
+    name = shape.name if len(names) == 3 else f"{shape.name}, {' and '.join(names)}"
     return Check(f"xcorr {shape.kind}", name, dtype, run, true, allowed(dtype, tf32), tf32)
 
 

@@ -22,10 +22,10 @@ CROP_LEVELS = {torch.uint8: 0.51, torch.float32: 2e-3, torch.bfloat16: 1.0}  # u
 AUGMENT_LEVELS = {torch.float32: 0.01, torch.bfloat16: 1.0, torch.float16: 0.5}
 
 
-def levels(most: float, unit: float, found: Tensors, truth: Tensors) -> Row:
+def levels(most: float, unit: float, results: Tensors, truth: Tensors) -> Row:
     """A rule in grey levels."""
-    away = float((found["value"].double().cpu() - truth["value"].cpu()).abs().max()) * unit
-    return {"levels": away, "allowed_levels": most, "good": away <= most}
+    difference = float((results["value"].double().cpu() - truth["value"].cpu()).abs().max()) * unit
+    return {"levels": difference, "allowed_levels": most, "good": difference <= most}
 
 
 @functools.cache

@@ -38,9 +38,9 @@ def features(samples: int, channels: int, whole: bool) -> tuple[torch.Tensor, to
 def _reference(scores: torch.Tensor, samples: int, balance: str) -> torch.Tensor:
     """Labels about each sample's centre, or about the middle where the balance is the batch's."""
     centers = scores_and_centers(samples)[1].to(scores.device).double() if balance == "sample" else None
-    found = siamfast.balanced_logistic_loss(scores, balance=balance, centers=centers)
-    assert isinstance(found, torch.Tensor)
-    return found
+    loss = siamfast.balanced_logistic_loss(scores, balance=balance, centers=centers)
+    assert isinstance(loss, torch.Tensor)
+    return loss
 
 
 @functools.cache
@@ -69,8 +69,8 @@ def loss(samples: int, balance: str, dtype: torch.dtype) -> Check:
         scores, centers = (t.to(device) for t in scores_and_centers(samples, whole))
         options = check_options(8, 16, 0, "l1", "half", balance)
         around = centers if balance == "sample" else None
-        found = loss_launch.forward(scores=scores.to(dtype), labels=None, centers=around, options=options)
-        return dict(zip(("loss", "slope"), found, strict=True))
+        results = loss_launch.forward(scores=scores.to(dtype), labels=None, centers=around, options=options)
+        return dict(zip(("loss", "slope"), results, strict=True))
 
     truth = functools.partial(loss_truth, samples, balance, whole)
     # The scores are the truth's in every dtype, and all sums float32's.

@@ -44,20 +44,20 @@ def tensors(size: Size, whole: bool) -> tuple[list[torch.Tensor], list[torch.Ten
 def truth(size: Size, whole: bool, mode: str, device: str) -> Tensors:
     inputs, grads = tensors(size, whole)
     leaves = [t.to(device).double().requires_grad_() for t in inputs]
-    found = raw.specification(call.Tensors(*leaves), _options(mode))
-    total = sum((o * g.to(device).double()).sum() for o, g in zip(found[:4], grads, strict=True))
+    outputs = raw.specification(call.Tensors(*leaves), _options(mode))
+    total = sum((o * g.to(device).double()).sum() for o, g in zip(outputs[:4], grads, strict=True))
     assert isinstance(total, torch.Tensor)
     slopes = torch.autograd.grad(total, leaves)
-    every = zip((*OUTPUTS, *SLOPES), (*found[:4], *slopes), strict=True)
-    return {name: t.detach() for name, t in every}
+    results = zip((*OUTPUTS, *SLOPES), (*outputs[:4], *slopes), strict=True)
+    return {name: t.detach() for name, t in results}
 
 
-def judge(allowed: float, tf32: bool, topk: int, found: Tensors, truth: Tensors) -> Row:
+def judge(allowed: float, tf32: bool, topk: int, results: Tensors, truth: Tensors) -> Row:
     """Rows in float16 move a logit by 2^-11 of 1 / temperature, which makes another key the tenth of some queries (3 to
     5 % of small maps): then the share of queries with other values is what counts."""
-    away = (found["values"].to(truth["values"].device).double() - truth["values"]).abs().amax(1)
-    changed = float((away > 0.02).double().mean())
-    good = all(difference(found[name], true) < allowed for name, true in truth.items())
+    differences = (results["values"].to(truth["values"].device).double() - truth["values"]).abs().amax(1)
+    changed = float((differences > 0.02).double().mean())
+    good = all(difference(results[name], true) < allowed for name, true in truth.items())
     return {"changed": changed, "good": good or (tf32 and topk > 0 and changed < 0.1)}
 
 
@@ -69,12 +69,12 @@ def warp(size: Size, mode: str, dtype: torch.dtype, tf32: bool, backward: bool =
         near = [t.to(device) for t in inputs]
         near[:2] = (t.to(dtype) for t in near[:2])
         out = ours.forward(call.Tensors(*near), _options(mode))
-        found = dict(zip(OUTPUTS, out, strict=False))
+        results = dict(zip(OUTPUTS, out, strict=False))
         if backward:
-            there = call.Gradients(*(g.to(device) for g in grads))
-            slopes = ours.backward(there, out, call.Tensors(*near), _options(mode), needs=[True] * 4)
-            found |= zip(SLOPES, slopes, strict=True)
-        return found
+            gradients = call.Gradients(*(g.to(device) for g in grads))
+            slopes = ours.backward(gradients, out, call.Tensors(*near), _options(mode), needs=[True] * 4)
+            results |= zip(SLOPES, slopes, strict=True)
+        return results
 
     def true(device: str) -> Tensors:
         return {n: t for n, t in truth(size, whole, mode, device).items() if backward or n in OUTPUTS}

@@ -108,8 +108,8 @@ def main() -> None:
         rehearsal.replace_cuda()
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    mine = list(calls("cpu" if options.rehearse else "cuda", options.rehearse))[options.part :: options.parts]
-    for name, call in mine[:3] if options.rehearse else mine:
+    own_calls = list(calls("cpu" if options.rehearse else "cuda", options.rehearse))[options.part :: options.parts]
+    for name, call in own_calls[:3] if options.rehearse else own_calls:
         if time.monotonic() > until:
             return
         row: Row = {"name": name}

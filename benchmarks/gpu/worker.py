@@ -93,8 +93,8 @@ class Worker:
         while tasks and not self._over(end):
             self._task(name, tasks.pop(0), end)
         if tasks and name not in self.progress.listed:
-            why = "the run's time is over" if self._over(self.until) else f"its {self.budgets[name]:.0f} s are over"
-            self._write({"section": name, "task": "left out", "left_out": [t.name for t in tasks], "reason": why})
+            cause = "the run's time is over" if self._over(self.until) else f"its {self.budgets[name]:.0f} s are over"
+            self._write({"section": name, "task": "left out", "left_out": [t.name for t in tasks], "reason": cause})
             self.progress.note("left out", name)
         return tasks
 
@@ -125,10 +125,10 @@ class Worker:
         if "task_seconds" in row:
             row["task_seconds"] = round(row["task_seconds"], 3)
         try:
-            where = self.about()
+            about = self.about()
         except Exception as error:  # not even the device's name
-            where = {"about": reason(error)}
-        append(where | row | where, self.setting.rows)  # a row may have its own "commit"
+            about = {"about": reason(error)}
+        append(about | row | about, self.setting.rows)  # a row may have its own "commit"
         kept = {k: v for k, v in row.items() if k not in ("seconds", "section", "task", "task_seconds", "trace")}
         print(f"{row['seconds']:6.1f} {row['section']}, {row['task']}: {json.dumps(kept)[:300]}", flush=True)
 

@@ -51,16 +51,18 @@ def _blur(image: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def opencv(images: torch.Tensor, draws: torch.Tensor, out: int, mean: float, std: float) -> torch.Tensor:
     """The same, as a data loader's worker does it: image after image on the CPU, uint8 as long as it can be."""
-    found, rng = [], np.random.default_rng()
+    crops, rng = [], np.random.default_rng()
     for image, row in zip(images.permute(0, 2, 3, 1).contiguous().numpy(), draws.tolist(), strict=True):
         d = dict(zip(COLUMNS, row, strict=True))
         average = image[::8, ::8].mean((0, 1))
         if d["blur"] > 0:
             image = cv2.GaussianBlur(image, (0, 0), d["blur"])
         half = (out - 1) / 2
-        where = np.array([[d["step_x"], 0, d["x"] - half * d["step_x"]], [0, d["step_y"], d["y"] - half * d["step_y"]]])
+        inverse_map = np.array(
+            [[d["step_x"], 0, d["x"] - half * d["step_x"]], [0, d["step_y"], d["y"] - half * d["step_y"]]]
+        )
         image = cv2.warpAffine(
-            image, where, (out, out), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=average.tolist()
+            image, inverse_map, (out, out), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=average.tolist()
         )
         image[int(d["top"]) : int(d["bottom"]), int(d["left"]) : int(d["right"])] = average
         matrix = d["saturation"] * np.eye(3) + (1 - d["saturation"]) * np.array(LUMA)
@@ -69,5 +71,5 @@ def opencv(images: torch.Tensor, draws: torch.Tensor, out: int, mean: float, std
         pixels = cv2.transform(image.astype(np.float32), affine)
         if d["noise"] > 0:
             pixels += d["noise"] * rng.standard_normal(pixels.shape, np.float32)
-        found.append((np.clip(pixels, 0, 255) - mean) / std)
-    return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2)
+        crops.append((np.clip(pixels, 0, 255) - mean) / std)
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)

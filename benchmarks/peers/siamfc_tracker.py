@@ -100,8 +100,8 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     arguments = parser.parse_args()
     model = load_model(arguments.weights)
-    ours_all: list[float] = []
-    peer_all: list[float] = []
+    our_times: list[float] = []
+    peer_times: list[float] = []
     totals = []
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for sequence in read_sequences(arguments.sequences):
@@ -117,17 +117,17 @@ def main() -> None:
                 begin = time.perf_counter()
                 boxes[k].append(ours.update(frame).box if k == 0 else peer.update(frame))
                 times[k].append(time.perf_counter() - begin)
-        ao = [float(np.nanmean(overlap(found, sequence.boxes))) for found in boxes]
+        ao = [float(np.nanmean(overlap(track, sequence.boxes))) for track in boxes]
         totals.append(ao)
         fast, slow = (statistics.median(t) for t in times)
-        ours_all += times[0]
-        peer_all += times[1]
+        our_times += times[0]
+        peer_times += times[1]
         print(
             f"{sequence.name:<10} AO ours {ao[0]:.3f} peer {ao[1]:.3f}   FPS ours {1 / fast:.1f} peer {1 / slow:.1f} "
             f"({slow / fast:.1f} x)   {ours.precision}"
         )
     mean = np.mean(totals, axis=0)
-    fast, slow = statistics.median(ours_all), statistics.median(peer_all)
+    fast, slow = statistics.median(our_times), statistics.median(peer_times)
     print(
         f"{'mean':<10} AO ours {mean[0]:.3f} peer {mean[1]:.3f}   FPS ours {1 / fast:.1f} peer {1 / slow:.1f} "
         f"({slow / fast:.1f} x)"

@@ -16,8 +16,8 @@ STRIDE, R_POS = 8, 16
 
 def label_map(side: int) -> torch.Tensor:
     """(side, side): 1 within R_POS pixels of the middle by city-block distance, 0 beyond."""
-    away = np.abs(np.arange(side) - (side - 1) / 2)
-    return torch.from_numpy((away[:, None] + away[None, :] <= R_POS / STRIDE).astype(np.float32))
+    distance = np.abs(np.arange(side) - (side - 1) / 2)
+    return torch.from_numpy((distance[:, None] + distance[None, :] <= R_POS / STRIDE).astype(np.float32))
 
 
 def balanced_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

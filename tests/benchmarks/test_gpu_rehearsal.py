@@ -96,7 +96,7 @@ def test_every_op_is_timed_with_and_without_a_graph(rows: Rows) -> None:
     }
     assert {row["op"] for row in ops} == kinds
     for row in (*ops, *of(rows, "fused")):
-        assert all({"device_us", "graph_us"} <= set(found) for found in row["contenders"].values())
+        assert all({"device_us", "graph_us"} <= set(figures) for figures in row["contenders"].values())
     assert {row["dtype"] for row in of(rows, "fused")} == {"float32", "bfloat16"}
     built, tracked = of(rows, "tracking")
     assert built["built"]

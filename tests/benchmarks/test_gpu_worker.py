@@ -70,11 +70,11 @@ def test_an_exception_is_a_row_of_one_line_and_the_next_task_runs(tmp_path: Path
 
 
 def test_rows_before_a_failure_are_written(tmp_path: Path) -> None:
-    def two() -> Iterator[Row]:
+    def rows_until_failure() -> Iterator[Row]:
         yield {"value": 1}
         fails()
 
-    rows = ran(tmp_path, {"one": section(Task("task", two))})
+    rows = ran(tmp_path, {"one": section(Task("task", rows_until_failure))})
     assert [row.get("value") for row in rows] == [1, None, None]
 
 
@@ -139,11 +139,11 @@ def test_another_process_goes_on_behind_the_task_that_broke(tmp_path: Path, monk
     command = [sys.executable, str(script), str(tmp_path)]
     log, until = tmp_path / "worker.log", time.monotonic() + 60
     supervise(command, tmp_path / "progress", log, until, lambda row: append(row, rows))
-    found = {row["task"]: row for row in map(json.loads, rows.read_text().splitlines())}
-    assert "SIGKILL" in found["killed"]["error"]
-    assert "illegal memory access" in found["loses the device"]["error"]
-    assert "still running" in found["hangs"]["error"]
-    assert found["last"]["value"] == 2
+    by_task = {row["task"]: row for row in map(json.loads, rows.read_text().splitlines())}
+    assert "SIGKILL" in by_task["killed"]["error"]
+    assert "illegal memory access" in by_task["loses the device"]["error"]
+    assert "still running" in by_task["hangs"]["error"]
+    assert by_task["last"]["value"] == 2
 
 
 def test_a_worker_that_cannot_begin_is_not_started_for_ever(tmp_path: Path) -> None:
@@ -154,8 +154,8 @@ def test_a_worker_that_cannot_begin_is_not_started_for_ever(tmp_path: Path) -> N
 
 
 def test_torch_lends_pybind11s_headers(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pybind11" else found(name))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pybind11" else find_spec(name))
     assert (Path(extension.includes()[-1]) / "pybind11" / "pybind11.h").exists()
 
 

@@ -14,8 +14,8 @@ def test_the_way_back_is_exact(seed: int, half: float, pose: float) -> None:
     rng = np.random.default_rng(seed)
     bend = Bend.draw(rng, half)
     points = rng.uniform(-1.5, 1.5, (50, 2)) * half
-    there = bend.forward(points, pose)
-    back = np.stack(bend.backward(there[:, 0], there[:, 1], pose), 1)
+    bent = bend.forward(points, pose)
+    back = np.stack(bend.backward(bent[:, 0], bent[:, 1], pose), 1)
     np.testing.assert_allclose(back, points, atol=1e-9 * half)  # float64, sides divided by 0.5 or more
     np.testing.assert_allclose(bend.times(0).forward(points, pose), points, atol=1e-12 * half)
 

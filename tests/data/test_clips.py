@@ -32,19 +32,19 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_places_say_where_the_last_view_lies_in_the_first(source: str, videos: Path) -> None:
     """Cells of the last view look as the first does there, and less so two cells aside."""
     clips: Clips = SyntheticClips(40, seed=7) if source == "synthetic" else FolderClips(videos, 40, seed=7)
-    right, aside, seen_share = [], [], []
+    at_place, two_cells_aside, inside_share = [], [], []
     for index in range(0, 40, 4):
         item = clips[index]
         first, last = (F.avg_pool2d(item["frames"][n][None].float(), 9, 1, 4) for n in (0, -1))
         places = item["places"]
-        seen = ((places >= 2) & (places <= 18)).all(0)
-        for shift, found in ((0, right), (2, aside)):
+        inside = ((places >= 2) & (places <= 18)).all(0)
+        for shift, differences in ((0, at_place), (2, two_cells_aside)):
             grid = (places.permute(1, 2, 0)[None] + shift) / 20 * 2 - 1
-            there = F.grid_sample(first, grid, align_corners=True)
-            found.append(float((there - last[:, :, ::8, ::8]).abs()[0, :, seen].mean()))
-        seen_share.append(float(seen.float().mean()))
-    assert np.mean(right) < 0.6 * np.mean(aside)
-    assert np.mean(seen_share) > 0.4
+            sampled = F.grid_sample(first, grid, align_corners=True)
+            differences.append(float((sampled - last[:, :, ::8, ::8]).abs()[0, :, inside].mean()))
+        inside_share.append(float(inside.float().mean()))
+    assert np.mean(at_place) < 0.6 * np.mean(two_cells_aside)
+    assert np.mean(inside_share) > 0.4
 
 
 def test_workers_do_not_change_the_clips(videos: Path) -> None:

@@ -102,8 +102,8 @@ def test_large_targets_are_decoded_smaller_and_look_the_same(tmp_path: Path) -> 
     frame = tmp_path / "Data" / GROUP / "big" / "000000.JPEG"
     assert decode_frame(frame, 2)[0].shape == (450, 600, 3)
     expected = siamfc_crops(cv2.imread(str(frame))[..., ::-1], (500, 400, 200, 200))
-    found = cv2.imdecode(np.frombuffer(part.crops[0].instance, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    smooth = [cv2.GaussianBlur(np.ascontiguousarray(i).astype(np.float32), (0, 0), 2) for i in (found, expected.search)]
+    crop = cv2.imdecode(np.frombuffer(part.crops[0].instance, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    smooth = [cv2.GaussianBlur(np.ascontiguousarray(i).astype(np.float32), (0, 0), 2) for i in (crop, expected.search)]
     assert np.abs(smooth[0] - smooth[1]).mean() < 3
     shifted = np.abs(np.roll(smooth[0], 2, 1) - smooth[1]).mean()
     assert shifted > 1.5 * np.abs(smooth[0] - smooth[1]).mean()  # it lies where it should
@@ -143,8 +143,8 @@ def test_dask_survives_the_death_of_a_worker(tmp_path: Path) -> None:
         victim = next(iter(cluster.workers.values())).pid
         assert running.poll() is None  # in the midst of it
         os.kill(victim, signal.SIGKILL)
-        _, said = running.communicate(timeout=120)
-    assert running.returncode == 0, said[-2000:]
+        _, errors = running.communicate(timeout=120)
+    assert running.returncode == 0, errors[-2000:]
     assert _contents(CropStore(tmp_path / "dask")) == _contents(CropStore(tmp_path / "whole"))
 
 
@@ -269,9 +269,9 @@ def test_verify_finds_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert writing.delete(f"x:Annotations/{GROUP}/a:1:4".encode())
     capsys.readouterr()
     assert main(["curate", "vid", str(out), "--verify"]) == 1
-    found = capsys.readouterr()
-    assert len(found.out.splitlines()) == 2
-    assert "2 wrong" in found.err
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert "2 wrong" in printed.err
 
 
 def test_a_store_travels_to_other_processes(tmp_path: Path) -> None:
@@ -357,10 +357,10 @@ def test_a_full_disk_is_one_line_that_names_the_file(layout: str, tmp_path: Path
     command = [sys.executable, "-c", limited, "curate", "vid", str(root), str(out), "--workers=0", "--layout", layout]
     ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 2, ran.stderr
-    said = ran.stderr.replace("\r", "\n").splitlines()
+    lines = ran.stderr.replace("\r", "\n").splitlines()
     assert "Traceback" not in ran.stderr
-    assert str(out) in said[-1]
-    assert "siamfast curate: error: " in said[-1]
+    assert str(out) in lines[-1]
+    assert "siamfast curate: error: " in lines[-1]
 
 
 def test_a_second_command_on_one_store_is_refused_and_a_killed_one_is_none(
@@ -368,9 +368,9 @@ def test_a_second_command_on_one_store_is_refused_and_a_killed_one_is_none(
 ) -> None:
     root, out = _dataset(tmp_path / "data"), tmp_path / "out"
     words = ["curate", "vid", str(root), str(out), "--workers", "0"]
-    holding = "import sys, time; from siamfast.io.files import only_writer\nwith only_writer(sys.argv[1], 'crops'):\n"
-    holding += " print('held', flush=True); time.sleep(100)"
-    other = subprocess.Popen([sys.executable, "-c", holding, str(out)], stdout=subprocess.PIPE, text=True)
+    script = "import sys, time; from siamfast.io.files import only_writer\nwith only_writer(sys.argv[1], 'crops'):\n"
+    script += " print('held', flush=True); time.sleep(100)"
+    other = subprocess.Popen([sys.executable, "-c", script, str(out)], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     assert other.stdout.readline() == "held\n"
     assert main(words) == 2

@@ -80,8 +80,8 @@ def test_a_motion_photo_is_its_photo_and_a_cut_one_is_none(
     photo, video = file.getvalue(), b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 9 + b"\xff\xd8\xff\xd9\xff\xda"
     (tmp_path / "motion.jpg").write_bytes(photo + video)
     plain, _ = decode_bgr(photo)
-    for found in (read_image(tmp_path / "motion.jpg")[..., ::-1], decode_frame(tmp_path / "motion.jpg")[0]):
-        np.testing.assert_array_equal(found, plain)
+    for image in (read_image(tmp_path / "motion.jpg")[..., ::-1], decode_frame(tmp_path / "motion.jpg")[0]):
+        np.testing.assert_array_equal(image, plain)
     with pytest.raises(ValueError, match="is cut short"):
         decode_bgr(photo[:-100] + video)
     assert capfd.readouterr() == ("", "")

@@ -35,7 +35,7 @@ def _litter(root: Path) -> None:
         (folder / ".DS_Store").touch()
 
 
-def _found(kind: str, root: Path) -> list[object]:
+def _listing(kind: str, root: Path) -> list[object]:
     problems: list[object] = []
     videos = read_videos(kind, root, lambda path, reason: problems.append((path, reason)))
     return [(s.name, s.frames, np.nan_to_num(s.boxes).tolist()) for video in videos for s in video] + problems
@@ -52,10 +52,10 @@ def test_every_reader_finds_what_it_found_before(kind: str, tmp_path: Path) -> N
     else:
         (tmp_path / "data").mkdir()
         getattr(test_readers, f"test_{kind}")(tmp_path / "data")
-    before = _found(kind, tmp_path / "data")
+    before = _listing(kind, tmp_path / "data")
     assert before
     _litter(tmp_path / "data")
-    assert _found(kind, tmp_path / "data") == before
+    assert _listing(kind, tmp_path / "data") == before
 
 
 def test_stores_clips_and_photographs_too(tmp_path: Path) -> None:

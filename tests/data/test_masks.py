@@ -20,7 +20,7 @@ def _disc() -> np.ndarray:
     return (rows - 20) ** 2 + (columns - 45) ** 2 < 14**2
 
 
-def _two() -> np.ndarray:
+def _two_rectangles() -> np.ndarray:
     """(60, 80) of 0, 1 and 2: two rectangles that touch."""
     numbers = np.zeros((HEIGHT, WIDTH), np.uint8)
     numbers[10:30, 10:30], numbers[10:30, 30:50] = 1, 2
@@ -35,7 +35,7 @@ def _smooth(levels: np.ndarray) -> np.ndarray:
     ("dtype", "ids"), [(np.uint16, (300, 65535)), (np.uint16, (1, 2)), (np.int32, (26001, 26002)), (np.float32, (1, 7))]
 )
 def test_objects_of_deep_masks_stay_apart_with_their_numbers(tmp_path: Path, dtype: type, ids: tuple[int, int]) -> None:
-    numbers = np.choose(_two(), [0, *ids])
+    numbers = np.choose(_two_rectangles(), [0, *ids])
     Image.fromarray(numbers.astype(dtype)).save(tmp_path / "m.tif")
     mask = read_mask(tmp_path / "m.tif")
     np.testing.assert_array_equal(mask.numbers, numbers)
@@ -81,44 +81,44 @@ def test_transparent_pixels_are_background_whatever_their_colour(tmp_path: Path)
     rgba[..., 3] = _disc() * 255
     Image.fromarray(rgba).save(tmp_path / "m.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers > 0, _disc())
-    rgba[..., :3] = default_palette()[_two()]
-    rgba[..., 3] = (_two() > 0) * 255
+    rgba[..., :3] = default_palette()[_two_rectangles()]
+    rgba[..., 3] = (_two_rectangles() > 0) * 255
     Image.fromarray(rgba).save(tmp_path / "m.png")
-    np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers > 0, _two() > 0)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers > 0, _two_rectangles() > 0)
     assert len(read_mask(tmp_path / "m.png").objects()) == 2
 
 
 def test_masks_are_turned_as_their_frames_are(tmp_path: Path) -> None:
     turned = Image.Exif()
     turned[274] = 6
-    Image.fromarray(_two()).save(tmp_path / "m.png", exif=turned)
-    np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers, np.rot90(_two(), -1))
+    Image.fromarray(_two_rectangles()).save(tmp_path / "m.png", exif=turned)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers, np.rot90(_two_rectangles(), -1))
 
 
 def test_black_is_background_at_any_index_of_a_palette(tmp_path: Path) -> None:
     palette = np.zeros((256, 3), np.uint8)
     palette[0], palette[2] = (255, 0, 0), (0, 0, 255)
-    write_mask(tmp_path / "m.png", np.choose(_two(), [1, 0, 2]).astype(np.uint8), palette)
-    np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers > 0, _two() > 0)
+    write_mask(tmp_path / "m.png", np.choose(_two_rectangles(), [1, 0, 2]).astype(np.uint8), palette)
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers > 0, _two_rectangles() > 0)
 
 
 def _wrong(name: str) -> tuple[Image.Image, dict[str, object]]:
-    two = _two()
+    numbers = _two_rectangles()
     if name == "several.png":
-        return Image.fromarray(_smooth(two * np.uint8(120))), {}
+        return Image.fromarray(_smooth(numbers * np.uint8(120))), {}
     if name == "several.jpg":
-        return Image.fromarray(two * np.uint8(120)), {}
+        return Image.fromarray(numbers * np.uint8(120)), {}
     if name == "photo.jpg":
         colors = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
         return Image.fromarray(cv2.resize(colors, (WIDTH, HEIGHT))), {}
     if name == "pages.tif":
-        return Image.fromarray(two), {"save_all": True, "append_images": [Image.fromarray(two)]}
+        return Image.fromarray(numbers), {"save_all": True, "append_images": [Image.fromarray(numbers)]}
     if name == "large.tif":
-        return Image.fromarray(two.astype(np.int32) * 70000), {}
+        return Image.fromarray(numbers.astype(np.int32) * 70000), {}
     if name == "negative.tif":
-        return Image.fromarray(two.astype(np.int32) - 1), {}
+        return Image.fromarray(numbers.astype(np.int32) - 1), {}
     if name == "fractions.tif":
-        return Image.fromarray(two.astype(np.float32) * 1.5), {}
+        return Image.fromarray(numbers.astype(np.float32) * 1.5), {}
     return Image.fromarray(np.arange(4800, dtype=np.uint16).reshape(60, 80)), {}
 
 
@@ -144,7 +144,7 @@ def test_masks_whose_objects_cannot_be_told_are_refused(tmp_path: Path, name: st
 
 
 def test_colour_of_16_bits_a_channel_is_refused(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "m.png"), np.dstack([_two().astype(np.uint16)] * 3))
+    cv2.imwrite(str(tmp_path / "m.png"), np.dstack([_two_rectangles().astype(np.uint16)] * 3))
     with pytest.raises(ValueError, match="16 bits a channel"):
         read_mask(tmp_path / "m.png")
 
@@ -158,9 +158,9 @@ def test_thin_objects_that_touch_stay_objects(tmp_path: Path) -> None:
 
 def test_colours_keep_the_numbers_of_another_mask(tmp_path: Path) -> None:
     colors = np.array([[0, 0, 0], [0, 0, 250], [250, 0, 0]], np.uint8)
-    Image.fromarray(colors[_two()]).save(tmp_path / "first.png")
+    Image.fromarray(colors[_two_rectangles()]).save(tmp_path / "first.png")
     first = read_mask(tmp_path / "first.png")
-    Image.fromarray(colors[np.where(_two() == 1, 0, _two())]).save(tmp_path / "later.png")
+    Image.fromarray(colors[np.where(_two_rectangles() == 1, 0, _two_rectangles())]).save(tmp_path / "later.png")
     later = read_mask(tmp_path / "later.png", like=first)
     assert later.objects() == {2: 400}
     assert first.objects() == {1: 400, 2: 400}
@@ -168,7 +168,7 @@ def test_colours_keep_the_numbers_of_another_mask(tmp_path: Path) -> None:
 
 
 def test_notes_are_empty_where_nothing_was_mended(tmp_path: Path) -> None:
-    write_mask(tmp_path / "m.png", _two(), default_palette())
+    write_mask(tmp_path / "m.png", _two_rectangles(), default_palette())
     mask = read_mask(tmp_path / "m.png")
     assert isinstance(mask, MaskImage)
     assert mask.notes == ()

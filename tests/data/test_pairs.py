@@ -74,9 +74,9 @@ def test_the_box_of_a_pair_is_where_the_target_is(tmp_path: Path) -> None:
 
 def test_pairs_are_decided_by_seed_and_index(tmp_path: Path) -> None:
     write_sequence(tmp_path / "a")
-    one, two = SequencePairs(tmp_path, 9, seed=3), SequencePairs(tmp_path, 9, seed=3)
-    assert torch.equal(one[7]["search"], two[7]["search"])
-    assert not torch.equal(one[7]["search"], SequencePairs(tmp_path, 9, seed=4)[7]["search"])
+    first, second = SequencePairs(tmp_path, 9, seed=3), SequencePairs(tmp_path, 9, seed=3)
+    assert torch.equal(first[7]["search"], second[7]["search"])
+    assert not torch.equal(first[7]["search"], SequencePairs(tmp_path, 9, seed=4)[7]["search"])
 
 
 def test_frames_are_at_most_max_gap_apart(tmp_path: Path) -> None:

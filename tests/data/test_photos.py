@@ -52,8 +52,8 @@ def test_a_piece_is_cut_where_it_says(folder: Path) -> None:
     whole = photos.paint(piece, size)
     plain = whole[:, ::-1] if piece.mirrored else whole
     if piece.color is None:
-        found = cv2.matchTemplate(image, plain.astype(np.uint8), cv2.TM_SQDIFF)
-        assert found.min() == 0
+        differences = cv2.matchTemplate(image, plain.astype(np.uint8), cv2.TM_SQDIFF)
+        assert differences.min() == 0
     assert whole.shape == (size, size, 3)
 
 
@@ -72,10 +72,10 @@ def test_a_damaged_photograph_is_named(tmp_path: Path) -> None:
 
 def test_four_in_five_textures_are_photographs(folder: Path) -> None:
     photos = Photos(folder)
-    looks = [
+    textures = [
         SyntheticVideo(seed, length=2, size=(60, 80), photos=photos)._scene.target.appearance for seed in range(120)
     ]
-    share = np.mean([look.piece is not None for look in looks])
+    share = np.mean([look.piece is not None for look in textures])
     assert 0.65 < share < 0.95  # 0.8, three deviations of 120 draws wide
     plain = SyntheticVideo(3, length=2, size=(60, 80))
     assert plain._scene.target.appearance.piece is None
@@ -92,9 +92,9 @@ def test_photographs_change_the_pixels_and_not_the_boxes_of_a_pair_s_form(folder
 def test_static_pairs_are_decided_by_their_seed(folder: Path) -> None:
     first, second, other = (StaticPairs(folder, 50, seed=seed, recent=2) for seed in (0, 0, 1))
     for index in (0, 13, 49):
-        one, two = first[index], second[index]
-        assert all(one[name].equal(two[name]) for name in one)
-        assert not one["search"].equal(other[index]["search"])
+        pair, again = first[index], second[index]
+        assert all(pair[name].equal(again[name]) for name in pair)
+        assert not pair["search"].equal(other[index]["search"])
     with pytest.raises(IndexError, match="got 50"):
         first[50]
 
@@ -112,16 +112,16 @@ def test_the_box_of_a_view_lies_around_the_target(seed: int) -> None:
     rng = np.random.default_rng(seed)
     box = np.array([120.0, 90, 90, 60])
     place = _Place(np.zeros((240, 320, 3), np.uint8), box, False)
-    turn = np.linspace(0, 2 * np.pi, 400)
-    outline = np.stack([np.sign(f) * np.abs(f) ** 0.7 for f in (np.cos(turn), np.sin(turn))], 1) * box[2:] / 2
+    angle = np.linspace(0, 2 * np.pi, 400)
+    outline = np.stack([np.sign(f) * np.abs(f) ** 0.7 for f in (np.cos(angle), np.sin(angle))], 1) * box[2:] / 2
     points = np.round((outline + place.middle - 0.5) * 16).astype(np.int32)
     place.image = np.ascontiguousarray(cv2.fillPoly(place.image.copy(), [points], (255, 255, 255), cv2.LINE_AA, 4))
     view = place.view(rng)
-    seen = place.seen(view)
-    center, size, side = seen[:2] + seen[2:] / 2 + rng.normal(size=2) * 10, 200.0, 257
+    target = place.seen(view)
+    center, size, side = target[:2] + target[2:] / 2 + rng.normal(size=2) * 10, 200.0, 257
     crop = place.crop(view, center, size, side)
     rows, columns = (np.nonzero(crop[..., 0].max(axis) > 127)[0] for axis in (1, 0))
-    expected = np.concatenate([(seen[:2] - center) * side / size + side / 2, seen[2:] * side / size])
+    expected = np.concatenate([(target[:2] - center) * side / size + side / 2, target[2:] * side / size])
     measured = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
     # fillPoly paints up to half a pixel beyond the outline, which is enlarged 1.3 to 1.6 times here, at both ends.
     np.testing.assert_allclose(measured, expected, atol=3.5)
@@ -147,9 +147,9 @@ def test_an_alpha_channel_marks_a_thing(marked: Path) -> None:
     assert outline is not None
     np.testing.assert_allclose([*outline.min(0), *outline.max(0)], [110, 50, 231, 131], atol=1)
     assert photos.outline(1 - number) is None
-    found = photos.thing(np.random.default_rng(0))
-    assert found is not None
-    assert found[0] == number
+    marked_thing = photos.thing(np.random.default_rng(0))
+    assert marked_thing is not None
+    assert marked_thing[0] == number
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

@@ -142,9 +142,9 @@ def test_otb(tmp_path: Path) -> None:
     (tmp_path / "Diving" / "groundtruth_rect.txt").write_text("5 5 5 5\n" * 215)
     _frames(tmp_path / "Odd" / "img", ["0001.jpg"])
     (tmp_path / "Odd" / "groundtruth_rect.txt").write_text("1,1,NaN,NaN\n1,1,2,2\n")
-    ((diving,), (one, two)), problems = _read("otb", tmp_path)
-    assert (one.name, two.name) == ("Jogging.1", "Jogging.2")
-    np.testing.assert_array_equal(one.boxes[0], [0, 0, 5, 6])  # counted from 1 there, from 0 here
+    ((diving,), (first, second)), problems = _read("otb", tmp_path)
+    assert (first.name, second.name) == ("Jogging.1", "Jogging.2")
+    np.testing.assert_array_equal(first.boxes[0], [0, 0, 5, 6])  # counted from 1 there, from 0 here
     assert (len(diving), diving.frames[-1].name) == (215, "0215.jpg")  # annotated in part
     assert [path.name for path, _ in problems] == ["Odd"]
 
@@ -275,8 +275,8 @@ def test_kinds_are_named() -> None:
 def test_videos_are_found_as_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A data set of millions of frames is never listed as a whole."""
     _vid(tmp_path)
-    seen: list[Path] = []
+    listed: list[Path] = []
     original: Callable[[Path], list[Path]] = __import__("siamfast.data.vid", fromlist=["image_files"]).image_files
-    monkeypatch.setattr("siamfast.data.vid.image_files", lambda folder: (seen.append(folder), original(folder))[1])
+    monkeypatch.setattr("siamfast.data.vid.image_files", lambda folder: (listed.append(folder), original(folder))[1])
     next(read_videos("vid", tmp_path, lambda path, reason: None))
-    assert len(seen) == 1
+    assert len(listed) == 1

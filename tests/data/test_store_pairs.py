@@ -92,8 +92,8 @@ def test_the_third_crop_is_that_of_the_frames_themselves(store: Path) -> None:
 def test_frames_that_teach_nothing_are_left_out() -> None:
     sides = np.array([[40, 40], [10, 40], [40, 600], [30, 200], [220, 200], [40, 40], [np.nan] * 2, [40, 2]], float)
     boxes = np.concatenate([np.zeros((8, 2)), sides], 1)
-    seen = np.array([1, 1, 1, 1, 1, 0.05, 1, 1])
-    assert usable_frames(boxes, np.array([300, 400]), seen).tolist() == [0]
+    visible = np.array([1, 1, 1, 1, 1, 0.05, 1, 1])
+    assert usable_frames(boxes, np.array([300, 400]), visible).tolist() == [0]
     assert usable_frames(boxes, np.tile([[300, 400]], (8, 1)), None).tolist() == [0, 5]
 
 

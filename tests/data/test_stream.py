@@ -29,8 +29,8 @@ def taken(stream: PairStream, workers: int = 0) -> list[list[int]]:
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_workers_do_not_change_batches_or_their_order(workers: int) -> None:
-    found = taken(PairStream(Numbers(17), 4), workers)
-    assert found == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15], [16]]
+    batches = taken(PairStream(Numbers(17), 4), workers)
+    assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15], [16]]
 
 
 def test_a_stream_goes_on_where_another_stopped() -> None:

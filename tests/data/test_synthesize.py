@@ -101,9 +101,9 @@ def test_clips_of_other_settings_are_never_mixed(
     before = stamps(out)
     capsys.readouterr()
     assert synthesize(out, "--clips", "1", *words) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("siamfast synthesize: error: OUT:")
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("siamfast synthesize: error: OUT:")
+    assert message.count("\n") == 1
     assert stamps(out) == before
 
 
@@ -136,11 +136,11 @@ def test_a_target_hides_when_it_is_gone_for_10_to_100_frames_and_comes_back(
 def test_seeds_are_passed_over_until_a_target_is_seen_first_and_then_hides() -> None:
     """At 150 frames the first of them is 17; before it lie seeds that hide for good, not at all or from the start."""
     settings = Settings(0, 150, (360, 480), masks=False, hides=True)
-    found = next_seed(settings, 14)
-    visible = [settings.video(found).visible(t) for t in range(150)]
+    next_hiding = next_seed(settings, 14)
+    visible = [settings.video(next_hiding).visible(t) for t in range(150)]
     assert visible[0] >= 0.9
     assert hides(visible)
-    for seed in range(14, found):
+    for seed in range(14, next_hiding):
         passed = [settings.video(seed).visible(t) for t in range(150)]
         assert passed[0] < 0.9 or not hides(passed)
 

@@ -72,10 +72,10 @@ def test_outside_the_frame_a_window_shows_the_mean_colour() -> None:
 
 
 def test_occlusion_and_leaving_the_view_occur_and_so_do_clear_views() -> None:
-    seen = [SyntheticVideo(seed, length=60, size=SIZE).visible(t) for seed in range(40) for t in (0, 30, 59)]
-    assert all(0 <= v <= 1.001 for v in seen)
-    assert sum(v > 0.99 for v in seen) > 40
-    assert sum(v < 0.5 for v in seen) > 3
+    visible = [SyntheticVideo(seed, length=60, size=SIZE).visible(t) for seed in range(40) for t in (0, 30, 59)]
+    assert all(0 <= v <= 1.001 for v in visible)
+    assert sum(v > 0.99 for v in visible) > 40
+    assert sum(v < 0.5 for v in visible) > 3
 
 
 def test_targets_move_turn_and_change_size() -> None:
@@ -103,18 +103,18 @@ def test_pairs_keep_their_contract() -> None:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_items_do_not_depend_on_the_number_of_workers(workers: int) -> None:
     pairs = SyntheticPairs(12, seed=4, instance=127)
-    here = torch.stack([pairs[i]["search"] for i in range(12)])
-    there = [batch["search"] for batch in DataLoader(pairs, 2, num_workers=workers)]
-    assert torch.equal(here, torch.cat(there))
+    expected = torch.stack([pairs[i]["search"] for i in range(12)])
+    batches = [batch["search"] for batch in DataLoader(pairs, 2, num_workers=workers)]
+    assert torch.equal(expected, torch.cat(batches))
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_scene_without_its_target_changes_there_alone(seed: int) -> None:
     video = _quiet(seed)
     scene, window = video._scene, (0.0, 0.0, 320.0, 240.0)
-    shown, gone = (scene.render(5, window, (240, 320), with_target=w).astype(int) for w in (True, False))
+    with_target, without = (scene.render(5, window, (240, 320), with_target=w).astype(int) for w in (True, False))
     x, y, w, h = video.box(5)
-    changed = np.abs(shown - gone).max(2) > 0
+    changed = np.abs(with_target - without).max(2) > 0
     assert changed.any()
     edge = 2 + round(2 * max(w, h) / 106)  # a pixel of a sprite's picture, 106 across, is spread over two of its own
     changed[max(0, int(y) - edge) : int(y + h) + edge + 1, max(0, int(x) - edge) : int(x + w) + edge + 1] = False

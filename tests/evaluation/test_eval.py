@@ -84,19 +84,19 @@ def evaluate(kind: str, root: Path, out: Path, *words: str) -> int:
 
 
 def summary(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "summary.json").read_text())
-    return found
+    contents: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return contents
 
 
 @pytest.mark.parametrize("kind", list(MAKERS))
 def test_every_layout_is_evaluated(kind: str, tmp_path: Path) -> None:
     root, out = MAKERS[kind](tmp_path / "data"), tmp_path / "out"
     assert evaluate(kind, root, out) == 0
-    found = summary(out)["trackers"]["mobile"]
-    assert len(found["sequences"]) == 2
+    results = summary(out)["trackers"]["mobile"]
+    assert len(results["sequences"]) == 2
     counted = {"otb": 8, "got10k": 6, "lasot": 7, "folder": 7}[kind]  # the given one, and hidden ones
-    assert all(s["frames"] == counted for s in found["sequences"].values())
-    assert 0 < found["overall"]["ao"] <= 1
+    assert all(s["frames"] == counted for s in results["sequences"].values())
+    assert 0 < results["overall"]["ao"] <= 1
     assert (out / "report.html").stat().st_size > 10_000
     files = {path.relative_to(out / "results").as_posix() for path in (out / "results").rglob("*.txt")}
     confidences = {name for name in files if name.startswith("confidences/")}
@@ -196,10 +196,10 @@ def test_several_processes_find_the_same(tmp_path: Path) -> None:
     for name, workers in (("one", "0"), ("two", "2")):
         assert evaluate("folder", root, tmp_path / name, "--workers", workers, "--model", "siamfc") == 0
     for sequence in ("a", "b"):
-        one, two = (
+        alone, shared = (
             np.loadtxt(tmp_path / n / f"results/folder/siamfc/{sequence}.txt", delimiter=",") for n in ("one", "two")
         )
-        np.testing.assert_allclose(one, two, atol=0.1)  # threads may change the last bits of the features
+        np.testing.assert_allclose(alone, shared, atol=0.1)  # threads may change the last bits of the features
 
 
 def test_what_cannot_be_evaluated_is_listed_and_the_rest_is_done(
@@ -216,9 +216,9 @@ def test_what_cannot_be_evaluated_is_listed_and_the_rest_is_done(
     (root / "text" / "groundtruth.txt").write_text("\n".join(["x", *truth[1:]]))
     out = tmp_path / "out"
     assert evaluate("folder", root, out) == 1
-    found = summary(out)
-    assert set(found["trackers"]["mobile"]["sequences"]) == {"a", "b"}
-    errors = dict(found["errors"])
+    results = summary(out)
+    assert set(results["trackers"]["mobile"]["sequences"]) == {"a", "b"}
+    errors = dict(results["errors"])
     assert set(errors) == {"missing", "short", "nan", "broken", "text"}
     assert "7 frames, but" in errors["missing"].replace("has 7 frames", "7 frames")
     assert "5" in errors["short"]
@@ -248,9 +248,9 @@ def test_bad_words_are_named_in_one_line(
 ) -> None:
     root = make_folder(tmp_path / "data")
     assert evaluate("folder", root, tmp_path / "out", *words) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -301,8 +301,8 @@ def test_the_worst_moment_is_where_a_run_is_lost_for_good() -> None:
 
 def test_normalised_error_is_in_sides_of_the_true_box() -> None:
     truth = [[0, 0, 10, 20], [0, 0, 10, 20], [float("nan")] * 4]
-    found = normalized_error([[5, 0, 10, 20], [0, 5, 10, 20], [0, 0, 1, 1]], truth)
-    np.testing.assert_allclose(found, [0.5, 0.25, np.nan])
+    error = normalized_error([[5, 0, 10, 20], [0, 5, 10, 20], [0, 0, 1, 1]], truth)
+    np.testing.assert_allclose(error, [0.5, 0.25, np.nan])
 
 
 def test_the_report_is_whole_and_looks_like_one(tmp_path: Path) -> None:
@@ -328,8 +328,8 @@ def test_the_report_is_whole_and_looks_like_one(tmp_path: Path) -> None:
     image = cv2.imread(str(shot)).astype(int)
     assert image.shape == (1600, 1200, 3)
     for color in ((180, 119, 31), (40, 39, 214)):  # BGR of the two curves and their swatches
-        seen = (np.abs(image - color).max(2) < 12).sum(1)
-        rows = np.flatnonzero(seen)
+        pixels = (np.abs(image - color).max(2) < 12).sum(1)
+        rows = np.flatnonzero(pixels)
         assert len(rows) > 20
         assert np.ptp(rows) > 150  # in the table above and in the plots below it
     assert (np.abs(image - 255).max(2) < 5).mean() > 0.5  # a page, mostly white

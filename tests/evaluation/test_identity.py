@@ -57,7 +57,7 @@ def test_packaged_weights_are_part_of_a_run_s_identity(tmp_path: Path) -> None:
     assert Entry("k", "opencv:kcf").signature()["sha256"] is None
     for path in weight_files(None, "mobile"):
         shutil.copy(path, tmp_path)
-    mine = Entry("mine", str(tmp_path / "mobile.safetensors"))
-    assert mine.signature()["sha256"] == packaged["mobile"]
+    entry = Entry("mine", str(tmp_path / "mobile.safetensors"))
+    assert entry.signature()["sha256"] == packaged["mobile"]
     (tmp_path / "mobile.onnx").write_bytes(b"another graph")
-    assert mine.signature()["sha256"] != packaged["mobile"]
+    assert entry.signature()["sha256"] != packaged["mobile"]

@@ -42,12 +42,12 @@ def test_boundary_is_between_a_pixel_and_those_right_and_below() -> None:
 @given(MASKS)
 def test_boundary_of_any_mask_pixel_by_pixel(mask: np.ndarray) -> None:
     height, width = mask.shape
-    found = boundary(mask)
+    result = boundary(mask)
     for y in range(height):
         for x in range(width):
             near = [(y, x + 1), (y + 1, x), (y + 1, x + 1)]
             expected = any(mask[p] != mask[y, x] for p in near if p[0] < height and p[1] < width)
-            assert found[y, x] == expected, (y, x)
+            assert result[y, x] == expected, (y, x)
 
 
 @settings(max_examples=60)
@@ -76,10 +76,10 @@ def test_the_tolerance_is_a_share_of_the_diagonal() -> None:
 
 def test_statistics_are_mean_recall_and_decay() -> None:
     scores = [0.9] * 10 + [0.7] * 10 + [0.6] * 10 + [0.2] * 10
-    found = statistics(scores)
-    assert found.mean == pytest.approx(0.6)
-    assert found.recall == 0.75
-    assert found.decay == pytest.approx(0.9 - (0.6 + 10 * 0.2) / 11, abs=0.05)
+    result = statistics(scores)
+    assert result.mean == pytest.approx(0.6)
+    assert result.recall == 0.75
+    assert result.decay == pytest.approx(0.9 - (0.6 + 10 * 0.2) / 11, abs=0.05)
     with pytest.raises(ValueError, match="scores: got none"):
         statistics([])
 

@@ -18,8 +18,8 @@ def test_roc_auc_is_the_share_of_pairs_in_order_with_ties_as_halves(frames: list
     positives = [score for score, positive in frames if positive and not np.isnan(score)]
     negatives = [score for score, positive in frames if not positive and not np.isnan(score)]
     pairs = [(p > n) + (p == n) / 2 for p in positives for n in negatives]
-    found = roc_auc([score for score, _ in frames], [positive for _, positive in frames])
-    assert found == pytest.approx(np.mean(pairs) if pairs else np.nan, nan_ok=True)
+    area = roc_auc([score for score, _ in frames], [positive for _, positive in frames])
+    assert area == pytest.approx(np.mean(pairs) if pairs else np.nan, nan_ok=True)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=40))

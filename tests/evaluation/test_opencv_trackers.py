@@ -90,14 +90,14 @@ def test_nanotrack_follows_by_the_users_models_and_sees_red_as_red(
     """Were the channels swapped, red would score lowest of all and the tracker flee from it."""
     paths, boxes = red_square
     tracker = OpenCVTracker("nanotrack", red_seeker)
-    found, times = tracker.track(paths, boxes[0])
-    assert found.shape == (12, 4)
+    track, times = tracker.track(paths, boxes[0])
+    assert track.shape == (12, 4)
     assert tracker.confidences is not None
     assert tracker.confidences.shape == (12,)
     assert (tracker.confidences > 0.5).all()
     assert (times > 0).all()
-    np.testing.assert_array_equal(found[0], boxes[0])
-    assert overlap(found, boxes).min() > 0.5
+    np.testing.assert_array_equal(track[0], boxes[0])
+    assert overlap(track, boxes).min() > 0.5
 
 
 def test_opencv_runs_on_as_many_threads_as_torch_and_then_on_as_many_as_before(
@@ -105,14 +105,14 @@ def test_opencv_runs_on_as_many_threads_as_torch_and_then_on_as_many_as_before(
 ) -> None:
     paths, boxes = red_square
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    seen = []
+    threads = []
     real = opencv_trackers.read_image
-    monkeypatch.setattr(opencv_trackers, "read_image", lambda path: seen.append(cv2.getNumThreads()) or real(path))
+    monkeypatch.setattr(opencv_trackers, "read_image", lambda path: threads.append(cv2.getNumThreads()) or real(path))
     before = cv2.getNumThreads()
     tracker = OpenCVTracker("mil")
     tracker.track(paths[:2], boxes[0])
     assert tracker.confidences is None
-    assert seen == [3, 3]
+    assert threads == [3, 3]
     assert cv2.getNumThreads() == before
 
 
@@ -166,9 +166,9 @@ def test_what_nanotrack_lacks_is_said_in_one_line(
         (tmp_path / "NO_NETWORK" / f"nanotrack_{part}.onnx").write_bytes(b"no network")
     words = [str(tmp_path / word) if word in ("EMPTY", "NO_NETWORK") else word for word in words]
     assert main(["eval", str(tmp_path), "--dataset", "folder", "--out", str(tmp_path / "out"), *words]) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert printed.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

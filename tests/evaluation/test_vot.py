@@ -32,7 +32,7 @@ def test_a_trax_client_gets_the_tracker_s_own_boxes(tmp_path: Path) -> None:
         pipes = server.stdin.fileno(), server.stdout.fileno()
         client = trax_client.Client(stream=pipes, log=lambda _: None)  # without a log its bindings fail
         assert client.tracker_name == "SiamFC"
-        found = []
+        regions = []
         for t, path in enumerate(paths):
             image = {"color": trax.FileImage.create(path)}
             if t == 0:
@@ -40,9 +40,9 @@ def test_a_trax_client_gets_the_tracker_s_own_boxes(tmp_path: Path) -> None:
             else:
                 objects, _ = client.frame(image, {}, [])
             region, properties = objects[0]
-            found.append(region.bounds())
+            regions.append(region.bounds())
             assert 0 <= float(properties.get("confidence", 1)) <= 1
         client.quit()
         assert server.wait(30) == 0
     expected, _ = SiamFCTracker(device="cpu").track(images, box)
-    np.testing.assert_allclose(found, expected, atol=0.05)
+    np.testing.assert_allclose(regions, expected, atol=0.05)

@@ -48,17 +48,17 @@ def _fuzz(target: Target, calls: int, seed: int, keep: Path, seconds: float) -> 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "input" / target.name.replace(" ", "-")
         while first < calls and time.monotonic() < end:
-            mine, theirs = multiprocessing.Pipe(duplex=False)
+            receiver, sender = multiprocessing.Pipe(duplex=False)
             process = multiprocessing.get_context("spawn").Process(
                 target=work,
-                args=(TARGETS.index(target), path, range(first, calls), seed, theirs, end - time.monotonic()),
+                args=(TARGETS.index(target), path, range(first, calls), seed, sender, end - time.monotonic()),
             )
             process.start()
-            theirs.close()
+            sender.close()
             number = -1
             while True:
                 try:
-                    number, text = mine.recv()
+                    number, text = receiver.recv()
                 except EOFError:
                     break
                 if text:

@@ -22,8 +22,8 @@ def main() -> None:
         dtype = list(ALLOWED)[case % 3]
         count, height, width = int(rng.integers(1, 3)), int(rng.integers(1, 75)), int(rng.integers(1, 75))
         # In a sea of the wrong value: a read beside the image would show.
-        sea = torch.full((count, 3, height + 4, width + 6), 255, dtype=torch.uint8)
-        images = sea[:, :, 2 : height + 2, 3 : width + 3]
+        surrounding = torch.full((count, 3, height + 4, width + 6), 255, dtype=torch.uint8)
+        images = surrounding[:, :, 2 : height + 2, 3 : width + 3]
         images.copy_(torch.from_numpy(rng.integers(0, 200, images.shape)))
         if rng.random() < 0.3:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -37,10 +37,12 @@ def main() -> None:
         table[:, 10:] = torch.from_numpy(rng.uniform(-10, 60, (count, 4)))
         out = tuple(int(v) for v in rng.integers(1, 70, 2))
         mean, std = rng.uniform(0, 130, 3).tolist(), rng.uniform(1, 60, 3).tolist()
-        found = launch.forward(images=images, draws=table, height=out[0], width=out[1], mean=mean, std=std, dtype=dtype)
+        result = launch.forward(
+            images=images, draws=table, height=out[0], width=out[1], mean=mean, std=std, dtype=dtype
+        )
         expected = reference(images, table, *out, mean, std, torch.float64)
         allowed = ALLOWED[dtype] / torch.tensor(std)[:, None, None] + ROUNDING[dtype] * expected.abs()
-        off = (found.double() - expected).abs()
+        off = (result.double() - expected).abs()
         assert bool((off <= allowed).all()), (seed, case, dtype, off.max().item())
     print("24 cases")
 

@@ -56,15 +56,15 @@ def draw(rng: np.random.Generator, number: int) -> tuple[list[torch.Tensor], Opt
 
 def truth(tensors: list[torch.Tensor], options: Options, slopes: list[torch.Tensor]) -> tuple[Any, Any]:
     leaves = [t.double().detach().requires_grad_() for t in tensors]
-    found = raw.specification(Tensors(*leaves), options)
-    total = sum((f * s.double()).sum() for f, s in zip(found[:4], slopes, strict=True))
-    return found, torch.autograd.grad(total, leaves, allow_unused=True)
+    outputs = raw.specification(Tensors(*leaves), options)
+    total = sum((f * s.double()).sum() for f, s in zip(outputs[:4], slopes, strict=True))
+    return outputs, torch.autograd.grad(total, leaves, allow_unused=True)
 
 
-def close(case: Any, name: str, found: torch.Tensor, exact: torch.Tensor, allowed: float) -> None:
-    assert found.shape == exact.shape, (case, name, found.shape, exact.shape)
-    if found.numel():
-        worst = float((found.double() - exact).abs().max() / (1 + exact.abs().max()))
+def close(case: Any, name: str, result: torch.Tensor, exact: torch.Tensor, allowed: float) -> None:
+    assert result.shape == exact.shape, (case, name, result.shape, exact.shape)
+    if result.numel():
+        worst = float((result.double() - exact).abs().max() / (1 + exact.abs().max()))
         assert worst <= allowed, (case, name, worst, allowed)
 
 
@@ -73,8 +73,8 @@ def one(rng: np.random.Generator, number: int) -> None:
     topk, post = options.topk, options.post
     n, _, hq, wq = tensors[0].shape
     case = [tuple(t.shape) for t in tensors], tensors[0].dtype, options, torch.backends.cudnn.allow_tf32
-    found = ours.forward(Tensors(*tensors), options)
-    slopes = [torch.randn(found[0].shape), *(torch.randn(n, hq, wq) for _ in range(3))]
+    outputs = ours.forward(Tensors(*tensors), options)
+    slopes = [torch.randn(outputs[0].shape), *(torch.randn(n, hq, wq) for _ in range(3))]
     if topk:
         slopes[3].zero_()
     exact, gradients = truth(tensors, options, slopes)
@@ -87,7 +87,7 @@ def one(rng: np.random.Generator, number: int) -> None:
     error = (2e-6 if exactly else 1e-3) * (1 + scale) * 4
     if topk and not exactly:
         return  # another logit may be the k-th: not an error, and not comparable
-    for name, f, t in zip(NAMES, found, exact, strict=True):
+    for name, f, t in zip(NAMES, outputs, exact, strict=True):
         if name == "indices":
             if exactly:
                 assert torch.equal(f, t), (case, name)
@@ -114,11 +114,11 @@ def split() -> None:
     ]
     for topk in (0, 5):
         options = Options(0.2, True, -1.0, False, [], topk, post=False, details=True)
-        found = ours.forward(Tensors(*tensors), options)
+        outputs = ours.forward(Tensors(*tensors), options)
         exact, _ = truth(tensors, options, [torch.ones(1, 3, 4, 4), *[torch.zeros(1, 4, 4)] * 3])
-        for name, f, t in zip(NAMES, found, exact, strict=True):
+        for name, f, t in zip(NAMES, outputs, exact, strict=True):
             close("split", name, f, t, 1e-5)
-        assert all(torch.equal(a, b) for a, b in zip(found, ours.forward(Tensors(*tensors), options), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(outputs, ours.forward(Tensors(*tensors), options), strict=True))
 
 
 def ties_and_nan() -> None:
@@ -144,10 +144,10 @@ def least_keys() -> None:
     for queries, keys in (((9, 7), (9, 7)), ((5, 9), (10, 6))):
         for radius in (1.5, 2.0, 3.7, 20.0):
             for circle in (False, True):
-                seen = allowed_keys(queries, (2, *keys), radius, "circle" if circle else "square", (1,)).sum(1).min()
-                said = fewest_keys(queries, keys, 2, radius, circle, 1)
-                assert said <= int(seen), (queries, keys, radius, circle)
-                assert said == int(seen) or (circle and queries != keys)
+                least = allowed_keys(queries, (2, *keys), radius, "circle" if circle else "square", (1,)).sum(1).min()
+                bound = fewest_keys(queries, keys, 2, radius, circle, 1)
+                assert bound <= int(least), (queries, keys, radius, circle)
+                assert bound == int(least) or (circle and queries != keys)
 
 
 def main() -> None:

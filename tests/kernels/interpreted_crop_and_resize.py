@@ -25,8 +25,8 @@ def main() -> None:
                 images = count if rng.random() < 0.5 else 1
                 # In a sea of the wrong value: a read beside the image would show.
                 wrong = 255 if dtype == torch.uint8 else float("nan")
-                sea = torch.full((images, channels, height + 4, width + 6), wrong, dtype=dtype)
-                image = sea[:, :, 2 : height + 2, 3 : width + 3]
+                surrounding = torch.full((images, channels, height + 4, width + 6), wrong, dtype=dtype)
+                image = surrounding[:, :, 2 : height + 2, 3 : width + 3]
                 image.copy_(torch.from_numpy(rng.uniform(0, 200, image.shape)))
                 if rng.random() < 0.3:
                     image = image.contiguous(memory_format=torch.channels_last)
@@ -37,7 +37,7 @@ def main() -> None:
                     windows[:, 2:].clamp_(min=1)
                 fill = torch.from_numpy(rng.uniform(0, 200, (images, channels)))
                 out = tuple(int(v) for v in rng.integers(1, 18, 2))
-                found = launch.forward(
+                result = launch.forward(
                     image=image,
                     windows=windows,
                     fill=fill,
@@ -48,7 +48,7 @@ def main() -> None:
                     layout=torch.contiguous_format,
                 )
                 expected = reference(image, windows, fill, *out, border, rule, False)
-                difference = (found.double() - expected.double()).abs().max().item()
+                difference = (result.double() - expected.double()).abs().max().item()
                 assert difference <= allowed, (seed, rule, border, dtype, difference)
                 cases += 1
     print(f"{cases} cases")

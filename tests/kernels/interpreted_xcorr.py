@@ -25,11 +25,11 @@ def truth(call: Any, tensors: list[torch.Tensor], weight: torch.Tensor | None) -
     return (output.detach(), *torch.autograd.grad(output, leaves, weight))
 
 
-def check(case: Any, found: tuple[torch.Tensor, ...], call: Any, tensors: list[torch.Tensor], weight: Any) -> None:
+def check(case: Any, results: tuple[torch.Tensor, ...], call: Any, tensors: list[torch.Tensor], weight: Any) -> None:
     exact = truth(call, tensors, weight)
     sizes = truth(call, [t.abs() for t in tensors], weight.abs())
     eps = torch.finfo(torch.float32).eps
-    for name, f, t, size in zip(NAMES, found, exact, sizes, strict=False):
+    for name, f, t, size in zip(NAMES, results, exact, sizes, strict=False):
         assert f.shape == t.shape, (case, name, f.shape, t.shape)
         limits = torch.finfo(f.dtype)
         allowed = 2 * limits.eps * (t.abs() + limits.tiny) + ROUNDINGS * eps * size  # tiny: float16's least steps
@@ -39,13 +39,13 @@ def check(case: Any, found: tuple[torch.Tensor, ...], call: Any, tensors: list[t
         assert (over <= 0).all(), (case, name, f.flatten()[over.argmax()].item(), t.flatten()[over.argmax()].item())
 
 
-def laid_out(t: torch.Tensor, how: int) -> torch.Tensor:
-    if how == 1:
+def laid_out(t: torch.Tensor, layout: int) -> torch.Tensor:
+    if layout == 1:
         return t.contiguous(memory_format=torch.channels_last)
-    if how == 2:  # in a sea of NaN: a stray read would show
-        sea = torch.full([s + 3 for s in t.shape], float("nan"), dtype=t.dtype)
-        return sea[1:-2, 2:-1, 1:-2, 2:-1].copy_(t)
-    return t.transpose(2, 3).contiguous().transpose(2, 3) if how == 3 else t
+    if layout == 2:  # in a sea of NaN: a stray read would show
+        surrounding = torch.full([s + 3 for s in t.shape], float("nan"), dtype=t.dtype)
+        return surrounding[1:-2, 2:-1, 1:-2, 2:-1].copy_(t)
+    return t.transpose(2, 3).contiguous().transpose(2, 3) if layout == 3 else t
 
 
 def full(rng: np.random.Generator, number: int) -> None:
@@ -71,8 +71,8 @@ def full(rng: np.random.Generator, number: int) -> None:
     response = ours.full_forward(call)
     weight = torch.randn(response.shape).to(dtype)
     case = ("full", nz, k, o, channels, hz, wz, height, width, padding, dtype, all_pairs)
-    found = (response, *ours.full_backward(weight, call, [True] * 4))
-    check(case, found, plain, [z, x, scale, bias], weight)
+    results = (response, *ours.full_backward(weight, call, [True] * 4))
+    check(case, results, plain, [z, x, scale, bias], weight)
     # Each gradient by itself, from kernels of their own.
     dz = ours.full_backward(weight, call, [True, False, False, False])[0]
     dx = ours.full_backward(weight, call, [False, True, False, False])[1]
@@ -89,19 +89,19 @@ def depthwise(rng: np.random.Generator, number: int) -> None:
     x = laid_out(torch.randn(nz * k, channels, height, width).to(dtype), int(rng.integers(4)))
     response = ours.depthwise_forward(DepthwiseCall(z, x, *padding))
     weight = laid_out(torch.randn(response.shape).to(dtype), int(rng.integers(4)))
-    found = (response, *ours.depthwise_backward(weight, DepthwiseCall(z, x, *padding), [True, True]))
+    results = (response, *ours.depthwise_backward(weight, DepthwiseCall(z, x, *padding), [True, True]))
     case = ("depthwise", nz, k, channels, hz, wz, height, width, padding, dtype)
-    check(case, found, lambda z, x: reference.xcorr_depthwise(z, x, padding=padding), [z, x], weight)
+    check(case, results, lambda z, x: reference.xcorr_depthwise(z, x, padding=padding), [z, x], weight)
 
 
 def split() -> None:
     """One search of many channels: their parts are added by the second kernel."""
     z, x = torch.randn(1, 512, 3, 3), torch.randn(1, 512, 8, 8)
-    found = ours.full_forward(XcorrCall.of(z, x, None, None, 2.0, 1.0, 0, 0, False))
+    response = ours.full_forward(XcorrCall.of(z, x, None, None, 2.0, 1.0, 0, 0, False))
     # 4,608 products of size 1, added in float32: some 100 roundings of sums of about 70.
     exact = reference.xcorr(z.double(), x.double(), scale=2.0, bias=1.0)
-    torch.testing.assert_close(found.double(), exact, rtol=0, atol=5e-4)
-    assert torch.equal(found, ours.full_forward(XcorrCall.of(z, x, None, None, 2.0, 1.0, 0, 0, False)))
+    torch.testing.assert_close(response.double(), exact, rtol=0, atol=5e-4)
+    assert torch.equal(response, ours.full_forward(XcorrCall.of(z, x, None, None, 2.0, 1.0, 0, 0, False)))
 
 
 def main() -> None:

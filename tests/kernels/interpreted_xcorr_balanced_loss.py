@@ -18,15 +18,17 @@ ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 LABEL_VALUES = torch.tensor([-1.0, 0.0, 0.3, 1.0])
 
 
-def gradients(loss: torch.Tensor, leaves: list[torch.Tensor], weight: torch.Tensor, **how: bool) -> list[torch.Tensor]:
-    return list(torch.autograd.grad(loss, leaves, weight, **how))
+def gradients(
+    loss: torch.Tensor, leaves: list[torch.Tensor], weight: torch.Tensor, **options: bool
+) -> list[torch.Tensor]:
+    return list(torch.autograd.grad(loss, leaves, weight, **options))
 
 
-def close(what: str, found: torch.Tensor, expected: torch.Tensor, allowed: float, size: float = 0.0) -> None:
+def close(name: str, result: torch.Tensor, expected: torch.Tensor, allowed: float, size: float = 0.0) -> None:
     """size: of the terms of a sum that may cancel."""
     expected = expected.detach().double()
-    difference = (found.detach().double() - expected).abs().max()
-    assert difference <= allowed * (expected.abs().max() + size) + 1e-12, f"{what}: off by {difference}"
+    difference = (result.detach().double() - expected).abs().max()
+    assert difference <= allowed * (expected.abs().max() + size) + 1e-12, f"{name}: off by {difference}"
 
 
 def check(

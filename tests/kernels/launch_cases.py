@@ -61,7 +61,7 @@ def correlate(
     padding: int = 0,
     pairing: str = "cycle",
     scaled: bool = False,
-    wanted: str = "zx",
+    gradients: str = "zx",
 ) -> None:
     if kind == "pixelwise":  # what the public op makes of it on a GPU
         z, kind = z.flatten(2).transpose(1, 2).reshape(len(z), -1, 1, 1), "full"
@@ -72,7 +72,7 @@ def correlate(
         scale = torch.ones(each, dtype=x.dtype, requires_grad=True) if scaled else 1.0
         bias = torch.zeros(each, dtype=x.dtype, requires_grad=True) if scaled else None
         out = siamfast.xcorr(z, x, scale=scale, bias=bias, padding=padding, pairing=pairing)
-    backward(out, *(t for name, t in (("z", z), ("x", x)) if name in wanted))
+    backward(out, *(t for name, t in (("z", z), ("x", x)) if name in gradients))
 
 
 def correlations() -> Iterator[Case]:
@@ -99,12 +99,16 @@ def random_correlation(rng: np.random.Generator) -> Case:
     kernels = int(rng.choice([1, 1, 2, 10, 16])) if kind == "full" else 1
     layout, other = (str(v) for v in rng.choice(LAYOUTS, 2))
     pairing = str(rng.choice(["cycle", "cycle", "all"])) if kind == "full" else "cycle"
-    scaled, wanted, tf32 = bool(rng.random() < 0.3), str(rng.choice(["zx", "zx", "z", "x"])), bool(rng.random() < 0.5)
+    scaled, gradients, tf32 = (
+        bool(rng.random() < 0.3),
+        str(rng.choice(["zx", "zx", "z", "x"])),
+        bool(rng.random() < 0.5),
+    )
     z, x = (templates, kernels * channels, hz, wz), (templates * times, channels, hx, wx)
-    name = f"{kind} {z} {layout}, {x} {other}, {dtype}, tf32={tf32}, {padding=}, {pairing}, {scaled=}, {wanted}"
+    name = f"{kind} {z} {layout}, {x} {other}, {dtype}, tf32={tf32}, {padding=}, {pairing}, {scaled=}, {gradients}"
 
     def call() -> None:
-        correlate(zeros(z, dtype, layout), zeros(x, dtype, other), kind, padding, pairing, scaled, wanted)
+        correlate(zeros(z, dtype, layout), zeros(x, dtype, other), kind, padding, pairing, scaled, gradients)
 
     return Case("xcorr " + kind, name, call, tf32)
 
@@ -203,8 +207,10 @@ def images() -> Iterator[Case]:
             yield Case(
                 "crop", f"{side} to {windows} x {out}, {dtype}", lambda p=picture, n=windows, o=out: crop(p(), n, o)
             )
-    many = (1 << 16) + 1  # more than a grid's y and z hold
-    yield Case("crop", f"{many} windows", lambda: crop(zeros((1, 8, 8), torch.uint8), many, 1), always=True)
+    many_images = (1 << 16) + 1  # more than a grid's y and z hold
+    yield Case(
+        "crop", f"{many_images} windows", lambda: crop(zeros((1, 8, 8), torch.uint8), many_images, 1), always=True
+    )
     yield Case("crop", "of 8192 x 8192", lambda: crop(zeros((1, 8, 8), torch.uint8), 1, 8192))
     for dtype in FLOATS:
         for side, out in ((255, 239), (127, 127)):
@@ -217,8 +223,8 @@ def images() -> Iterator[Case]:
                 )
     yield Case(
         "augment",
-        f"{many} images",
-        lambda: augmented(zeros((many, 3, 2, 2), torch.uint8), 1, FLOATS[0], 1.0, 0.0),
+        f"{many_images} images",
+        lambda: augmented(zeros((many_images, 3, 2, 2), torch.uint8), 1, FLOATS[0], 1.0, 0.0),
         always=True,
     )
 
@@ -259,10 +265,10 @@ def warp(
     values = zeros((n, t, k, h, w), dtype)
     key_bias = zeros((n, t, h, w), torch.float32) if bias else None
     returns = ("values", "entropy", "lse") if details else ("values",)
-    found = siamfast.correspondence_warp(query, keys, values, key_bias=key_bias, returns=returns, **options)
-    found = found if details else (found,)
+    outputs = siamfast.correspondence_warp(query, keys, values, key_bias=key_bias, returns=returns, **options)
+    outputs = outputs if details else (outputs,)
     inputs = [t for t in (query, keys, values, key_bias) if t is not None]
-    torch.autograd.grad(found[:2], inputs, [torch.zeros_like(f) for f in found[:2]], allow_unused=True)
+    torch.autograd.grad(outputs[:2], inputs, [torch.zeros_like(f) for f in outputs[:2]], allow_unused=True)
 
 
 MODES: dict[str, dict[str, Any]] = {
@@ -302,13 +308,13 @@ def warps() -> Iterator[Case]:
         ),
         always=True,
     )
-    many = (1 << 16) + 1
+    samples = (1 << 16) + 1
     for mode, options in (("plain", {}), ("top 1", {"topk": 1})):
         yield Case(
             "warp " + mode,
-            f"{many} samples",
+            f"{samples} samples",
             lambda o=options: warp(
-                zeros((many, 1, 1, 1), FLOATS[0]), zeros((many, 1, 1, 1, 1), FLOATS[0]), 1, FLOATS[0], **o
+                zeros((samples, 1, 1, 1), FLOATS[0]), zeros((samples, 1, 1, 1, 1), FLOATS[0]), 1, FLOATS[0], **o
             ),
             always=True,
         )

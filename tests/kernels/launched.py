@@ -87,8 +87,8 @@ class Proof:
                 self.blame(name, f"shared memory {used.shared / 1024:.1f} KiB of {SHARED[self.chip] >> 10}")
         return compiled
 
-    def blame(self, kernel: str, what: str) -> None:
-        self.wrong.append(f"sm_{self.chip} {kernel}: {what}\n    {self.case.op}: {self.case.name}")
+    def blame(self, kernel: str, problem: str) -> None:
+        self.wrong.append(f"sm_{self.chip} {kernel}: {problem}\n    {self.case.op}: {self.case.name}")
         print(self.wrong[-1], file=sys.stderr, flush=True)
 
     def prove(self, case: Case, chip: int) -> None:

@@ -87,16 +87,16 @@ def test_each_term_binds_where_its_work_is_all_there_is() -> None:
         ("latency", 1e3 * H100.middle / H100.clock, replace(nothing, far=1e3)),
         ("latency", 1e3 * H100.middle / 2 / H100.clock, replace(nothing, far_pipelined=1e3)),
     ):  # fmt: skip
-        found = predict(work, replace(USAGE, async_loads=1), 3, H100)
-        assert found.bound == bound
-        assert found.seconds == pytest.approx(seconds)
+        prediction = predict(work, replace(USAGE, async_loads=1), 3, H100)
+        assert prediction.bound == bound
+        assert prediction.seconds == pytest.approx(seconds)
 
 
 def test_a_program_more_than_the_card_holds_takes_a_wave_more() -> None:
-    held = USAGE.blocks(H100.limits) * H100.multiprocessors
-    one, two = (predict(Work("kernel", (1,), n, far=100.0), USAGE, 1, H100) for n in (held, held + 1))
-    assert (one.waves, two.waves) == (1, 2)
-    assert two.seconds == pytest.approx(2 * one.seconds)
+    capacity = USAGE.blocks(H100.limits) * H100.multiprocessors
+    full, overfull = (predict(Work("kernel", (1,), n, far=100.0), USAGE, 1, H100) for n in (capacity, capacity + 1))
+    assert (full.waves, overfull.waves) == (1, 2)
+    assert overfull.seconds == pytest.approx(2 * full.seconds)
 
 
 def test_products_of_an_older_kind_run_at_a_part_of_the_rate() -> None:

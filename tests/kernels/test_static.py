@@ -42,10 +42,10 @@ def usages() -> Iterator[Usages]:
 @pytest.mark.parametrize("chip", CHIPS)
 @pytest.mark.parametrize("number", range(len(CALLS)), ids=[call.name for call in CALLS])
 def test_configuration_fits_the_chip(usages: Usages, number: int, chip: int) -> None:
-    call, every = CALLS[number], usages[number, chip].result()
-    assert any(used.tensor_core > 0 for used in every) == call.tensor_cores, every
-    assert every[0].wide_loads > 0 or not call.wide, every[0]
-    for used in every:
+    call, compiled = CALLS[number], usages[number, chip].result()
+    assert any(used.tensor_core > 0 for used in compiled) == call.tensor_cores, compiled
+    assert compiled[0].wide_loads > 0 or not call.wide, compiled[0]
+    for used in compiled:
         assert not used.spilled, used
         assert used.shared <= LIMITS[chip].shared_block, used
         assert used.occupancy(LIMITS[chip]) > 0, used

@@ -74,10 +74,10 @@ def _kill(command: Command, folder: Path, kills: int, rng: random.Random) -> lis
 
 
 def _compared(command: Command, folder: Path, out: str) -> list[str]:
-    whole, mine = command.result(folder / "whole"), command.result(folder / out)
-    if whole.keys() != mine.keys():
-        return [f"has {sorted(mine)[:5]}, an uninterrupted run {sorted(whole)[:5]}"]
-    return [f"{name} differs from an uninterrupted run's" for name in whole if whole[name] != mine[name]]
+    whole, interrupted = command.result(folder / "whole"), command.result(folder / out)
+    if whole.keys() != interrupted.keys():
+        return [f"has {sorted(interrupted)[:5]}, an uninterrupted run {sorted(whole)[:5]}"]
+    return [f"{name} differs from an uninterrupted run's" for name in whole if whole[name] != interrupted[name]]
 
 
 def _line(words: list[str]) -> list[str]:
@@ -96,11 +96,11 @@ def _descendants(pid: int) -> set[int]:
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-    found, new = set(), {pid}
+    descendants, new = set(), {pid}
     while new:
-        new = {child for child, parent in parents.items() if parent in new} - found
-        found |= new
-    return found
+        new = {child for child, parent in parents.items() if parent in new} - descendants
+        descendants |= new
+    return descendants
 
 
 def _left(pids: set[int]) -> list[int]:

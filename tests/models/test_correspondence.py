@@ -29,10 +29,10 @@ def test_cells_lie_every_8_pixels_from_the_first_to_the_last() -> None:
     encoder = CorrespondenceEncoder(width=8).eval()
     image = torch.rand(1, 3, 401, 409) * 255
     with torch.no_grad():
-        here, there = encoder(image), encoder(image.roll((8, 16), (2, 3)))
-    assert here.shape == (1, 64, 51, 52)
+        features, moved = encoder(image), encoder(image.roll((8, 16), (2, 3)))
+    assert features.shape == (1, 64, 51, 52)
     inner = slice(22, 30)
-    torch.testing.assert_close(here[:, :, 21:29, 20:28], there[:, :, inner, inner], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features[:, :, 21:29, 20:28], moved[:, :, inner, inner], rtol=1e-4, atol=1e-5)
 
 
 def test_a_cell_sees_what_lies_around_its_pixel() -> None:
@@ -40,8 +40,8 @@ def test_a_cell_sees_what_lies_around_its_pixel() -> None:
     image = torch.zeros(1, 3, 161, 161, requires_grad=True)
     encoder(image)[0, :, 10, 12].sum().backward()
     assert image.grad is not None
-    seen = image.grad.abs().sum((0, 1)).nonzero()
-    middle = (seen.amin(0) + seen.amax(0)) / 2
+    pixels = image.grad.abs().sum((0, 1)).nonzero()
+    middle = (pixels.amin(0) + pixels.amax(0)) / 2
     assert (middle - torch.tensor([80.0, 96.0])).abs().max() <= 2
 
 

@@ -22,7 +22,7 @@ from siamfast.models.weights import save_weights
 from siamfast.training.config import GuidedConfig
 from siamfast.training.guided import GuidedTrainer
 
-EVERY = "+".join(CHANNELS)
+ALL_CHANNELS = "+".join(CHANNELS)
 
 
 # ------------------------------------------------------------------------------------------------------------ geometry
@@ -35,9 +35,9 @@ def test_scores_have_siamfc_pp_s_sizes_and_offsets(backbone: str, search: int, c
     assert net.cells(127, search) == cells
     assert net.first_pixel(127) == first
     with torch.inference_mode():
-        found = net(net.template(torch.zeros(1, 3, 127, 127)), torch.zeros(2, 3, search, search))
-    assert found.scores.shape == found.centerness.shape == (2, cells, cells)
-    assert found.boxes.shape == (2, 4, cells, cells)
+        prediction = net(net.template(torch.zeros(1, 3, 127, 127)), torch.zeros(2, 3, search, search))
+    assert prediction.scores.shape == prediction.centerness.shape == (2, cells, cells)
+    assert prediction.boxes.shape == (2, 4, cells, cells)
 
 
 @pytest.mark.parametrize("backbone", list(BACKBONES))
@@ -119,20 +119,20 @@ def test_the_warped_mask_lies_where_the_target_went(backbone: str, side: int, mo
     previous[..., corner : corner + 64, corner : corner + 64] = target
     x, y = corner + moved[0], corner + moved[1]
     search[..., y : y + 64, x : x + 64] = target
-    net = GuidedSiam(GuidedArchitecture(backbone, guidance=EVERY))
+    net = GuidedSiam(GuidedArchitecture(backbone, guidance=ALL_CHANNELS))
     guide = Guide(load_encoder(), net.backbone, net.architecture.names)
-    found = guide(search, previous, torch.tensor([[corner, corner, 64.0, 64.0]]))
+    guidance = guide(search, previous, torch.tensor([[corner, corner, 64.0, 64.0]]))
     place = net.backbone.first + STRIDE * torch.arange(net.backbone.cells(side)) + 0.5
-    weight = (found.mask[0] > 0.5).float()
+    weight = (guidance.mask[0] > 0.5).float()
     weight /= weight.sum()
     middle = float((weight.sum(0) * place).sum()), float((weight.sum(1) * place).sum())
     assert abs(middle[0] - (x + 32)) < 6, middle  # cells are 8 pixels apart, and see more than the target
     assert abs(middle[1] - (y + 32)) < 6, middle
-    assert 0.5 < float(found.trust[0, 1]) < 1.5
+    assert 0.5 < float(guidance.trust[0, 1]) < 1.5
     names = net.architecture.names
-    maps = dict(zip(names, found.maps.split([CHANNELS[name] for name in names], 1), strict=True))
-    sure = found.mask > 0.9
-    flow = 10 * STRIDE * maps["flow"].permute(0, 2, 3, 1)[sure].median(0).values
+    maps = dict(zip(names, guidance.maps.split([CHANNELS[name] for name in names], 1), strict=True))
+    certain = guidance.mask > 0.9
+    flow = 10 * STRIDE * maps["flow"].permute(0, 2, 3, 1)[certain].median(0).values
     torch.testing.assert_close(flow.abs(), torch.tensor(moved).abs().float(), atol=6.0, rtol=0)
     direction = maps["direction"][0, 0]  # to the right on the target's left, to the left on its right
     columns = (place >= x) & (place < x + 32), (place >= x + 32) & (place < x + 64)
@@ -159,15 +159,15 @@ def test_maps_of_a_target_are_what_they_are_called() -> None:
 @pytest.mark.parametrize("non_local", [False, True])
 def test_at_the_start_the_guide_changes_nothing(non_local: bool) -> None:
     torch.manual_seed(0)
-    net = GuidedSiam(GuidedArchitecture(guidance=EVERY, non_local=non_local)).eval()
-    alone = GuidedSiam(GuidedArchitecture(guidance="", gate=False)).eval()
-    alone.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("fusion.")})
+    net = GuidedSiam(GuidedArchitecture(guidance=ALL_CHANNELS, non_local=non_local)).eval()
+    unguided = GuidedSiam(GuidedArchitecture(guidance="", gate=False)).eval()
+    unguided.load_state_dict({k: v for k, v in net.state_dict().items() if not k.startswith("fusion.")})
     guide = Guide(load_encoder(), net.backbone, net.architecture.names)
     search, previous = torch.rand(2, 2, 3, 255, 255).unbind(0)
     template = torch.rand(2, 3, 127, 127) * 255
     with torch.inference_mode():
         guidance = guide(search * 255, previous * 255, torch.tensor([[100.0, 90, 50, 60]] * 2))
-        expected = alone(alone.template(template), search * 255)
+        expected = unguided(unguided.template(template), search * 255)
         for given in (guidance, None):
             for a, b in zip(net(net.template(template), search * 255, given), expected, strict=True):
                 assert torch.equal(a, b)
@@ -180,7 +180,7 @@ def test_the_encoder_is_untouched_by_training(tmp_path: Path) -> None:
         batch_size=2,
         workers=0,
         val_pairs=2,
-        guidance=EVERY,
+        guidance=ALL_CHANNELS,
         non_local=True,
         lr=1e-2,
         warmup=0,
@@ -216,13 +216,13 @@ def test_default_weights_stay_below_8_mb(tmp_path: Path) -> None:
 
 
 def test_training_starts_from_siamfc_or_from_a_twin(tmp_path: Path) -> None:
-    net, alone = GuidedSiam(), GuidedSiam(GuidedArchitecture(guidance="", gate=False))
-    start_from(alone, "siamfc")
+    net, unguided = GuidedSiam(), GuidedSiam(GuidedArchitecture(guidance="", gate=False))
+    start_from(unguided, "siamfc")
     siamfc = load_model().backbone.state_dict()
-    assert all(torch.equal(v, siamfc[k]) for k, v in alone.backbone.body.state_dict().items())
-    save_weights(alone, tmp_path / "w.safetensors", recipe="a test", dtype=torch.float32)
+    assert all(torch.equal(v, siamfc[k]) for k, v in unguided.backbone.body.state_dict().items())
+    save_weights(unguided, tmp_path / "w.safetensors", recipe="a test", dtype=torch.float32)
     start_from(net, str(tmp_path / "w.safetensors"))
-    assert all(torch.equal(v, net.state_dict()[k]) for k, v in alone.state_dict().items())
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in unguided.state_dict().items())
     with pytest.raises(ValueError, match="SiamFC's AlexNet, but the backbone is resnet"):
         start_from(GuidedSiam(GuidedArchitecture("resnet")), "siamfc")
     with pytest.raises(ValueError, match="another backbone or width"):

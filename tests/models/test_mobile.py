@@ -102,10 +102,10 @@ def test_a_converted_backbone_computes_what_the_classifier_did(wrapped: bool, tm
         theirs.features[0][0].padding = (0, 0)
         fine = theirs.features[:7]((F.pad(images, (1, 1, 1, 1), value=GRAY) - mean) / std)
         coarse = theirs.features[7:](fine)
-        found = ours(images)
+        features = ours(images)
         stored = model.backbone(images)
-    torch.testing.assert_close(found.fine, fine, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(found.coarse, coarse, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(features.fine, fine, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(features.coarse, coarse, rtol=1e-3, atol=1e-4)
     # float16 on disk: eleven bits a weight, over 14 blocks.
     assert float((stored.coarse - coarse).norm() / coarse.norm()) < 0.02
 
@@ -161,13 +161,13 @@ def test_a_match_is_the_softmax_of_cosines(net: SiamMobile) -> None:
         Region(torch.randn(2, 16, REGION, REGION), torch.rand(2, 3, REGION, REGION)),
     )
     with torch.no_grad():
-        found = net._match(query, region, 1)
+        maps = net._match(query, region, 1)
         cosines = F.cosine_similarity(query.flatten(2)[..., None], region.embedding.flatten(2)[:, :, None], dim=1)
         weights = torch.softmax(cosines * torch.exp(net.sharpness[1]), 2)
         mask, x, y = (weights @ region.values.flatten(2).transpose(1, 2)).transpose(1, 2).unflatten(2, (5, 6)).unbind(1)
-    torch.testing.assert_close(found[:, [0, 2, 3]], torch.stack((mask, x, y), 1), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(found[:, 1], torch.logit(mask) / 4, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(found[:, 4], weights.amax(2).unflatten(1, (5, 6)), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(maps[:, [0, 2, 3]], torch.stack((mask, x, y), 1), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(maps[:, 1], torch.logit(mask) / 4, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(maps[:, 4], weights.amax(2).unflatten(1, (5, 6)), rtol=1e-3, atol=1e-4)
 
 
 def test_an_unguided_network_ignores_the_last_frame() -> None:
@@ -176,10 +176,10 @@ def test_an_unguided_network_ignores_the_last_frame() -> None:
     with torch.inference_mode():
         template = net.template(torch.rand(1, 3, EXEMPLAR, EXEMPLAR) * 255, torch.tensor([[30.0, 30, 60, 70]]))
         search = torch.rand(2, 3, 161, 161) * 255
-        alone, beside = net(template, search), net(template, search, template.region)
-    assert alone.prediction.scores.shape == alone.resemblance.shape == (2, 19, 19)
-    assert alone.embedding.shape == (2, 8, 21, 21)
-    assert torch.equal(alone.prediction.boxes, beside.prediction.boxes)
+        without, with_region = net(template, search), net(template, search, template.region)
+    assert without.prediction.scores.shape == without.resemblance.shape == (2, 19, 19)
+    assert without.embedding.shape == (2, 8, 21, 21)
+    assert torch.equal(without.prediction.boxes, with_region.prediction.boxes)
 
 
 # -------------------------------------------------------------------------------------------------------------- graphs
@@ -190,15 +190,15 @@ def test_the_graph_is_the_network(net: SiamMobile, guided: bool) -> None:
     with torch.no_grad():
         template = net.template(torch.rand(1, 3, EXEMPLAR, EXEMPLAR) * 255, torch.tensor([[40.0, 30, 50, 70]]))
         last = Region(torch.randn_like(template.region.embedding), template.region.values) if guided else None
-        found, resemblance, embedding = net(template, image.permute(0, 3, 1, 2).float(), last)
+        prediction, resemblance, embedding = net(template, image.permute(0, 3, 1, 2).float(), last)
         quality, boxes, like, same = SearchGraph(net, INSTANCE)(image, *graph_inputs(net, template, last))
     # Folded norms multiply in another order: a few units in the last place a layer, over 40 layers.
     torch.testing.assert_close(same, embedding, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(like, resemblance, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(
-        quality, torch.sigmoid(found.scores) * torch.sigmoid(found.centerness), rtol=1e-3, atol=1e-4
+        quality, torch.sigmoid(prediction.scores) * torch.sigmoid(prediction.centerness), rtol=1e-3, atol=1e-4
     )
-    torch.testing.assert_close(boxes, found.boxes, rtol=1e-3, atol=0.05)
+    torch.testing.assert_close(boxes, prediction.boxes, rtol=1e-3, atol=0.05)
 
 
 def test_packaged_graphs_say_nothing_of_the_machine_that_made_them() -> None:

@@ -131,9 +131,9 @@ def test_inference_precisions_keep_the_features(precision: str, allowed: float) 
     with torch.inference_mode():
         template = embedder.template(images[:1, 64:191, 64:191].contiguous(), images)
         expected = model.embed(crops)
-        found = embedder.search(images)
+        features = embedder.search(images)
         torch.testing.assert_close(template, model.embed(crops[:1, :, 64:191, 64:191]), atol=1e-3, rtol=1e-3)
-    assert (found - expected).square().mean().sqrt() <= allowed * expected.square().mean().sqrt()
+    assert (features - expected).square().mean().sqrt() <= allowed * expected.square().mean().sqrt()
 
 
 def test_precisions_that_cannot_be_are_named() -> None:

@@ -54,27 +54,27 @@ def test_geometry_is_that_of_crop_and_resize() -> None:
     """A window of 25.5 x 33.2 pixels around (17.3, 12.1), at 30 x 40: bilinear both, and inside the image."""
     images = crops((1, 3, 40, 50))
     table = draws(1, (40, 50), x=17.3, y=19.1, step_x=33.2 / 40, step_y=25.5 / 30)
-    found = exact(images, table, out_size=(30, 40))
+    result = exact(images, table, out_size=(30, 40))
     window = siamfast.crop_and_resize(
         images.double(), torch.tensor([[17.3, 19.1]]), torch.tensor([[33.2, 25.5]]), (30, 40), rounding="subpixel"
     )
-    torch.testing.assert_close(found, window, atol=1e-3, rtol=0)  # the draws are float32: a place to 4e-6 pixels
+    torch.testing.assert_close(result, window, atol=1e-3, rtol=0)  # the draws are float32: a place to 4e-6 pixels
 
 
 def test_a_step_of_two_averages_as_an_antialiased_resize_does() -> None:
     images = crops((1, 3, 32, 32))
-    found = exact(images, draws(1, (32, 32), step_x=2, step_y=2), out_size=16)
+    result = exact(images, draws(1, (32, 32), step_x=2, step_y=2), out_size=16)
     smaller = torch.nn.functional.interpolate(images.double(), size=16, mode="bilinear", antialias=True)
-    torch.testing.assert_close(found[..., 2:-2, 2:-2], smaller[..., 2:-2, 2:-2])
+    torch.testing.assert_close(result[..., 2:-2, 2:-2], smaller[..., 2:-2, 2:-2])
 
 
 def test_blur_is_nearly_opencv_s() -> None:
     """The Gaussian less its height at 3 sigma against the Gaussian: they differ by 1 % of the weights."""
     images = crops((1, 3, 40, 40))
-    found = exact(images, draws(1, (40, 40), blur=1.5))[0].permute(1, 2, 0).numpy()
+    result = exact(images, draws(1, (40, 40), blur=1.5))[0].permute(1, 2, 0).numpy()
     peer = cv2.GaussianBlur(images[0].permute(1, 2, 0).double().numpy(), (0, 0), 1.5)
     inner = np.s_[6:-6, 6:-6]
-    assert np.abs(found[inner] - peer[inner]).max() < 3
+    assert np.abs(result[inner] - peer[inner]).max() < 3
     assert np.abs(images[0].permute(1, 2, 0).numpy()[inner] - peer[inner]).max() > 50
 
 
@@ -87,8 +87,8 @@ def test_colours_change_as_in_torchvision() -> None:
     gray = (x * luma).sum(1, keepdim=True)
     x = 0.7 * x + 0.3 * gray
     x = 1.2 * x + (1 - 1.2) * pivot
-    found = exact(images, draws(saturation=0.7, contrast=1.2, brightness=1.3))
-    torch.testing.assert_close(found, (1.3 * x).clamp(0, 255), atol=2e-4, rtol=0)  # 0.7 is float32's
+    result = exact(images, draws(saturation=0.7, contrast=1.2, brightness=1.3))
+    torch.testing.assert_close(result, (1.3 * x).clamp(0, 255), atol=2e-4, rtol=0)  # 0.7 is float32's
 
 
 def test_beside_the_image_and_in_the_cut_out_lies_the_mean() -> None:
@@ -131,9 +131,9 @@ def calls(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     if layout == "channels_last":
         images = images.contiguous(memory_format=torch.channels_last)
     elif layout == "cut out":  # in a sea of the wrong value
-        sea = torch.full((count, 3, height + 5, width + 7), 255, dtype=torch.uint8)
-        sea[..., 2:-3, 3:-4] = images
-        images = sea[..., 2:-3, 3:-4]
+        surrounding = torch.full((count, 3, height + 5, width + 7), 255, dtype=torch.uint8)
+        surrounding[..., 2:-3, 3:-4] = images
+        images = surrounding[..., 2:-3, 3:-4]
     elif layout == "transposed":
         images = images.transpose(2, 3).contiguous().transpose(2, 3)
     elif layout == "expanded":
@@ -166,19 +166,19 @@ def calls(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     return images, table, options
 
 
-def check(found: torch.Tensor, images: torch.Tensor, table: torch.Tensor, options: dict[str, Any]) -> None:
+def check(result: torch.Tensor, images: torch.Tensor, table: torch.Tensor, options: dict[str, Any]) -> None:
     with siamfast.backend("reference"):
         expected = augment(images, table, **options | {"dtype": torch.float64})
-    assert found.shape == expected.shape
-    assert found.dtype == options["dtype"]
-    if found.numel():
-        assert found.is_contiguous(memory_format=torch.channels_last)
+    assert result.shape == expected.shape
+    assert result.dtype == options["dtype"]
+    if result.numel():
+        assert result.is_contiguous(memory_format=torch.channels_last)
     # Two sums of 18 products at most: their roundings, at 255 levels times factors of up to 4; then the dtype's own.
     std = torch.tensor(options["std"], dtype=torch.float64).expand(3)[:, None, None]
     allowed = 64 * 2.0**-24 * 255 * 4 / std
     rounding = {torch.float32: 2.0**-22, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}[options["dtype"]]
-    assert bool(((found.double() - expected).abs() <= allowed + rounding * expected.abs()).all()), float(
-        (found.double() - expected).abs().max()
+    assert bool(((result.double() - expected).abs() <= allowed + rounding * expected.abs()).all()), float(
+        (result.double() - expected).abs().max()
     )
 
 

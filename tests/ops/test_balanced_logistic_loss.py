@@ -55,8 +55,8 @@ def test_loss_equals_its_reference(
     with siamfast.backend("reference"):
         theirs = siamfast.balanced_logistic_loss(scores, **options)
     torch.testing.assert_close(ours, theirs)
-    found, expected = (torch.autograd.grad(loss.sum(), scores)[0] for loss in (ours, theirs))
-    torch.testing.assert_close(found, expected)
+    gradient, expected = (torch.autograd.grad(loss.sum(), scores)[0] for loss in (ours, theirs))
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_the_seeds_loss_on_its_settings() -> None:

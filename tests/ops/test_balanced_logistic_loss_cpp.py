@@ -87,10 +87,10 @@ def test_log_of_1_plus_exp_is_within_2_ulp_over_the_whole_range(isa: str) -> Non
     scores = bits.astype(np.uint32).view(np.float32)
     one = torch.ones(1, 1)
     with siamfast.backend("cpp"):
-        found = 2 * siamfast.balanced_logistic_loss(torch.from_numpy(scores).view(-1, 1, 1), one, reduction="none")
+        loss = 2 * siamfast.balanced_logistic_loss(torch.from_numpy(scores).view(-1, 1, 1), one, reduction="none")
     truth = np.log1p(np.exp(-scores.astype(np.longdouble)))
     ulp = np.spacing(truth.astype(np.float32)).astype(np.longdouble)
-    assert (np.abs(found.numpy() - truth) / ulp).max() <= 2
+    assert (np.abs(loss.numpy() - truth) / ulp).max() <= 2
 
 
 def test_scores_beyond_the_range_of_exp_give_0_and_themselves(isa: str) -> None:
@@ -110,22 +110,22 @@ def test_nan_shows_unless_its_cell_is_ignored(isa: str) -> None:
     scores[0, 2, 3] = float("nan")
     labels = torch.zeros(5, 7)
     with siamfast.backend("cpp"):
-        seen = siamfast.balanced_logistic_loss(scores, labels, reduction="none")
+        losses = siamfast.balanced_logistic_loss(scores, labels, reduction="none")
         labels[2, 3] = -1
         ignored = siamfast.balanced_logistic_loss(scores, labels, reduction="none")
-    assert seen.isnan().tolist() == [True, False]
+    assert losses.isnan().tolist() == [True, False]
     assert ignored.isfinite().all()
 
 
 def test_threads_change_no_bit(isa: str) -> None:
     scores = torch.randn(300, 17, 17)  # enough for threads
     before = torch.get_num_threads()
-    found = []
+    results = []
     try:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
             with siamfast.backend("cpp"):
-                found.append(run(scores, {}))
+                results.append(run(scores, {}))
     finally:
         torch.set_num_threads(before)
-    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+    assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))

@@ -17,8 +17,8 @@ FLOORS = {torch.float32: 1e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3}
 
 def _gradients(case: Case, inputs: tuple[torch.Tensor, ...], weight: torch.Tensor) -> tuple[torch.Tensor, ...]:
     output = case.call(*inputs)
-    found = torch.autograd.grad(output, inputs, weight.to(output.dtype), allow_unused=True)
-    return (output.detach(), *(torch.zeros_like(i) if f is None else f for f, i in zip(found, inputs, strict=True)))
+    gradients = torch.autograd.grad(output, inputs, weight.to(output.dtype), allow_unused=True)
+    return (output.detach(), *(torch.zeros_like(i) if f is None else f for f, i in zip(gradients, inputs, strict=True)))
 
 
 @every_case
@@ -70,9 +70,9 @@ def test_compiles_in_one_graph(case: Case, dynamic: bool) -> None:
     inputs = case.inputs()
     expected = _gradients(case, inputs, torch.ones_like(case.call(*inputs)))
     output = compiled(*inputs)
-    found = torch.autograd.grad(output, inputs, torch.ones_like(output))
+    gradients = torch.autograd.grad(output, inputs, torch.ones_like(output))
     torch.testing.assert_close(output, expected[0])
-    torch.testing.assert_close(found, expected[1:])
+    torch.testing.assert_close(gradients, expected[1:])
 
 
 @every_case
@@ -122,12 +122,12 @@ def test_only_the_gradients_asked_for(case: Case) -> None:
     full = case.inputs()
     output = case.call(*full)
     expected = torch.autograd.grad(output, full, torch.ones_like(output))
-    for wanted in range(len(full)):
+    for index in range(len(full)):
         inputs = [t.detach().clone() for t in full]
-        inputs[wanted].requires_grad_()
+        inputs[index].requires_grad_()
         case.call(*inputs).sum().backward()
-        torch.testing.assert_close(inputs[wanted].grad, expected[wanted])
-        assert all(t.grad is None for i, t in enumerate(inputs) if i != wanted)
+        torch.testing.assert_close(inputs[index].grad, expected[index])
+        assert all(t.grad is None for i, t in enumerate(inputs) if i != index)
 
 
 @every_case
@@ -175,8 +175,8 @@ def test_autocast_rounds_nothing_inside_an_op(case: Case) -> None:
     follows = case.name.startswith("xcorr")
     inputs = case.inputs(torch.bfloat16 if follows else torch.float32, grad=False)
     with torch.autocast("cpu", torch.bfloat16):
-        found = case.call(*inputs)
-    assert torch.equal(found, case.call(*inputs))
+        result = case.call(*inputs)
+    assert torch.equal(result, case.call(*inputs))
 
 
 @every_case

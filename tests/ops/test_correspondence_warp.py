@@ -75,8 +75,8 @@ def test_several_frames_share_one_softmax() -> None:
 def test_mean_over_frames_is_the_mean_of_one_warp_each() -> None:
     q, r, v = _features(2, 8, 4, 4), _features(2, 3, 8, 4, 4), _features(2, 3, 2, 4, 4)
     each = [siamfast.correspondence_warp(q, r[:, t], v[:, t], topk=4, topk_norm="post") for t in range(3)]
-    found = siamfast.correspondence_warp(q, r, v, topk=4, topk_norm="post", frames="mean")
-    torch.testing.assert_close(found, torch.stack(each).mean(0))
+    mean = siamfast.correspondence_warp(q, r, v, topk=4, topk_norm="post", frames="mean")
+    torch.testing.assert_close(mean, torch.stack(each).mean(0))
 
 
 @pytest.mark.parametrize(("window", "keys"), [("square", 9), ("circle", 5)])
@@ -139,10 +139,10 @@ def test_nan_in_a_key_reaches_the_queries_that_see_it_and_no_other() -> None:
         if not siamfast.ops.correspondence_warp.can_run(backend, "cpu", torch.float32):
             continue
         with siamfast.backend(backend):
-            spoilt = siamfast.correspondence_warp(q, r, v, radius=2)[0, 0].isnan()
+            is_nan = siamfast.correspondence_warp(q, r, v, radius=2)[0, 0].isnan()
         expected = torch.zeros(9, 9, dtype=torch.bool)
         expected[2:7, 2:7] = True
-        assert torch.equal(spoilt, expected), backend
+        assert torch.equal(is_nan, expected), backend
 
 
 def test_radius_0_copies_the_values_where_they_are() -> None:
@@ -189,8 +189,8 @@ def test_indices_of_each_frame_keep_their_axis_for_one_frame() -> None:
 def test_under_autocast_mixed_features_are_taken_in_float32() -> None:
     q, r, v = torch.randn(1, 8, 4, 4).bfloat16(), torch.randn(1, 8, 4, 4), torch.rand(1, 1, 4, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        found = siamfast.correspondence_warp(q, r, v)
-    torch.testing.assert_close(found, siamfast.correspondence_warp(q.float(), r, v))
+        result = siamfast.correspondence_warp(q, r, v)
+    torch.testing.assert_close(result, siamfast.correspondence_warp(q.float(), r, v))
 
 
 def test_entropy_confidence_and_lse() -> None:

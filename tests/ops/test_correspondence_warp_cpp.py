@@ -43,8 +43,8 @@ def calls(draw: st.DrawFn) -> tuple[list[torch.Tensor], dict[str, Any]]:
         if layout == "channels last":
             return tensor.movedim(-3, -1).contiguous().movedim(-1, -3)
         if layout == "inside":
-            sea = torch.full([side + 2 for side in shape], float("nan"), dtype=dtype)
-            return sea[tuple(slice(1, -1) for _ in shape)].copy_(tensor)
+            surrounding = torch.full([side + 2 for side in shape], float("nan"), dtype=dtype)
+            return surrounding[tuple(slice(1, -1) for _ in shape)].copy_(tensor)
         return tensor
 
     inputs = [made(n, c, hq, wq), made(n, t, c, hr, wr), made(n, t, k, hr, wr)]
@@ -76,14 +76,14 @@ def calls(draw: st.DrawFn) -> tuple[list[torch.Tensor], dict[str, Any]]:
 def run(inputs: list[torch.Tensor], options: dict[str, Any]) -> list[torch.Tensor]:
     leaves = [t.detach().requires_grad_() for t in inputs]
     bias = leaves[3] if len(leaves) > 3 else None
-    found = siamfast.correspondence_warp(*leaves[:3], key_bias=bias, **options)
-    found = found if isinstance(found, tuple) else (found,)
+    outputs = siamfast.correspondence_warp(*leaves[:3], key_bias=bias, **options)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     generator = torch.Generator().manual_seed(0)
     # Weights that every dtype holds exactly.
-    weights = [torch.randint(-4, 5, f.shape, generator=generator) / 4 for f in found]
-    total = sum((f * w.to(f.dtype)).double().sum() for f, w in zip(found, weights, strict=True))
+    weights = [torch.randint(-4, 5, f.shape, generator=generator) / 4 for f in outputs]
+    total = sum((f * w.to(f.dtype)).double().sum() for f, w in zip(outputs, weights, strict=True))
     assert isinstance(total, torch.Tensor)
-    return [f.detach() for f in found] + list(torch.autograd.grad(total, leaves))
+    return [f.detach() for f in outputs] + list(torch.autograd.grad(total, leaves))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -97,13 +97,13 @@ def test_values_and_gradients_are_right_on_every_instruction_set(isa: str, data:
     shortest = min(float(t.detach().double().norm(dim=-3).min()) for t in inputs[:2]) if options["normalize"] else 1.0
     pull = 0.1 / (options["temperature"] * max(shortest, 1e-6))
     names = (*options["returns"], "dquery", "dreference", "dvalues", "dbias")
-    for name, found, truth in zip(names, ours, exact, strict=False):
+    for name, result, truth in zip(names, ours, exact, strict=False):
         size = float(truth.abs().max()) if truth.numel() else 0.0
         # Gradients of features are differences of what keys pull, by up to 1 / (temperature * length) each.
         size = max(size, pull if name.startswith("d") else 1.0)
         if name == "flow":
             size = max(size, *inputs[0].shape[-2:])  # the difference of two places, each rounded as what it is
-        worst = float((found.double() - truth).abs().max()) if truth.numel() else 0.0
+        worst = float((result.double() - truth).abs().max()) if truth.numel() else 0.0
         assert worst <= ALLOWED[inputs[0].dtype] * size, f"{name}: {worst} of {size}"
 
 
@@ -130,10 +130,10 @@ def test_top_k_is_exact_on_every_instruction_set(isa: str, data: st.DataObject) 
             *doubled[:3], key_bias=None if bias is None else bias.double(), **options
         )
     assert torch.equal(places, expected)
-    for name, found, truth in zip(NAMES, ours, exact, strict=True):
+    for name, result, truth in zip(NAMES, ours, exact, strict=True):
         # A flow is the difference of two places, each rounded as what it is.
         size = max(inputs[0].shape[-2:]) if name == "flow" else 1
-        torch.testing.assert_close(found.double(), truth, rtol=2e-5, atol=2e-5 * size)
+        torch.testing.assert_close(result.double(), truth, rtol=2e-5, atol=2e-5 * size)
 
 
 def test_nan_shows_in_its_query_alone(isa: str) -> None:
@@ -141,9 +141,9 @@ def test_nan_shows_in_its_query_alone(isa: str) -> None:
     query[0, 1, 2, 3] = float("nan")
     for topk in (None, 3):
         with siamfast.backend("cpp"):
-            found = siamfast.correspondence_warp(query, key, value, topk=topk)
-        assert found[0, :, 2, 3].isnan().all()
-        assert found.isnan().sum() == 2
+            result = siamfast.correspondence_warp(query, key, value, topk=topk)
+        assert result[0, :, 2, 3].isnan().all()
+        assert result.isnan().sum() == 2
 
 
 @pytest.mark.parametrize("topk", [None, 3])
@@ -151,17 +151,17 @@ def test_nan_in_a_key_shows_where_the_key_is_seen(isa: str, topk: int | None) ->
     query, key, value = torch.randn(1, 4, 1, 30), torch.randn(1, 4, 1, 30), torch.randn(1, 1, 1, 30)
     key[0, 1, 0, 20] = float("nan")
     with siamfast.backend("cpp"):
-        found = siamfast.correspondence_warp(query, key, value, radius=2, topk=topk)
-    assert found.isnan().flatten().nonzero().flatten().tolist() == [18, 19, 20, 21, 22]
+        result = siamfast.correspondence_warp(query, key, value, radius=2, topk=topk)
+    assert result.isnan().flatten().nonzero().flatten().tolist() == [18, 19, 20, 21, 22]
 
 
 def test_zero_features_match_all_keys_alike_and_have_finite_gradients(isa: str) -> None:
     query, key = torch.zeros(1, 4, 3, 3, requires_grad=True), torch.zeros(1, 4, 3, 3, requires_grad=True)
     value = torch.arange(9.0).view(1, 1, 3, 3)
     with siamfast.backend("cpp"):
-        found = siamfast.correspondence_warp(query, key, value)
-        found.sum().backward()
-    torch.testing.assert_close(found, torch.full_like(found, 4.0))
+        result = siamfast.correspondence_warp(query, key, value)
+        result.sum().backward()
+    torch.testing.assert_close(result, torch.full_like(result, 4.0))
     assert query.grad is not None
     assert key.grad is not None
     assert query.grad.isfinite().all()
@@ -172,12 +172,12 @@ def test_logits_far_apart_do_not_overflow(isa: str) -> None:
     query, key = torch.randn(1, 8, 6, 6) * 100, torch.randn(1, 8, 6, 6) * 100
     value = torch.randn(1, 1, 6, 6)
     with siamfast.backend("cpp"):
-        found = siamfast.correspondence_warp(query, key, value, normalize=False, temperature=1e-3)
+        result = siamfast.correspondence_warp(query, key, value, normalize=False, temperature=1e-3)
     with siamfast.backend("reference"):
         expected = siamfast.correspondence_warp(
             query.double(), key.double(), value.double(), normalize=False, temperature=1e-3
         )
-    torch.testing.assert_close(found.double(), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(result.double(), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_same_bits_on_two_runs_with_threads(isa: str) -> None:

@@ -59,9 +59,9 @@ def _corner_aligned(image: np.ndarray, center: Any, size: float, out: int, borde
     def pixels(ys: np.ndarray, xs: np.ndarray) -> np.ndarray:
         rows = np.array([cv2.borderInterpolate(int(i), image.shape[0], border) for i in ys])
         columns = np.array([cv2.borderInterpolate(int(i), image.shape[1], border) for i in xs])
-        found = image[np.ix_(np.maximum(rows, 0), np.maximum(columns, 0))].astype(float)
-        found[(rows < 0)[:, None] | (columns < 0)] = fill
-        return found
+        values = image[np.ix_(np.maximum(rows, 0), np.maximum(columns, 0))].astype(float)
+        values[(rows < 0)[:, None] | (columns < 0)] = fill
+        return values
 
     above = pixels(top, left) * (1 - xf)[:, None] + pixels(top, left + 1) * xf[:, None]
     below = pixels(top + 1, left) * (1 - xf)[:, None] + pixels(top + 1, left + 1) * xf[:, None]
@@ -186,10 +186,10 @@ def test_all_backends_equal_the_reference(data: st.DataObject) -> None:
             expected = siamfast.crop_and_resize(typed, **call).double()
         for name in ("cpp", "torch"):
             with siamfast.backend(name):
-                found = siamfast.crop_and_resize(typed, **call)
-            assert found.dtype == dtype
-            assert found.shape == expected.shape
-            assert (found.double() - expected).abs().max().item() <= tolerance if found.numel() else True, (name, dtype)
+                crops = siamfast.crop_and_resize(typed, **call)
+            assert crops.dtype == dtype
+            assert crops.shape == expected.shape
+            assert (crops.double() - expected).abs().max().item() <= tolerance if crops.numel() else True, (name, dtype)
 
 
 @pytest.mark.parametrize("rounding", ["pixel", "subpixel", "video_analyst"])
@@ -325,9 +325,9 @@ def test_out_is_written_into_whatever_its_strides() -> None:
 
 def test_nothing_beside_the_image_is_read() -> None:
     """The image in a sea of NaN, windows over all its edges: only numbers come out."""
-    sea = np.full((30, 34, 3), np.nan, np.float32)
-    sea[5:25, 6:28] = 1.0
-    crop = siamfast.crop_and_resize(sea[5:25, 6:28], [[0, 0], [21, 19], [11, 10]], [30, 40, 90.5], 16, fill=1.0)
+    surrounding = np.full((30, 34, 3), np.nan, np.float32)
+    surrounding[5:25, 6:28] = 1.0
+    crop = siamfast.crop_and_resize(surrounding[5:25, 6:28], [[0, 0], [21, 19], [11, 10]], [30, 40, 90.5], 16, fill=1.0)
     np.testing.assert_array_equal(crop, 1.0)
 
 

@@ -16,14 +16,14 @@ FILES = {"__init__", "call", "autograd", "reference", "eager", "cpp", "triton", 
 
 def _imports(path: Path) -> set[str]:
     """Modules, absolute, that a file imports anywhere, names imported from a package counted as modules too."""
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
+            modules |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name}: a relative import"
-            found |= {str(node.module)} | {f"{node.module}.{name.name}" for name in node.names}
-    return found
+            modules |= {str(node.module)} | {f"{node.module}.{name.name}" for name in node.names}
+    return modules
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)

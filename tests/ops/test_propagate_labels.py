@@ -41,24 +41,24 @@ def _distance(strict_circle: bool) -> torch.Tensor:
 def crw(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
     """Frame 0 and the 20 before, copies of frame 0 where there are none; products of unit features over 0.05; of all
     frames but the first entry what is 12 or farther is struck out; the 10 largest, softmax over them."""
-    found, far = [labels], _distance(True) >= 12
+    maps, far = [labels], _distance(True) >= 12
     for t in range(1, FRAMES):
         context = [0] + [max(0, s) for s in range(t - 20, t)]
         scores = []
         for place, s in enumerate(context):
             logits = _unit(_cells(features[t])) @ _unit(_cells(features[s])).T / 0.05
             scores.append(logits if place == 0 else logits.masked_fill(far, -1e10))
-        best, which = torch.cat(scores, 1).topk(10, dim=1)
-        values = torch.cat([_cells(found[s]) for s in context])
-        mixed = (best.softmax(1)[..., None] * values[which]).sum(1)
-        found.append(mixed.T.unflatten(1, (HEIGHT, WIDTH)))
-    return found
+        best, cells = torch.cat(scores, 1).topk(10, dim=1)
+        values = torch.cat([_cells(maps[s]) for s in context])
+        mixed = (best.softmax(1)[..., None] * values[cells]).sum(1)
+        maps.append(mixed.T.unflatten(1, (HEIGHT, WIDTH)))
+    return maps
 
 
 def dino(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
     """Frame 0 and up to 7 before, none doubled; exp of products over 0.1, times a mask of the 25 x 25 square; all but
     the 5 largest to 0; divided by the sum."""
-    found, near = [labels], _distance(False) <= 12
+    maps, near = [labels], _distance(False) <= 12
     for t in range(1, FRAMES):
         context = [0, *range(max(1, t - 7), t)]
         weights = torch.cat(
@@ -66,9 +66,9 @@ def dino(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
         )
         fifth = weights.topk(5, dim=1).values[:, -1:]
         weights = torch.where(weights < fifth, 0.0, weights)
-        values = torch.cat([_cells(found[s]) for s in context])
-        found.append((weights / weights.sum(1, keepdim=True) @ values).T.unflatten(1, (HEIGHT, WIDTH)))
-    return found
+        values = torch.cat([_cells(maps[s]) for s in context])
+        maps.append((weights / weights.sum(1, keepdim=True) @ values).T.unflatten(1, (HEIGHT, WIDTH)))
+    return maps
 
 
 def _by_frame(
@@ -76,17 +76,17 @@ def _by_frame(
 ) -> list[torch.Tensor]:
     """Frame 0 and the 7 before; in each a softmax over its cells, whose 5 largest weights are kept as they are; the
     frames' results are averaged."""
-    found = [labels]
+    maps = [labels]
     for t in range(1, FRAMES):
         context = [0] + [max(0, s) for s in range(t - 7, t)] if padded else [0, *range(max(1, t - 7), t)]
         total = torch.zeros(HEIGHT * WIDTH, CLASSES, dtype=torch.float64)
         for s in context:
             now, then = _cells(features[t]), _cells(features[s])
             products = _unit(now) @ _unit(then).T if unit else now @ then.T
-            best, which = (products * scale).softmax(1).topk(5, dim=1)
-            total += (best[..., None] * _cells(found[s])[which]).sum(1)
-        found.append((total / len(context)).T.unflatten(1, (HEIGHT, WIDTH)))
-    return found
+            best, cells = (products * scale).softmax(1).topk(5, dim=1)
+            total += (best[..., None] * _cells(maps[s])[cells]).sum(1)
+        maps.append((total / len(context)).T.unflatten(1, (HEIGHT, WIDTH)))
+    return maps
 
 
 def timecycle(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
@@ -101,29 +101,29 @@ def uvc(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
 
 def colour(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
     """Frame 0 and the 3 before; one softmax of the products over 0.5, over all cells of all of them."""
-    found = [labels]
+    maps = [labels]
     for t in range(1, FRAMES):
         context = [0, *range(max(1, t - 3), t)]
         scores = torch.cat([_cells(features[t]) @ _cells(features[s]).T / 0.5 for s in context], 1)
-        values = torch.cat([_cells(found[s]) for s in context])
-        found.append((scores.softmax(1) @ values).T.unflatten(1, (HEIGHT, WIDTH)))
-    return found
+        values = torch.cat([_cells(maps[s]) for s in context])
+        maps.append((scores.softmax(1) @ values).T.unflatten(1, (HEIGHT, WIDTH)))
+    return maps
 
 
 @pytest.mark.parametrize("oracle", [timecycle, crw, dino, uvc, colour])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_each_preset_is_its_project_s_propagation(oracle: Oracle, seed: int) -> None:
     features, labels = _video(seed)
-    found = list(siamfast.propagate_labels(features, labels, preset=oracle.__name__))
-    torch.testing.assert_close(found, oracle(features, labels))
+    maps = list(siamfast.propagate_labels(features, labels, preset=oracle.__name__))
+    torch.testing.assert_close(maps, oracle(features, labels))
 
 
 @pytest.mark.parametrize("oracle", [timecycle, crw, dino, uvc, colour])
 def test_float32_takes_the_same_way(oracle: Oracle) -> None:
     """The C++ kernel; over 11 frames, each of which builds on those before."""
     features, labels = _video(2)
-    found = siamfast.propagate_labels(features.float(), labels.float(), preset=oracle.__name__)
-    for ours, theirs in zip(found, oracle(features, labels), strict=True):
+    maps = siamfast.propagate_labels(features.float(), labels.float(), preset=oracle.__name__)
+    for ours, theirs in zip(maps, oracle(features, labels), strict=True):
         assert float((ours - theirs).abs().max()) < 1e-4
 
 
@@ -134,8 +134,8 @@ def test_propagation_follows_a_moving_square(preset: str) -> None:
     video = [codes.roll(t, 2) for t in range(5)]
     labels = torch.zeros(1, 20, 20, dtype=torch.float64)
     labels[0, 5:10, 5:10] = 1
-    for t, found in enumerate(siamfast.propagate_labels(video, labels, preset=preset)):
-        assert ((found > 0.5) == (labels.roll(t, 2) > 0.5)).double().mean() > 0.98, t
+    for t, propagated in enumerate(siamfast.propagate_labels(video, labels, preset=preset)):
+        assert ((propagated > 0.5) == (labels.roll(t, 2) > 0.5)).double().mean() > 0.98, t
 
 
 def test_propagation_keeps_the_first_frame_and_the_last_few() -> None:

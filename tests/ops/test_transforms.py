@@ -34,8 +34,8 @@ def test_grad_is_autograd_s(case: Case) -> None:
     inputs = case.inputs()
     expected = torch.autograd.grad(_weighted(case, *inputs), inputs, allow_unused=True, materialize_grads=True)
     plain = tuple(i.detach() for i in inputs)
-    found = grad(lambda *t: _weighted(case, *t), argnums=_places(case))(*plain)
-    for ours, theirs in zip(found, expected, strict=True):
+    gradients = grad(lambda *t: _weighted(case, *t), argnums=_places(case))(*plain)
+    for ours, theirs in zip(gradients, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
 
 
@@ -45,9 +45,9 @@ def test_vmap_is_a_loop_and_so_are_gradients_by_sample(case: Case) -> None:
     stacked = [torch.stack(tensors) for tensors in zip(*samples, strict=True)]
     gradient = grad(lambda *t: _weighted(case, *t))
     for function in (case.call, gradient):
-        found = vmap(function)(*stacked)
+        results = vmap(function)(*stacked)
         for number, sample in enumerate(samples):
-            torch.testing.assert_close(found[number], function(*sample), rtol=1e-8, atol=1e-10)
+            torch.testing.assert_close(results[number], function(*sample), rtol=1e-8, atol=1e-10)
 
 
 @every_case

@@ -20,18 +20,18 @@ pytestmark = pytest.mark.skipif(
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def _laid_out(t: torch.Tensor, how: str) -> torch.Tensor:
+def _laid_out(t: torch.Tensor, layout: str) -> torch.Tensor:
     """t (N, C, H, W) with other strides; in a sea of NaN, so that a stray read shows."""
-    if how == "contiguous":
+    if layout == "contiguous":
         return t
-    if how == "channels_last":
+    if layout == "channels_last":
         return t.contiguous(memory_format=torch.channels_last)
-    if how == "turned":
+    if layout == "turned":
         return t.transpose(2, 3).contiguous().transpose(2, 3)
-    if how == "expanded":
+    if layout == "expanded":
         return t[:1].expand_as(t)
-    sea = torch.full([s + 3 for s in t.shape], float("nan"), dtype=t.dtype)
-    inner = sea[1:-2, 2:-1, 1:-2, 2:-1]
+    surrounding = torch.full([s + 3 for s in t.shape], float("nan"), dtype=t.dtype)
+    inner = surrounding[1:-2, 2:-1, 1:-2, 2:-1]
     return inner.copy_(t)
 
 
@@ -110,15 +110,15 @@ def test_depthwise_is_right_on_every_instruction_set(isa: str, data: st.DataObje
 
 def test_the_split_of_few_searches_does_not_depend_on_the_threads(isa: str) -> None:
     z, x = torch.randn(1, 256, 6, 6), torch.randn(3, 256, 22, 22)
-    before, found = torch.get_num_threads(), []
+    before, responses = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            found.append(siamfast.xcorr(z, x))
+            responses.append(siamfast.xcorr(z, x))
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    assert torch.equal(responses[0], responses[1])
+    assert torch.equal(responses[0], responses[2])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -51,8 +51,8 @@ def test_onnxruntime_gives_the_same_values(name: str, tmp_path: Path) -> None:
     assert {domain for domain, _ in operators} <= {"", "ai.onnx"}, operators
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]
-    found = session.run(None, dict(zip(names, (z.numpy(), x.numpy()), strict=True)))[0]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    result = session.run(None, dict(zip(names, (z.numpy(), x.numpy()), strict=True)))[0]
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -70,5 +70,5 @@ def test_a_batch_that_is_left_open_stays_open(name: str, templates: str, tmp_pat
         for batch in (1, 5):
             z, x = torch.randn(1 if one else batch, *z_shape[1:]), torch.randn(batch, *x_shape[1:])
             names = [i.name for i in session.get_inputs()]
-            found = session.run(None, dict(zip(names, (z.numpy(), x.numpy()), strict=True)))[0]
-            np.testing.assert_allclose(found, head(z, x).numpy(), rtol=1e-4, atol=1e-4)
+            result = session.run(None, dict(zip(names, (z.numpy(), x.numpy()), strict=True)))[0]
+            np.testing.assert_allclose(result, head(z, x).numpy(), rtol=1e-4, atol=1e-4)

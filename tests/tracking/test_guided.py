@@ -87,9 +87,9 @@ def test_what_the_first_frame_says_calibrates_the_others(net: GuidedSiam) -> Non
     """A head that always sees half as much again, and a quarter of its box to the right, is right once calibrated."""
     for calibrate in (True, False):
         tracker = GuidedTracker(net, precision="float32", size_lr=1.0, penalty_k=0.0, calibrate=calibrate)
-        seen = Oracle(net, tracker, (24.0, 0.0), 1.5)
+        oracle = Oracle(net, tracker, (24.0, 0.0), 1.5)
         tracker.init(frames()[0], (60, 40, 30, 30))
-        seen.move = (24.0, -16.0)
+        oracle.move = (24.0, -16.0)
         (x, y, w, h), _ = tracker.update(frames()[1])
         assert (w, h) == pytest.approx((30, 30) if calibrate else (45, 45), rel=0.05)
         assert x + w / 2 == pytest.approx(75 + (0 if calibrate else 24 * 60 / 127), abs=0.3)

@@ -55,8 +55,8 @@ class Oracle:
 
     name, precision = "oracle", "float32"
 
-    def __init__(self, move: tuple[float, float], grow: float, sure: float = 1.0) -> None:
-        self.move, self.side, self.sure = np.array(move), 64 * grow, sure
+    def __init__(self, move: tuple[float, float], grow: float, confidence: float = 1.0) -> None:
+        self.move, self.side, self.confidence = np.array(move), 64 * grow, confidence
         self.resemblance = 1.0
         self.guided: list[bool] = []
         self.remembered: list[NDArray[np.float64]] = []
@@ -68,7 +68,7 @@ class Oracle:
         self.guided.append(guided)
         place = SiamMobile.places(crop.shape[1]).numpy() + 0.5
         x, y = crop.shape[1] / 2 + self.move
-        quality = self.sure * np.exp(-((place - x) ** 2 + (place - y)[:, None] ** 2) / 5000)
+        quality = self.confidence * np.exp(-((place - x) ** 2 + (place - y)[:, None] ** 2) / 5000)
         box = np.array([x - self.side / 2, y - self.side / 2, x + self.side / 2, y + self.side / 2])
         boxes = np.broadcast_to(box[:, None, None], (4, *quality.shape))
         maps = (quality, boxes, np.full_like(quality, self.resemblance))
@@ -113,17 +113,17 @@ def test_confidence_is_quality_times_resemblance_and_the_last_one_s_mean(net: Si
 
 
 def test_the_guide_is_what_a_sure_frame_showed(net: SiamMobile) -> None:
-    sure, unsure, wrong, off = (Oracle((0, 0), 1.0, confidence) for confidence in (0.9, 0.2, 0.9, 0.9))
-    for oracle, guide in ((sure, "on"), (unsure, "on"), (wrong, "wrong"), (off, "off")):
+    confident, doubtful, wrong, off = (Oracle((0, 0), 1.0, confidence) for confidence in (0.9, 0.2, 0.9, 0.9))
+    for oracle, guide in ((confident, "on"), (doubtful, "on"), (wrong, "wrong"), (off, "off")):
         tracker = with_oracle(net, oracle, guide=guide)
         tracker.init(frames()[0], (60, 40, 30, 30))
         tracker.update(frames()[1])
-    assert len(sure.remembered) == 1
-    assert not unsure.remembered
-    np.testing.assert_allclose(wrong.remembered[0], sure.remembered[0] + [sure.remembered[0][2], 0, 0, 0])
+    assert len(confident.remembered) == 1
+    assert not doubtful.remembered
+    np.testing.assert_allclose(wrong.remembered[0], confident.remembered[0] + [confident.remembered[0][2], 0, 0, 0])
     assert not off.remembered
     # The first frame is looked at once, to calibrate.
-    assert (sure.guided, off.guided) == ([True, True], [False, False])
+    assert (confident.guided, off.guided) == ([True, True], [False, False])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -152,15 +152,15 @@ def test_both_engines_give_the_same_boxes(weights: Path, guide: str) -> None:
     """In float32: graphs are optimised in another order of sums, and the boxes of a chaotic, untrained network may part
     only by what that makes of a pixel."""
     video = SyntheticVideo(3, length=12, size=(120, 160))
-    found = {}
+    tracks_by_engine = {}
     for engine in ("torch", "onnxruntime"):
         tracker = MobileTracker(weights, engine=engine, precision="float32", guide=guide)
         assert (tracker.engine, tracker.precision) == (engine, "float32")
         tracker.init(video.frame(0), video.box(0))
-        found[engine] = [tracker.update(video.frame(t)) for t in range(1, 12)]
-    boxes = [np.array([track.box for track in tracks]) for tracks in found.values()]
+        tracks_by_engine[engine] = [tracker.update(video.frame(t)) for t in range(1, 12)]
+    boxes = [np.array([track.box for track in tracks]) for tracks in tracks_by_engine.values()]
     np.testing.assert_allclose(*boxes, atol=0.5)
-    np.testing.assert_allclose(*([t.confidence for t in tracks] for tracks in found.values()), atol=1e-2)
+    np.testing.assert_allclose(*([t.confidence for t in tracks] for tracks in tracks_by_engine.values()), atol=1e-2)
 
 
 @pytest.mark.skipif(int8_missing() is not None, reason="this CPU has no VNNI")
@@ -186,9 +186,9 @@ def test_the_choice_weighs_window_and_penalty() -> None:
     assert free.box == pytest.approx([0, 0, 160, 160])
     near = choose(quality, boxes, now, hann_window(5), influence=0.5, penalty_k=0.0)
     assert near.box == pytest.approx([10, 10, 40, 40])
-    alike = choose(quality, boxes, now, hann_window(5), influence=0.0, penalty_k=0.5)
-    assert alike.box == pytest.approx([10, 10, 40, 40])
-    assert alike.penalty == 1
+    choice = choose(quality, boxes, now, hann_window(5), influence=0.0, penalty_k=0.5)
+    assert choice.box == pytest.approx([10, 10, 40, 40])
+    assert choice.penalty == 1
 
 
 def test_cells_that_agree_with_the_best_are_averaged() -> None:
@@ -213,8 +213,8 @@ def test_the_packaged_weights_follow_a_target() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------- bad input
-@pytest.mark.parametrize(("lost_confidence", "found"), [(0.2, True), (0.0, False)])
-def test_a_target_that_comes_back_elsewhere_is_found(lost_confidence: float, found: bool) -> None:
+@pytest.mark.parametrize(("lost_confidence", "recovers"), [(0.2, True), (0.0, False)])
+def test_a_target_that_comes_back_elsewhere_is_found(lost_confidence: float, recovers: bool) -> None:
     """A round thing lies still, is gone for five frames, and is then on the other side of the frame."""
     rng = np.random.default_rng(0)
     empty = cv2.resize(np.clip(textures.fractal(rng) * 25 + 110, 0, 255), (480, 360)).astype(np.uint8)
@@ -229,12 +229,12 @@ def test_a_target_that_comes_back_elsewhere_is_found(lost_confidence: float, fou
     tracker = MobileTracker(lost_confidence=lost_confidence).init(frame(60, 60), (60, 60, 48, 48))
     assert tracker.update(frame(62, 60)).confidence > 0.5
     for _ in range(5):  # its confidence is halved with every frame
-        gone = tracker.update(empty)
-    assert gone.confidence < 0.1
+        lost = tracker.update(empty)
+    assert lost.confidence < 0.1
     for _ in range(40):  # two places a frame: all of it takes 30
         last = tracker.update(frame(330, 250))
-    assert (last.confidence > 0.5) == found
-    assert (np.abs(np.subtract(last.box, (330, 250, 48, 48))).max() < 8) == found
+    assert (last.confidence > 0.5) == recovers
+    assert (np.abs(np.subtract(last.box, (330, 250, 48, 48))).max() < 8) == recovers
 
 
 def test_a_graph_of_other_weights_is_refused(weights: Path, net: SiamMobile, tmp_path: Path) -> None:

@@ -52,11 +52,11 @@ def _folder(path: Path, frames: list[np.ndarray]) -> Path:
 def test_several_objects_move_with_their_colours() -> None:
     frames, masks = _moving_squares()
     propagator = MaskPropagator(Colors(), size=241, preset="dino", context=2)
-    for t, found in enumerate(propagator.propagate(frames, masks[0])):
-        assert found.dtype == np.uint8
+    for t, mask in enumerate(propagator.propagate(frames, masks[0])):
+        assert mask.dtype == np.uint8
         for number in (1, 7):
-            assert region_similarity(found == number, masks[t] == number) > 0.8, (t, number)
-        assert set(np.unique(found)) <= {0, 1, 7}
+            assert region_similarity(mask == number, masks[t] == number) > 0.8, (t, number)
+        assert set(np.unique(mask)) <= {0, 1, 7}
 
 
 def test_the_packaged_encoder_follows_better_than_an_untrained_one() -> None:
@@ -69,9 +69,9 @@ def test_the_packaged_encoder_follows_better_than_an_untrained_one() -> None:
         first, last = video.mask(0), video.mask(6)
         if min(first.sum(), last.sum()) < 2500:
             continue
-        for propagator, found in zip(propagators, overlaps, strict=True):
+        for propagator, values in zip(propagators, overlaps, strict=True):
             *_, mask = propagator.propagate([video.frame(t) for t in range(7)], first)
-            found.append(region_similarity(mask, last))
+            values.append(region_similarity(mask, last))
     assert len(overlaps[0]) >= 3
     assert np.mean(overlaps[0]) > np.mean(overlaps[1]) + 0.1, overlaps
 
@@ -173,9 +173,9 @@ def test_a_mask_named_like_a_later_frame_starts_there(tmp_path: Path, capsys: py
     assert main(["propagate", str(video), "--mask", str(tmp_path / "shot3.png"), "--out", str(out), *FAST]) == 0
     assert sorted(p.name for p in out.iterdir()) == ["shot3.png", "shot4.png", "shot5.png"]
     np.testing.assert_array_equal(read_mask(out / "shot3.png").numbers, masks[2])
-    said = capsys.readouterr().err
-    assert "mask of shot3: 2 objects" in said
-    assert "3/3" in said
+    printed = capsys.readouterr().err
+    assert "mask of shot3: 2 objects" in printed
+    assert "3/3" in printed
 
 
 def test_objects_keep_numbers_above_255(tmp_path: Path) -> None:
@@ -262,14 +262,14 @@ def test_overlays_tint_objects_and_leave_the_rest() -> None:
 def test_matches_are_where_the_image_moved_to() -> None:
     rng = np.random.default_rng(0)
     blocks = cv2.resize(rng.integers(0, 255, (30, 40, 3), np.uint8), (320, 240), interpolation=cv2.INTER_NEAREST)
-    found = match(
+    matches = match(
         MaskPropagator(Colors(), size=240), blocks, np.roll(blocks, (8, 16), (0, 1)), temperature=1e-4, topk=1
     )
-    assert found.flow.shape == (31, 41, 2)
-    inner = found.flow[4:-4, 4:-4]
+    assert matches.flow.shape == (31, 41, 2)
+    inner = matches.flow[4:-4, 4:-4]
     assert np.mean(np.abs(inner - (2, 1)).max(-1) < 0.01) > 0.9
-    y, x = confident_cells(found.confidence, 1)[0]
-    assert found.confidence[y, x] == found.confidence.max()
+    y, x = confident_cells(matches.confidence, 1)[0]
+    assert matches.confidence[y, x] == matches.confidence.max()
 
 
 def test_flow_colours_turn_with_direction_and_fade_with_length() -> None:

@@ -50,9 +50,9 @@ def moving_square(frames: int = 10, step: int = 4) -> tuple[list[np.ndarray], np
 
 def test_tracker_follows_a_moving_patch(model: SiamFC) -> None:
     images, boxes = moving_square()
-    found, times = SiamFCTracker(model).track(images, boxes[0])
-    assert overlap(found, boxes).mean() > 0.7
-    assert center_error(found, boxes).max() < 8
+    track, times = SiamFCTracker(model).track(images, boxes[0])
+    assert overlap(track, boxes).mean() > 0.7
+    assert center_error(track, boxes).max() < 8
     assert times.shape == (10,)
 
 
@@ -102,10 +102,10 @@ def test_on_noise_the_box_never_runs_away(model: SiamFC, box: tuple[float, ...])
 def test_confidence_falls_when_the_target_is_gone(model: SiamFC) -> None:
     images, boxes = moving_square(3, step=0)
     tracker = SiamFCTracker(model).init(images[0], boxes[0])
-    there = tracker.update(images[1]).confidence
+    confidence = tracker.update(images[1]).confidence
     background = images[2].copy()
     background[60:96, 60:96] = background[110:146, 60:96]
-    assert tracker.update(background).confidence < 0.8 * there
+    assert tracker.update(background).confidence < 0.8 * confidence
 
 
 def test_update_before_init_is_an_error(model: SiamFC) -> None:
@@ -247,11 +247,11 @@ def test_bad_input_is_named_and_leaves_nothing(
 
 # ---------------------------------------------------------------------------------------------------------- evaluation
 def test_overlap_is_intersection_over_union() -> None:
-    found = overlap(
+    overlaps = overlap(
         [[0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 1, 1], [0, 0, 10, 10]],
         [[5, 0, 10, 10], [20, 20, 5, 5], [np.nan] * 4, [0, 0, 10, 10]],
     )
-    np.testing.assert_allclose(found, [1 / 3, 0, np.nan, 1])
+    np.testing.assert_allclose(overlaps, [1 / 3, 0, np.nan, 1])
 
 
 def test_scores_count_the_frames_with_a_truth() -> None:

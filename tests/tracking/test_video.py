@@ -109,10 +109,10 @@ def test_devices_are_cameras_or_refused(monkeypatch: pytest.MonkeyPatch) -> None
         open_frames("/dev/video99")
 
 
-@pytest.mark.parametrize(("name", "codec", "there"), [("a.avi", "MJPG", b"MJPG"), ("a.mp4", "mp4v", b"mp4v")])
-def test_a_codec_that_is_not_decoded_is_named(name: str, codec: str, there: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "codec", "tag"), [("a.avi", "MJPG", b"MJPG"), ("a.mp4", "mp4v", b"mp4v")])
+def test_a_codec_that_is_not_decoded_is_named(name: str, codec: str, tag: bytes, tmp_path: Path) -> None:
     path = _clip(tmp_path / name, codec)
-    path.write_bytes(path.read_bytes().replace(there, b"XYZW").replace(b"esds", b"free"))
+    path.write_bytes(path.read_bytes().replace(tag, b"XYZW").replace(b"esds", b"free"))
     with pytest.raises(ValueError, match=r"codec 'XYZW': .* `ffmpeg -i IN -c:v libx264 OUT.mp4`"):
         list(open_frames(path))
     assert codec_of(str(_clip(tmp_path / name, codec))) == codec

@@ -41,13 +41,13 @@ def trainer(out: Path, **changes: Any) -> GuidedTrainer:
 # ------------------------------------------------------------------------------------------------------------- losses
 def test_targets_by_hand() -> None:
     place = 4.0 + 8 * torch.arange(5.0)  # 4, 12, 20, 28, 36
-    found = make_targets(torch.tensor([[10.0, 3.0, 20, 40], [10, 3, 20, 40]]), torch.tensor([True, False]), place)
-    assert found.inside[0].nonzero().tolist() == [[row, column] for row in range(5) for column in (1, 2, 3)]
-    assert not found.inside[1].any()
+    targets = make_targets(torch.tensor([[10.0, 3.0, 20, 40], [10, 3, 20, 40]]), torch.tensor([True, False]), place)
+    assert targets.inside[0].nonzero().tolist() == [[row, column] for row in range(5) for column in (1, 2, 3)]
+    assert not targets.inside[1].any()
     # Cell (2, 1) at x 12, y 20: left 2, right 18, top 17, bottom 23.
-    assert float(found.centerness[0, 2, 1]) == pytest.approx(math.sqrt(2 / 18 * 17 / 23))
-    assert float(found.centerness[1].abs().max()) == 0
-    assert found.boxes[0].tolist() == [10, 3, 30, 43]
+    assert float(targets.centerness[0, 2, 1]) == pytest.approx(math.sqrt(2 / 18 * 17 / 23))
+    assert float(targets.centerness[1].abs().max()) == 0
+    assert targets.boxes[0].tolist() == [10, 3, 30, 43]
 
 
 def test_losses_by_hand() -> None:
@@ -56,25 +56,25 @@ def test_losses_by_hand() -> None:
     scores = torch.tensor([[[1.0, -2.0], [0.5, -0.5]]])
     center = torch.tensor([[[0.3, 9.0], [9.0, 9.0]]])
     boxes = torch.tensor([0.0, 0.0, 8.0, 4.0]).view(1, 4, 1, 1).expand(1, 4, 2, 2)
-    found = box_loss(Prediction(scores, center, boxes), targets)
+    losses = box_loss(Prediction(scores, center, boxes), targets)
 
     def focal(p: float, alpha: float) -> float:
         return -alpha * (1 - p) ** 2 * math.log(p)
 
     p = torch.sigmoid(scores)[0]
     expected = focal(float(p[0, 0]), 0.25) + sum(focal(1 - float(p[i, j]), 0.75) for i, j in ((0, 1), (1, 0), (1, 1)))
-    assert float(found["classification"]) == pytest.approx(expected, rel=1e-5)
-    assert float(found["centerness"]) == pytest.approx(-math.log(1 / (1 + math.exp(-0.3))), rel=1e-5)
-    assert float(found["overlap"]) == pytest.approx(0.5)
+    assert float(losses["classification"]) == pytest.approx(expected, rel=1e-5)
+    assert float(losses["centerness"]) == pytest.approx(-math.log(1 / (1 + math.exp(-0.3))), rel=1e-5)
+    assert float(losses["overlap"]) == pytest.approx(0.5)
 
 
 def test_negatives_train_classification_alone() -> None:
     targets = make_targets(torch.tensor([[0.0, 0.0, 8.0, 8.0]]), torch.tensor([False]), torch.tensor([4.0, 12.0]))
     scores = torch.zeros(1, 2, 2, requires_grad=True)
-    found = box_loss(Prediction(scores, torch.zeros(1, 2, 2), torch.zeros(1, 4, 2, 2)), targets)
-    assert float(found["centerness"]) == float(found["overlap"]) == 0
-    assert float(found["classification"]) == pytest.approx(4 * 0.75 * 0.25 * math.log(2), rel=1e-5)
-    (gradient,) = torch.autograd.grad(found["classification"], scores)
+    losses = box_loss(Prediction(scores, torch.zeros(1, 2, 2), torch.zeros(1, 4, 2, 2)), targets)
+    assert float(losses["centerness"]) == float(losses["overlap"]) == 0
+    assert float(losses["classification"]) == pytest.approx(4 * 0.75 * 0.25 * math.log(2), rel=1e-5)
+    (gradient,) = torch.autograd.grad(losses["classification"], scores)
     assert bool((gradient > 0).all())
 
 
@@ -102,10 +102,10 @@ def test_another_place_never_overlaps() -> None:
 
 def test_jitter_is_a_share_of_the_sides() -> None:
     boxes = torch.tensor([[10.0, 20.0, 100.0, 10.0]]).expand(4000, 4)
-    found = jittered(boxes, torch.randn(4000, 4, generator=torch.Generator().manual_seed(0)), 0.1)
-    middle = found[:, :2] + found[:, 2:] / 2
+    drawn = jittered(boxes, torch.randn(4000, 4, generator=torch.Generator().manual_seed(0)), 0.1)
+    middle = drawn[:, :2] + drawn[:, 2:] / 2
     torch.testing.assert_close(middle.std(0), torch.tensor([10.0, 1.0]), rtol=0.05, atol=0)
-    torch.testing.assert_close((found[:, 2:] / boxes[:, 2:]).log().std(0), torch.tensor([0.1, 0.1]), rtol=0.05, atol=0)
+    torch.testing.assert_close((drawn[:, 2:] / boxes[:, 2:]).log().std(0), torch.tensor([0.1, 0.1]), rtol=0.05, atol=0)
     torch.testing.assert_close(jittered(boxes[:1], torch.zeros(1, 4), 0.1), boxes[:1])
 
 
@@ -122,13 +122,13 @@ def test_the_guide_is_told_what_the_switches_say(tmp_path: Path, changes: dict[s
     batch = run._to_device(next(run._batches()))
     run.step = run.config.steps  # the schedule's end
     batch |= {name: batch[name].float() for name in ("template", "search", "previous")}
-    told = run._previous_boxes(batch, torch.Generator().manual_seed(0))
+    previous = run._previous_boxes(batch, torch.Generator().manual_seed(0))
     if expected == "truth":
-        torch.testing.assert_close(told, batch["previous_box"])
+        torch.testing.assert_close(previous, batch["previous_box"])
     elif expected == "own":
-        torch.testing.assert_close(told, run._predicted_boxes(batch, torch.arange(4)))
+        torch.testing.assert_close(previous, run._predicted_boxes(batch, torch.arange(4)))
     else:
-        corners = [torch.cat((b[:, :2], b[:, :2] + b[:, 2:]), 1) for b in (told, batch["previous_box"])]
+        corners = [torch.cat((b[:, :2], b[:, :2] + b[:, 2:]), 1) for b in (previous, batch["previous_box"])]
         assert float(box_iou(*corners).max()) < 0.35
 
 
@@ -138,11 +138,11 @@ def test_both_neighbours_look_alike_or_not_as_told(tmp_path: Path) -> None:
         batch = run._to_device(next(run._batches()))
         batch["previous"] = batch["search"]
         batch["previous_box"] = batch["box"]
-        found = run._augmented(batch, torch.Generator().manual_seed(1))
-        assert torch.equal(found["previous"], found["search"]) == same
-        assert torch.equal(found["previous_box"], found["box"])
+        augmented = run._augmented(batch, torch.Generator().manual_seed(1))
+        assert torch.equal(augmented["previous"], augmented["search"]) == same
+        assert torch.equal(augmented["previous_box"], augmented["box"])
         mirrored = 231 - batch["box"][:, 0] - batch["box"][:, 2]
-        torch.testing.assert_close(found["box"][:, 0], mirrored, atol=1e-3, rtol=0)
+        torch.testing.assert_close(augmented["box"][:, 0], mirrored, atol=1e-3, rtol=0)
 
 
 # --------------------------------------------------------------------------------------------------------------- runs

@@ -47,8 +47,10 @@ def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(tmp_path: Path) -> No
     second.run()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(second.model.state_dict()[name], value), name
-    one, two = (load_mobile(tmp_path / run / "mobile.safetensors").state_dict() for run in ("whole", "parts"))
-    assert all(torch.equal(value, two[name]) for name, value in one.items())
+    uninterrupted, resumed = (
+        load_mobile(tmp_path / run / "mobile.safetensors").state_dict() for run in ("whole", "parts")
+    )
+    assert all(torch.equal(value, resumed[name]) for name, value in uninterrupted.items())
 
 
 def test_the_moving_average_is_what_is_validated_and_written(tmp_path: Path) -> None:
@@ -66,14 +68,14 @@ def test_the_moving_average_is_what_is_validated_and_written(tmp_path: Path) -> 
         values.append(value)
         return loss
 
-    seen = []
+    validated = []
     validate = run.validate
     run._train_step = watched  # type: ignore[method-assign]
-    run.validate = lambda record: seen.append(run.model.score.weight.clone()) or validate(record)  # type: ignore
+    run.validate = lambda record: validated.append(run.model.score.weight.clone()) or validate(record)  # type: ignore
     run.run()
     assert expected is not None
     assert not torch.equal(expected, values[-1])
-    torch.testing.assert_close(seen[-1], expected)
+    torch.testing.assert_close(validated[-1], expected)
     # float16 on disk
     torch.testing.assert_close(
         load_mobile(tmp_path / "mobile.safetensors").score.weight, expected, rtol=1e-3, atol=1e-5
@@ -118,10 +120,10 @@ def test_a_guide_that_is_dropped_says_nothing(tmp_path: Path) -> None:
     batch = run._to_device(next(run._batches()))
     batch |= {name: batch[name].float() for name in ("template", "recent", "search")}
     with torch.no_grad():
-        none, every = torch.zeros(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
-        dropped = run._predict(batch, batch["recent_box"], none)
-        other = run._predict(batch, batch["recent_box"] + 20, none)
-        guided = run._predict(batch, batch["recent_box"], every)
+        dropped_for_all, kept_for_all = torch.zeros(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+        dropped = run._predict(batch, batch["recent_box"], dropped_for_all)
+        other = run._predict(batch, batch["recent_box"] + 20, dropped_for_all)
+        guided = run._predict(batch, batch["recent_box"], kept_for_all)
     assert torch.equal(dropped.boxes, other.boxes)
     assert not torch.equal(dropped.boxes, guided.boxes)
 
