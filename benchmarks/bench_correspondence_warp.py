@@ -51,14 +51,14 @@ def _warped(weights: torch.Tensor, values: torch.Tensor, query: torch.Tensor) ->
     return (values.transpose(1, 2).flatten(2) @ weights).unflatten(2, query.shape[2:])
 
 
-def materialised(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+def materialized(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """The softmax affinity as one N x N matrix."""
     return _warped(torch.softmax(_affinity(query, keys), dim=1), values, query)
 
 
 def chunked(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """The same some rows of queries at a time."""
-    rows = [materialised(part, keys, values) for part in query.split(4, dim=2)]
+    rows = [materialized(part, keys, values) for part in query.split(4, dim=2)]
     return torch.cat(rows, 2)
 
 
@@ -142,7 +142,7 @@ def flex(window: bool) -> Call:
 
 
 PEERS: dict[str, dict[str, Call]] = {
-    "plain": {"materialised": materialised, "attention": attention, "chunked": chunked},
+    "plain": {"materialised": materialized, "attention": attention, "chunked": chunked},
     f"radius {RADIUS}": {"rows": rows, "mask": masked},
     f"top {TOP}": {"materialised top k": largest},
 }

@@ -75,7 +75,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
         ["show-correspondence", "nowhere.png", "nowhere.png", "--out", "OUT/figure.png"],
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(
+def test_bad_input_gives_one_line_and_exit_code_2(
     words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     cv2.imwrite(str(tmp_path / "1.png"), np.zeros((40, 60, 3), np.uint8))
@@ -84,7 +84,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert line.startswith(f"siamfast {words[0]}: error: ")
 
 
-def test_bench_prints_and_draws_every_comparison(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_bench_prints_and_plots_every_comparison(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     picture = tmp_path / "bars.png"
     assert main(["bench", "--seconds", "0.02", "--json", "--plot", str(picture)]) == 0
     assert [file.name for file in tmp_path.iterdir()] == ["bars.png"]
@@ -96,7 +96,7 @@ def test_bench_prints_and_draws_every_comparison(capsys: pytest.CaptureFixture[s
     assert all(row["ours_ms"] > 0 and row["peer_ms"] > 0 for row in rows)
 
 
-def test_bench_static_prints_a_kernel_on_every_card_and_who_serves_a_t4(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bench_static_prints_a_kernel_on_every_card_and_the_backend_of_a_t4(capsys: pytest.CaptureFixture[str]) -> None:
     table = pytest.importorskip("siamfast.kernels.table")
     words = ["bench", "--static", "--only", "depthwise forward, nanotrack, fp32"]
     assert main(words) == 0
@@ -125,7 +125,7 @@ def test_info_names_versions_ops_and_reasons(capsys: pytest.CaptureFixture[str])
     assert "cannot run" not in text  # that C++ kernels take no CUDA tensors is nothing to mend
 
 
-def test_info_names_what_can_be_mended_once(
+def test_info_names_each_fixable_problem_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatch, "extension", lambda: (None, "siamfast._C is not built"))
@@ -136,12 +136,12 @@ def test_info_names_what_can_be_mended_once(
     assert line.endswith("(xcorr, balanced_logistic_loss, correspondence_warp, crop_and_resize, augment)")
 
 
-def test_the_package_lists_all_that_it_has() -> None:
+def test_dir_of_the_package_lists_its_public_names() -> None:
     assert set(siamfast.__all__) <= set(dir(siamfast))
 
 
 @pytest.mark.parametrize("box", ["-5,40,30,30", "-5.5,-4,30,30"])
-def test_a_box_may_begin_left_of_the_image(box: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_box_may_start_left_of_the_image(box: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for t in range(2):
         cv2.imwrite(str(tmp_path / f"{t}.png"), np.zeros((80, 90, 3), np.uint8))
     assert main(["track", str(tmp_path), "--box", box, "--model", "siamfc"]) == 0
@@ -149,7 +149,7 @@ def test_a_box_may_begin_left_of_the_image(box: str, capsys: pytest.CaptureFixtu
     assert first.startswith("0," + ",".join(f"{float(word):.2f}" for word in box.split(",")))
 
 
-def test_a_reader_that_has_had_enough_ends_a_command_quietly() -> None:
+def test_a_closed_output_pipe_ends_a_command_quietly() -> None:
     """As in `siamfast info | head -1`: here nobody reads at all."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -177,14 +177,14 @@ def test_demo_writes_its_pictures_and_tables(
 comparison_cases = comparison.cases
 
 
-def test_every_comparison_computes_the_same_as_its_peer() -> None:
+def test_every_comparison_equals_its_peer() -> None:
     for case in comparison.cases():
         row = comparison.compare(case, seconds=0.0)
         assert row.ours_ms > 0
         assert row.peer_ms > 0
 
 
-def test_a_comparison_of_different_values_reports_no_time() -> None:
+def test_a_comparison_with_different_values_reports_no_time() -> None:
     case = comparison.Case("op", "peer", lambda: torch.ones(2), lambda: torch.zeros(2), 1e-3)
     with pytest.raises(ValueError, match="op: differs from peer"):
         comparison.compare(case)
@@ -208,7 +208,7 @@ def test_importing_is_quick_and_light() -> None:
     assert statistics.median(float(run.stdout) for run in runs) < 0.3
 
 
-def test_info_says_when_two_opencvs_have_overwritten_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_info_warns_of_two_opencv_packages_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     have = {"opencv-python-headless": "5.0.0", "opencv-contrib-python": "5.0.0"}
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: have.get(name) or real(name))

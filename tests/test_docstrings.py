@@ -23,7 +23,7 @@ def _public(body: list[ast.stmt]) -> list[ast.FunctionDef | ast.ClassDef]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_is_public_says_what_it_is(path: Path) -> None:
+def test_every_public_name_has_a_docstring(path: Path) -> None:
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree), "the file says nothing of what it is for"
     if path.stem in INTERFACES or path.parent.name == "commands":
@@ -45,7 +45,7 @@ def _promised() -> list[tuple[str, ast.FunctionDef]]:
 
 
 @pytest.mark.parametrize(("name", "function"), _promised(), ids=lambda value: value if isinstance(value, str) else "")
-def test_what_users_call_is_documented_whole(name: str, function: ast.FunctionDef) -> None:
+def test_public_functions_document_arguments_and_errors(name: str, function: ast.FunctionDef) -> None:
     text = ast.get_docstring(function) or ""
     assert "Args:" in text
     assert "Raises:" in text

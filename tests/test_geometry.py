@@ -14,7 +14,7 @@ SIDES = st.integers(1, 30)
 
 
 @given(SIDES, SIDES, st.integers(0, 20), st.integers(0, 20))
-def test_a_box_s_centre_by_index_is_the_mean_index_of_its_pixels(w: int, h: int, x: int, y: int) -> None:
+def test_a_boxs_center_by_index_is_the_mean_index_of_its_pixels(w: int, h: int, x: int, y: int) -> None:
     image = np.zeros((60, 60))
     image[y : y + h, x : x + w] = 1
     rows, columns = np.nonzero(image)
@@ -25,13 +25,13 @@ def test_a_box_s_centre_by_index_is_the_mean_index_of_its_pixels(w: int, h: int,
     np.testing.assert_allclose(geometry.boxes_around(geometry.box_centers(box), box[2:]), box)
 
 
-def test_tensors_and_arrays_are_counted_alike() -> None:
+def test_tensors_and_arrays_convert_alike() -> None:
     boxes = np.random.default_rng(0).uniform(1, 50, (7, 4))
     for function in (geometry.box_centers, geometry.box_centers_by_index):
         np.testing.assert_allclose(function(torch.from_numpy(boxes)).numpy(), function(boxes))
 
 
-def test_a_resized_image_s_pixels_are_sampled_where_opencv_samples_them() -> None:
+def test_a_resized_images_pixels_are_sampled_where_opencv_samples_them() -> None:
     """Of a ramp each pixel's value is its index; linear resizing reads the value at the place."""
     ramp = np.arange(40, dtype=np.float32)[None].repeat(4, 0)
     larger = cv2.resize(ramp, None, fx=3, fy=1, interpolation=cv2.INTER_LINEAR)[0]
@@ -40,7 +40,7 @@ def test_a_resized_image_s_pixels_are_sampled_where_opencv_samples_them() -> Non
 
 
 @given(st.floats(-10, 20), st.floats(0.1, 30))
-def test_a_cell_is_covered_by_as_much_as_lies_in_it(low: float, side: float) -> None:
+def test_coverage_is_the_share_of_a_cell_inside_the_box(low: float, side: float) -> None:
     """Counted on a fine grid of places within the cell."""
     places = np.array([4.0, 12.0])
     fine = (np.arange(4000) + 0.5) / 4000 * geometry.STRIDE - geometry.STRIDE / 2

@@ -52,7 +52,7 @@ def test_every_package_has_a_layer() -> None:
     assert {_package(module) for module in MODULES} - {""} <= HEIGHT.keys()
 
 
-def test_no_import_goes_up() -> None:
+def test_no_package_imports_one_above_it() -> None:
     upward = [
         f"{module} imports {imported}"
         for module in MODULES

@@ -83,7 +83,7 @@ def _names() -> dict[str, Any]:
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", PAGES)
-def test_what_can_be_pasted_runs(
+def test_every_block_of_the_pages_runs(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = _blocks(page)

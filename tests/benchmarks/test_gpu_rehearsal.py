@@ -40,7 +40,7 @@ def of(rows: Rows, section: str) -> Rows:
     return [row for row in rows if row["section"] == section]
 
 
-def test_the_sections_leave_rows_in_their_order(rows: Rows) -> None:
+def test_the_sections_write_rows_in_order(rows: Rows) -> None:
     assert list(dict.fromkeys(row["section"] for row in rows)) == [*BUDGETS, "end"]
     assert sum(BUDGETS.values()) <= SECONDS
     assert all(row["ok"] for row in rows if "ok" in row)
@@ -48,7 +48,7 @@ def test_the_sections_leave_rows_in_their_order(rows: Rows) -> None:
     assert all(row["commit"] == "abc" and "torch" in row and "seconds" in row for row in rows)
 
 
-def test_every_kernel_of_ours_is_in_the_smoke_section(rows: Rows) -> None:
+def test_every_kernel_is_in_the_smoke_section(rows: Rows) -> None:
     ran = {name for row in of(rows, "smoke") for name in row["kernels"]}
     assert ran == set(tools.our_kernels())
 
@@ -73,7 +73,7 @@ def test_the_race_test_compares_both_numbers_of_stages(rows: Rows) -> None:
     ]
 
 
-def test_the_tools_reports_are_kept_whole(rows: Rows, folder: Path) -> None:
+def test_the_tools_reports_are_kept_in_full(rows: Rows, folder: Path) -> None:
     summary = of(rows, "sanitizer")[-1]
     assert summary["checks"] == len(of(rows, "sanitizer")) - 1 > 0
     assert "ERROR SUMMARY: 0" in (folder / summary["report"]).read_text()

@@ -50,7 +50,7 @@ def ran(folder: Path, sections: dict[str, Section], seconds: float = 60.0, each:
     return [json.loads(line) for line in setting.rows.read_text().splitlines()]
 
 
-def test_an_exception_is_a_row_of_one_line_and_the_next_task_runs(tmp_path: Path) -> None:
+def test_an_exception_is_a_one_line_row_and_the_next_task_runs(tmp_path: Path) -> None:
     good = Task("good", lambda: {"value": 1})
     rows = ran(
         tmp_path,
@@ -78,7 +78,7 @@ def test_rows_before_a_failure_are_written(tmp_path: Path) -> None:
     assert [row.get("value") for row in rows] == [1, None, None]
 
 
-def test_what_a_section_has_no_time_for_is_named_and_done_at_the_end(tmp_path: Path) -> None:
+def test_tasks_left_out_of_a_section_are_named_and_run_at_the_end(tmp_path: Path) -> None:
     slow = [Task(str(n), lambda: time.sleep(0.15) or {}) for n in range(3)]
     rows = ran(tmp_path, {"slow": section(*slow), "next": section(Task("quick", dict))}, each=0.1)
     assert [(row["section"], row["task"]) for row in rows] == [
@@ -92,7 +92,7 @@ def test_what_a_section_has_no_time_for_is_named_and_done_at_the_end(tmp_path: P
     assert rows[1]["left_out"] == ["1", "2"]
 
 
-def test_what_the_run_has_no_time_for_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_left_out_of_the_run_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LAST_SECONDS", 0.0)
     slow = [Task(str(n), lambda: time.sleep(0.2) or {}) for n in range(3)]
     rows = ran(tmp_path, {"slow": section(*slow)}, seconds=0.1)
@@ -100,7 +100,7 @@ def test_what_the_run_has_no_time_for_is_named(tmp_path: Path, monkeypatch: pyte
     assert rows[-1]["left_out"] == {"slow": ["1", "2"]}
 
 
-def test_every_group_has_its_turn_before_one_is_finished() -> None:
+def test_groups_take_turns() -> None:
     assert list(round_robin([[1, 2, 3], [], [4], [5, None]])) == [1, 4, 5, 2, None, 3]
 
 
@@ -130,7 +130,7 @@ worker.Worker({"one": tasks}, {"one": 2.0}, setting, Progress.read(folder / "pro
 """
 
 
-def test_another_process_goes_on_behind_the_task_that_broke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_continues_after_the_task_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(ROOT)
     script = tmp_path / "crashing.py"
@@ -146,20 +146,20 @@ def test_another_process_goes_on_behind_the_task_that_broke(tmp_path: Path, monk
     assert by_task["last"]["value"] == 2
 
 
-def test_a_worker_that_cannot_begin_is_not_started_for_ever(tmp_path: Path) -> None:
+def test_a_worker_that_cannot_start_is_not_restarted_forever(tmp_path: Path) -> None:
     rows: list[Row] = []
     command = [sys.executable, "-c", "raise SystemExit('no PyTorch here')"]
     supervise(command, tmp_path / "progress", tmp_path / "worker.log", time.monotonic() + 60, rows.append)
     assert [row["error"] for row in rows] == ["the worker ended with code 1: no PyTorch here"] * 2
 
 
-def test_torch_lends_pybind11s_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pybind11s_headers_may_come_from_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pybind11" else find_spec(name))
     assert (Path(extension.includes()[-1]) / "pybind11" / "pybind11.h").exists()
 
 
-def test_the_slowest_are_the_furthest_above_their_floors_one_of_each_kind() -> None:
+def test_slowest_takes_the_furthest_above_its_floor_of_each_kind() -> None:
     def row(op: str, device_us: float, floor_us: float, section: str = "ops") -> Row:
         ours = {"device_us": device_us}
         return {"section": section, "op": op, "pass": "forward", "floor_us": floor_us, "contenders": {"siamfast": ours}}

@@ -11,11 +11,11 @@ import pytest
 from benchmarks import tables
 
 
-def test_nothing_committed_is_stale(capsys: pytest.CaptureFixture[str]) -> None:
+def test_committed_tables_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     assert tables.main(["--check"]) == 0, f"run `make tables`: {capsys.readouterr().out}"
 
 
-def test_a_new_row_makes_tables_and_plots_stale_and_they_are_written(
+def test_a_new_row_makes_tables_and_plots_stale_and_rewrites_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for folder in ("docs", tables.RESULTS):

@@ -53,7 +53,7 @@ def _random(*shape: int) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.float64)
 
 
-def test_pysots_names_and_users_of_them_are_swapped_and_put_back(packages: Path) -> None:
+def test_pysots_functions_and_their_importers_are_swapped_and_restored(packages: Path) -> None:
     _tree(
         packages,
         "pysot_like",
@@ -113,7 +113,7 @@ def test_pysots_names_and_users_of_them_are_swapped_and_put_back(packages: Path)
         ),
     ],
 )
-def test_a_function_is_swapped_by_what_it_computes(packages: Path, name: str, body: str, ours: str) -> None:
+def test_a_function_is_swapped_only_if_it_computes_the_same(packages: Path, name: str, body: str, ours: str) -> None:
     _tree(
         packages, "project", {"model.py": f"import torch.nn.functional as F\nfrom .plain import *\ndef {name}{body}\n"}
     )
@@ -137,7 +137,7 @@ def test_a_function_is_swapped_by_what_it_computes(packages: Path, name: str, bo
         "(x, kernel): return grouped(x, kernel).sum(1, keepdim=True)",
     ],
 )
-def test_a_fork_that_computes_something_else_is_left_alone_and_named(packages: Path, body: str) -> None:
+def test_a_fork_with_other_values_is_left_alone_and_named(packages: Path, body: str) -> None:
     _tree(packages, "fork", {"model.py": f"from .plain import *\ndef xcorr_depthwise{body}\n"})
     model = importlib.import_module("fork.model")
     original = model.xcorr_depthwise
@@ -188,7 +188,7 @@ def test_siamfc_pytorchs_method_and_siamdws_head_are_swapped(packages: Path) -> 
     assert "siamfast" not in siamfc.SiamFC._fast_xcorr.__module__
 
 
-def test_gradients_come_through_a_shim() -> None:
+def test_gradients_pass_through_a_shim() -> None:
     z, x = _random(2, 6, 3, 3).requires_grad_(), _random(2, 3, 8, 8).requires_grad_()
     out = pysot.xcorr_fast(x, z)
     grouped = F.conv2d(x.view(1, 6, 8, 8), z.view(4, 3, 3, 3), groups=2).view(2, 2, 6, 6)
@@ -197,7 +197,7 @@ def test_gradients_come_through_a_shim() -> None:
     torch.testing.assert_close(torch.autograd.grad(out, (z, x), weight), torch.autograd.grad(grouped, (z, x), weight))
 
 
-def test_channels_last_features_which_the_projects_own_view_refuses() -> None:
+def test_channels_last_features_work_where_the_projects_view_fails() -> None:
     z, x = _random(2, 4, 3, 3), _random(2, 4, 8, 8)
     last = x.contiguous(memory_format=torch.channels_last)
     with pytest.raises(RuntimeError, match="view"):
@@ -205,7 +205,7 @@ def test_channels_last_features_which_the_projects_own_view_refuses() -> None:
     torch.testing.assert_close(pysot.xcorr_depthwise(last, z), pysot.xcorr_depthwise(x, z), check_stride=False)
 
 
-def test_names_of_the_other_projects() -> None:
+def test_names_of_other_projects_equal_their_formulas() -> None:
     z, x = _random(2, 3, 3, 3), _random(2, 3, 8, 8)
     plain = pysot.xcorr_depthwise(x, z)
     for same in (siammask.conv2d_dw_group, mmtracking.depthwise_correlation):
@@ -231,6 +231,6 @@ def test_bad_projects_are_named(project: object, error: type[Exception], message
         patch(project)  # type: ignore[arg-type]
 
 
-def test_misuse_raises_what_a_project_would_catch_or_better() -> None:
+def test_misuse_raises_an_error_that_a_project_would_catch() -> None:
     with pytest.raises(ValueError, match="z: got 3 channels, expected x's 4"):
         pysot.xcorr_depthwise(_random(2, 4, 8, 8), _random(2, 3, 3, 3))

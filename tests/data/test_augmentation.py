@@ -22,13 +22,13 @@ def _pair(count: int = 64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return z, x, torch.tensor([[10.0, 12.0, 8.0, 6.0]]).repeat(count, 1)
 
 
-def test_nothing_asked_for_changes_nothing() -> None:
+def test_default_options_change_nothing() -> None:
     pair = _pair()
     for before, after in zip(pair, augment_pair(*pair, torch.Generator().manual_seed(1), **NOTHING), strict=True):
         torch.testing.assert_close(after, before.float(), atol=1e-3, rtol=0)
 
 
-def test_the_same_generator_draws_the_same() -> None:
+def test_equal_generators_draw_equal_augmentations() -> None:
     options: dict[str, Any] = {"flip": 0.5, "noise": 5, "cutout": 0.5}
     first, second = (augment_pair(*_pair(), torch.Generator().manual_seed(7), **options) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
@@ -41,7 +41,7 @@ def test_values_stay_in_range() -> None:
         assert out.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_gray_takes_both_crops_of_a_pair_or_neither() -> None:
+def test_gray_applies_to_both_crops_of_a_pair_or_neither() -> None:
     z, x, _ = augment_pair(*_pair(), torch.Generator().manual_seed(3), color_jitter=0.2, gray=0.5, blur=0)
     colored = [(t.amax(1) - t.amin(1)).amax((1, 2)) > 1 for t in (z, x)]
     assert torch.equal(*colored)
@@ -67,7 +67,7 @@ def test_blur_smooths_its_share_of_the_crops() -> None:
     torch.testing.assert_close(out[~smoothed], z[~smoothed].float(), atol=1e-3, rtol=0)
 
 
-def test_cut_outs_are_of_search_crops_alone_and_of_their_share() -> None:
+def test_cutouts_affect_search_crops_alone_at_their_share() -> None:
     z, x, box = _pair()
     first, second, _ = augment_pair(z, x, box, torch.Generator().manual_seed(6), cutout=0.5, **NOTHING)
     assert torch.equal(first, z.float())
@@ -77,7 +77,7 @@ def test_cut_outs_are_of_search_crops_alone_and_of_their_share() -> None:
     assert float(changed.max()) <= 0.41**2
 
 
-def test_a_shift_of_239_of_255_never_leaves_the_crop() -> None:
+def test_a_shift_from_255_to_239_pixels_never_leaves_the_crop() -> None:
     table = draw_augmentation(500, (255, 255), torch.Generator().manual_seed(0), out_size=(239, 239), shift=8)
     ends = table[:, :2, None] + torch.tensor([-119.0, 119.0])
     assert float(ends.min()) >= 0

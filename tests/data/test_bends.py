@@ -10,7 +10,7 @@ from siamfast.data.bends import Bend
 
 
 @given(seed=st.integers(0, 2**31), half=st.floats(0.5, 300), pose=st.floats(0, 24))
-def test_the_way_back_is_exact(seed: int, half: float, pose: float) -> None:
+def test_the_inverse_is_exact(seed: int, half: float, pose: float) -> None:
     rng = np.random.default_rng(seed)
     bend = Bend.draw(rng, half)
     points = rng.uniform(-1.5, 1.5, (50, 2)) * half
@@ -21,7 +21,7 @@ def test_the_way_back_is_exact(seed: int, half: float, pose: float) -> None:
 
 
 @given(seed=st.integers(0, 2**31))
-def test_poses_are_a_cycle(seed: int) -> None:
+def test_poses_repeat_in_a_cycle(seed: int) -> None:
     rng = np.random.default_rng(seed)
     bend, points = Bend.draw(rng, 1.0), rng.uniform(-1, 1, (20, 2))
     np.testing.assert_allclose(bend.forward(points, 12), bend.forward(points, 0), atol=1e-12)

@@ -29,7 +29,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("source", ["synthetic", "folder"])
-def test_places_say_where_the_last_view_lies_in_the_first(source: str, videos: Path) -> None:
+def test_places_locate_the_last_view_in_the_first(source: str, videos: Path) -> None:
     """Cells of the last view look as the first does there, and less so two cells aside."""
     clips: Clips = SyntheticClips(40, seed=7) if source == "synthetic" else FolderClips(videos, 40, seed=7)
     at_place, two_cells_aside, inside_share = [], [], []
@@ -65,7 +65,7 @@ def test_short_videos_repeat_their_frames(tmp_path: Path) -> None:
     assert item["frames"].float().std(dim=(1, 2, 3)).max() < 1
 
 
-def test_what_does_not_fit_is_named(tmp_path: Path) -> None:
+def test_clips_that_do_not_fit_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frames: got 1, expected a whole number, 2 or more"):
         SyntheticClips(1, frames=1)
     with pytest.raises(FileNotFoundError, match="data: .* is not a folder"):

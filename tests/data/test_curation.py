@@ -66,7 +66,7 @@ def _contents(store: CropStore) -> dict[tuple[str, int, str], bytes]:
     }
 
 
-def test_crops_are_siamfc_s(tmp_path: Path) -> None:
+def test_crops_equal_siamfcs(tmp_path: Path) -> None:
     root = _dataset(tmp_path / "data")
     writer = StoreWriter(tmp_path / "out", {"kind": "vid", "exemplar": 127, "instance": 255})
     curate(Recipe("vid"), root, writer, workers=0)
@@ -93,7 +93,7 @@ def test_crops_are_siamfc_s(tmp_path: Path) -> None:
     assert track.sizes[2].tolist() == [90, 120]
 
 
-def test_large_targets_are_decoded_smaller_and_look_the_same(tmp_path: Path) -> None:
+def test_large_targets_decoded_at_half_size_look_the_same(tmp_path: Path) -> None:
     """A crop of 3 frame pixels an output pixel: decoded at half the size, within JPEG's error of the full decode."""
     _video(tmp_path, f"{GROUP}/big", 1, size=(900, 1200), tracks=0)
     path = tmp_path / "Annotations" / GROUP / "big" / "000000.xml"
@@ -121,7 +121,7 @@ def test_workers_and_shards_do_not_change_the_crops(tmp_path: Path) -> None:
     assert len(list((tmp_path / "shards").glob("*.lmdb"))) == 2
 
 
-def test_dask_survives_the_death_of_a_worker(tmp_path: Path) -> None:
+def test_dask_survives_a_killed_worker(tmp_path: Path) -> None:
     """A cluster of two processes, one of which is killed while it works: the store is the same."""
     distributed = pytest.importorskip("distributed")
     root = _dataset(tmp_path / "data")
@@ -148,7 +148,7 @@ def test_dask_survives_the_death_of_a_worker(tmp_path: Path) -> None:
     assert _contents(CropStore(tmp_path / "dask")) == _contents(CropStore(tmp_path / "whole"))
 
 
-def test_a_killed_run_goes_on_to_the_same_store(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_store(tmp_path: Path) -> None:
     """SIGKILL at three moments, then the same command again."""
     root = _dataset(tmp_path / "data")
     assert main(["curate", "vid", str(root), str(tmp_path / "whole"), "--workers", "0"]) == 0
@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_to_the_same_store(tmp_path: Path) -> None:
     assert _contents(CropStore(tmp_path / "killed")) == _contents(CropStore(tmp_path / "whole"))
 
 
-def test_what_is_there_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_parts_are_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, asked = _dataset(tmp_path / "data"), []
     original = curation.curate_part
 
@@ -192,7 +192,7 @@ def test_what_is_there_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert asked == [("a", 0), ("b", 0), ("b", 0), ("b", 64), ("c", 0)]
 
 
-def test_what_cannot_be_read_is_skipped_counted_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_files_are_skipped_counted_and_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = _dataset(tmp_path / "data")
     frames = root / "Data" / GROUP / "a"
     (frames / "000001.JPEG").write_bytes((frames / "000001.JPEG").read_bytes()[:-300])
@@ -213,14 +213,14 @@ def test_what_cannot_be_read_is_skipped_counted_and_listed(tmp_path: Path, capsy
     assert len((tmp_path / "out" / "errors.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cv2.imwrite(str(tmp_path / "large.png"), np.zeros((200, 200, 3), np.uint8))
     monkeypatch.setattr(images, "MAX_PIXELS", 1000)
     with pytest.raises(ValueError, match="claims 200 x 200 pixels, more than 1000"):
         decode_frame(tmp_path / "large.png")
 
 
-def test_the_seed_s_tree(tmp_path: Path) -> None:
+def test_the_tree_layout_equals_the_seeds(tmp_path: Path) -> None:
     root = _dataset(tmp_path / "data")
     words = ["curate", "vid", str(root), str(tmp_path / "out"), "--layout", "tree", "--workers", "0"]
     assert main(words) == 0
@@ -236,14 +236,14 @@ def test_the_seed_s_tree(tmp_path: Path) -> None:
     assert len(journal.read_text().splitlines()) == 1 + 4
 
 
-def test_the_tree_is_never_left(tmp_path: Path) -> None:
+def test_names_cannot_escape_the_tree(tmp_path: Path) -> None:
     writer = TreeWriter(tmp_path / "out", {"kind": "folder"})
     with pytest.raises(ValueError, match="would be written outside of"):
         writer.add(Part("../../elsewhere", 0, 1, [], []))
     assert tree_folder("vid", "Annotations/VID/val/v").as_posix() == "Data/VID/train/e/v"
 
 
-def test_stores_grow_beyond_their_first_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stores_grow_beyond_their_initial_map_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("siamfast.data.store_writer._FIRST_SIZE", 1 << 16)
     writer = make_writer("lmdb", tmp_path, Recipe("folder"))
     noise = np.random.default_rng(0).integers(0, 255, 40_000, np.uint8).tobytes()
@@ -257,7 +257,7 @@ def test_stores_grow_beyond_their_first_map(tmp_path: Path, monkeypatch: pytest.
     assert len(store) == 10
 
 
-def test_verify_finds_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_reports_damaged_crops(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import lmdb
 
     root = _dataset(tmp_path / "data")
@@ -274,7 +274,7 @@ def test_verify_finds_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "2 wrong" in printed.err
 
 
-def test_a_store_travels_to_other_processes(tmp_path: Path) -> None:
+def test_a_store_can_be_pickled_to_other_processes(tmp_path: Path) -> None:
     root = _dataset(tmp_path / "data")
     assert main(["curate", "vid", str(root), str(tmp_path / "out"), "--workers", "0"]) == 0
     store = CropStore(tmp_path / "out")
@@ -296,7 +296,7 @@ def test_a_store_travels_to_other_processes(tmp_path: Path) -> None:
         (["vid", "OUT", "--verify"], "store: no *.lmdb in"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(
+def test_bad_input_is_named_in_one_line_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     _video(tmp_path / "DATA", "VID/val/c", 1)
@@ -317,7 +317,7 @@ def test_another_recipe_in_the_same_store_is_refused(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize("layout", ["lmdb", "tree"])
-def test_what_was_repaired_is_read_by_the_next_run(layout: str, tmp_path: Path) -> None:
+def test_repaired_files_are_read_by_the_next_run(layout: str, tmp_path: Path) -> None:
     """A frame of a later part, a whole annotation, and a video whose first part had the error of a later frame."""
     root = _dataset(tmp_path / "data")
     frame = root / "Data" / GROUP / "b" / "000066.JPEG"
@@ -347,7 +347,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("layout", ["lmdb", "tree"])
-def test_a_full_disk_is_one_line_that_names_the_file(layout: str, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_in_one_line_with_the_file(layout: str, tmp_path: Path) -> None:
     """A limit on the size of files stands for the disk's."""
     root, out = _dataset(tmp_path / "data"), tmp_path / "out"
     limited = (
@@ -363,7 +363,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(layout: str, tmp_path: Path
     assert "siamfast curate: error: " in lines[-1]
 
 
-def test_a_second_command_on_one_store_is_refused_and_a_killed_one_is_none(
+def test_a_second_command_on_a_store_is_refused_unless_the_first_was_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, out = _dataset(tmp_path / "data"), tmp_path / "out"

@@ -46,7 +46,7 @@ def _save(path: Path, orientation: int = 1) -> Path:
 
 @pytest.mark.parametrize("name", list(KINDS))
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
-def test_what_is_cut_short_is_no_image_and_nothing_is_printed(
+def test_truncated_files_are_no_images_and_nothing_is_printed(
     name: str, share: float, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = _save(tmp_path / name)
@@ -59,7 +59,7 @@ def test_what_is_cut_short_is_no_image_and_nothing_is_printed(
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_end_of_a_thumbnail_is_not_the_end_and_what_follows_the_end_is_ignored() -> None:
+def test_a_thumbnails_end_is_not_the_end_and_trailing_data_is_ignored() -> None:
     thumbnail, whole = io.BytesIO(), io.BytesIO()
     Image.fromarray(_picture()).resize((8, 6)).save(thumbnail, "JPEG")
     block = b"Exif\0\0" + thumbnail.getvalue()
@@ -72,7 +72,7 @@ def test_the_end_of_a_thumbnail_is_not_the_end_and_what_follows_the_end_is_ignor
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_motion_photo_is_its_photo_and_a_cut_one_is_none(
+def test_a_motion_photo_is_read_unless_truncated(
     progressive: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = io.BytesIO()
@@ -87,7 +87,7 @@ def test_a_motion_photo_is_its_photo_and_a_cut_one_is_none(
     assert capfd.readouterr() == ("", "")
 
 
-def test_damage_inside_a_jpeg_is_no_image_and_a_camera_s_padding_is_none(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_jpeg_is_no_image_but_camera_padding_is_fine(capfd: pytest.CaptureFixture[str]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
     content = cv2.imencode(".jpg", cv2.GaussianBlur(noise, (9, 9), 3))[1].tobytes()
     half = len(content) // 2
@@ -102,7 +102,7 @@ def test_damage_inside_a_jpeg_is_no_image_and_a_camera_s_padding_is_none(capfd: 
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_others_write_while_a_decoder_is_listened_to_is_passed_on(
+def test_other_output_is_passed_on_while_a_decoder_is_captured(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     decode = cv2.imdecode
@@ -118,7 +118,7 @@ def test_what_others_write_while_a_decoder_is_listened_to_is_passed_on(
 
 @pytest.mark.parametrize("name", [name for name in KINDS if name != "a.bmp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_all_ways_into_the_library_turn_alike(name: str, orientation: int, tmp_path: Path) -> None:
+def test_all_inputs_follow_the_orientation_tag(name: str, orientation: int, tmp_path: Path) -> None:
     path = _save(tmp_path / name, orientation)
     image = read_image(path)
     assert image.shape == ((60, 80, 3) if orientation < 5 else (80, 60, 3))
@@ -130,7 +130,7 @@ def test_all_ways_into_the_library_turn_alike(name: str, orientation: int, tmp_p
     assert (orientation == 1) == np.array_equal(plain, image)
 
 
-def test_a_turn_behind_the_pixels_of_a_png_counts(tmp_path: Path) -> None:
+def test_an_orientation_after_the_pixels_of_a_png_counts(tmp_path: Path) -> None:
     content = _save(tmp_path / "a.png", 6).read_bytes()
     at = content.index(b"eXIf") - 4
     size = 12 + int.from_bytes(content[at : at + 4], "big")
@@ -159,9 +159,7 @@ def test_several_pages_are_refused(name: str, tmp_path: Path, capsys: pytest.Cap
     assert "has 3 pages, expected one image a file" in line
 
 
-def test_a_frame_that_is_cut_short_is_no_frame_for_eval_and_training(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_truncated_frames_are_rejected_in_eval_and_training(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     root = make_folder(tmp_path / "data")
     for frame in sorted((root / "a" / "img").iterdir())[2:]:
         content = frame.read_bytes()
@@ -178,7 +176,7 @@ def test_a_frame_that_is_cut_short_is_no_frame_for_eval_and_training(
     assert "Premature" not in capfd.readouterr().err
 
 
-def test_training_and_youtubebb_measure_frames_as_they_are_shown(tmp_path: Path) -> None:
+def test_training_and_youtubebb_use_the_displayed_size_of_frames(tmp_path: Path) -> None:
     """Turned frames are 80 high and 60 wide."""
     folder = tmp_path / "frames" / "vid0"
     folder.mkdir(parents=True)

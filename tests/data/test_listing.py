@@ -42,7 +42,7 @@ def _listing(kind: str, root: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("kind", list(LAYOUTS))
-def test_every_reader_finds_what_it_found_before(kind: str, tmp_path: Path) -> None:
+def test_every_reader_ignores_files_that_tools_leave(kind: str, tmp_path: Path) -> None:
     if kind == "folder":
         make_folder(tmp_path / "data")
     elif kind == "vid":
@@ -51,14 +51,14 @@ def test_every_reader_finds_what_it_found_before(kind: str, tmp_path: Path) -> N
         test_readers._got10k(tmp_path / "data")
     else:
         (tmp_path / "data").mkdir()
-        getattr(test_readers, f"test_{kind}")(tmp_path / "data")
+        getattr(test_readers, f"test_{kind}_is_read")(tmp_path / "data")
     before = _listing(kind, tmp_path / "data")
     assert before
     _litter(tmp_path / "data")
     assert _listing(kind, tmp_path / "data") == before
 
 
-def test_stores_clips_and_photographs_too(tmp_path: Path) -> None:
+def test_stores_clips_and_photographs_ignore_files_that_tools_leave(tmp_path: Path) -> None:
     root, store = make_folder(tmp_path / "data"), tmp_path / "store"
     assert main(["curate", "folder", str(root), str(store), "--workers", "0"]) == 0
     crops, videos, photos = len(CropStore(store)), FolderClips(root, 1).videos, Photos(root).files
@@ -71,7 +71,7 @@ def test_stores_clips_and_photographs_too(tmp_path: Path) -> None:
     assert not is_store(store)
 
 
-def test_a_folder_with_what_tools_left_is_empty(tmp_path: Path) -> None:
+def test_a_folder_with_only_files_that_tools_leave_is_empty(tmp_path: Path) -> None:
     for t in range(2):
         cv2.imwrite(str(tmp_path / f"{t}.png"), np.zeros((60, 80, 3), np.uint8))
     mask = np.zeros((60, 80), np.uint8)

@@ -34,7 +34,7 @@ def _smooth(levels: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("dtype", "ids"), [(np.uint16, (300, 65535)), (np.uint16, (1, 2)), (np.int32, (26001, 26002)), (np.float32, (1, 7))]
 )
-def test_objects_of_deep_masks_stay_apart_with_their_numbers(tmp_path: Path, dtype: type, ids: tuple[int, int]) -> None:
+def test_objects_of_deep_masks_keep_their_numbers(tmp_path: Path, dtype: type, ids: tuple[int, int]) -> None:
     numbers = np.choose(_two_rectangles(), [0, *ids])
     Image.fromarray(numbers.astype(dtype)).save(tmp_path / "m.tif")
     mask = read_mask(tmp_path / "m.tif")
@@ -67,7 +67,7 @@ def _soft_kinds() -> dict[str, Image.Image]:
 
 
 @pytest.mark.parametrize("name", list(_soft_kinds()))
-def test_one_object_with_soft_edges_is_one_object(tmp_path: Path, name: str) -> None:
+def test_soft_edges_do_not_split_an_object(tmp_path: Path, name: str) -> None:
     _soft_kinds()[name].save(tmp_path / name)
     mask = read_mask(tmp_path / name)
     assert len(mask.objects()) == 1
@@ -76,7 +76,7 @@ def test_one_object_with_soft_edges_is_one_object(tmp_path: Path, name: str) -> 
     assert "cut at half" in "; ".join(mask.notes)
 
 
-def test_transparent_pixels_are_background_whatever_their_colour(tmp_path: Path) -> None:
+def test_transparent_pixels_are_background_in_any_color(tmp_path: Path) -> None:
     rgba = np.full((HEIGHT, WIDTH, 4), 255, np.uint8)
     rgba[..., 3] = _disc() * 255
     Image.fromarray(rgba).save(tmp_path / "m.png")
@@ -88,7 +88,7 @@ def test_transparent_pixels_are_background_whatever_their_colour(tmp_path: Path)
     assert len(read_mask(tmp_path / "m.png").objects()) == 2
 
 
-def test_masks_are_turned_as_their_frames_are(tmp_path: Path) -> None:
+def test_masks_are_rotated_like_their_frames(tmp_path: Path) -> None:
     turned = Image.Exif()
     turned[274] = 6
     Image.fromarray(_two_rectangles()).save(tmp_path / "m.png", exif=turned)
@@ -135,7 +135,7 @@ def _wrong(name: str) -> tuple[Image.Image, dict[str, object]]:
         ("many.png", "not a mask"),
     ],
 )
-def test_masks_whose_objects_cannot_be_told_are_refused(tmp_path: Path, name: str, message: str) -> None:
+def test_masks_without_clear_objects_are_refused(tmp_path: Path, name: str, message: str) -> None:
     image, options = _wrong(name)
     image.save(tmp_path / name, **options)
     with pytest.raises(ValueError, match=message) as error:
@@ -143,20 +143,20 @@ def test_masks_whose_objects_cannot_be_told_are_refused(tmp_path: Path, name: st
     assert str(error.value).startswith(f"--mask: {tmp_path / name} has ")
 
 
-def test_colour_of_16_bits_a_channel_is_refused(tmp_path: Path) -> None:
+def test_color_with_16_bits_per_channel_is_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "m.png"), np.dstack([_two_rectangles().astype(np.uint16)] * 3))
     with pytest.raises(ValueError, match="16 bits a channel"):
         read_mask(tmp_path / "m.png")
 
 
-def test_thin_objects_that_touch_stay_objects(tmp_path: Path) -> None:
+def test_thin_touching_objects_stay_objects(tmp_path: Path) -> None:
     numbers = np.zeros((HEIGHT, WIDTH), np.uint8)
     numbers[20, 10:30], numbers[21, 10:30] = 1, 2
     write_mask(tmp_path / "m.png", numbers, default_palette())
     np.testing.assert_array_equal(read_mask(tmp_path / "m.png").numbers, numbers)
 
 
-def test_colours_keep_the_numbers_of_another_mask(tmp_path: Path) -> None:
+def test_colors_keep_the_numbers_of_an_earlier_mask(tmp_path: Path) -> None:
     colors = np.array([[0, 0, 0], [0, 0, 250], [250, 0, 0]], np.uint8)
     Image.fromarray(colors[_two_rectangles()]).save(tmp_path / "first.png")
     first = read_mask(tmp_path / "first.png")
@@ -167,7 +167,7 @@ def test_colours_keep_the_numbers_of_another_mask(tmp_path: Path) -> None:
     assert read_mask(tmp_path / "later.png").objects() == {1: 400}
 
 
-def test_notes_are_empty_where_nothing_was_mended(tmp_path: Path) -> None:
+def test_notes_are_empty_when_nothing_was_repaired(tmp_path: Path) -> None:
     write_mask(tmp_path / "m.png", _two_rectangles(), default_palette())
     mask = read_mask(tmp_path / "m.png")
     assert isinstance(mask, MaskImage)

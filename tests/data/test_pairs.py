@@ -59,7 +59,7 @@ def test_a_folder_without_sequences_is_an_error(tmp_path: Path) -> None:
         read_sequences(tmp_path / "nowhere")
 
 
-def test_the_box_of_a_pair_is_where_the_target_is(tmp_path: Path) -> None:
+def test_the_box_of_a_pair_surrounds_the_target(tmp_path: Path) -> None:
     write_sequence(tmp_path / "a")
     pairs = SequencePairs(tmp_path, 30, instance=191, max_shift=20)
     for index in range(30):
@@ -72,7 +72,7 @@ def test_the_box_of_a_pair_is_where_the_target_is(tmp_path: Path) -> None:
         assert (expected - 191 / 2).abs().max() <= 20 + 1e-3
 
 
-def test_pairs_are_decided_by_seed_and_index(tmp_path: Path) -> None:
+def test_pairs_depend_on_seed_and_index_alone(tmp_path: Path) -> None:
     write_sequence(tmp_path / "a")
     first, second = SequencePairs(tmp_path, 9, seed=3), SequencePairs(tmp_path, 9, seed=3)
     assert torch.equal(first[7]["search"], second[7]["search"])
@@ -90,7 +90,7 @@ def test_frames_are_at_most_max_gap_apart(tmp_path: Path) -> None:
     assert all(f.positive and f.other == f.track for f in drawn)
 
 
-def test_the_third_crop_is_cut_where_the_search_crop_is(tmp_path: Path) -> None:
+def test_the_third_crop_has_the_search_crops_window(tmp_path: Path) -> None:
     """The square of an earlier frame stands as far off as its box says, in the same window: the noise stands still."""
     write_sequence(tmp_path / "a")
     pairs = SequencePairs(tmp_path, 20, instance=191, previous=3)
@@ -106,7 +106,7 @@ def test_the_third_crop_is_cut_where_the_search_crop_is(tmp_path: Path) -> None:
         assert item["box"][2] == item["previous_box"][2]
 
 
-def test_the_third_frame_may_be_the_template_s(tmp_path: Path) -> None:
+def test_the_third_frame_may_be_the_templates(tmp_path: Path) -> None:
     write_sequence(tmp_path / "a", 12)
     pairs = SequencePairs(tmp_path, 40, previous=3, first_frames=1.0)
     rng = np.random.default_rng(0)
@@ -116,7 +116,7 @@ def test_the_third_frame_may_be_the_template_s(tmp_path: Path) -> None:
         assert 1 <= abs(frames.search - frames.template) <= 3
 
 
-def test_frames_that_teach_nothing_are_left_out_unless_told(tmp_path: Path) -> None:
+def test_unusable_frames_are_left_out_by_default(tmp_path: Path) -> None:
     rows = ["55,30,20,20"] * 6 + ["55,30,19,20"] * 6
     write_sequence(tmp_path / "a", 12, rows=rows)
     assert SequencePairs(tmp_path, 10).tracks[0].usable.tolist() == list(range(6))
@@ -153,7 +153,7 @@ def test_negatives_come_from_another_sequence(tmp_path: Path) -> None:
     assert not any(bool(pairs[i]["positive"]) for i in range(5))
 
 
-def test_damaged_frames_are_passed_over_and_all_damaged_is_an_error(tmp_path: Path) -> None:
+def test_damaged_frames_are_skipped_and_all_damaged_is_an_error(tmp_path: Path) -> None:
     folder = write_sequence(tmp_path / "a", 12)
     images = sorted((folder / "img").iterdir())
     for path in images[::2]:

@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_photographs_are_found_at_any_depth_and_made_smaller(folder: Path, tmp_path: Path) -> None:
+def test_photographs_are_listed_at_any_depth_and_scaled_down(folder: Path, tmp_path: Path) -> None:
     photos = Photos(folder)
     assert sorted(f.name for f in photos.files) == [f"{n}.png" for n in range(6)]
     assert photos.read(0).shape == (200, 300, 3)
@@ -44,7 +44,7 @@ def test_photographs_are_found_at_any_depth_and_made_smaller(folder: Path, tmp_p
     assert len(pickle.loads(pickle.dumps(photos))) == 6
 
 
-def test_a_piece_is_cut_where_it_says(folder: Path) -> None:
+def test_a_piece_is_cut_at_its_stated_place(folder: Path) -> None:
     photos = Photos(folder)
     piece = photos.draw(np.random.default_rng(0), middle=True)
     image = photos.read(piece.number)
@@ -70,7 +70,7 @@ def test_a_damaged_photograph_is_named(tmp_path: Path) -> None:
         Photos(tmp_path).read(0)
 
 
-def test_four_in_five_textures_are_photographs(folder: Path) -> None:
+def test_four_of_five_textures_are_photographs(folder: Path) -> None:
     photos = Photos(folder)
     textures = [
         SyntheticVideo(seed, length=2, size=(60, 80), photos=photos)._scene.target.appearance for seed in range(120)
@@ -81,7 +81,7 @@ def test_four_in_five_textures_are_photographs(folder: Path) -> None:
     assert plain._scene.target.appearance.piece is None
 
 
-def test_photographs_change_the_pixels_and_not_the_boxes_of_a_pair_s_form(folder: Path) -> None:
+def test_pairs_with_photographs_depend_on_seed_and_index_alone(folder: Path) -> None:
     pairs = [SyntheticPairs(40, seed=1, photos=folder, recent=3, exemplar=129, instance=257) for _ in range(2)]
     for index in (0, 7, 31):
         first, second = pairs[0][index], pairs[1][index]
@@ -89,7 +89,7 @@ def test_photographs_change_the_pixels_and_not_the_boxes_of_a_pair_s_form(folder
         assert first["recent"].shape == first["template"].shape == (3, 129, 129)
 
 
-def test_static_pairs_are_decided_by_their_seed(folder: Path) -> None:
+def test_static_pairs_depend_on_their_seed_alone(folder: Path) -> None:
     first, second, other = (StaticPairs(folder, 50, seed=seed, recent=2) for seed in (0, 0, 1))
     for index in (0, 13, 49):
         pair, again = first[index], second[index]
@@ -99,7 +99,7 @@ def test_static_pairs_are_decided_by_their_seed(folder: Path) -> None:
         first[50]
 
 
-def test_static_pairs_take_what_the_other_sources_give(folder: Path) -> None:
+def test_static_pairs_have_the_fields_of_other_sources(folder: Path) -> None:
     options = {"seed": 2, "exemplar": 129, "instance": 257, "recent": 3}
     static, drawn = StaticPairs(folder, 4, **options)[1], SyntheticPairs(4, **options)[1]  # type: ignore[arg-type]
     assert static.keys() == drawn.keys()
@@ -107,7 +107,7 @@ def test_static_pairs_take_what_the_other_sources_give(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(16))
-def test_the_box_of_a_view_lies_around_the_target(seed: int) -> None:
+def test_the_box_of_a_view_surrounds_the_target(seed: int) -> None:
     """A target painted white on black: its extent in the crop is the box, to what resampling blurs."""
     rng = np.random.default_rng(seed)
     box = np.array([120.0, 90, 90, 60])
@@ -140,7 +140,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_an_alpha_channel_marks_a_thing(marked: Path) -> None:
+def test_an_alpha_channel_marks_an_object(marked: Path) -> None:
     photos = Photos(marked)
     (number,) = photos.marked
     outline = photos.outline(number)
@@ -153,7 +153,7 @@ def test_an_alpha_channel_marks_a_thing(marked: Path) -> None:
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_a_cutout_s_picture_lies_under_its_outline(marked: Path, mirrored: bool) -> None:
+def test_a_cutouts_pixels_match_its_outline(marked: Path, mirrored: bool) -> None:
     """Red inside of the outline, green outside, to what resampling blurs at the border."""
     photos = Photos(marked)
     cutout = Cutout(photos, photos.marked[0], mirrored, np.zeros(3))
@@ -166,7 +166,7 @@ def test_a_cutout_s_picture_lies_under_its_outline(marked: Path, mirrored: bool)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_bent_cutout_s_picture_lies_under_its_outline(marked: Path, seed: int) -> None:
+def test_a_bent_cutouts_pixels_match_its_outline(marked: Path, seed: int) -> None:
     """The same, of every pose, and its extent is the outline's."""
     photos, rng = Photos(marked), np.random.default_rng(seed)
     cutout = Cutout(photos, photos.marked[0], False, np.zeros(3))
@@ -187,7 +187,7 @@ def test_a_bent_cutout_s_picture_lies_under_its_outline(marked: Path, seed: int)
     assert np.ptp(extents, axis=0).max() > 4  # it does bend
 
 
-def test_things_become_targets_and_distractors(marked: Path) -> None:
+def test_objects_become_targets_and_distractors(marked: Path) -> None:
     photos = Photos(marked)
     scenes = [SyntheticVideo(seed, length=2, size=(120, 160), photos=photos)._scene for seed in range(60)]
     assert 0.3 < np.mean([scene.target.cutout is not None for scene in scenes]) < 0.7  # half, three deviations wide
@@ -196,7 +196,7 @@ def test_things_become_targets_and_distractors(marked: Path) -> None:
     assert (np.abs(aspects - 121 / 81) < 0.05).mean() > 0.4  # the ellipse's own, in seven of ten
 
 
-def test_a_normalized_cut_parts_what_looks_different() -> None:
+def test_a_normalized_cut_separates_different_textures() -> None:
     rng = np.random.default_rng(0)
     cells = np.zeros((12, 16), bool)
     cells[3:9, 5:12] = True

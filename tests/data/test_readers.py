@@ -67,7 +67,7 @@ def _vid(root: Path) -> Path:
     return root
 
 
-def test_vid_has_a_sequence_a_track(tmp_path: Path) -> None:
+def test_vid_has_one_sequence_per_track(tmp_path: Path) -> None:
     videos, problems = _read("vid", _vid(tmp_path))
     names = [sequence.name for video in videos for sequence in video]
     assert names == [
@@ -101,7 +101,7 @@ def test_vid_has_a_sequence_a_track(tmp_path: Path) -> None:
         ("", "not XML"),
     ],
 )
-def test_annotations_are_not_trusted(tmp_path: Path, text: str, message: str | None) -> None:
+def test_unsafe_annotations_are_rejected(tmp_path: Path, text: str, message: str | None) -> None:
     (tmp_path / "a.xml").write_text(text)
     if message is None:
         assert read_vid_xml(tmp_path / "a.xml") == []  # nothing is fetched
@@ -124,7 +124,7 @@ def _got10k(root: Path) -> None:
     (test / "groundtruth.txt").write_text("9,9,2,2")
 
 
-def test_got10k(tmp_path: Path) -> None:
+def test_got10k_is_read(tmp_path: Path) -> None:
     _got10k(tmp_path)
     ((train,), (test,)), problems = _read("got10k", tmp_path)
     np.testing.assert_array_equal(train.boxes, [[1, 2, 3, 4], [5, 6, 7, 8], [np.nan] * 4])
@@ -134,7 +134,7 @@ def test_got10k(tmp_path: Path) -> None:
     assert [path.name for path, _ in problems] == ["GOT-10k_Train_000002"]
 
 
-def test_otb(tmp_path: Path) -> None:
+def test_otb_is_read(tmp_path: Path) -> None:
     _frames(tmp_path / "Jogging" / "img", ["0001.jpg", "0002.jpg"])
     (tmp_path / "Jogging" / "groundtruth_rect.1.txt").write_text("1\t1\t5\t6\n2\t3\t5\t6\n")
     (tmp_path / "Jogging" / "groundtruth_rect.2.txt").write_text("11,11,5,6\n12,13,5,6\n")
@@ -149,7 +149,7 @@ def test_otb(tmp_path: Path) -> None:
     assert [path.name for path, _ in problems] == ["Odd"]
 
 
-def test_otb_s_empty_target_file_is_no_target(tmp_path: Path) -> None:
+def test_an_empty_otb_annotation_file_is_no_target(tmp_path: Path) -> None:
     """Human4's first file is empty, and the got10k toolkit calls what is left Human4."""
     _frames(tmp_path / "Human4" / "img", ["0001.jpg", "0002.jpg"])
     (tmp_path / "Human4" / "groundtruth_rect.1.txt").write_text("\n")
@@ -162,7 +162,7 @@ def test_otb_s_empty_target_file_is_no_target(tmp_path: Path) -> None:
     assert "no boxes in it" in problems[0][1]
 
 
-def test_lasot(tmp_path: Path) -> None:
+def test_lasot_is_read(tmp_path: Path) -> None:
     for number in (2, 10):
         folder = tmp_path / "airplane" / f"airplane-{number}"
         _frames(folder / "img", ["00000001.jpg", "00000002.jpg", "00000003.jpg"])
@@ -177,7 +177,7 @@ def test_lasot(tmp_path: Path) -> None:
     assert problems == []
 
 
-def test_trackingnet(tmp_path: Path) -> None:
+def test_trackingnet_is_read(tmp_path: Path) -> None:
     for split in ("TRAIN_2", "TRAIN_10"):
         _frames(tmp_path / split / "frames" / f"{split}v", [f"{n}.jpg" for n in range(11)])
         (tmp_path / split / "anno").mkdir()
@@ -189,7 +189,7 @@ def test_trackingnet(tmp_path: Path) -> None:
     assert [path.name for path, _ in problems] == ["missing.txt"]
 
 
-def test_youtubebb(tmp_path: Path) -> None:
+def test_youtubebb_is_read(tmp_path: Path) -> None:
     _frames(tmp_path / "frames" / "AAB-_6", ["0.jpg", "1000.jpg", "2000.jpg"])
     (tmp_path / "boxes.csv").write_text(
         "AAB-_6,0,0,person,0,present,0.5,0.75,0.25,0.5\nAAB-_6,1000,0,person,0,absent,-1,-1,-1,-1\n"
@@ -201,7 +201,7 @@ def test_youtubebb(tmp_path: Path) -> None:
     assert sorted(reason[:6] for _, reason in problems) == ["line 4", "no fra"]
 
 
-def test_davis(tmp_path: Path) -> None:
+def test_davis_is_read(tmp_path: Path) -> None:
     _frames(tmp_path / "JPEGImages" / "480p" / "bear", ["00000.jpg", "00001.jpg"])
     mask = np.zeros((40, 60), np.uint8)
     mask[5:15, 10:30], mask[20:22, 3:4] = 1, 2
@@ -215,7 +215,7 @@ def test_davis(tmp_path: Path) -> None:
     assert (first.name, problems) == ("bear.1", [])
 
 
-def test_davis_is_read_at_480p_unless_another_size_is_the_root(tmp_path: Path) -> None:
+def test_davis_is_read_at_480p_unless_the_root_is_another_size(tmp_path: Path) -> None:
     for size in ("1080p", "480p", "Full-Resolution"):
         _frames(tmp_path / "JPEGImages" / size / "bear", ["00000.jpg"])
         (tmp_path / "Annotations" / size / "bear").mkdir(parents=True)
@@ -229,7 +229,7 @@ def test_davis_is_read_at_480p_unless_another_size_is_the_root(tmp_path: Path) -
         _read("davis", tmp_path)
 
 
-def test_mot(tmp_path: Path) -> None:
+def test_mot_is_read(tmp_path: Path) -> None:
     _frames(tmp_path / "MOT17-02" / "img1", ["000001.jpg", "000002.jpg"])
     (tmp_path / "MOT17-02" / "gt").mkdir()
     (tmp_path / "MOT17-02" / "gt" / "gt.txt").write_text(
@@ -243,7 +243,7 @@ def test_mot(tmp_path: Path) -> None:
     assert [reason[:6] for _, reason in problems] == ["line 5"]
 
 
-def test_folder(tmp_path: Path) -> None:
+def test_folder_is_read(tmp_path: Path) -> None:
     for name in ("a", "b"):
         _frames(tmp_path / name / "img", ["1.png", "2.png"])
         (tmp_path / name / "groundtruth.txt").write_text("1,1,2,2\nnan,nan,nan,nan\n" if name == "a" else "1,1,2\n")
@@ -253,7 +253,7 @@ def test_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
-def test_a_folder_of_something_else_is_named(tmp_path: Path, kind: str) -> None:
+def test_a_folder_of_another_layout_is_named(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ValueError, match="root: "):
         list(read_videos(kind, tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
@@ -267,12 +267,12 @@ def test_without_a_reporter_a_problem_is_an_error(tmp_path: Path) -> None:
         list(read_videos("got10k", tmp_path))
 
 
-def test_kinds_are_named() -> None:
+def test_a_bad_kind_is_named() -> None:
     with pytest.raises(ValueError, match="kind: got 'coco', expected one of vid, got10k"):
         read_videos("coco", ".")
 
 
-def test_videos_are_found_as_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_videos_are_listed_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A data set of millions of frames is never listed as a whole."""
     _vid(tmp_path)
     listed: list[Path] = []

@@ -34,7 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_box_is_where_the_target_is(store: Path) -> None:
+def test_the_box_surrounds_the_target(store: Path) -> None:
     pairs = StorePairs(store, 40, seed=1, max_stretch=0.2)
     moved: list[tuple[float, float]] = []
     sides: list[float] = []
@@ -65,7 +65,7 @@ def test_workers_do_not_change_the_pairs(store: Path) -> None:
     assert not torch.equal(pairs[0]["search"], StorePairs(store, 6, seed=3)[0]["search"])
 
 
-def test_frames_are_near_and_negatives_are_of_another_video(store: Path) -> None:
+def test_frames_are_near_and_negatives_come_from_another_video(store: Path) -> None:
     pairs = StorePairs(store, 50, seed=0, max_gap=3, negatives=0.5)
     rng = np.random.default_rng(0)
     drawn = [pairs._frames(rng) for _ in range(100)]
@@ -75,7 +75,7 @@ def test_frames_are_near_and_negatives_are_of_another_video(store: Path) -> None
     assert 25 < sum(frames.positive for frames in drawn) < 75
 
 
-def test_the_third_crop_is_that_of_the_frames_themselves(store: Path) -> None:
+def test_the_third_crop_equals_a_crop_of_the_frame(store: Path) -> None:
     """Cut from the stored crop of another frame, it shows what the same window of that frame would."""
     pairs = StorePairs(store, 20, previous=5)
     for index in range(20):
@@ -89,7 +89,7 @@ def test_the_third_crop_is_that_of_the_frames_themselves(store: Path) -> None:
         assert 0.9 < frames < 5.1
 
 
-def test_frames_that_teach_nothing_are_left_out() -> None:
+def test_unusable_frames_are_left_out() -> None:
     sides = np.array([[40, 40], [10, 40], [40, 600], [30, 200], [220, 200], [40, 40], [np.nan] * 2, [40, 2]], float)
     boxes = np.concatenate([np.zeros((8, 2)), sides], 1)
     visible = np.array([1, 1, 1, 1, 1, 0.05, 1, 1])
@@ -120,6 +120,6 @@ def test_a_store_trains_siamfc(store: Path, tmp_path: Path) -> None:
         ({"instance": 400}, "instance: got 400, but the store .* has crops of 319 pixels"),
     ],
 )
-def test_other_sides_are_named(store: Path, options: dict[str, int], message: str) -> None:
+def test_bad_sides_are_named(store: Path, options: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StorePairs(store, 1, **options)

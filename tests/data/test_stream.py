@@ -33,7 +33,7 @@ def test_workers_do_not_change_batches_or_their_order(workers: int) -> None:
     assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15], [16]]
 
 
-def test_a_stream_goes_on_where_another_stopped() -> None:
+def test_a_stream_resumes_where_another_stopped() -> None:
     whole = taken(PairStream(Numbers(40), 4))
     for start in (0, 3, 9, 10):
         assert taken(PairStream(Numbers(40), 4, start=start), workers=2) == whole[start:]
@@ -47,7 +47,7 @@ def test_ranks_share_the_batches() -> None:
     assert [len(PairStream(Numbers(40), 4, start=1, rank=r, ranks=3)) for r in range(3)] == [3, 3, 3]
 
 
-def test_items_of_a_mixture_are_of_their_data_set_and_index() -> None:
+def test_a_mixtures_items_come_from_their_data_set_and_index() -> None:
     mixed = MixedPairs([Numbers(4000), Numbers(4000, 10_000), Numbers(4000, 20_000)], [3, 0, 1], 4000, seed=2)
     numbers = torch.stack([mixed[index]["number"] for index in range(4000)])
     assert torch.equal(numbers % 10_000, torch.arange(4000))

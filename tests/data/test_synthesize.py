@@ -32,7 +32,7 @@ def stamps(out: Path) -> dict[str, int]:
     return {path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*.*") if path.is_file()}
 
 
-def test_clips_are_read_back_as_they_were_rendered(tmp_path: Path) -> None:
+def test_clips_are_read_back_as_rendered(tmp_path: Path) -> None:
     assert synthesize(tmp_path / "out", "--clips", "2", "--masks") == 0
     sequences = read_sequences(tmp_path / "out")
     assert [sequence.name for sequence in sequences] == ["clip-000", "clip-001"]
@@ -61,13 +61,15 @@ class Hiding(SyntheticVideo):
         return (1.0, 0.05, 0.049, 1.0)[t]
 
 
-def test_where_less_than_a_twentieth_is_visible_there_is_no_box(tmp_path: Path) -> None:
+def test_a_target_less_than_a_twentieth_visible_has_no_box(tmp_path: Path) -> None:
     write_clip(tmp_path / "clip", Hiding(0, length=4, size=SIZE))
     (sequence,) = read_sequences(tmp_path / "clip")
     assert np.isnan(sequence.boxes).all(axis=1).tolist() == [False, False, True, False]
 
 
-def test_stopped_it_goes_on_and_keeps_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_resumes_and_keeps_finished_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert synthesize(whole, "--clips", "3") == 0
     real, frames = clip_folder._write_jpeg, []
@@ -107,7 +109,7 @@ def test_clips_of_other_settings_are_never_mixed(
     assert stamps(out) == before
 
 
-def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     assert synthesize(tmp_path, "--clips", "1") == 2
     assert synthesize(tmp_path / "mine.txt", "--clips", "1") == 2
@@ -127,13 +129,11 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> Non
         ([1] + [0] * 5 + [0.06] + [0] * 5 + [1], False),
     ],
 )
-def test_a_target_hides_when_it_is_gone_for_10_to_100_frames_and_comes_back(
-    visible: list[float], expected: bool
-) -> None:
+def test_a_target_hides_if_it_is_absent_for_10_to_100_frames(visible: list[float], expected: bool) -> None:
     assert hides(visible) is expected
 
 
-def test_seeds_are_passed_over_until_a_target_is_seen_first_and_then_hides() -> None:
+def test_next_seed_skips_to_a_target_that_is_visible_and_then_hides() -> None:
     """At 150 frames the first of them is 17; before it lie seeds that hide for good, not at all or from the start."""
     settings = Settings(0, 150, (360, 480), masks=False, hides=True)
     next_hiding = next_seed(settings, 14)
@@ -145,7 +145,7 @@ def test_seeds_are_passed_over_until_a_target_is_seen_first_and_then_hides() -> 
         assert passed[0] < 0.9 or not hides(passed)
 
 
-def test_nothing_copies_a_target_that_hides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hiding_target_has_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     def near(look: Appearance, rng: np.random.Generator) -> Appearance:
         raise AssertionError("a copy")
 
@@ -155,7 +155,7 @@ def test_nothing_copies_a_target_that_hides(monkeypatch: pytest.MonkeyPatch) -> 
         list(map(Settings(0, 30, SIZE, masks=False, hides=False).video, range(8)))
 
 
-def test_the_search_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_for_a_seed_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip_folder, "_PATIENCE", 3)
     with pytest.raises(ValueError, match="no clip of 12 frames suits, of the seeds 0 to 2"):
         next_seed(Settings(0, 12, SIZE, masks=False, hides=True), 0)

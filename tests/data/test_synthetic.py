@@ -64,7 +64,7 @@ def test_a_window_is_the_crop_of_its_frame(seed: int) -> None:
     assert np.abs(window - crop).mean() < 0.7 * np.abs(window - shifted).mean()
 
 
-def test_outside_the_frame_a_window_shows_the_mean_colour() -> None:
+def test_outside_the_frame_a_window_shows_the_mean_color() -> None:
     video = _quiet(2)
     window = video.window(0, (-100, -100), 100, 20)
     assert (window == window[0, 0]).all()
@@ -85,7 +85,7 @@ def test_targets_move_turn_and_change_size() -> None:
     assert np.median(np.abs(np.log(last[:, 2:] / first[:, 2:]))) > 0.03
 
 
-def test_pairs_keep_their_contract() -> None:
+def test_pairs_have_the_documented_shapes_and_places() -> None:
     pairs = SyntheticPairs(48, seed=1, exemplar=127, instance=191, max_shift=24)
     for index in range(48):
         item = pairs[index]
@@ -109,7 +109,7 @@ def test_items_do_not_depend_on_the_number_of_workers(workers: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_scene_without_its_target_changes_there_alone(seed: int) -> None:
+def test_a_scene_without_its_target_differs_only_there(seed: int) -> None:
     video = _quiet(seed)
     scene, window = video._scene, (0.0, 0.0, 320.0, 240.0)
     with_target, without = (scene.render(5, window, (240, 320), with_target=w).astype(int) for w in (True, False))
@@ -136,13 +136,13 @@ def test_half_of_the_negatives_are_the_same_scene_without_its_target(monkeypatch
     assert 15 < sum(shown[1::2]) < 45
 
 
-def test_negative_pairs_have_their_share() -> None:
+def test_negative_pairs_occur_at_their_share() -> None:
     pairs = SyntheticPairs(60, seed=0, instance=127, negatives=0.5)
     positives = sum(bool(pairs[i]["positive"]) for i in range(60))
     assert 15 < positives < 45
 
 
-def test_the_third_crop_is_near_in_time_and_cut_where_the_search_crop_is() -> None:
+def test_the_third_crop_is_near_in_time_with_the_search_crops_window() -> None:
     """Backgrounds of neighbouring frames, through the same window, differ less than those of any two items; targets
     move, but not far."""
     pairs = SyntheticPairs(24, seed=3, instance=127, previous=2, first_frames=0.5)

@@ -32,7 +32,7 @@ class Recalling:
         return self.boxes, np.full(len(self.boxes), 0.1)
 
 
-def test_confidence_is_scored_over_all_frames_but_the_first_of_all_sequences(tmp_path: Path) -> None:
+def test_confidence_is_scored_over_all_frames_but_each_sequences_first(tmp_path: Path) -> None:
     """In `a` a tracker is lost for four frames, in `b` the target is absent for two: 6 of the 14 frames that count."""
     root, folder = make_folder(tmp_path / "data"), PROTOCOLS["folder"]
     rows = (root / "b" / "groundtruth.txt").read_text().splitlines()
@@ -54,13 +54,13 @@ def test_confidence_is_scored_over_all_frames_but_the_first_of_all_sequences(tmp
     assert lost_auc(a=a, b=[0, 0.15, 0.9, 0.9, 0.9, 0.9, 0.2, 0.2]) == pytest.approx(1 - 3 / 48)
 
 
-def test_confidences_of_another_count_than_frames_are_an_error(tmp_path: Path) -> None:
+def test_one_confidence_per_frame_is_required(tmp_path: Path) -> None:
     (sequence, _) = _sequences(make_folder(tmp_path / "data"))
     with pytest.raises(ValueError, match=r"confidences of shape \(3,\), expected \(8,\)"):
         run_tracker(lambda: Recalling(sequence.boxes, [1, 1, 1]), sequence)
 
 
-def test_results_from_before_confidences_were_written_are_still_read(tmp_path: Path) -> None:
+def test_results_without_confidences_are_still_read(tmp_path: Path) -> None:
     root, out = make_folder(tmp_path / "data"), tmp_path / "out"
     assert evaluate("folder", root, out) == 0
     before = summary(out)["trackers"]["mobile"]

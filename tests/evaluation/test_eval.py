@@ -157,7 +157,7 @@ def test_the_got10k_toolkit_reads_our_got10k_results_and_agrees(tmp_path: Path) 
     assert theirs["sr"] == pytest.approx(ours["sr50"], abs=1e-9)
 
 
-def test_of_a_test_set_results_are_written_alone(tmp_path: Path) -> None:
+def test_a_test_set_gets_results_without_scores(tmp_path: Path) -> None:
     """GOT-10k's test set has the first boxes only."""
     root, out = make_got10k(tmp_path / "data"), tmp_path / "out"
     shutil.copytree(root / "val", root / "test")
@@ -169,7 +169,7 @@ def test_of_a_test_set_results_are_written_alone(tmp_path: Path) -> None:
     assert rows.shape == (FRAMES, 4)
 
 
-def test_what_is_done_is_not_done_again_and_the_rest_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_sequences_are_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = make_folder(tmp_path / "data"), tmp_path / "out"
     done: list[str] = []
     real = one_pass.run_one
@@ -191,7 +191,7 @@ def test_what_is_done_is_not_done_again_and_the_rest_is(tmp_path: Path, monkeypa
     assert done == ["a", "b"]
 
 
-def test_several_processes_find_the_same(tmp_path: Path) -> None:
+def test_several_processes_give_the_same_results(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data")
     for name, workers in (("one", "0"), ("two", "2")):
         assert evaluate("folder", root, tmp_path / name, "--workers", workers, "--model", "siamfc") == 0
@@ -202,7 +202,7 @@ def test_several_processes_find_the_same(tmp_path: Path) -> None:
         np.testing.assert_allclose(alone, shared, atol=0.1)  # threads may change the last bits of the features
 
 
-def test_what_cannot_be_evaluated_is_listed_and_the_rest_is_done(
+def test_broken_sequences_are_listed_and_the_rest_is_evaluated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_folder(tmp_path / "data")
@@ -243,7 +243,7 @@ def test_what_cannot_be_evaluated_is_listed_and_the_rest_is_done(
         (["--device", "tpu"], "tpu"),
     ],
 )
-def test_bad_words_are_named_in_one_line(
+def test_bad_arguments_are_named_in_one_line(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = make_folder(tmp_path / "data")
@@ -254,7 +254,7 @@ def test_bad_words_are_named_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_entries_are_read_as_written() -> None:
+def test_entries_are_parsed() -> None:
     assert parse_entry("guided:guide=off:size_lr=0.3") == Entry(
         "guided", "guided", (("guide", "off"), ("size_lr", 0.3))
     )
@@ -262,7 +262,7 @@ def test_entries_are_read_as_written() -> None:
     assert parse_entry("runs/a.safetensors").label == "a"
 
 
-def test_results_come_back_and_pooled_frames_are_averaged_as_frames(tmp_path: Path) -> None:
+def test_pooled_scores_average_over_frames(tmp_path: Path) -> None:
     """Two sequences, of 3 and 1 counted frames, with overlaps 1 and 0: pooled 0.75, by sequence 0.5."""
     root = tmp_path / "data"
     for name, frames in (("long", 4), ("short", 2)):
@@ -288,7 +288,7 @@ def test_results_come_back_and_pooled_frames_are_averaged_as_frames(tmp_path: Pa
     assert summarize(pooled, tmp_path, Entry("t", "siamfc"), sequences).figures["ao"] == pytest.approx(0.75)
 
 
-def test_the_worst_moment_is_where_a_run_is_lost_for_good() -> None:
+def test_the_worst_moment_is_the_last_loss_of_the_target() -> None:
     truth = np.tile([0.0, 0, 10, 10], (30, 1))
     boxes = truth.copy()
     boxes[4] += 50  # for a moment
@@ -299,13 +299,13 @@ def test_the_worst_moment_is_where_a_run_is_lost_for_good() -> None:
     assert worst_frame(run) == (4, 0.0)
 
 
-def test_normalised_error_is_in_sides_of_the_true_box() -> None:
+def test_normalized_error_is_in_sides_of_the_true_box() -> None:
     truth = [[0, 0, 10, 20], [0, 0, 10, 20], [float("nan")] * 4]
     error = normalized_error([[5, 0, 10, 20], [0, 5, 10, 20], [0, 0, 1, 1]], truth)
     np.testing.assert_allclose(error, [0.5, 0.25, np.nan])
 
 
-def test_the_report_is_whole_and_looks_like_one(tmp_path: Path) -> None:
+def test_the_report_is_one_self_contained_page(tmp_path: Path) -> None:
     """One file that fetches nothing; in headless Chromium its plots, its table's marks and its pictures are seen."""
     root, out = make_folder(tmp_path / "data"), tmp_path / "out"
     words = ["--model", "siamfc", "--model", "<b>one</b>=siamfc:scales=1"]

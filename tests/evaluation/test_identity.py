@@ -22,7 +22,7 @@ def test_results_of_other_weights_are_never_mixed(tmp_path: Path) -> None:
     assert set(json.loads((out / "runs.json").read_text())) == {"mobile", "other"}
 
 
-def test_data_of_the_same_names_are_never_scored_with_another_s_boxes(
+def test_data_of_the_same_name_is_never_scored_with_other_boxes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, other, out = make_folder(tmp_path / "one"), tmp_path / "other", tmp_path / "out"
@@ -40,7 +40,7 @@ def test_data_of_the_same_names_are_never_scored_with_another_s_boxes(
     assert evaluate("folder", one, tmp_path / "new") == 0
 
 
-def test_a_sequence_that_failed_is_done_once_it_is_mended(tmp_path: Path) -> None:
+def test_a_failed_sequence_is_run_once_it_is_repaired(tmp_path: Path) -> None:
     root, out = make_folder(tmp_path / "data"), tmp_path / "out"
     frame = root / "b" / "img" / "00000003.jpg"
     whole = frame.read_bytes()
@@ -50,7 +50,7 @@ def test_a_sequence_that_failed_is_done_once_it_is_mended(tmp_path: Path) -> Non
     assert evaluate("folder", root, out) == 0
 
 
-def test_packaged_weights_are_part_of_a_run_s_identity(tmp_path: Path) -> None:
+def test_packaged_weights_are_part_of_a_runs_identity(tmp_path: Path) -> None:
     packaged = {model: Entry(model, model).signature()["sha256"] for model in ("mobile", "siamfc", "guided")}
     assert all(packaged.values())
     assert len(set(packaged.values())) == 3

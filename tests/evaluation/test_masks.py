@@ -40,7 +40,7 @@ def test_boundary_is_between_a_pixel_and_those_right_and_below() -> None:
 
 @settings(max_examples=60)
 @given(MASKS)
-def test_boundary_of_any_mask_pixel_by_pixel(mask: np.ndarray) -> None:
+def test_boundary_of_any_mask_equals_a_loop_over_pixels(mask: np.ndarray) -> None:
     height, width = mask.shape
     result = boundary(mask)
     for y in range(height):
@@ -84,6 +84,6 @@ def test_statistics_are_mean_recall_and_decay() -> None:
         statistics([])
 
 
-def test_masks_of_other_shapes_are_named() -> None:
+def test_masks_of_different_shapes_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"mask: got shape \(4, 4\) beside a truth of \(5, 5\)"):
         region_similarity(np.ones((4, 4)), np.ones((5, 5)))

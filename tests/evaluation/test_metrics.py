@@ -23,12 +23,12 @@ def test_roc_auc_is_the_share_of_pairs_in_order_with_ties_as_halves(frames: list
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=40))
-def test_roc_auc_turns_around_with_the_classes(frames: list[tuple[float, bool]]) -> None:
+def test_swapped_classes_mirror_the_roc_auc(frames: list[tuple[float, bool]]) -> None:
     scores, positive = np.array([f[0] for f in frames]), np.array([f[1] for f in frames], bool)
     assert roc_auc(scores, positive) == pytest.approx(1 - roc_auc(scores, ~positive), nan_ok=True)
 
 
-def test_roc_auc_wants_one_class_for_each_score() -> None:
+def test_roc_auc_needs_one_class_per_score() -> None:
     with pytest.raises(ValueError, match=r"scores: got shape \(2,\) for positive of shape \(3,\)"):
         roc_auc([1, 2], [True, False, True])
 

@@ -84,7 +84,7 @@ def red_square(tmp_path: Path) -> tuple[list[str], np.ndarray]:
     return paths, boxes
 
 
-def test_nanotrack_follows_by_the_users_models_and_sees_red_as_red(
+def test_nanotrack_tracks_with_the_users_models_in_the_right_channel_order(
     red_seeker: Path, red_square: tuple[list[str], np.ndarray]
 ) -> None:
     """Were the channels swapped, red would score lowest of all and the tracker flee from it."""
@@ -100,7 +100,7 @@ def test_nanotrack_follows_by_the_users_models_and_sees_red_as_red(
     assert overlap(track, boxes).min() > 0.5
 
 
-def test_opencv_runs_on_as_many_threads_as_torch_and_then_on_as_many_as_before(
+def test_opencv_uses_torchs_thread_count_and_restores_its_own(
     red_square: tuple[list[str], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, boxes = red_square
@@ -116,7 +116,7 @@ def test_opencv_runs_on_as_many_threads_as_torch_and_then_on_as_many_as_before(
     assert cv2.getNumThreads() == before
 
 
-def test_eval_runs_nanotrack_beside_ours_and_knows_its_files_again(
+def test_eval_runs_nanotrack_beside_ours_and_reuses_its_results(
     red_seeker: Path, red_square: tuple[list[str], np.ndarray], tmp_path: Path
 ) -> None:
     paths, boxes = red_square
@@ -137,7 +137,7 @@ def test_eval_runs_nanotrack_beside_ours_and_knows_its_files_again(
     assert peer_entries("nanotrack", str(red_seeker))[0].signature() != before
 
 
-def test_models_are_found_under_either_name(tmp_path: Path) -> None:
+def test_models_may_have_either_name(tmp_path: Path) -> None:
     for part in ("backbone", "head"):
         (tmp_path / f"nanotrack_{part}.onnx").touch()
     assert [path.name for path in find_nano_models(tmp_path)] == ["nanotrack_backbone.onnx", "nanotrack_head.onnx"]
@@ -157,7 +157,7 @@ def test_models_are_found_under_either_name(tmp_path: Path) -> None:
         (["--peers", "nanotrack", "--nano-models", "NO_NETWORK"], "cannot read"),
     ],
 )
-def test_what_nanotrack_lacks_is_said_in_one_line(
+def test_missing_nanotrack_files_are_named_in_one_line(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("EMPTY", "NO_NETWORK"):
@@ -173,7 +173,7 @@ def test_what_nanotrack_lacks_is_said_in_one_line(
 
 
 @pytest.mark.parametrize(("kind", "remedy"), [("nanotrack", "4.7 and later"), ("csrt", "opencv-contrib-python")])
-def test_an_opencv_without_the_tracker_is_said_with_what_helps(
+def test_an_opencv_without_the_tracker_is_reported_with_the_remedy(
     kind: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opencv_trackers, "_creator", lambda name: None)
@@ -181,7 +181,7 @@ def test_an_opencv_without_the_tracker_is_said_with_what_helps(
         Entry("peer", f"opencv:{kind}").make("cpu")
 
 
-def test_what_opencv_raises_while_it_tracks_is_a_value_error(
+def test_an_opencv_error_while_tracking_is_a_value_error(
     red_square: tuple[list[str], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Models of NanoTrack v3 fail at the first update; the evaluation lists that and goes on."""

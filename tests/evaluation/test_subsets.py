@@ -18,7 +18,7 @@ from tests.evaluation.test_eval import evaluate, make_got10k, make_lasot, make_o
         (["--subset", "all"], "all", ["cat-1", "cat-2"]),
     ],
 )
-def test_lasot_s_test_set_is_evaluated_alone_unless_asked(
+def test_lasots_subset_defaults_to_the_test_set(
     words: list[str], name: str, sequences: list[str], tmp_path: Path
 ) -> None:
     root, out = make_lasot(tmp_path / "data"), tmp_path / "out"
@@ -29,14 +29,14 @@ def test_lasot_s_test_set_is_evaluated_alone_unless_asked(
     assert f"subset: {name};" in (out / "report.html").read_text()
 
 
-def test_listed_sequences_that_are_not_there_are_said(tmp_path: Path) -> None:
+def test_missing_listed_sequences_are_reported(tmp_path: Path) -> None:
     root, out = make_lasot(tmp_path / "data"), tmp_path / "out"
     (root / "testing_set.txt").write_text("cat-2\nzebra-1\nzebra-2\n")
     assert evaluate("lasot", root, out) == 1
     assert summary(out)["errors"] == [[".", "2 of 3 listed sequences are not there, such as zebra-1"]]
 
 
-def test_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_subset_is_refused(tmp_path: Path) -> None:
     lasot, got10k, otb = (make(tmp_path / make.__name__) for make in (make_lasot, make_got10k, make_otb))
     for dataset, root, asked, message in (
         ("lasot", lasot, "test", "testing_set.txt is not there"),

@@ -17,7 +17,7 @@ trax = pytest.importorskip("trax")
 trax_client = pytest.importorskip("trax.client")
 
 
-def test_a_trax_client_gets_the_tracker_s_own_boxes(tmp_path: Path) -> None:
+def test_a_trax_client_gets_the_trackers_own_boxes(tmp_path: Path) -> None:
     video = SyntheticVideo(0, length=4, size=(120, 160))
     paths, images = [], []
     for t in range(4):

@@ -25,7 +25,7 @@ def test_kernel_equals_the_reference_in_the_interpreter() -> None:
 
 
 @pytest.mark.parametrize(("step", "blur", "expected"), [(1.0, 0.0, 64), (1.05, 2.0, 64), (2.0, 3.0, 128), (0.5, 0, 32)])
-def test_a_tile_sees_as_much_as_its_draws_reach(step: float, blur: float, expected: int) -> None:
+def test_a_tile_covers_what_its_draws_reach(step: float, blur: float, expected: int) -> None:
     table = no_draws(3, (255, 255))
     table[1, 2], table[1, 4] = -step, blur
     table[:, 2:4] = step
@@ -33,7 +33,7 @@ def test_a_tile_sees_as_much_as_its_draws_reach(step: float, blur: float, expect
     assert pixels(table, COLUMNS) == expected
 
 
-def test_no_draws_give_a_tile_more_than_64_pixels() -> None:
+def test_a_tile_never_exceeds_64_pixels() -> None:
     """More spill; the largest step and the widest blur have smaller tiles."""
     table = no_draws(1, (255, 255))
     assert blocks(table) == {"ROWS": ROWS, "COLUMNS": COLUMNS, "PIXELS_Y": 32, "PIXELS_X": 64}

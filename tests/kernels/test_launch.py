@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(("setting", "expected"), [("ieee", False), ("tf32", True)])
-def test_tf32_is_read_where_the_newer_settings_are(setting: str, expected: bool) -> None:
+def test_tf32_follows_the_newer_settings(setting: str, expected: bool) -> None:
     """After them the older getter raises; each restores what was there."""
     before = torch.backends.cudnn.conv.fp32_precision
     try:
@@ -60,7 +60,7 @@ KERNELS = {
 
 
 @pytest.mark.timeout(900)
-def test_what_calls_launch_compiles_and_fits_every_chip() -> None:
+def test_every_launch_compiles_and_fits_the_chips() -> None:
     """A sample with a fixed seed; `make gpu-proof` takes everything."""
     command = [sys.executable, "-m", "tests.kernels.launched"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

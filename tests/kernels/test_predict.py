@@ -34,7 +34,7 @@ def count(name: str) -> list[Work]:
     return works
 
 
-def test_the_depthwise_forward_pass_moves_what_one_counts_by_hand() -> None:
+def test_depthwise_forward_traffic_equals_a_count_by_hand() -> None:
     """4 x 4 taps on 16 x 16 pixels with a border of 1, four cells below one another a thread: with a column of taps the
     four of them meet 7 rows of pixels, of which those of the first thread's lack 1 and of the last one's 2; of the 15
     places of an axis taps 0 and 3 meet 14 pixels."""
@@ -58,14 +58,14 @@ def test_the_loss_reads_scores_once_and_writes_slopes_once() -> None:
 @pytest.mark.parametrize(
     ("kind", "rate", "times"), [("fp32", "fp32", 1), ("exact fp32", "fp32", 3), ("bf16", "bf16", 1)]
 )
-def test_products_are_counted_with_their_padding(kind: str, rate: str, times: int) -> None:
+def test_products_are_counted_with_padding(kind: str, rate: str, times: int) -> None:
     """64 kernels by 256 pixels over 96 channels, whatever the tiles; steps of 64 in bfloat16 pad them to 128."""
     (work,) = count(f"xcorr forward, lighttrack pixelwise, {kind}")
     padded = 128 if kind == "bf16" else 96
     assert work.programs * work.products[rate] == 32 * 2 * 64 * 256 * padded * times
 
 
-def test_a_sample_is_spread_evenly_and_has_all_of_a_small_grid() -> None:
+def test_a_sample_is_even_and_covers_a_small_grid() -> None:
     assert set(sample((2, 5, 3))) == {(x, y, z) for x in range(2) for y in range(5) for z in range(3)}
     places = sample((7, 100, 3))
     assert len(places) == len(set(places)) == SAMPLE
@@ -73,12 +73,12 @@ def test_a_sample_is_spread_evenly_and_has_all_of_a_small_grid() -> None:
         assert abs(sum(begin <= y < begin + 10 for _, y, _ in places) - SAMPLE / 10) <= 3
 
 
-def test_waves_are_as_many_times_as_the_card_is_filled() -> None:
+def test_waves_count_how_often_the_card_is_filled() -> None:
     filled = 2 * H100.multiprocessors
     assert [waves(n, 2, H100) for n in (1, filled, filled + 1, 3 * filled)] == [1, 1, 2, 3]
 
 
-def test_each_term_binds_where_its_work_is_all_there_is() -> None:
+def test_a_term_is_the_bound_when_it_is_the_only_work() -> None:
     nothing = Work("kernel", (1,), H100.multiprocessors)
     for bound, seconds, work in (
         ("memory", 1.0, replace(nothing, memory=H100.bandwidth)),
@@ -92,14 +92,14 @@ def test_each_term_binds_where_its_work_is_all_there_is() -> None:
         assert prediction.seconds == pytest.approx(seconds)
 
 
-def test_a_program_more_than_the_card_holds_takes_a_wave_more() -> None:
+def test_one_program_beyond_the_cards_capacity_takes_another_wave() -> None:
     capacity = USAGE.blocks(H100.limits) * H100.multiprocessors
     full, overfull = (predict(Work("kernel", (1,), n, far=100.0), USAGE, 1, H100) for n in (capacity, capacity + 1))
     assert (full.waves, overfull.waves) == (1, 2)
     assert overfull.seconds == pytest.approx(2 * full.seconds)
 
 
-def test_products_of_an_older_kind_run_at_a_part_of_the_rate() -> None:
+def test_products_of_an_older_kind_run_at_a_lower_rate() -> None:
     work = Work("kernel", (1,), 10 * H100.multiprocessors, products={"bf16": 1e9})
     newest, older = (predict(work, replace(USAGE, newest_products=kind), 1, H100) for kind in (True, False))
     assert older.terms["tensor"] == pytest.approx(newest.terms["tensor"] / H100.older_products)
@@ -154,7 +154,7 @@ def test_the_table_launches_what_the_public_op_does(
     assert theirs[-len(ours) :] == ours
 
 
-def test_the_page_has_every_call_and_no_prediction_below_its_floor() -> None:
+def test_the_page_lists_every_call_with_predictions_above_the_floor() -> None:
     """It goes stale when a call is added."""
     table = [line.strip("|").split("|") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     (head, *rows) = [[cell.strip() for cell in cells] for cells in table]

@@ -52,7 +52,7 @@ def test_configuration_fits_the_chip(usages: Usages, number: int, chip: int) -> 
         assert not used.races, used
 
 
-def test_a_race_is_found_where_triton_makes_one() -> None:
+def test_the_race_check_reports_a_race_that_triton_makes() -> None:
     """Two stages in the TF32 gradients: what was shipped before."""
     call = next(c for c in CALLS if c.name == "xcorr dz and dx, siamfc train, fp32")
     (launch,) = launches_of(call, 90)
@@ -73,11 +73,11 @@ LOOP = """
 
 
 @pytest.mark.parametrize(("buffers", "pendings", "raced"), [(1, 0, 0), (1, 1, 1), (2, 1, 0), (2, 2, 1), (3, 2, 0)])
-def test_as_many_buffers_as_pending_products_are_too_few(buffers: int, pendings: int, raced: int) -> None:
+def test_buffers_must_outnumber_pending_products(buffers: int, pendings: int, raced: int) -> None:
     assert len(races(LOOP.format(buffers=buffers, pendings=pendings))) == raced
 
 
-def test_a_few_bytes_on_the_stack_are_no_spill_while_registers_are_left() -> None:
+def test_a_few_stack_bytes_are_no_spill_while_registers_are_left() -> None:
     usage = static.Usage(registers=128, stack=16, spills=0, shared=0, tensor_core=0, wide_loads=0, warps=8)
     assert usage.bargain
     assert not usage.spilled

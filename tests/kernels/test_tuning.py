@@ -47,7 +47,7 @@ def tuned(key: str = "shape", others: tuple[dict[str, int], ...] = (SLOW, {"bloc
     return tuning.tuned(ON_GPU, (key,), DEFAULT, lambda: list(others), take)
 
 
-def test_the_fastest_is_kept_and_used_without_tuning(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_configuration_is_kept_and_reused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tuned() == FAST
     (file,) = folder.iterdir()
     assert json.loads(file.read_text()) == {"shape": FAST}
@@ -58,12 +58,12 @@ def test_the_fastest_is_kept_and_used_without_tuning(folder: Path, monkeypatch: 
     assert tuned("another shape") == DEFAULT
 
 
-def test_nothing_that_runs_leaves_the_default(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_configuration_that_runs_the_default_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SECONDS, 1, 1.0)
     assert tuned(others=({"block": 4},)) == DEFAULT
 
 
-def test_winners_of_another_process_are_kept(folder: Path) -> None:
+def test_the_winners_of_another_process_are_kept(folder: Path) -> None:
     tuned("mine")
     (file,) = folder.iterdir()
     file.write_text(json.dumps({"theirs": SLOW} | json.loads(file.read_text())))
@@ -72,7 +72,7 @@ def test_winners_of_another_process_are_kept(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[1]"])
-def test_a_damaged_file_is_made_anew(folder: Path, damage: str) -> None:
+def test_a_damaged_file_is_rewritten(folder: Path, damage: str) -> None:
     tuned()
     (file,) = folder.iterdir()
     file.write_text(damage)
@@ -90,7 +90,7 @@ def test_no_tuning_while_a_graph_is_captured_or_in_the_interpreter(
     assert not list(folder.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "file").write_text("")
     monkeypatch.setenv("SIAMFAST_CACHE", str(folder / "file" / "below"))
     forget()

@@ -13,7 +13,7 @@ from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import read_metadata, save_weights
 
 
-def test_it_is_resnet_18_without_its_classifier() -> None:
+def test_the_encoder_is_resnet_18_without_its_classifier() -> None:
     """11,176,512 parameters: torchvision's resnet18 has 11,689,512, of which 513,000 are the classifier's."""
     encoder = CorrespondenceEncoder()
     assert sum(p.numel() for p in encoder.parameters()) == 11_176_512
@@ -24,7 +24,7 @@ def test_it_is_resnet_18_without_its_classifier() -> None:
     assert strides.count(2) == 3  # the first, and the second stage's two ways; the maximum pool is the third halving
 
 
-def test_cells_lie_every_8_pixels_from_the_first_to_the_last() -> None:
+def test_cells_are_8_pixels_apart_from_the_first_to_the_last() -> None:
     """What moves by 8 pixels moves by a cell, away from the border; and 8n + 1 pixels have n + 1 cells."""
     encoder = CorrespondenceEncoder(width=8).eval()
     image = torch.rand(1, 3, 401, 409) * 255
@@ -35,7 +35,7 @@ def test_cells_lie_every_8_pixels_from_the_first_to_the_last() -> None:
     torch.testing.assert_close(features[:, :, 21:29, 20:28], moved[:, :, inner, inner], rtol=1e-4, atol=1e-5)
 
 
-def test_a_cell_sees_what_lies_around_its_pixel() -> None:
+def test_a_cells_receptive_field_is_around_its_pixel() -> None:
     encoder = CorrespondenceEncoder(width=8, stages=2).eval()
     image = torch.zeros(1, 3, 161, 161, requires_grad=True)
     encoder(image)[0, :, 10, 12].sum().backward()
@@ -46,12 +46,12 @@ def test_a_cell_sees_what_lies_around_its_pixel() -> None:
 
 
 @pytest.mark.parametrize(("side", "expected"), [(480, 481), (9, 9), (1, 9), (854, 857)])
-def test_grid_side(side: int, expected: int) -> None:
+def test_grid_side_counts_cells(side: int, expected: int) -> None:
     assert grid_side(side) == expected
 
 
 @pytest.mark.parametrize("options", [{"width": 8, "stages": 3}, {"width": 12}])
-def test_weights_come_back_with_their_architecture(tmp_path: Path, options: dict[str, int]) -> None:
+def test_weights_load_with_their_architecture(tmp_path: Path, options: dict[str, int]) -> None:
     encoder = CorrespondenceEncoder(**options).eval()
     save_weights(encoder, tmp_path / "e.safetensors", recipe="drawn", dtype=torch.float32)
     assert read_metadata(tmp_path / "e.safetensors")["architecture"] == "correspondence-resnet18"
@@ -59,7 +59,7 @@ def test_weights_come_back_with_their_architecture(tmp_path: Path, options: dict
     torch.testing.assert_close(load_encoder(tmp_path / "e.safetensors")(image), encoder(image))
 
 
-def test_a_classifier_s_state_dict_loads(tmp_path: Path) -> None:
+def test_a_classifiers_state_dict_loads(tmp_path: Path) -> None:
     state = {k: v for k, v in CorrespondenceEncoder(width=8).state_dict().items() if not k.startswith("input_")}
     torch.save(state | {"fc.weight": torch.zeros(10, 64), "fc.bias": torch.zeros(10)}, tmp_path / "resnet.pth")
     assert load_encoder(tmp_path / "resnet.pth").width == 8
@@ -84,7 +84,7 @@ def test_bad_options_are_named(options: dict[str, int]) -> None:
         CorrespondenceEncoder(**options)
 
 
-def test_the_packaged_encoder_finds_cells_that_moved() -> None:
+def test_the_packaged_encoder_matches_moved_cells() -> None:
     """A crop of noise, shifted by 16 pixels: its cells are found two cells further."""
     import siamfast
 

@@ -30,7 +30,7 @@ ALL_CHANNELS = "+".join(CHANNELS)
     ("backbone", "search", "cells", "first"),
     [("resnet", 289, 17, 79), ("resnet", 303, 19, 79), ("alexnet", 303, 17, 87), ("alexnet", 255, 11, 87)],
 )
-def test_scores_have_siamfc_pp_s_sizes_and_offsets(backbone: str, search: int, cells: int, first: float) -> None:
+def test_scores_have_siamfc_pps_sizes_and_offsets(backbone: str, search: int, cells: int, first: float) -> None:
     net = GuidedSiam(GuidedArchitecture(backbone, guidance="", gate=False)).eval()
     assert net.cells(127, search) == cells
     assert net.first_pixel(127) == first
@@ -42,7 +42,7 @@ def test_scores_have_siamfc_pp_s_sizes_and_offsets(backbone: str, search: int, c
 
 @pytest.mark.parametrize("backbone", list(BACKBONES))
 @pytest.mark.parametrize("search", [255, 271, 289, 290, 303, 310])
-def test_a_cell_lies_where_the_template_s_copy_lies(backbone: str, search: int) -> None:
+def test_a_cell_is_at_the_templates_copy(backbone: str, search: int) -> None:
     """The template itself, pasted 8 k pixels from the search crop's corner, correlates best at the cell that is said to
     lie at its middle: whatever the search side, and for both backbones. Cells are counted without the head's rim."""
     torch.manual_seed(0)
@@ -69,7 +69,7 @@ def test_a_cell_lies_where_the_template_s_copy_lies(backbone: str, search: int) 
 
 
 @pytest.mark.parametrize(("kind", "side"), [("alexnet", 303), ("alexnet", 255), ("resnet", 289)])
-def test_features_lie_at_the_pixels_that_are_said(kind: str, side: int) -> None:
+def test_features_are_centered_at_the_stated_pixels(kind: str, side: int) -> None:
     """A change of one pixel moves most the cell that lies nearest to it: untrained weights, all of them positive."""
     backbone = BACKBONES[kind]()
     for module in backbone.modules():
@@ -92,7 +92,7 @@ def test_features_lie_at_the_pixels_that_are_said(kind: str, side: int) -> None:
     assert abs(float((weight.sum(1) * axis).sum()) - cell) < 0.3
 
 
-def test_sizes_that_do_not_fit_are_named() -> None:
+def test_bad_sizes_are_named() -> None:
     with pytest.raises(ValueError, match="search: got 150 pixels"):
         GuidedSiam().cells(127, 150)
     with pytest.raises(ValueError, match="side: got 60 pixels"):
@@ -108,7 +108,7 @@ def test_sizes_that_do_not_fit_are_named() -> None:
 # ----------------------------------------------------------------------------------------------------------- the guide
 @pytest.mark.parametrize(("backbone", "side"), [("alexnet", 303), ("alexnet", 255), ("resnet", 289)])
 @pytest.mark.parametrize("moved", [(0, 0), (16, -24), (-40, 8)])
-def test_the_warped_mask_lies_where_the_target_went(backbone: str, side: int, moved: tuple[int, int]) -> None:
+def test_the_warped_mask_follows_the_target(backbone: str, side: int, moved: tuple[int, int]) -> None:
     """A textured square moves by known pixels over a textured ground: the mask's mean and the flow say by how much."""
     ground, target = (
         torch.from_numpy(SyntheticVideo(seed, length=2, size=(n, n)).frame(0)).permute(2, 0, 1)[None].float()
@@ -140,7 +140,7 @@ def test_the_warped_mask_lies_where_the_target_went(backbone: str, side: int, mo
     assert float(direction[rows][:, columns[0]].mean()) > 0.3 > -0.3 > float(direction[rows][:, columns[1]].mean())
 
 
-def test_maps_of_a_target_are_what_they_are_called() -> None:
+def test_guidance_maps_match_their_names() -> None:
     place = 3.5 + STRIDE * torch.arange(20.0)
     boxes = torch.tensor([[40.0, 60.0, 32.0, 16.0], [float("nan")] * 4, [70.2, 70.1, 2.0, 2.0]])
     maps = target_maps(boxes, place, ["mask", "scaled", "gaussian", "center", "direction"])
@@ -157,7 +157,7 @@ def test_maps_of_a_target_are_what_they_are_called() -> None:
 
 # ----------------------------------------------------------------------------------------------------------- the start
 @pytest.mark.parametrize("non_local", [False, True])
-def test_at_the_start_the_guide_changes_nothing(non_local: bool) -> None:
+def test_an_untrained_guide_changes_nothing(non_local: bool) -> None:
     torch.manual_seed(0)
     net = GuidedSiam(GuidedArchitecture(guidance=ALL_CHANNELS, non_local=non_local)).eval()
     unguided = GuidedSiam(GuidedArchitecture(guidance="", gate=False)).eval()
@@ -173,7 +173,7 @@ def test_at_the_start_the_guide_changes_nothing(non_local: bool) -> None:
                 assert torch.equal(a, b)
 
 
-def test_the_encoder_is_untouched_by_training(tmp_path: Path) -> None:
+def test_training_does_not_change_the_encoder(tmp_path: Path) -> None:
     config = GuidedConfig(
         out=str(tmp_path),
         steps=3,
@@ -202,7 +202,7 @@ def test_the_encoder_is_untouched_by_training(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- weights
-def test_weights_come_back_with_their_architecture(tmp_path: Path) -> None:
+def test_weights_load_with_their_architecture(tmp_path: Path) -> None:
     net = GuidedSiam(GuidedArchitecture("resnet", 32, "flow+center", False, True)).eval()
     save_weights(net, tmp_path / "w.safetensors", recipe="a test", dtype=torch.float32)
     back = load_guided(tmp_path / "w.safetensors")
@@ -215,7 +215,7 @@ def test_default_weights_stay_below_8_mb(tmp_path: Path) -> None:
     assert (tmp_path / "w.safetensors").stat().st_size < 8e6
 
 
-def test_training_starts_from_siamfc_or_from_a_twin(tmp_path: Path) -> None:
+def test_training_can_start_from_siamfc_or_an_unguided_twin(tmp_path: Path) -> None:
     net, unguided = GuidedSiam(), GuidedSiam(GuidedArchitecture(guidance="", gate=False))
     start_from(unguided, "siamfc")
     siamfc = load_model().backbone.state_dict()

@@ -86,7 +86,7 @@ def classifier(wrapped: bool) -> nn.Module:
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-def test_a_converted_backbone_computes_what_the_classifier_did(wrapped: bool, tmp_path: Path) -> None:
+def test_a_converted_backbone_equals_the_classifiers(wrapped: bool, tmp_path: Path) -> None:
     torch.manual_seed(1)
     theirs = classifier(wrapped)
     torch.save(theirs.state_dict(), tmp_path / "imagenet.pt")
@@ -110,7 +110,7 @@ def test_a_converted_backbone_computes_what_the_classifier_did(wrapped: bool, tm
     assert float((stored.coarse - coarse).norm() / coarse.norm()) < 0.02
 
 
-def test_a_file_that_is_no_mobilenet_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_without_a_mobilenet_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"features.0.0.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "narrow.pt")
     (tmp_path / "text.pt").write_text("no weights")
     torch.save([1, 2], tmp_path / "list.pt")
@@ -128,7 +128,7 @@ def test_a_file_that_is_no_mobilenet_is_named(tmp_path: Path, capsys: pytest.Cap
 
 
 # ------------------------------------------------------------------------------------------------------------ geometry
-def test_cells_and_places() -> None:
+def test_places_are_the_centers_of_cells() -> None:
     assert SiamMobile.cells(INSTANCE) == len(SiamMobile.places(INSTANCE)) == 19
     places = SiamMobile.places(INSTANCE)
     assert float(places[0]) == 8
@@ -140,7 +140,7 @@ def test_cells_and_places() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(x=st.floats(-40, 120), y=st.floats(-40, 120), w=st.floats(1, 150), h=st.floats(1, 150), first=st.integers(-9, 9))
-def test_region_values_are_shares_and_places(x: float, y: float, w: float, h: float, first: int) -> None:
+def test_region_values_are_coverage_and_place(x: float, y: float, w: float, h: float, first: int) -> None:
     """Against a count of hundredths of a cell's side, and the plain formula of the place."""
     values = region_values(np.array([[x, y, w, h]]), np.array([[8.0 * first, 8]]))[0]
     steps = (np.arange(800) + 0.5) / 100 - 4
@@ -154,7 +154,7 @@ def test_region_values_are_shares_and_places(x: float, y: float, w: float, h: fl
         np.testing.assert_allclose(values[1:, row, column], place, atol=1e-9)
 
 
-def test_a_match_is_the_softmax_of_cosines(net: SiamMobile) -> None:
+def test_a_match_equals_the_softmax_of_cosines(net: SiamMobile) -> None:
     torch.manual_seed(2)
     query, region = (
         torch.randn(2, 16, 5, 6),
@@ -184,7 +184,7 @@ def test_an_unguided_network_ignores_the_last_frame() -> None:
 
 # -------------------------------------------------------------------------------------------------------------- graphs
 @pytest.mark.parametrize("guided", [True, False])
-def test_the_graph_is_the_network(net: SiamMobile, guided: bool) -> None:
+def test_the_graph_equals_the_network(net: SiamMobile, guided: bool) -> None:
     torch.manual_seed(4)
     image = torch.randint(0, 256, (1, INSTANCE, INSTANCE, 3), dtype=torch.uint8)
     with torch.no_grad():
@@ -201,7 +201,7 @@ def test_the_graph_is_the_network(net: SiamMobile, guided: bool) -> None:
     torch.testing.assert_close(boxes, prediction.boxes, rtol=1e-3, atol=0.05)
 
 
-def test_packaged_graphs_say_nothing_of_the_machine_that_made_them() -> None:
+def test_packaged_graphs_have_no_metadata_but_the_digest() -> None:
     onnx = pytest.importorskip("onnx")
     for suffix in (".onnx", ".int8.onnx"):
         graph = onnx.load(default_weights(DEFAULT_NAME).with_suffix(suffix))
@@ -210,7 +210,7 @@ def test_packaged_graphs_say_nothing_of_the_machine_that_made_them() -> None:
         assert not any(part.doc_string or part.metadata_props for part in parts)
 
 
-def test_weights_come_back_as_they_were_written(net: SiamMobile, tmp_path: Path) -> None:
+def test_weights_survive_a_round_trip(net: SiamMobile, tmp_path: Path) -> None:
     path = tmp_path / "mobile.safetensors"
     save_weights(net, path, recipe="a test", dtype=torch.float32)
     again = load_mobile(path)

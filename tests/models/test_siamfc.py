@@ -24,7 +24,7 @@ def _model(seed: int = 0) -> SiamFC:
     return model.eval()
 
 
-def test_sizes_and_parameters_are_the_papers() -> None:
+def test_sizes_and_parameters_equal_the_papers() -> None:
     model = SiamFC().eval()
     assert model.embed(torch.zeros(1, 3, 127, 127)).shape == (1, 256, 6, 6)
     assert model.embed(torch.zeros(1, 3, 255, 255)).shape == (1, 256, 22, 22)
@@ -40,7 +40,7 @@ def test_eight_pixels_are_one_cell() -> None:
 
 
 @pytest.mark.parametrize("layout", ["siamfc-pytorch", "siamfc-pytorch-1", "strangerzhang"])
-def test_other_projects_checkpoints_load(tmp_path: Path, layout: str) -> None:
+def test_checkpoints_of_other_projects_load(tmp_path: Path, layout: str) -> None:
     model = _model()
     model.bias.data.fill_(0.0)
     model.input_mean.zero_()
@@ -73,7 +73,7 @@ def test_missing_and_unexpected_keys_are_listed(tmp_path: Path) -> None:
         load_model(tmp_path / "odd.pth")
 
 
-def test_another_architecture_is_said_so(tmp_path: Path) -> None:
+def test_another_architecture_is_named(tmp_path: Path) -> None:
     torch.save({"layer1.0.conv1.weight": torch.zeros(1)}, tmp_path / "resnet.pth")
     with pytest.raises(ValueError, match="no known layout .*another architecture"):
         load_model(tmp_path / "resnet.pth")
@@ -97,7 +97,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_files_that_are_no_weights_are_said_so(tmp_path: Path) -> None:
+def test_files_without_weights_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("hello")
     with pytest.raises(ValueError, match="neither a safetensors nor a PyTorch file"):
         load_model(tmp_path / "text.safetensors")
@@ -105,7 +105,7 @@ def test_files_that_are_no_weights_are_said_so(tmp_path: Path) -> None:
         load_model(tmp_path / "nothing.pth")
 
 
-def test_saved_weights_come_back_with_their_metadata(tmp_path: Path) -> None:
+def test_saved_weights_load_with_their_metadata(tmp_path: Path) -> None:
     model, path = _model(), tmp_path / "w.safetensors"
     save_weights(model, path, recipe={"steps": 3}, figures={"ao": 0.5}, commit="abc")
     metadata = read_metadata(path)
@@ -136,7 +136,7 @@ def test_inference_precisions_keep_the_features(precision: str, allowed: float) 
     assert (features - expected).square().mean().sqrt() <= allowed * expected.square().mean().sqrt()
 
 
-def test_precisions_that_cannot_be_are_named() -> None:
+def test_bad_precisions_are_named() -> None:
     with pytest.raises(ValueError, match="precision: got 'int4', expected one of"):
         choose_precision("int4", torch.device("cpu"))
     with pytest.raises(ValueError, match="input_std: got 0.0"):

@@ -56,7 +56,7 @@ WRAPPED: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 @pytest.mark.parametrize("old", [False, True], ids=["zip", "pickle"])
 @pytest.mark.parametrize("name", WRAPPED)
-def test_checkpoints_load_whatever_they_were_wrapped_in(name: str, old: bool, model: SiamFC, tmp_path: Path) -> None:
+def test_wrapped_checkpoints_load(name: str, old: bool, model: SiamFC, tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save(WRAPPED[name](model.state_dict()), path, _use_new_zipfile_serialization=not old)
     loaded = load_model(path).state_dict()
@@ -70,12 +70,12 @@ def test_wrapped_encoders_load(tmp_path: Path) -> None:
     assert torch.equal(load_encoder(tmp_path / "encoder.pt").state_dict()["conv1.weight"], state["conv1.weight"])
 
 
-def test_names_that_become_the_same_are_refused() -> None:
+def test_clashing_names_are_refused() -> None:
     with pytest.raises(ValueError, match=r"a\.weight more than once"):
         unwrapped({"a.weight": 0, "module.a.weight": 1})
 
 
-def test_a_whole_pickled_model_is_refused_in_a_line(model: SiamFC, tmp_path: Path) -> None:
+def test_a_pickled_model_is_refused_in_one_line(model: SiamFC, tmp_path: Path) -> None:
     torch.save(model, tmp_path / "whole.pth")
     with pytest.raises(
         ValueError, match=r"whole\.pth (holds a SiamFC, expected a state dict|cannot be loaded)"
@@ -85,7 +85,7 @@ def test_a_whole_pickled_model_is_refused_in_a_line(model: SiamFC, tmp_path: Pat
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 no archive", b"\x80\x02 no pickle", b"\x80"])
-def test_damaged_files_are_refused_in_a_line(content: bytes, tmp_path: Path) -> None:
+def test_damaged_files_are_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "bad.pth").write_bytes(content)
     with pytest.raises(ValueError, match=r"bad\.pth cannot be loaded as tensors") as error:
         read_torch_file(tmp_path / "bad.pth")
@@ -99,13 +99,13 @@ def test_files_without_tensors_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("load", [load_mobile, load_guided])
-def test_other_networks_say_that_they_want_safetensors(load: Callable[[Path], object], tmp_path: Path) -> None:
+def test_other_networks_ask_for_safetensors(load: Callable[[Path], object], tmp_path: Path) -> None:
     torch.save({"model": {"a.weight": torch.zeros(1)}}, tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match=r"checkpoint\.pt is a PyTorch file, expected safetensors"):
         load(tmp_path / "checkpoint.pt")
 
 
-def test_safetensors_whose_header_length_looks_like_a_pickle_are_safetensors(tmp_path: Path) -> None:
+def test_safetensors_with_a_header_length_like_a_pickles_load(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     for length in range(40):
@@ -113,7 +113,7 @@ def test_safetensors_whose_header_length_looks_like_a_pickle_are_safetensors(tmp
         assert not is_torch_file(tmp_path / "a.safetensors")
 
 
-def test_a_tracker_takes_them(model: SiamFC, tmp_path: Path) -> None:
+def test_a_tracker_takes_pytorch_files(model: SiamFC, tmp_path: Path) -> None:
     torch.save(
         {"epoch": np.int64(1), "net": {f"module.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "s.pth"
     )

@@ -37,11 +37,11 @@ def exact(images: torch.Tensor, table: torch.Tensor, **options: Any) -> torch.Te
 
 
 # ---- the reference against oracles
-def test_no_draws_change_nothing() -> None:
+def test_neutral_draws_change_nothing() -> None:
     assert torch.equal(exact(crops(), draws()), crops().double())
 
 
-def test_a_smaller_output_is_the_middle() -> None:
+def test_a_smaller_output_is_the_middle_of_the_image() -> None:
     assert torch.equal(exact(crops(), draws(), out_size=(20, 21)), crops().double()[..., 5:25, 10:31])
 
 
@@ -50,7 +50,7 @@ def test_a_negative_step_mirrors() -> None:
     assert torch.equal(exact(crops(), draws(step_y=-1)), crops().double().flip(2))
 
 
-def test_geometry_is_that_of_crop_and_resize() -> None:
+def test_geometry_equals_crop_and_resize() -> None:
     """A window of 25.5 x 33.2 pixels around (17.3, 12.1), at 30 x 40: bilinear both, and inside the image."""
     images = crops((1, 3, 40, 50))
     table = draws(1, (40, 50), x=17.3, y=19.1, step_x=33.2 / 40, step_y=25.5 / 30)
@@ -61,14 +61,14 @@ def test_geometry_is_that_of_crop_and_resize() -> None:
     torch.testing.assert_close(result, window, atol=1e-3, rtol=0)  # the draws are float32: a place to 4e-6 pixels
 
 
-def test_a_step_of_two_averages_as_an_antialiased_resize_does() -> None:
+def test_a_step_of_two_equals_an_antialiased_resize() -> None:
     images = crops((1, 3, 32, 32))
     result = exact(images, draws(1, (32, 32), step_x=2, step_y=2), out_size=16)
     smaller = torch.nn.functional.interpolate(images.double(), size=16, mode="bilinear", antialias=True)
     torch.testing.assert_close(result[..., 2:-2, 2:-2], smaller[..., 2:-2, 2:-2])
 
 
-def test_blur_is_nearly_opencv_s() -> None:
+def test_blur_is_close_to_opencvs() -> None:
     """The Gaussian less its height at 3 sigma against the Gaussian: they differ by 1 % of the weights."""
     images = crops((1, 3, 40, 40))
     result = exact(images, draws(1, (40, 40), blur=1.5))[0].permute(1, 2, 0).numpy()
@@ -78,7 +78,7 @@ def test_blur_is_nearly_opencv_s() -> None:
     assert np.abs(images[0].permute(1, 2, 0).numpy()[inner] - peer[inner]).max() > 50
 
 
-def test_colours_change_as_in_torchvision() -> None:
+def test_color_changes_equal_torchvisions_formulas() -> None:
     """Its saturation, contrast and brightness of float images, with contrast about the mean of every 8th pixel."""
     images = crops()
     x = images.double()
@@ -91,7 +91,7 @@ def test_colours_change_as_in_torchvision() -> None:
     torch.testing.assert_close(result, (1.3 * x).clamp(0, 255), atol=2e-4, rtol=0)  # 0.7 is float32's
 
 
-def test_beside_the_image_and_in_the_cut_out_lies_the_mean() -> None:
+def test_outside_the_image_and_in_the_cutout_is_the_mean() -> None:
     images = crops()
     mean = images.double()[..., ::8, ::8].mean((2, 3))
     far = exact(images, draws(x=1000))
@@ -102,7 +102,7 @@ def test_beside_the_image_and_in_the_cut_out_lies_the_mean() -> None:
     assert torch.equal(cut, images.double())
 
 
-def test_noise_is_a_bell_of_variance_1_that_depends_on_the_seed() -> None:
+def test_noise_is_normal_and_depends_on_the_seed() -> None:
     drawn = noise(12345, 200_000)
     assert abs(float(drawn.mean())) < 0.01
     assert abs(float(drawn.std()) - 1) < 0.01
@@ -112,7 +112,7 @@ def test_noise_is_a_bell_of_variance_1_that_depends_on_the_seed() -> None:
     assert abs(float((drawn * other).mean())) < 0.01
 
 
-def test_noise_moves_levels_by_its_sigma_and_stays_in_range() -> None:
+def test_noise_has_its_sigma_and_stays_in_range() -> None:
     images = torch.full((1, 3, 100, 100), 128, dtype=torch.uint8)
     out = exact(images, draws(1, (100, 100), noise=10, seed=7))
     assert abs(float(out.std()) - 10) < 0.3
@@ -200,7 +200,7 @@ def test_plain_torch_in_low_precision_is_right(call: tuple[torch.Tensor, torch.T
         check(augment(images, table, **options), images, table, options)
 
 
-def test_threads_do_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_count_does_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     images, table = crops((1, 3, 255, 255)), draws(1, (255, 255), step_x=1.03, blur=0.9, noise=3, seed=9)
     before = torch.get_num_threads()
     try:
@@ -212,7 +212,7 @@ def test_threads_do_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None
         torch.set_num_threads(before)
 
 
-def test_opcheck_and_compile() -> None:
+def test_augment_passes_opcheck_and_compiles() -> None:
     op = torch.ops.siamfast.augment.default
     torch.library.opcheck(op, (crops(), draws(), 20, 21, [1.0, 2.0, 3.0], [2.0, 2.0, 2.0], torch.float32))
     compiled = torch.compile(lambda i, d: augment(i, d, out_size=24, std=60.0) * 2, fullgraph=True, backend="eager")
@@ -246,7 +246,7 @@ def test_bad_arguments_are_named(images: Any, table: torch.Tensor, options: dict
         augment(images, table, **options)
 
 
-def test_crops_of_a_frame_are_taken_as_they_are() -> None:
+def test_augment_takes_crops_in_the_layout_of_crop_and_resize() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     crops = siamfast.crop_and_resize(frame, [[60.0, 45.0], [80.0, 60.0]], [[40.0, 40.0]] * 2, 31)
     draws = no_draws(2, (31, 31))

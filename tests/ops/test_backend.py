@@ -62,7 +62,7 @@ def test_info_names_the_old_gpu(two_cards: None) -> None:
     assert "Tesla T4 is sm_75" in "\n".join(info.backends())
 
 
-def test_without_a_gpu_triton_is_what_a_gpu_would_get() -> None:
+def test_without_a_gpu_info_reports_triton_as_for_a_gpu() -> None:
     if torch.cuda.is_available():
         pytest.skip("a GPU is here")
     assert dispatch.triton_reason("cuda", torch.float32) is None

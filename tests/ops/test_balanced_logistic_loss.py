@@ -59,7 +59,7 @@ def test_loss_equals_its_reference(
     torch.testing.assert_close(gradient, expected)
 
 
-def test_the_seeds_loss_on_its_settings() -> None:
+def test_loss_equals_the_seeds_on_its_settings() -> None:
     """17 x 17, stride 8, rPos 16, rNeg 0, l1: positives share 0.5, negatives share 0.5, summed, mean over the batch."""
     scores = torch.randn(8, 1, 17, 17, dtype=torch.float64)
     cells = torch.arange(17.0, dtype=torch.float64) - 8
@@ -71,7 +71,7 @@ def test_the_seeds_loss_on_its_settings() -> None:
 
 
 @pytest.mark.parametrize("neg_weight", [1.0, 0.25])
-def test_batch_balance_is_siamfc_pytorchs(neg_weight: float) -> None:
+def test_batch_balance_equals_siamfc_pytorchs(neg_weight: float) -> None:
     """Weight 1/#positives and neg_weight/#negatives over the whole batch, all divided by their sum, summed up."""
     scores = torch.randn(4, 1, 15, 15, dtype=torch.float64)
     labels = (torch.rand(4, 1, 15, 15) < 0.2).double()
@@ -81,7 +81,7 @@ def test_batch_balance_is_siamfc_pytorchs(neg_weight: float) -> None:
     torch.testing.assert_close(ours, expected)
 
 
-def test_half_weighted_counts_the_neutral_cells_as_bilylee_does() -> None:
+def test_half_weighted_equals_bilylees_neutral_cells() -> None:
     scores = torch.randn(2, 1, 17, 17, dtype=torch.float64)
     labels = siamfast.logistic_labels(17, r_pos=8, r_neg=24, dtype=torch.float64)
     neutral = labels == 0.5
@@ -91,7 +91,7 @@ def test_half_weighted_counts_the_neutral_cells_as_bilylee_does() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
-def test_focal_over_all_cells_is_siamfc_pytorchs(gamma: float) -> None:
+def test_focal_over_all_cells_equals_siamfc_pytorchs(gamma: float) -> None:
     """The mean of modulated losses over the mean modulation; the derivative goes through the modulation too."""
     scores = torch.randn(4, 1, 15, 15, dtype=torch.float64, requires_grad=True)
     labels = (torch.rand(4, 1, 15, 15) < 0.2).double()
@@ -114,7 +114,7 @@ def test_focal_keeps_each_samples_share() -> None:
 
 
 @pytest.mark.parametrize("score", [1e4, -1e4])
-def test_focal_is_finite_where_every_cell_is_right_or_wrong(score: float) -> None:
+def test_focal_is_finite_when_all_cells_are_right_or_wrong(score: float) -> None:
     scores = torch.full((1, 1, 5, 5), score, requires_grad=True)
     for label in (0.0, 1.0):
         loss = siamfast.balanced_logistic_loss(scores, torch.full((5, 5), label), gamma=2)
@@ -124,7 +124,7 @@ def test_focal_is_finite_where_every_cell_is_right_or_wrong(score: float) -> Non
 
 
 @pytest.mark.parametrize("ratio", [3, 0.5])
-def test_hard_negatives_over_all_cells_are_siamfc_pytorchs(ratio: float) -> None:
+def test_hard_negatives_over_all_cells_equal_siamfc_pytorchs(ratio: float) -> None:
     """The mean loss of the batch's positives and of `ratio` times as many negatives of highest score."""
     scores = torch.randn(4, 1, 15, 15, dtype=torch.float64)
     labels = (torch.rand(4, 1, 15, 15) < 0.1).double()
@@ -135,7 +135,7 @@ def test_hard_negatives_over_all_cells_are_siamfc_pytorchs(ratio: float) -> None
     torch.testing.assert_close(ours, expected)
 
 
-def test_hard_negatives_are_each_samples_own_and_ties_go_to_the_lower_index() -> None:
+def test_hard_negatives_are_chosen_per_sample_and_ties_go_to_the_lower_index() -> None:
     scores = torch.tensor([[[5.0, 1.0, 1.0, -2.0, 7.0]], [[0.0, 9.0, 8.0, 7.0, 0.0]]], requires_grad=True)
     labels = torch.tensor([[[0.0, 0.0, 0.0, 0.0, 1.0]], [[1.0, 0.0, 0.0, 0.0, -1.0]]])
     siamfast.balanced_logistic_loss(scores, labels, hard_negatives=2).backward()
@@ -177,7 +177,7 @@ def test_a_negative_pair_keeps_the_negatives_share() -> None:
 
 
 @pytest.mark.parametrize("score", [1e4, -1e4])
-def test_scores_of_ten_thousand_are_finite_in_value_and_gradient(score: float) -> None:
+def test_scores_of_ten_thousand_give_finite_losses_and_gradients(score: float) -> None:
     scores = torch.full((1, 1, 17, 17), score, requires_grad=True)
     loss = siamfast.balanced_logistic_loss(scores)
     loss.backward()
@@ -187,7 +187,7 @@ def test_scores_of_ten_thousand_are_finite_in_value_and_gradient(score: float) -
 
 
 @pytest.mark.parametrize(("score", "label"), [(15.0, 1.0), (25.0, 1.0), (-18.0, 0.0)])
-def test_the_small_loss_of_a_cell_that_is_right_is_not_lost(score: float, label: float) -> None:
+def test_a_tiny_loss_does_not_round_to_zero(score: float, label: float) -> None:
     """In float32 softplus(s) - s*y is 0 here, where the loss is log(1 + exp(-|s|))."""
     loss = siamfast.balanced_logistic_loss(torch.full((1, 1, 1), score), torch.full((1, 1), label))
     torch.testing.assert_close(loss, 0.5 * torch.tensor(-abs(score)).exp().log1p(), rtol=1e-6, atol=0)
@@ -201,7 +201,7 @@ def test_a_first_call_in_inference_mode_does_not_break_training() -> None:
     assert scores.grad is not None
 
 
-def test_a_first_call_under_a_fake_mode_does_not_break_real_ones() -> None:
+def test_a_first_call_under_fake_tensors_does_not_break_real_calls() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
@@ -224,7 +224,7 @@ def test_nan_in_a_score_gives_a_nan_loss() -> None:
     assert siamfast.balanced_logistic_loss(scores).isnan()
 
 
-def test_no_sample_gives_zero() -> None:
+def test_an_empty_batch_gives_zero() -> None:
     scores = torch.zeros(0, 1, 5, 5, requires_grad=True)
     siamfast.balanced_logistic_loss(scores).backward()
     assert siamfast.balanced_logistic_loss(scores) == 0

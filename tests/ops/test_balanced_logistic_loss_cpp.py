@@ -105,7 +105,7 @@ def test_scores_beyond_the_range_of_exp_give_0_and_themselves(isa: str) -> None:
     assert endless.isposinf()
 
 
-def test_nan_shows_unless_its_cell_is_ignored(isa: str) -> None:
+def test_nan_gives_a_nan_loss_unless_its_cell_is_ignored(isa: str) -> None:
     scores = torch.zeros(2, 5, 7)
     scores[0, 2, 3] = float("nan")
     labels = torch.zeros(5, 7)
@@ -117,7 +117,7 @@ def test_nan_shows_unless_its_cell_is_ignored(isa: str) -> None:
     assert ignored.isfinite().all()
 
 
-def test_threads_change_no_bit(isa: str) -> None:
+def test_the_thread_count_does_not_change_the_bits(isa: str) -> None:
     scores = torch.randn(300, 17, 17)  # enough for threads
     before = torch.get_num_threads()
     results = []

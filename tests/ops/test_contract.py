@@ -64,7 +64,7 @@ def test_raw_ops_pass_opcheck(case: Case, index: int) -> None:
 @every_case
 @pytest.mark.filterwarnings("error:.*may not alias any inputs:UserWarning")
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-def test_compiles_in_one_graph(case: Case, dynamic: bool) -> None:
+def test_ops_compile_in_one_graph(case: Case, dynamic: bool) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(case.call, fullgraph=True, dynamic=dynamic, backend="aot_eager")
     inputs = case.inputs()
@@ -76,7 +76,7 @@ def test_compiles_in_one_graph(case: Case, dynamic: bool) -> None:
 
 
 @every_case
-def test_exports(case: Case) -> None:
+def test_ops_export(case: Case) -> None:
     class Module(torch.nn.Module):
         def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
             return case.call(*inputs)
@@ -87,7 +87,7 @@ def test_exports(case: Case) -> None:
 
 
 @every_case
-def test_stride_0_and_transposed_gradients(case: Case) -> None:
+def test_stride_0_and_transposed_gradients_give_the_same(case: Case) -> None:
     inputs = case.inputs()
     output = case.call(*inputs)
     wide = torch.ones((), dtype=output.dtype).expand_as(output)
@@ -118,7 +118,7 @@ def test_any_strides_give_the_same(case: Case) -> None:
 
 
 @every_case
-def test_only_the_gradients_asked_for(case: Case) -> None:
+def test_only_requested_gradients_are_computed(case: Case) -> None:
     full = case.inputs()
     output = case.call(*full)
     expected = torch.autograd.grad(output, full, torch.ones_like(output))
@@ -140,14 +140,14 @@ def test_nothing_is_saved_when_no_gradient_is_needed(case: Case) -> None:
 
 
 @every_case
-def test_same_bits_on_two_runs(case: Case) -> None:
+def test_two_runs_give_the_same_bits(case: Case) -> None:
     inputs = case.inputs(torch.float32)
     first, second = (_gradients(case, inputs, torch.ones_like(case.call(*inputs))) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 @every_case
-def test_inputs_and_gradients_are_left_alone(case: Case) -> None:
+def test_inputs_and_gradients_are_not_written(case: Case) -> None:
     inputs = case.inputs(torch.float32)
     kept = [t.detach().clone() for t in inputs]
     output = case.call(*inputs)
@@ -159,7 +159,7 @@ def test_inputs_and_gradients_are_left_alone(case: Case) -> None:
 
 
 @every_case
-def test_autocast_gives_what_the_rule_says(case: Case) -> None:
+def test_autocast_follows_its_rule(case: Case) -> None:
     inputs = case.inputs(torch.float32, grad=False)
     with torch.autocast("cpu", torch.bfloat16):
         output = case.call(*inputs)

@@ -59,7 +59,7 @@ def _features(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def test_plain_case_is_scaled_dot_product_attention() -> None:
+def test_plain_warp_equals_scaled_dot_product_attention() -> None:
     q, r, v = _features(2, 8, 4, 5), _features(2, 8, 6, 3), _features(2, 3, 6, 3)
     flat = [t.flatten(2).transpose(1, 2) for t in (q, r, v)]
     expected = F.scaled_dot_product_attention(*flat, scale=1 / 0.5).transpose(1, 2).unflatten(2, (4, 5))
@@ -72,7 +72,7 @@ def test_several_frames_share_one_softmax() -> None:
     torch.testing.assert_close(siamfast.correspondence_warp(q, r, v), side_by_side)
 
 
-def test_mean_over_frames_is_the_mean_of_one_warp_each() -> None:
+def test_mean_over_frames_equals_the_mean_of_single_warps() -> None:
     q, r, v = _features(2, 8, 4, 4), _features(2, 3, 8, 4, 4), _features(2, 3, 2, 4, 4)
     each = [siamfast.correspondence_warp(q, r[:, t], v[:, t], topk=4, topk_norm="post") for t in range(3)]
     mean = siamfast.correspondence_warp(q, r, v, topk=4, topk_norm="post", frames="mean")
@@ -91,7 +91,7 @@ def test_windows_are_closed_squares_and_open_circles(window: str, keys: int) -> 
     assert (strict > 0).sum() == 1
 
 
-def test_windows_at_the_border_are_cut_not_shifted() -> None:
+def test_windows_at_the_border_are_clipped_not_shifted() -> None:
     q = torch.zeros(1, 2, 7, 7)
     corner = siamfast.correspondence_affinity(q, q, radius=2)[0, 0, 0, 0]
     assert (corner > 0).nonzero().tolist() == [[y, x] for y in range(3) for x in range(3)]
@@ -112,7 +112,7 @@ def test_ties_go_to_the_lower_index() -> None:
     torch.testing.assert_close(warped, torch.full((1, 1, 3, 3), 0.5))
 
 
-def test_post_normalisation_keeps_the_softmax_weights() -> None:
+def test_post_normalization_keeps_the_softmax_weights() -> None:
     q, r, v = _features(1, 4, 3, 3), _features(1, 4, 3, 3), torch.ones(1, 1, 3, 3, dtype=torch.float64)
     pre = siamfast.correspondence_warp(q, r, v, topk=3)
     post = siamfast.correspondence_warp(q, r, v, topk=3, topk_norm="post", temperature=1.0)
@@ -120,19 +120,19 @@ def test_post_normalisation_keeps_the_softmax_weights() -> None:
     assert (post < 1).all()
 
 
-def test_more_keys_asked_for_than_there_are_means_all() -> None:
+def test_a_topk_above_the_number_of_keys_means_all() -> None:
     q, r, v = _features(1, 4, 3, 3), _features(1, 4, 3, 3), _features(1, 2, 3, 3)
     torch.testing.assert_close(siamfast.correspondence_warp(q, r, v, topk=99), siamfast.correspondence_warp(q, r, v))
 
 
-def test_zero_features_match_all_keys_alike() -> None:
+def test_zero_features_match_all_keys_equally() -> None:
     v = _features(1, 2, 3, 3)
     zero = torch.zeros(1, 4, 3, 3, dtype=torch.float64)
     warped = siamfast.correspondence_warp(zero, _features(1, 4, 3, 3), v)
     torch.testing.assert_close(warped, v.mean((2, 3), keepdim=True).expand_as(warped))
 
 
-def test_nan_in_a_key_reaches_the_queries_that_see_it_and_no_other() -> None:
+def test_nan_in_a_key_reaches_only_the_queries_that_see_it() -> None:
     q, r, v = (t.float() for t in (_features(1, 4, 9, 9), _features(1, 4, 9, 9), _features(1, 1, 9, 9)))
     r[0, 0, 4, 4] = float("nan")
     for backend in ("torch", "cpp"):
@@ -150,19 +150,19 @@ def test_radius_0_copies_the_values_where_they_are() -> None:
     torch.testing.assert_close(siamfast.correspondence_warp(q, r, v, radius=0), v)
 
 
-def test_on_grids_that_differ_the_window_is_centred_at_the_scaled_place() -> None:
+def test_on_different_grids_the_window_is_centered_at_the_scaled_cell() -> None:
     """Query 1 of 3 lies at place 4 of 9; radius 1 leaves keys 3 to 5. Query 0 lies at 1: keys 0 to 2."""
     affinity = siamfast.correspondence_affinity(torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 9, 9), radius=1)
     assert (affinity[0, 1, 1, 0] > 0).nonzero().tolist() == [[y, x] for y in (3, 4, 5) for x in (3, 4, 5)]
     assert (affinity[0, 0, 0, 0] > 0).nonzero().tolist() == [[y, x] for y in (0, 1, 2) for x in (0, 1, 2)]
 
 
-def test_one_cell() -> None:
+def test_one_cell_maps_to_itself() -> None:
     one = _features(1, 4, 1, 1)
     torch.testing.assert_close(siamfast.correspondence_warp(one, one, one, radius=0), one)
 
 
-def test_flow_is_where_the_match_lies_less_where_the_query_is() -> None:
+def test_flow_is_the_matchs_place_minus_the_querys() -> None:
     features = torch.eye(36, dtype=torch.float64).view(1, 36, 6, 6)
     moved = features.roll((1, 2), (2, 3))  # what was at (y, x) is at (y + 1, x + 2)
     values = torch.zeros(1, 1, 6, 6, dtype=torch.float64)
@@ -170,7 +170,7 @@ def test_flow_is_where_the_match_lies_less_where_the_query_is() -> None:
     torch.testing.assert_close(flow[0, :, 3, 4], torch.tensor([-2.0, -1.0], dtype=torch.float64))
 
 
-def test_flow_and_details_are_float32_whatever_the_values_are() -> None:
+def test_flow_and_details_are_float32_for_any_dtype_of_values() -> None:
     """bfloat16 has 8 bits: a place of 100 cells would be off by a quarter of a cell."""
     q, r, v = torch.randn(1, 16, 4, 100), torch.randn(1, 16, 4, 100), torch.rand(1, 1, 4, 100).bfloat16()
     values, flow = siamfast.correspondence_warp(q, r, v, returns=("values", "flow"))
@@ -186,14 +186,14 @@ def test_indices_of_each_frame_keep_their_axis_for_one_frame() -> None:
         assert indices.shape == (1, frames, 2, 3, 3)
 
 
-def test_under_autocast_mixed_features_are_taken_in_float32() -> None:
+def test_under_autocast_mixed_dtypes_are_cast_to_float32() -> None:
     q, r, v = torch.randn(1, 8, 4, 4).bfloat16(), torch.randn(1, 8, 4, 4), torch.rand(1, 1, 4, 4)
     with torch.autocast("cpu", torch.bfloat16):
         result = siamfast.correspondence_warp(q, r, v)
     torch.testing.assert_close(result, siamfast.correspondence_warp(q.float(), r, v))
 
 
-def test_entropy_confidence_and_lse() -> None:
+def test_entropy_confidence_and_lse_equal_their_formulas() -> None:
     zero, v = torch.zeros(1, 4, 4, 4), torch.zeros(1, 1, 4, 4)
     confidence, entropy, lse = siamfast.correspondence_warp(zero, zero, v, returns=("confidence", "entropy", "lse"))
     torch.testing.assert_close(confidence, torch.full((1, 4, 4), 1 / 16))
@@ -201,7 +201,7 @@ def test_entropy_confidence_and_lse() -> None:
     torch.testing.assert_close(lse, torch.full((1, 4, 4), 16.0).log())
 
 
-def test_affinity_is_what_the_warp_applies() -> None:
+def test_affinity_is_the_matrix_that_the_warp_applies() -> None:
     q, r, v = _features(1, 4, 4, 5), _features(1, 2, 4, 3, 5), _features(1, 2, 3, 3, 5)
     for options in ({"topk": 4}, {"radius": 2}, {"frames": "mean"}):
         affinity = siamfast.correspondence_affinity(q, r, **options)
@@ -236,7 +236,7 @@ for height, width in ((60, 108), (200, 200)):
 
 @pytest.mark.parametrize("options", ["{}", '{"radius": 12}', '{"topk": 10}'])
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-def test_memory_grows_with_the_cells_not_with_their_square(options: str, direction: str) -> None:
+def test_memory_is_linear_in_the_cells(options: str, direction: str) -> None:
     """One affinity of 6,480 cells is 168 MB in float32, of 40,000 cells 6,400 MB. The maps of 8 + 8 + 2 channels, their
     gradients and copies in the kernel's layout come to some 20 MB at 40,000 cells."""
     command = [sys.executable, "-c", MEMORY, options, direction]

@@ -136,7 +136,7 @@ def test_top_k_is_exact_on_every_instruction_set(isa: str, data: st.DataObject) 
         torch.testing.assert_close(result.double(), truth, rtol=2e-5, atol=2e-5 * size)
 
 
-def test_nan_shows_in_its_query_alone(isa: str) -> None:
+def test_nan_in_a_query_stays_in_its_cell(isa: str) -> None:
     query, key, value = torch.randn(1, 4, 5, 5), torch.randn(1, 4, 5, 5), torch.randn(1, 2, 5, 5)
     query[0, 1, 2, 3] = float("nan")
     for topk in (None, 3):
@@ -147,7 +147,7 @@ def test_nan_shows_in_its_query_alone(isa: str) -> None:
 
 
 @pytest.mark.parametrize("topk", [None, 3])
-def test_nan_in_a_key_shows_where_the_key_is_seen(isa: str, topk: int | None) -> None:
+def test_nan_in_a_key_reaches_only_the_queries_that_see_it(isa: str, topk: int | None) -> None:
     query, key, value = torch.randn(1, 4, 1, 30), torch.randn(1, 4, 1, 30), torch.randn(1, 1, 1, 30)
     key[0, 1, 0, 20] = float("nan")
     with siamfast.backend("cpp"):
@@ -155,7 +155,7 @@ def test_nan_in_a_key_shows_where_the_key_is_seen(isa: str, topk: int | None) ->
     assert result.isnan().flatten().nonzero().flatten().tolist() == [18, 19, 20, 21, 22]
 
 
-def test_zero_features_match_all_keys_alike_and_have_finite_gradients(isa: str) -> None:
+def test_zero_features_match_all_keys_equally_with_finite_gradients(isa: str) -> None:
     query, key = torch.zeros(1, 4, 3, 3, requires_grad=True), torch.zeros(1, 4, 3, 3, requires_grad=True)
     value = torch.arange(9.0).view(1, 1, 3, 3)
     with siamfast.backend("cpp"):
@@ -180,7 +180,7 @@ def test_logits_far_apart_do_not_overflow(isa: str) -> None:
     torch.testing.assert_close(result.double(), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_same_bits_on_two_runs_with_threads(isa: str) -> None:
+def test_two_threaded_runs_give_the_same_bits(isa: str) -> None:
     inputs = [torch.randn(1, 16, 30, 30), torch.randn(1, 1, 16, 30, 30), torch.randn(1, 1, 2, 30, 30)]
     for radius in (None, 4.0):
         with siamfast.backend("cpp"):

@@ -126,7 +126,7 @@ def test_every_convention_is_within_one_grey_level_of_opencv(
         ((37, 53), (20.5, 11), 1e4, 255),
     ],
 )
-def test_windows_of_thousands_of_pixels_are_opencvs_too(
+def test_windows_of_thousands_of_pixels_equal_opencvs(
     name: str, shape: tuple[int, int], center: tuple[float, float], size: float, out: int
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
@@ -151,7 +151,7 @@ def _seeds_crop(image: np.ndarray, box: Any, out: int, instance: int) -> np.ndar
 
 @settings(max_examples=60)
 @given(st.floats(-30, 150), st.floats(-30, 110), st.floats(2, 80), st.floats(2, 80))
-def test_siamfc_crops_are_the_seeds(x: float, y: float, w: float, h: float) -> None:
+def test_siamfc_crops_equal_the_seeds(x: float, y: float, w: float, h: float) -> None:
     image = np.random.default_rng(0).integers(0, 256, (100, 140, 3), dtype=np.uint8)
     crops = siamfast.siamfc_crops(image, (x, y, w, h))
     for ours, out, instance in ((crops.template, 127, 127), (crops.search, 255, 255)):
@@ -223,7 +223,7 @@ def test_an_unknown_instruction_set_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("name", sorted(set(CONVENTIONS) - {"subpixel", "pytracking"}))
-def test_a_window_outside_shows_the_conventions_own_mean_exactly(name: str) -> None:
+def test_a_window_outside_is_exactly_the_conventions_mean(name: str) -> None:
     """One grey level is all that a truncated and a rounded mean differ by, so the comparison with OpenCV has no say."""
     image = np.full((10, 10, 3), 7, np.uint8)
     image[0] = [8, 17, 0]  # means 7.1, 8.0, 6.3
@@ -235,7 +235,7 @@ def test_a_window_outside_shows_the_conventions_own_mean_exactly(name: str) -> N
 
 @pytest.mark.parametrize("rounding", sorted(CONVENTIONS))
 @pytest.mark.parametrize("antialias", [False, True])
-def test_leaving_the_mean_out_changes_nothing(rounding: str, antialias: bool) -> None:
+def test_a_skipped_mean_changes_nothing(rounding: str, antialias: bool) -> None:
     """Windows around the rim, where it is decided whether the mean is seen: it is always as with the mean given."""
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     mean = siamfast.mean_color(image)
@@ -248,7 +248,7 @@ def test_leaving_the_mean_out_changes_nothing(rounding: str, antialias: bool) ->
             np.testing.assert_array_equal(crop, siamfast.crop_and_resize(image, out_size=out, fill=fill, **call))
 
 
-def test_the_mean_is_exact_and_can_be_had_once() -> None:
+def test_the_mean_is_exact_and_can_be_reused() -> None:
     image = np.random.default_rng(0).integers(0, 256, (301, 277, 3), dtype=np.uint8)
     mean = siamfast.mean_color(image)
     np.testing.assert_allclose(mean, image.reshape(-1, 3).mean(0), rtol=1e-15)
@@ -257,7 +257,7 @@ def test_the_mean_is_exact_and_can_be_had_once() -> None:
 
 
 @pytest.mark.parametrize("width", [277, 65_792, 65_794])
-def test_the_mean_is_exact_where_no_simd_sums_serve(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mean_is_exact_without_simd_sums(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU; the widest rows whose sum float32 holds, and wider ones."""
     monkeypatch.setattr(crop_module, "_serves_numpy", lambda _: False)
     pixels = torch.randint(0, 256, (2, 3, 3, width), dtype=torch.uint8)
@@ -265,7 +265,7 @@ def test_the_mean_is_exact_where_no_simd_sums_serve(width: int, monkeypatch: pyt
     torch.testing.assert_close(crop_module._tensor_mean(pixels), pixels.double().mean((2, 3)), rtol=1e-15, atol=0)
 
 
-def test_many_boxes_are_each_box_alone() -> None:
+def test_several_boxes_equal_each_box_alone() -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     centers, sizes = np.random.default_rng(1).uniform(-20, 130, (9, 2)), np.linspace(3, 150, 9)
     together = siamfast.crop_and_resize(image, centers, sizes, 33)
@@ -273,26 +273,26 @@ def test_many_boxes_are_each_box_alone() -> None:
         np.testing.assert_array_equal(together[m], siamfast.crop_and_resize(image, centers[m], sizes[m], 33)[0])
 
 
-def test_a_box_wholly_outside_is_the_fill() -> None:
+def test_a_box_outside_the_image_is_the_fill() -> None:
     image = np.full((20, 20, 3), 200, np.uint8)
     crop = siamfast.crop_and_resize(image, (-500, 900), 64, 16, fill=(1, 2, 3))
     assert (crop == np.array([1, 2, 3])).all()
 
 
-def test_subpixel_without_scaling_is_the_image_itself() -> None:
+def test_subpixel_without_scaling_equals_the_image() -> None:
     image = torch.rand(3, 9, 9, dtype=torch.float64)
     crop = siamfast.crop_and_resize(image, (4, 4), 9, 9, rounding="subpixel")
     torch.testing.assert_close(crop[0], image)
 
 
-def test_antialias_is_torchs_when_the_whole_image_is_shrunk() -> None:
+def test_antialias_equals_torchs_when_the_whole_image_shrinks() -> None:
     image = torch.rand(1, 3, 40, 52, dtype=torch.float64)
     expected = torch.nn.functional.interpolate(image, (13, 9), mode="bilinear", antialias=True)
     crop = siamfast.crop_and_resize(image[0], (25.5, 19.5), [[52, 40]], (13, 9), antialias=True)
     torch.testing.assert_close(crop, expected)
 
 
-def test_windows_of_a_batch_are_each_of_their_image() -> None:
+def test_each_window_of_a_batch_is_cut_from_its_image() -> None:
     images = torch.rand(3, 3, 20, 24)
     centers, sizes = torch.tensor([[3.0, 4], [20, 10], [12, 19]]), torch.tensor([8.0, 30, 11])
     together = siamfast.crop_and_resize(images, centers, sizes, 7)
@@ -302,7 +302,7 @@ def test_windows_of_a_batch_are_each_of_their_image() -> None:
     torch.testing.assert_close(torch.from_numpy(arrays).permute(0, 3, 1, 2), together)
 
 
-def test_layouts_of_torch_images() -> None:
+def test_torch_images_of_all_layouts_are_taken() -> None:
     chw = torch.rand(3, 20, 24)
     hwc = chw.permute(1, 2, 0).contiguous()
     expected = siamfast.crop_and_resize(chw, (5, 5), 9, 6)
@@ -312,7 +312,7 @@ def test_layouts_of_torch_images() -> None:
     assert siamfast.crop_and_resize(wide, (5, 5), 9, 6, layout="hwc").shape == (1, 6, 6, 24)
 
 
-def test_out_is_written_into_whatever_its_strides() -> None:
+def test_out_is_written_with_any_strides() -> None:
     image = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
     expected = siamfast.crop_and_resize(image, (5, 5), 20, 8)
     planar = np.zeros((1, 3, 8, 8), np.uint8).transpose(0, 2, 3, 1)
@@ -331,7 +331,7 @@ def test_nothing_beside_the_image_is_read() -> None:
     np.testing.assert_array_equal(crop, 1.0)
 
 
-def test_offsets_beyond_two_gigabytes() -> None:
+def test_offsets_beyond_two_gigabytes_are_right() -> None:
     """An image of 16k x 16k x 9 bytes a pixel by stride: its last pixel lies 2.4 GB behind its first."""
     big = np.zeros((16_000, 16_000 * 9), np.uint8)  # zero pages: no memory is taken until it is written
     view = big.reshape(16_000, 16_000, 9)[..., :3]
@@ -357,7 +357,7 @@ def test_a_forked_worker_can_crop_after_the_parent_did() -> None:
     assert child.exitcode == 0
 
 
-def test_several_python_threads_may_crop_at_once() -> None:
+def test_several_python_threads_can_crop_at_once() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
@@ -367,7 +367,7 @@ def test_several_python_threads_may_crop_at_once() -> None:
         assert all(np.array_equal(job.result(), expected) for job in jobs)
 
 
-def test_context_size() -> None:
+def test_context_size_equals_the_formula() -> None:
     assert siamfast.context_size((0, 0, 100, 100)) == 200
     np.testing.assert_allclose(siamfast.context_size([[0, 0, 30, 50], [9, 9, 1, 1]]), [np.sqrt(70 * 90), 2])
     assert siamfast.context_size((0, 0, 30, 50), context_amount=0) == np.sqrt(1500)

@@ -27,7 +27,7 @@ def _imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
-def test_an_op_s_folder_has_the_files_that_a_reader_knows(folder: Path) -> None:
+def test_every_ops_folder_has_the_same_files(folder: Path) -> None:
     names = {path.stem for path in folder.glob("*.py")}
     assert names <= FILES
     # xcorr_balanced_loss is a composition of two ops, with a fused kernel for one kind of call.
@@ -35,14 +35,14 @@ def test_an_op_s_folder_has_the_files_that_a_reader_knows(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
-def test_a_specification_imports_nothing_of_ours(folder: Path) -> None:
+def test_a_reference_imports_nothing_of_siamfast(folder: Path) -> None:
     reference = folder / "reference.py"
     if reference.is_file():
         assert not {name for name in _imports(reference) if name.startswith("siamfast")}
 
 
 @pytest.mark.parametrize("path", sorted(OPS.rglob("*.py")), ids=lambda path: str(path.relative_to(OPS)))
-def test_ops_know_nothing_above_them(path: Path) -> None:
+def test_ops_import_nothing_above_them(path: Path) -> None:
     allowed = ("siamfast.ops", "siamfast.geometry", "siamfast.kernels", "siamfast._C", "siamfast.version")
     ours = {name for name in _imports(path) if name.startswith("siamfast.")}
     assert not {name for name in ours if not name.startswith(allowed)}

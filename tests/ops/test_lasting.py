@@ -25,14 +25,14 @@ def maker() -> tuple[str, int]:
     return threading.current_thread().name, 7
 
 
-def test_on_a_gpu_another_thread_makes_them_and_waits_for_them(stream: list[str]) -> None:
+def test_on_a_gpu_another_thread_makes_the_tensors_and_waits_for_them(stream: list[str]) -> None:
     thread, value = make_lasting(maker, torch.device("cuda", 0))
     assert value == 7
     assert thread != threading.current_thread().name
     assert stream == [thread]
 
 
-def test_on_a_cpu_they_are_simply_made(stream: list[str]) -> None:
+def test_on_a_cpu_the_caller_makes_the_tensors(stream: list[str]) -> None:
     assert make_lasting(maker, torch.device("cpu")) == (threading.current_thread().name, 7)
     assert not stream
 

@@ -112,14 +112,14 @@ def colour(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("oracle", [timecycle, crw, dino, uvc, colour])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_each_preset_is_its_project_s_propagation(oracle: Oracle, seed: int) -> None:
+def test_each_preset_equals_its_projects_propagation(oracle: Oracle, seed: int) -> None:
     features, labels = _video(seed)
     maps = list(siamfast.propagate_labels(features, labels, preset=oracle.__name__))
     torch.testing.assert_close(maps, oracle(features, labels))
 
 
 @pytest.mark.parametrize("oracle", [timecycle, crw, dino, uvc, colour])
-def test_float32_takes_the_same_way(oracle: Oracle) -> None:
+def test_float32_equals_float64(oracle: Oracle) -> None:
     """The C++ kernel; over 11 frames, each of which builds on those before."""
     features, labels = _video(2)
     maps = siamfast.propagate_labels(features.float(), labels.float(), preset=oracle.__name__)
@@ -138,7 +138,7 @@ def test_propagation_follows_a_moving_square(preset: str) -> None:
         assert ((propagated > 0.5) == (labels.roll(t, 2) > 0.5)).double().mean() > 0.98, t
 
 
-def test_propagation_keeps_the_first_frame_and_the_last_few() -> None:
+def test_the_context_is_the_first_frame_and_the_last_few() -> None:
     """A feature seen only in frame 0 is still found after `context` frames of something else."""
     shown, hidden = torch.eye(16).view(16, 4, 4), torch.zeros(16, 4, 4)
     labels = torch.rand(1, 4, 4)

@@ -33,7 +33,7 @@ def test_structs_have_the_same_fields_in_the_same_order() -> None:
     assert ours == _C.RECORDS
 
 
-def test_cpp_knows_each_struct_that_is_made_for_it() -> None:
+def test_cpp_accepts_each_struct() -> None:
     assert _C is not None
     for op in OPS:
         module = importlib.import_module(f"siamfast.ops.{op}.cpp")
@@ -54,7 +54,7 @@ def test_dtypes_have_the_same_codes() -> None:
     assert {str(dtype).removeprefix("torch."): code for dtype, code in dispatch.CODES.items()} == _C.ENUMS["Dtype"]
 
 
-def test_another_number_of_fields_or_an_unknown_code_is_an_error() -> None:
+def test_a_wrong_number_of_fields_or_an_unknown_code_is_an_error() -> None:
     assert _C is not None
     maps = buffers.of_tensor(torch.ones(1, 1, 1, 1))
     with pytest.raises(TypeError):

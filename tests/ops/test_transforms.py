@@ -30,7 +30,7 @@ def _places(case: Case) -> tuple[int, ...]:
 
 
 @every_case
-def test_grad_is_autograd_s(case: Case) -> None:
+def test_grad_equals_autograds(case: Case) -> None:
     inputs = case.inputs()
     expected = torch.autograd.grad(_weighted(case, *inputs), inputs, allow_unused=True, materialize_grads=True)
     plain = tuple(i.detach() for i in inputs)
@@ -40,7 +40,7 @@ def test_grad_is_autograd_s(case: Case) -> None:
 
 
 @every_case
-def test_vmap_is_a_loop_and_so_are_gradients_by_sample(case: Case) -> None:
+def test_vmap_and_per_sample_gradients_equal_a_loop(case: Case) -> None:
     samples = [case.inputs(seed=seed, grad=False) for seed in range(3)]
     stacked = [torch.stack(tensors) for tensors in zip(*samples, strict=True)]
     gradient = grad(lambda *t: _weighted(case, *t))

@@ -95,7 +95,7 @@ def test_up_channel_kernels_have_o_slowest() -> None:
     torch.testing.assert_close(siamfast.xcorr(z, x), torch.cat(each))
 
 
-def test_depthwise_equals_a_group_a_plane() -> None:
+def test_depthwise_equals_one_group_per_plane() -> None:
     z, x = torch.randn(3, 8, 5, 5, dtype=torch.float64), torch.randn(3, 8, 29, 29, dtype=torch.float64)
     grouped = F.conv2d(x.view(1, 24, 29, 29), z.view(24, 1, 5, 5), groups=24).view(3, 8, 25, 25)
     torch.testing.assert_close(siamfast.xcorr_depthwise(z, x), grouped)
@@ -128,7 +128,7 @@ def test_channels_last_gradient_stays_channels_last() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_finite_stays_where_it_is_seen(value: float) -> None:
+def test_non_finite_values_stay_in_the_windows_that_cover_them(value: float) -> None:
     z, x = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 6, 6)
     x[0, 0, 0, 0] = value
     out = siamfast.xcorr_depthwise(z, x)

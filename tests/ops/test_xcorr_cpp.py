@@ -108,7 +108,7 @@ def test_depthwise_is_right_on_every_instruction_set(isa: str, data: st.DataObje
     )
 
 
-def test_the_split_of_few_searches_does_not_depend_on_the_threads(isa: str) -> None:
+def test_the_split_of_few_searches_does_not_depend_on_the_thread_count(isa: str) -> None:
     z, x = torch.randn(1, 256, 6, 6), torch.randn(3, 256, 22, 22)
     before, responses = torch.get_num_threads(), []
     try:
@@ -122,7 +122,7 @@ def test_the_split_of_few_searches_does_not_depend_on_the_threads(isa: str) -> N
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_nan_stays_where_it_is_seen(isa: str, dtype: torch.dtype) -> None:
+def test_nan_stays_in_the_windows_that_cover_it(isa: str, dtype: torch.dtype) -> None:
     """No lane, overlapping tile or rim of zeros carries it elsewhere."""
     z, x = torch.ones(1, 20, 3, 3, dtype=dtype), torch.ones(1, 20, 9, 9, dtype=dtype)
     x[0, 5, 0, 8] = float("nan")

@@ -40,7 +40,7 @@ HEADS = {
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("name", HEADS)
-def test_onnxruntime_gives_the_same_values(name: str, tmp_path: Path) -> None:
+def test_onnxruntime_equals_pytorch(name: str, tmp_path: Path) -> None:
     call, z_shape, x_shape = HEADS[name]
     head, z, x = Head(call).eval(), torch.randn(z_shape), torch.randn(x_shape)
     path = tmp_path / "head.onnx"
@@ -58,7 +58,7 @@ def test_onnxruntime_gives_the_same_values(name: str, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("templates", ["one", "as many as searches"])
 @pytest.mark.parametrize("name", ["siamfc", "siamrpn++", "nanotrack", "lighttrack"])
-def test_a_batch_that_is_left_open_stays_open(name: str, templates: str, tmp_path: Path) -> None:
+def test_a_dynamic_batch_stays_dynamic(name: str, templates: str, tmp_path: Path) -> None:
     call, z_shape, x_shape = HEADS[name]
     open_batch = {0: torch.export.Dim("batch", min=1, max=64)}
     head, path, one = Head(call).eval(), tmp_path / "head.onnx", templates == "one"

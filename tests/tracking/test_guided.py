@@ -66,7 +66,7 @@ def test_a_prediction_in_the_crop_becomes_a_box_in_the_frame(net: GuidedSiam) ->
     assert (w, h) == pytest.approx((side, side), abs=0.01)
 
 
-def test_size_follows_as_fast_as_told_and_stays_in_its_bounds(net: GuidedSiam) -> None:
+def test_size_follows_at_its_rate_and_stays_in_bounds(net: GuidedSiam) -> None:
     for rate in (0.0, 0.5):
         tracker = GuidedTracker(net, precision="float32", size_lr=rate, penalty_k=0.0, calibrate=False)
         tracker.init(frames()[0], (60, 40, 30, 30))
@@ -83,7 +83,7 @@ def test_size_follows_as_fast_as_told_and_stays_in_its_bounds(net: GuidedSiam) -
     assert boxes[-1][0] + 5 == pytest.approx(160)  # the centre stays in the frame
 
 
-def test_what_the_first_frame_says_calibrates_the_others(net: GuidedSiam) -> None:
+def test_the_first_frames_prediction_calibrates_the_others(net: GuidedSiam) -> None:
     """A head that always sees half as much again, and a quarter of its box to the right, is right once calibrated."""
     for calibrate in (True, False):
         tracker = GuidedTracker(net, precision="float32", size_lr=1.0, penalty_k=0.0, calibrate=calibrate)
@@ -98,7 +98,7 @@ def test_what_the_first_frame_says_calibrates_the_others(net: GuidedSiam) -> Non
 
 @pytest.mark.parametrize("guide", ["on", "off", "wrong"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_network_tracks_with_its_guide_without_and_misled(net: GuidedSiam, guide: str, precision: str) -> None:
+def test_the_network_tracks_with_a_right_a_wrong_and_no_guide(net: GuidedSiam, guide: str, precision: str) -> None:
     tracker = GuidedTracker(net, guide=guide, precision=precision)
     boxes, times = tracker.track(list(frames()), (60, 40, 30, 20))
     assert boxes.shape == (4, 4)
@@ -113,7 +113,7 @@ def test_the_network_tracks_with_its_guide_without_and_misled(net: GuidedSiam, g
         assert 0 < tracker.guidance.max() <= 1.001
 
 
-def test_a_still_target_is_guided_to_its_place_and_a_lie_beside_it(net: GuidedSiam) -> None:
+def test_a_still_target_is_guided_to_its_place_and_a_wrong_guide_beside_it(net: GuidedSiam) -> None:
     image = SyntheticVideo(3, length=2).frame(0)
     for guide in ("on", "wrong"):
         tracker = GuidedTracker(net, guide=guide, precision="float32").init(image, (200, 150, 60, 60))
@@ -136,7 +136,7 @@ def test_the_command_tracks_with_it_and_shows_the_guidance(weights: Path, tmp_pa
     assert main(["track", str(tmp_path), "--box", "60,40,30,20", "--show-guidance"]) == 2
 
 
-def test_weights_say_which_tracker_they_are_of(weights: Path) -> None:
+def test_weights_name_their_tracker(weights: Path) -> None:
     assert Tracker(weights).name == "SiamGuided"
     assert Tracker(model="siamfc").name == "SiamFC"
     with pytest.raises(ValueError, match="model: got 'x'"):
@@ -177,7 +177,7 @@ def test_the_packaged_weights_track_synthetic_clips() -> None:
     assert mean_overlap(1003, "on") > mean_overlap(1003, "off")  # .56, .50
 
 
-def test_use_before_init_is_an_error(net: GuidedSiam) -> None:
+def test_update_before_init_is_an_error(net: GuidedSiam) -> None:
     tracker = GuidedTracker(net)
     with pytest.raises(RuntimeError, match="init"):
         tracker.update(frames()[0])

@@ -101,7 +101,7 @@ def test_a_prediction_in_the_crop_becomes_a_box_in_the_frame(net: SiamMobile) ->
     )
 
 
-def test_confidence_is_quality_times_resemblance_and_the_last_one_s_mean(net: SiamMobile) -> None:
+def test_confidence_is_quality_times_resemblance_averaged_with_the_last_one(net: SiamMobile) -> None:
     oracle = Oracle((0.0, 0.0), 1.0)
     oracle.resemblance = 0.8
     tracker = with_oracle(net, oracle).init(frames()[0], (60, 40, 30, 30))
@@ -112,7 +112,7 @@ def test_confidence_is_quality_times_resemblance_and_the_last_one_s_mean(net: Si
         assert tracker.update(frames()[1]).confidence == pytest.approx(confidence, abs=1e-5)
 
 
-def test_the_guide_is_what_a_sure_frame_showed(net: SiamMobile) -> None:
+def test_the_guide_is_taken_from_a_confident_frame(net: SiamMobile) -> None:
     confident, doubtful, wrong, off = (Oracle((0, 0), 1.0, confidence) for confidence in (0.9, 0.2, 0.9, 0.9))
     for oracle, guide in ((confident, "on"), (doubtful, "on"), (wrong, "wrong"), (off, "off")):
         tracker = with_oracle(net, oracle, guide=guide)
@@ -127,7 +127,7 @@ def test_the_guide_is_what_a_sure_frame_showed(net: SiamMobile) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_calibration_corrects_what_the_first_frame_showed(net: SiamMobile, share: float) -> None:
+def test_calibration_corrects_the_first_frames_error(net: SiamMobile, share: float) -> None:
     """A network that takes twice the width for the target, a quarter of it to the right: fully corrected, all is as it
     was; not corrected, as the network said."""
     oracle = Oracle((16.0, 0.0), 2.0)
@@ -141,7 +141,7 @@ def test_calibration_corrects_what_the_first_frame_showed(net: SiamMobile, share
     np.testing.assert_allclose(middle, [INSTANCE / 2 + 16 * (1 - share), INSTANCE / 2], atol=1e-4)
 
 
-def test_the_region_lies_around_the_box_and_within_the_crop() -> None:
+def test_the_region_surrounds_the_box_within_the_crop() -> None:
     # The middle at pixel 96: cell 12 of 25, whose region begins half a region before it.
     assert region_start(np.array([64.5, 32.5, 64, 64]), 25) == (12 - REGION // 2, 8 - REGION // 2)
     assert region_start(np.array([-90.0, 300, 64, 64]), 25) == (0, 25 - REGION)
@@ -164,7 +164,7 @@ def test_both_engines_give_the_same_boxes(weights: Path, guide: str) -> None:
 
 
 @pytest.mark.skipif(int8_missing() is not None, reason="this CPU has no VNNI")
-def test_eight_bits_stay_near(weights: Path) -> None:
+def test_int8_boxes_stay_close(weights: Path) -> None:
     video = SyntheticVideo(3, length=2, size=(120, 160))
     quality = {}
     for precision in ("float32", "int8"):
@@ -176,7 +176,7 @@ def test_eight_bits_stay_near(weights: Path) -> None:
     assert np.abs(quality["int8"] - quality["float32"]).mean() < 0.1
 
 
-def test_the_choice_weighs_window_and_penalty() -> None:
+def test_the_choice_weights_window_and_penalty() -> None:
     quality = np.full((5, 5), 0.5)
     quality[0, 0] = 0.9
     boxes = np.broadcast_to(np.array([10.0, 10, 50, 50])[:, None, None], (4, 5, 5)).copy()
@@ -214,7 +214,7 @@ def test_the_packaged_weights_follow_a_target() -> None:
 
 # ----------------------------------------------------------------------------------------------------------- bad input
 @pytest.mark.parametrize(("lost_confidence", "recovers"), [(0.2, True), (0.0, False)])
-def test_a_target_that_comes_back_elsewhere_is_found(lost_confidence: float, recovers: bool) -> None:
+def test_a_target_that_returns_elsewhere_is_recovered(lost_confidence: float, recovers: bool) -> None:
     """A round thing lies still, is gone for five frames, and is then on the other side of the frame."""
     rng = np.random.default_rng(0)
     empty = cv2.resize(np.clip(textures.fractal(rng) * 25 + 110, 0, 255), (480, 360)).astype(np.uint8)
@@ -237,7 +237,7 @@ def test_a_target_that_comes_back_elsewhere_is_found(lost_confidence: float, rec
     assert (np.abs(np.subtract(last.box, (330, 250, 48, 48))).max() < 8) == recovers
 
 
-def test_a_graph_of_other_weights_is_refused(weights: Path, net: SiamMobile, tmp_path: Path) -> None:
+def test_a_graph_with_other_weights_is_refused(weights: Path, net: SiamMobile, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_weights(net, other, recipe="another")
     (tmp_path / "other.onnx").write_bytes(weights.with_suffix(".onnx").read_bytes())
@@ -276,12 +276,12 @@ def test_a_damaged_graph_is_named(weights: Path, net: SiamMobile, tmp_path: Path
         ({"guide": "left"}, "guide: got 'left', expected one of on, off, wrong"),
     ],
 )
-def test_what_cannot_be_is_named(weights: Path, arguments: dict[str, Any], text: str) -> None:
+def test_bad_options_are_named(weights: Path, arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         MobileTracker(weights, **arguments)
 
 
-def test_without_a_graph_pytorch_serves(net: SiamMobile, tmp_path: Path) -> None:
+def test_without_a_graph_pytorch_runs(net: SiamMobile, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     save_weights(net, path, recipe="a test")
     assert MobileTracker(path).engine == "torch"
@@ -292,7 +292,7 @@ def test_without_a_graph_pytorch_serves(net: SiamMobile, tmp_path: Path) -> None
         MobileTracker(path, engine="onnxruntime")
 
 
-def test_an_update_before_the_start_is_an_error(net: SiamMobile) -> None:
+def test_update_before_init_is_an_error(net: SiamMobile) -> None:
     tracker = MobileTracker(net)
     with pytest.raises(RuntimeError, match="call init"):
         tracker.update(frames()[0])

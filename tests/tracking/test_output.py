@@ -63,7 +63,7 @@ def test_times_of_frames_are_kept(ending: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(read, times, atol=1e-3)  # Matroska counts thousandths of a second
 
 
-def test_a_time_that_does_not_grow_is_moved_on(tmp_path: Path) -> None:
+def test_a_time_that_does_not_increase_is_moved_forward(tmp_path: Path) -> None:
     with VideoOutput(tmp_path / "v.mp4", 25.0) as output:
         for time in (0.0, 0.04, 0.04, None):
             output.write(np.zeros((48, 64, 3), np.uint8), time)
@@ -74,7 +74,7 @@ def test_a_time_that_does_not_grow_is_moved_on(tmp_path: Path) -> None:
     np.testing.assert_allclose(read, [0.0, 0.04, 0.04, 0.08], atol=1e-3)
 
 
-def test_what_is_written_plays_in_browsers(tmp_path: Path) -> None:
+def test_written_videos_play_in_browsers(tmp_path: Path) -> None:
     _write(tmp_path / "v.mp4")
     with av.open(str(tmp_path / "v.mp4")) as container:
         context = container.streams.video[0].codec_context
@@ -83,7 +83,7 @@ def test_what_is_written_plays_in_browsers(tmp_path: Path) -> None:
     assert content.index(b"moov") < content.index(b"mdat")  # it starts before it is all there
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     """/dev/full takes no byte, as a full disk."""
     output = VideoOutput(tmp_path / "v.mkv", 25.0)
     output.temporary.unlink()

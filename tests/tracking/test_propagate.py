@@ -49,7 +49,7 @@ def _folder(path: Path, frames: list[np.ndarray]) -> Path:
     return path
 
 
-def test_several_objects_move_with_their_colours() -> None:
+def test_several_objects_move_with_their_colors() -> None:
     frames, masks = _moving_squares()
     propagator = MaskPropagator(Colors(), size=241, preset="dino", context=2)
     for t, mask in enumerate(propagator.propagate(frames, masks[0])):
@@ -59,7 +59,7 @@ def test_several_objects_move_with_their_colours() -> None:
         assert set(np.unique(mask)) <= {0, 1, 7}
 
 
-def test_the_packaged_encoder_follows_better_than_an_untrained_one() -> None:
+def test_the_packaged_encoder_beats_an_untrained_one() -> None:
     """Overlap with the true masks 6 frames on, over synthetic videos whose target is large and in sight."""
     torch.manual_seed(0)
     propagators = MaskPropagator(size=240), MaskPropagator(CorrespondenceEncoder(width=32), size=240)
@@ -87,7 +87,7 @@ def test_synthetic_masks_fill_their_boxes() -> None:
 
 
 @pytest.mark.parametrize("kind", ["indexed", "gray", "coloured"])
-def test_masks_are_written_as_they_came(tmp_path: Path, kind: str) -> None:
+def test_masks_are_written_in_the_form_they_were_given(tmp_path: Path, kind: str) -> None:
     numbers = np.zeros((6, 8), np.uint8)
     numbers[1:3, 1:3], numbers[4:, 4:] = 1, 2
     palette = np.zeros((256, 3), np.uint8)
@@ -117,7 +117,7 @@ def test_a_photograph_is_no_mask(tmp_path: Path) -> None:
         read_mask(tmp_path / "text.png")
 
 
-def test_the_palette_is_davis_s() -> None:
+def test_the_palette_equals_daviss() -> None:
     assert default_palette()[[0, 1, 2, 3, 4, 8]].tolist() == [
         [0, 0, 0],
         [128, 0, 0],
@@ -188,7 +188,7 @@ def test_objects_keep_numbers_above_255(tmp_path: Path) -> None:
     assert set(read_mask(out / "shot5.png").objects()) == {300, 2100}
 
 
-def test_an_object_smaller_than_a_cell_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_object_smaller_than_a_cell_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frames, masks = _moving_squares()
     video = _folder(tmp_path / "video", frames)
     masks[0][5:8, 5:8] = 4
@@ -203,7 +203,7 @@ def test_an_object_smaller_than_a_cell_is_announced(tmp_path: Path, capsys: pyte
     assert 4 in read_mask(tmp_path / "large" / "shot2.png").objects()
 
 
-def test_coloured_truth_is_scored_by_its_colours(tmp_path: Path) -> None:
+def test_colored_ground_truth_is_scored_by_its_colors(tmp_path: Path) -> None:
     """The first object is hidden in later frames: the second one stays the second."""
     colors = np.array([[0, 0, 0], [0, 0, 250], [250, 0, 0]], np.uint8)
     for folder in ("ours", "truth"):
@@ -236,7 +236,7 @@ def test_coloured_truth_is_scored_by_its_colours(tmp_path: Path) -> None:
         (["--mask", "MASK", "--weights", "MASK"], "weights: "),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(
+def test_bad_input_is_named_in_one_line_and_leaves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     frames, masks = _moving_squares()
@@ -259,7 +259,7 @@ def test_overlays_tint_objects_and_leave_the_rest() -> None:
     assert drawn[4, 4].tolist() == [114, 50, 50]
 
 
-def test_matches_are_where_the_image_moved_to() -> None:
+def test_matches_follow_the_images_motion() -> None:
     rng = np.random.default_rng(0)
     blocks = cv2.resize(rng.integers(0, 255, (30, 40, 3), np.uint8), (320, 240), interpolation=cv2.INTER_NEAREST)
     matches = match(
@@ -272,7 +272,7 @@ def test_matches_are_where_the_image_moved_to() -> None:
     assert matches.confidence[y, x] == matches.confidence.max()
 
 
-def test_flow_colours_turn_with_direction_and_fade_with_length() -> None:
+def test_flow_colors_encode_direction_and_length() -> None:
     right, left, short = flow_color(np.array([[1, 0], [-1, 0], [0.1, 0]], np.float32), 1.0)
     assert right.tolist() == [255, 0, 0]
     assert left.tolist() == [0, 255, 255]

@@ -56,7 +56,7 @@ def test_tracker_follows_a_moving_patch(model: SiamFC) -> None:
     assert times.shape == (10,)
 
 
-def test_confidences_of_a_sequence_are_those_of_its_updates(model: SiamFC) -> None:
+def test_confidences_of_a_sequence_equal_those_of_its_updates(model: SiamFC) -> None:
     images, boxes = moving_square(4)
     tracker = SiamFCTracker(model)
     assert tracker.confidences is None
@@ -85,7 +85,7 @@ def test_two_runs_give_the_same_boxes(model: SiamFC) -> None:
 @pytest.mark.parametrize(
     "box", [(0, 0, 3, 3), (-20, -10, 40, 40), (230, 150, 30, 30), (100, 2, 2, 150), (0, 0, 240, 160)]
 )
-def test_on_noise_the_box_never_runs_away(model: SiamFC, box: tuple[float, ...]) -> None:
+def test_on_noise_the_box_stays_bounded(model: SiamFC, box: tuple[float, ...]) -> None:
     """Every frame is new noise: size stays within 0.2 to 5 of the first, the centre in the frame, all is finite."""
     rng = np.random.default_rng(1)
     tracker = SiamFCTracker(model, scale_step=1.5, scale_lr=1.0, scale_penalty=1.0)
@@ -129,7 +129,7 @@ def test_bad_first_frames_are_named(model: SiamFC, image: Any, box: Any, error: 
         SiamFCTracker(model).init(image, box)
 
 
-def test_unknown_and_wrong_hyper_parameters_are_named(model: SiamFC) -> None:
+def test_bad_hyper_parameters_are_named(model: SiamFC) -> None:
     with pytest.raises(TypeError, match="unknown arguments scale_stop"):
         SiamFCTracker(model, scale_stop=1)
     with pytest.raises(ValueError, match="scales: got 2, expected an odd number"):
@@ -147,7 +147,7 @@ def test_the_original_weights_track_as_siamfc_pytorch_does(name: str, published:
 
 
 @needs_shared
-def test_float32_boxes_stay_beside_the_peers() -> None:
+def test_float32_boxes_stay_close_to_the_peers() -> None:
     """Our own words of siamfc-pytorch's tracker: grouped convolution, OpenCV crops. The same path, frame by frame."""
     (sequence,) = (s for s in read_sequences(SHARED / "sequences") if s.name == "Man")
     sequence = sequence.first(25)
@@ -196,7 +196,7 @@ def test_command_writes_boxes_and_video(tmp_path: Path, folder: Path, weights: s
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.csv", "in", "o.mp4"]
 
 
-def test_frames_that_fail_to_decode_are_skipped_and_counted(
+def test_undecodable_frames_are_skipped_and_counted(
     tmp_path: Path, folder: Path, weights: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "3.png").write_bytes(b"broken")
@@ -254,7 +254,7 @@ def test_overlap_is_intersection_over_union() -> None:
     np.testing.assert_allclose(overlaps, [1 / 3, 0, np.nan, 1])
 
 
-def test_scores_count_the_frames_with_a_truth() -> None:
+def test_scores_count_frames_with_a_ground_truth() -> None:
     truth = [[0, 0, 10, 10], [np.nan] * 4, [0, 0, 10, 10]]
     figures = score([[0, 0, 10, 10], [0, 0, 1, 1], [5, 0, 10, 10]], truth)
     assert figures.frames == 2
@@ -267,7 +267,7 @@ def test_curves_are_strict_above_and_inclusive_within() -> None:
     np.testing.assert_allclose(precision_curve([20.0, 21.0], [20.0]), [0.5])
 
 
-def test_default_weights_track_synthetic_video_they_were_not_trained_on() -> None:
+def test_default_weights_track_unseen_synthetic_video() -> None:
     """The packaged weights, on clips of seeds that training never draws: most targets are kept."""
     overlaps = []
     for seed in range(6):

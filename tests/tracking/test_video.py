@@ -18,7 +18,7 @@ from siamfast.io.decoders import quiet_opencv
 from siamfast.io.video import open_frames
 
 
-def test_opencv_is_silent_within_quiet_opencv_and_as_before_after_it(capfd: pytest.CaptureFixture[str]) -> None:
+def test_quiet_opencv_silences_opencv_and_restores_its_output(capfd: pytest.CaptureFixture[str]) -> None:
     with quiet_opencv():
         cv2.imread("nowhere.png")
     assert capfd.readouterr().err == ""
@@ -47,7 +47,7 @@ def _webm(path: Path, jitter: int) -> Path:
     return path
 
 
-def test_a_clock_s_rate_is_not_taken_for_the_frames(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_clocks_rate_is_not_the_frame_rate(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = _webm(tmp_path / "a.webm", 7)
     capfd.readouterr()  # what OpenCV says of writing VP8
     capture = cv2.VideoCapture(str(path))
@@ -59,7 +59,7 @@ def test_a_clock_s_rate_is_not_taken_for_the_frames(tmp_path: Path, capfd: pytes
     assert capfd.readouterr().err == ""
 
 
-def test_a_fast_camera_s_rate_is_kept(tmp_path: Path) -> None:
+def test_a_fast_cameras_rate_is_kept(tmp_path: Path) -> None:
     writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 480, (160, 120))
     for t in range(20):
         writer.write(np.full((120, 160, 3), 5 * t, np.uint8))
@@ -76,9 +76,7 @@ def _clip(path: Path, codec: str = "MJPG") -> Path:
     return path
 
 
-def test_a_video_behind_a_url_is_read_and_what_does_not_answer_is_named(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_video_at_a_url_is_read_and_a_dead_server_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     _clip(tmp_path / "a.avi")
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -110,7 +108,7 @@ def test_devices_are_cameras_or_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(("name", "codec", "tag"), [("a.avi", "MJPG", b"MJPG"), ("a.mp4", "mp4v", b"mp4v")])
-def test_a_codec_that_is_not_decoded_is_named(name: str, codec: str, tag: bytes, tmp_path: Path) -> None:
+def test_an_undecodable_codec_is_named(name: str, codec: str, tag: bytes, tmp_path: Path) -> None:
     path = _clip(tmp_path / name, codec)
     path.write_bytes(path.read_bytes().replace(tag, b"XYZW").replace(b"esds", b"free"))
     with pytest.raises(ValueError, match=r"codec 'XYZW': .* `ffmpeg -i IN -c:v libx264 OUT.mp4`"):
@@ -137,7 +135,7 @@ def _h264(path: Path, frames: int = 30, **options: str) -> Path:
 
 
 @pytest.mark.parametrize("turn", [0, 90, 180, 270])
-def test_a_video_is_turned_as_it_says(turn: int, tmp_path: Path) -> None:
+def test_a_video_follows_its_rotation_tag(turn: int, tmp_path: Path) -> None:
     path = _h264(tmp_path / "a.mp4")
     content = bytearray(path.read_bytes())
     matrix = content.index(b"tkhd") + 4 + 40  # of version 0: nine numbers, the rotation in the first four of two rows
@@ -171,7 +169,7 @@ def test_damaged_frames_are_skipped_and_counted(tmp_path: Path) -> None:
         assert gray == pytest.approx(4 * index, abs=6 if 12 < index < 20 else 2)
 
 
-def test_a_file_that_is_cut_off_gives_what_is_whole(tmp_path: Path) -> None:
+def test_a_truncated_file_gives_its_whole_frames(tmp_path: Path) -> None:
     path = _h264(tmp_path / "a.mkv", 40)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with open_frames(path) as frames:
@@ -189,14 +187,14 @@ def test_sound_alone_is_refused(tmp_path: Path) -> None:
         open_frames(tmp_path / "a.wav")
 
 
-def test_who_stops_early_leaves_no_thread(tmp_path: Path) -> None:
+def test_stopping_early_leaves_no_thread(tmp_path: Path) -> None:
     before = threading.active_count()
     with open_frames(_h264(tmp_path / "a.mp4")) as frames:
         next(iter(frames))
     assert threading.active_count() == before
 
 
-def test_a_stream_that_says_nothing_more_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_stream_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a file, then silence: what came is kept, and why it ended is said."""
     monkeypatch.setattr("siamfast.io.video_file.TIMEOUT", 1.0)
     content = _h264(tmp_path / "a.ts", 200, g="10", bf="0").read_bytes()

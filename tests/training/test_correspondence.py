@@ -44,7 +44,7 @@ def _losses(out: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("signal", ["cycle", "color"])
-def test_either_signal_is_learned(tmp_path: Path, signal: str) -> None:
+def test_either_signal_can_be_learned(tmp_path: Path, signal: str) -> None:
     _train(tmp_path, signal=signal, steps=40, batch_size=4, lr=2e-3)
     losses = _losses(tmp_path)
     assert np.mean(losses[-8:]) < 0.85 * np.mean(losses[:4])
@@ -65,7 +65,7 @@ def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(tmp_path: Path) -> No
         assert torch.equal(one, other)
 
 
-def test_the_command_trains_on_folders_of_frames_and_its_weights_load(tmp_path: Path) -> None:
+def test_the_command_trains_on_folders_of_frames_and_writes_loadable_weights(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("a", "b/img"):
         (tmp_path / "videos" / name).mkdir(parents=True)
@@ -92,7 +92,7 @@ def test_the_command_trains_on_folders_of_frames_and_its_weights_load(tmp_path: 
         (["--task=correspondence", "--data=nowhere"], "data: 'nowhere' is neither 'synthetic' nor a folder"),
     ],
 )
-def test_bad_flags_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_flags_are_named_in_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *words]) == 2
     assert message in capsys.readouterr().err
 
@@ -115,7 +115,7 @@ def test_perfect_features_close_every_cycle() -> None:
     assert float(wrong) > 1
 
 
-def test_cells_that_the_first_view_does_not_show_do_not_count() -> None:
+def test_cells_outside_the_first_view_do_not_count() -> None:
     views = torch.randn(1, 3, 4, 5, 5)
     places = torch.full((1, 2, 5, 5), -3.0)
     places[0, :, 2, 2] = 1.0
@@ -123,7 +123,7 @@ def test_cells_that_the_first_view_does_not_show_do_not_count() -> None:
     assert distances.shape[1] == 1
 
 
-def test_colour_loss_is_the_likelihood_of_the_warped_distribution() -> None:
+def test_color_loss_is_the_likelihood_of_the_warped_distribution() -> None:
     """Codes that find their cells: the loss is -log of a weight near 1, not the softmax of that distribution again."""
     codes = 5 * torch.eye(25).view(25, 5, 5)
     labels = torch.arange(25).view(5, 5) % signals.COLORS
@@ -133,7 +133,7 @@ def test_colour_loss_is_the_likelihood_of_the_warped_distribution() -> None:
     assert float(signals.color_loss(frames, truth.flip(-1))) > 2
 
 
-def test_colours_are_lab_and_clusters_find_them() -> None:
+def test_colors_are_lab_and_are_recovered_by_the_clusters() -> None:
     frames = torch.zeros(1, 3, 17, 17, dtype=torch.uint8)
     frames[:, 0] = 255  # red: a = 80.1, b = 67.2 (CIE Lab, D65)
     colors = signals.cell_colors(frames)
@@ -146,7 +146,7 @@ def test_colours_are_lab_and_clusters_find_them() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_frames_that_cannot_be_read_are_passed_over_and_counted(
+def test_unreadable_frames_are_skipped_and_counted(
     workers: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng, folder = np.random.default_rng(0), tmp_path / "videos" / "a"

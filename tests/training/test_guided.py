@@ -39,7 +39,7 @@ def trainer(out: Path, **changes: Any) -> GuidedTrainer:
 
 
 # ------------------------------------------------------------------------------------------------------------- losses
-def test_targets_by_hand() -> None:
+def test_targets_equal_a_calculation_by_hand() -> None:
     place = 4.0 + 8 * torch.arange(5.0)  # 4, 12, 20, 28, 36
     targets = make_targets(torch.tensor([[10.0, 3.0, 20, 40], [10, 3, 20, 40]]), torch.tensor([True, False]), place)
     assert targets.inside[0].nonzero().tolist() == [[row, column] for row in range(5) for column in (1, 2, 3)]
@@ -50,7 +50,7 @@ def test_targets_by_hand() -> None:
     assert targets.boxes[0].tolist() == [10, 3, 30, 43]
 
 
-def test_losses_by_hand() -> None:
+def test_losses_equal_a_calculation_by_hand() -> None:
     place = torch.tensor([4.0, 12.0])
     targets = make_targets(torch.tensor([[0.0, 0.0, 8.0, 8.0]]), torch.tensor([True]), place)
     scores = torch.tensor([[[1.0, -2.0], [0.5, -0.5]]])
@@ -78,7 +78,7 @@ def test_negatives_train_classification_alone() -> None:
     assert bool((gradient > 0).all())
 
 
-def test_overlap_and_best_boxes() -> None:
+def test_overlap_and_best_boxes_equal_a_calculation_by_hand() -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [5, 5, 4, 4]])
     truth = torch.tensor([[5.0, 0, 15, 10], [20, 20, 30, 30], [0, 0, 10, 10]])
     torch.testing.assert_close(box_iou(boxes, truth), torch.tensor([1 / 3, 0.0, 0.0]))
@@ -89,7 +89,7 @@ def test_overlap_and_best_boxes() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------- what it is told
-def test_another_place_never_overlaps() -> None:
+def test_a_box_elsewhere_never_overlaps() -> None:
     generator = torch.Generator().manual_seed(0)
     boxes = torch.rand(200, 4, generator=generator) * 80 + 10
     angle, distance = 2 * math.pi * torch.rand(200, generator=generator), 1 + torch.rand(200, generator=generator)
@@ -117,7 +117,7 @@ def test_jitter_is_a_share_of_the_sides() -> None:
         ({"box_jitter": 0, "own_boxes": 1, "wrong_guidance": 0}, "own"),
     ],
 )
-def test_the_guide_is_told_what_the_switches_say(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+def test_the_previous_boxes_follow_the_options(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
     run = trainer(tmp_path, batch_size=4, **changes)
     batch = run._to_device(next(run._batches()))
     run.step = run.config.steps  # the schedule's end
@@ -132,7 +132,7 @@ def test_the_guide_is_told_what_the_switches_say(tmp_path: Path, changes: dict[s
         assert float(box_iou(*corners).max()) < 0.35
 
 
-def test_both_neighbours_look_alike_or_not_as_told(tmp_path: Path) -> None:
+def test_neighboring_crops_are_augmented_alike_only_if_asked(tmp_path: Path) -> None:
     for same in (True, False):
         run = trainer(tmp_path, same_augmentation=same, color_jitter=0.5, noise=0.0, blur=0.0, flip=1.0)
         batch = run._to_device(next(run._batches()))
@@ -180,7 +180,7 @@ def test_correspondence_terms_train_the_encoder(tmp_path: Path) -> None:
         assert all(torch.equal(v, before[k]) for k, v in after.items() if "running" in k)
 
 
-def test_the_command_trains_and_validation_says_how_much_it_leans(tmp_path: Path) -> None:
+def test_the_command_trains_and_validation_measures_the_reliance_on_the_guide(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["train", "--task", "guided", "--out", str(out), "--init", "siamfc", "--steps", "2", "--batch-size", "2"]
     assert main([*words, "--workers", "0", "--val-pairs", "2", "--instance", "231", "--val-every", "1"]) == 0
@@ -217,7 +217,7 @@ def test_bad_values_are_named(tmp_path: Path, field: str, value: Any) -> None:
         dataclasses.replace(GuidedConfig(), guidance="none", cycle_weight=1.0)
 
 
-def test_the_flags_of_before_still_work() -> None:
+def test_older_flags_still_work() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     config = configuration(parser.parse_args(["--task", "guided", "--colour-weight", "0.5"]))

@@ -53,7 +53,7 @@ def test_a_resumed_run_is_bit_for_bit_an_uninterrupted_one(tmp_path: Path) -> No
     assert all(torch.equal(value, resumed[name]) for name, value in uninterrupted.items())
 
 
-def test_the_moving_average_is_what_is_validated_and_written(tmp_path: Path) -> None:
+def test_the_moving_average_is_validated_and_written(tmp_path: Path) -> None:
     run = trainer(tmp_path, average=0.6)
     weight = run.model.score.weight
     expected, values = None, []
@@ -83,7 +83,7 @@ def test_the_moving_average_is_what_is_validated_and_written(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1])
-def test_the_backbone_stays_as_it_is_unless_it_has_a_rate(tmp_path: Path, rate: float) -> None:
+def test_the_backbone_is_frozen_unless_it_has_a_learning_rate(tmp_path: Path, rate: float) -> None:
     run = trainer(tmp_path, backbone_rate=rate, weight_decay=0.0)
     before = {name: value.clone() for name, value in run.model.backbone.state_dict().items()}
     run.run()
@@ -91,7 +91,7 @@ def test_the_backbone_stays_as_it_is_unless_it_has_a_rate(tmp_path: Path, rate: 
     assert bool(moved) == (rate > 0)
 
 
-def test_validation_says_how_much_the_guide_helps(tmp_path: Path) -> None:
+def test_validation_measures_the_gain_from_the_guide(tmp_path: Path) -> None:
     figures = trainer(tmp_path).run()
     assert {"loss", "guided_overlap", "unguided_overlap", "misguided_overlap"} <= figures.keys()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -101,7 +101,7 @@ def test_validation_says_how_much_the_guide_helps(tmp_path: Path) -> None:
     assert not load_mobile(tmp_path / "twin" / "mobile.safetensors").architecture.guided
 
 
-def test_cut_search_crops_keep_the_target_s_place(tmp_path: Path) -> None:
+def test_cut_search_crops_keep_the_targets_place(tmp_path: Path) -> None:
     run = trainer(tmp_path, instance=257, smallest=193)
     sides = set()
     for seed in range(30):
@@ -114,7 +114,7 @@ def test_cut_search_crops_keep_the_target_s_place(tmp_path: Path) -> None:
     assert sides == {193, 209, 225, 241, 257}
 
 
-def test_a_guide_that_is_dropped_says_nothing(tmp_path: Path) -> None:
+def test_a_dropped_guide_has_no_effect(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     run.model.eval()
     batch = run._to_device(next(run._batches()))
@@ -128,7 +128,7 @@ def test_a_guide_that_is_dropped_says_nothing(tmp_path: Path) -> None:
     assert not torch.equal(dropped.boxes, guided.boxes)
 
 
-def test_weights_of_a_run_start_another(tmp_path: Path) -> None:
+def test_the_weights_of_a_run_can_start_another(tmp_path: Path) -> None:
     trainer(tmp_path / "first").run()
     path = str(tmp_path / "first" / "mobile.safetensors")
     second = trainer(tmp_path / "second", init=path, guided=False)
@@ -146,7 +146,7 @@ def test_weights_of_a_run_start_another(tmp_path: Path) -> None:
         ({"head_width": 2}, "width: got 2"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_named(changes: dict[str, Any], text: str) -> None:
+def test_a_bad_configuration_is_named(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=text):
         MobileConfig(**(SMALL | changes))
 

@@ -107,7 +107,7 @@ def test_workers_do_not_change_what_is_trained(tmp_path: Path) -> None:
     assert _same(tmp_path / "none", tmp_path / "two")
 
 
-def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     """A limit on the size of files stands for the disk's."""
     trainer = _train(tmp_path, steps=1)
     trainer.step = 99
@@ -121,7 +121,7 @@ def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(tmp_path: Path) -> 
     assert torch.load(trainer.checkpoint, weights_only=True)["step"] == 1
 
 
-def test_a_second_run_in_one_folder_is_refused(tmp_path: Path) -> None:
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     with only_writer(tmp_path, "train"), pytest.raises(ValueError, match="another command is writing there"):
         _train(tmp_path, steps=1)
 
@@ -142,7 +142,7 @@ def test_a_finished_run_leaves_weights_with_their_recipe(tmp_path: Path) -> None
     assert load_model(path)(torch.zeros(1, 3, 127, 127), torch.zeros(1, 3, 255, 255)).shape == (1, 1, 17, 17)
 
 
-def test_tensorboard_holds_scalars_and_response_maps(tmp_path: Path) -> None:
+def test_tensorboard_gets_scalars_and_response_maps(tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     _train(tmp_path, steps=2)
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
@@ -172,13 +172,13 @@ def test_a_folder_of_sequences_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["data", "val_data"])
-def test_data_that_is_neither_is_named_before_anything_is_written(tmp_path: Path, field: str) -> None:
+def test_bad_data_is_named_before_anything_is_written(tmp_path: Path, field: str) -> None:
     with pytest.raises(ValueError, match="data: 'nowhere' is neither 'synthetic' nor a folder"):
         _train(tmp_path / "run", steps=1, **{field: "nowhere"})
     assert not (tmp_path / "run").exists()
 
 
-def test_several_data_sets_train_by_their_weights(tmp_path: Path) -> None:
+def test_a_mixture_draws_data_sets_by_their_weights(tmp_path: Path) -> None:
     write_sequence(tmp_path / "a,b")  # a folder's own comma is no separator where it is given alone
     write_sequence(tmp_path / "c")
     pairs = make_pairs(SiamFCConfig(), f"synthetic=3,folder:{tmp_path / 'c'}", 40, seed=1)
@@ -197,12 +197,12 @@ def test_several_data_sets_train_by_their_weights(tmp_path: Path) -> None:
         ("otb:nowhere", "'nowhere' is neither"),
     ],
 )
-def test_a_mixture_that_cannot_be_is_named(tmp_path: Path, source: str, message: str) -> None:
+def test_a_bad_mixture_is_named(tmp_path: Path, source: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_pairs(SiamFCConfig(), source, 4, seed=1)
 
 
-def test_a_finished_run_run_again_keeps_its_figures(tmp_path: Path) -> None:
+def test_a_finished_run_started_again_keeps_its_figures(tmp_path: Path) -> None:
     _train(tmp_path, steps=1)
     path = tmp_path / "siamfc.safetensors"
     figures = read_metadata(path)["figures"]
@@ -210,7 +210,7 @@ def test_a_finished_run_run_again_keeps_its_figures(tmp_path: Path) -> None:
     assert read_metadata(path)["figures"] == figures
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path: Path) -> None:
+def test_a_non_finite_loss_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the loss is (nan|inf) at step \d+: lower --lr"):
         _train(tmp_path, steps=30, lr=1e30, warmup=0, optimizer="sgd", lr_end=1e30)
 
