@@ -20,7 +20,7 @@ from siamfast.data.sequence_pairs import SequencePairs
 from siamfast.io.decoders import decode_pixels, jpeg_end
 from siamfast.io.images import decode_bgr, image_size, read_image
 from siamfast.tracking.inputs import as_rgb
-from tests.evaluation.test_eval import evaluate, make_folder, summary
+from tests.evaluation.data_sets import evaluate, make_folder, summary
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "a.jpg": ("JPEG", {}),

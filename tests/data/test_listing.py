@@ -16,7 +16,7 @@ from siamfast.data.readers import LAYOUTS, read_videos
 from siamfast.data.store import CropStore
 from siamfast.data.store_pairs import is_store
 from tests.data import test_readers
-from tests.evaluation.test_eval import make_folder
+from tests.evaluation.data_sets import make_folder
 
 
 def _litter(root: Path) -> None:

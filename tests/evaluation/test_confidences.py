@@ -15,7 +15,7 @@ from siamfast.evaluation.protocols import PROTOCOLS, write_result
 from siamfast.evaluation.run import run_tracker
 from siamfast.evaluation.subsets import Subset
 from siamfast.evaluation.summary import summarize
-from tests.evaluation.test_eval import evaluate, make_folder, summary
+from tests.evaluation.data_sets import evaluate, make_folder, summary
 
 
 def _sequences(root: Path) -> list[Sequence]:

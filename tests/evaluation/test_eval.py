@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,8 +11,6 @@ import cv2
 import numpy as np
 import pytest
 
-from siamfast.cli import main
-from siamfast.data.synthetic import SyntheticVideo
 from siamfast.evaluation import one_pass
 from siamfast.evaluation.metrics import normalized_error
 from siamfast.evaluation.one_pass import Entry, parse_entry, read_dataset
@@ -22,70 +19,16 @@ from siamfast.evaluation.report import worst_frame
 from siamfast.evaluation.run import Result
 from siamfast.evaluation.subsets import Subset
 from siamfast.evaluation.summary import Run, summarize
-
-FRAMES = 8
-
-
-def _frames(folder: Path, seed: int) -> np.ndarray:
-    """Frames as JPEG files; boxes (T, 4)."""
-    folder.mkdir(parents=True)
-    boxes = []
-    for t, (frame, box) in enumerate(SyntheticVideo(seed, length=FRAMES, size=(120, 160))):
-        cv2.imwrite(str(folder / f"{t + 1:08d}.jpg"), frame[..., ::-1])
-        boxes.append(box)
-    return np.array(boxes)
-
-
-def _rows(boxes: np.ndarray) -> str:
-    return "\n".join(",".join(f"{v:.4f}" for v in row) for row in boxes) + "\n"
-
-
-def make_otb(root: Path) -> Path:
-    for seed, name in enumerate(("Basketball", "Bolt")):
-        boxes = _frames(root / name / "img", seed)
-        (root / name / "groundtruth_rect.txt").write_text(_rows(boxes + np.array([1, 1, 0, 0])))
-    return root
-
-
-def make_got10k(root: Path) -> Path:
-    names = [f"GOT-10k_Val_{n:06d}" for n in (1, 2)]
-    for seed, name in enumerate(names):
-        folder = root / "val" / name
-        (folder / "groundtruth.txt").write_text(_rows(_frames(folder, seed)))
-        (folder / "meta_info.ini").write_text("[METAINFO]\nresolution: (160, 120)\n")
-        labels = {"cover": [8] * 6 + [0, 3], "absence": [0] * 6 + [1, 0], "cut_by_image": [0] * FRAMES}
-        for label, values in labels.items():
-            (folder / f"{label}.label").write_text("\n".join(map(str, values)) + "\n")
-    (root / "val" / "list.txt").write_text("\n".join(names) + "\n")
-    return root
-
-
-def make_lasot(root: Path) -> Path:
-    for seed, name in enumerate(("cat-1", "cat-2")):
-        folder = root / "cat" / name
-        boxes = _frames(folder / "img", seed)
-        (folder / "groundtruth.txt").write_text(_rows(boxes))
-        (folder / "full_occlusion.txt").write_text(",".join(["0"] * (FRAMES - 1) + ["1"]))
-        (folder / "out_of_view.txt").write_text(",".join(["0"] * FRAMES))
-    return root
-
-
-def make_folder(root: Path) -> Path:
-    for seed, name in enumerate(("a", "b")):
-        (root / name / "groundtruth.txt").write_text(_rows(_frames(root / name / "img", seed)))
-    return root
-
-
-MAKERS = {"otb": make_otb, "got10k": make_got10k, "lasot": make_lasot, "folder": make_folder}
-
-
-def evaluate(kind: str, root: Path, out: Path, *words: str) -> int:
-    return main(["eval", str(root), "--dataset", kind, "--out", str(out), *words])
-
-
-def summary(out: Path) -> dict[str, Any]:
-    contents: dict[str, Any] = json.loads((out / "summary.json").read_text())
-    return contents
+from tests.evaluation.data_sets import (
+    FRAMES,
+    MAKERS,
+    box_rows,
+    evaluate,
+    make_folder,
+    make_got10k,
+    make_otb,
+    summary,
+)
 
 
 @pytest.mark.parametrize("kind", list(MAKERS))
@@ -270,7 +213,7 @@ def test_pooled_scores_average_over_frames(tmp_path: Path) -> None:
         (folder / "img").mkdir(parents=True)
         for t in range(frames):
             cv2.imwrite(str(folder / "img" / f"{t}.png"), np.zeros((20, 20, 3), np.uint8))
-        (folder / "groundtruth.txt").write_text(_rows(np.tile([2.0, 3, 10, 10], (frames, 1))))
+        (folder / "groundtruth.txt").write_text(box_rows(np.tile([2.0, 3, 10, 10], (frames, 1))))
     folder_protocol = PROTOCOLS["folder"]
     sequences = read_dataset(folder_protocol, Subset("all", root), None, lambda path, reason: pytest.fail(reason))
     for sequence in sequences:

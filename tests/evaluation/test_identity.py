@@ -10,7 +10,7 @@ import pytest
 
 from siamfast.evaluation.one_pass import Entry
 from siamfast.tracking.registry import weight_files
-from tests.evaluation.test_eval import _frames, _rows, evaluate, make_folder
+from tests.evaluation.data_sets import box_rows, evaluate, make_folder, write_frames
 
 
 def test_results_of_other_weights_are_never_mixed(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_data_of_the_same_name_is_never_scored_with_other_boxes(
 ) -> None:
     one, other, out = make_folder(tmp_path / "one"), tmp_path / "other", tmp_path / "out"
     for seed, name in enumerate(("a", "b"), start=7):
-        (other / name / "groundtruth.txt").write_text(_rows(_frames(other / name / "img", seed)))
+        (other / name / "groundtruth.txt").write_text(box_rows(write_frames(other / name / "img", seed)))
     assert evaluate("folder", one, out) == 0
     capsys.readouterr()
     assert evaluate("folder", other, out) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from siamfast.evaluation.subsets import choose_subset
-from tests.evaluation.test_eval import evaluate, make_got10k, make_lasot, make_otb, summary
+from tests.evaluation.data_sets import evaluate, make_got10k, make_lasot, make_otb, summary
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ from triton.runtime.jit import JITFunction
 
 import siamfast
 from siamfast.ops import dispatch
-from tests.kernels.launch_cases import RANDOM, Case, table
+from tests.kernels.launch_cases import RANDOM, table
+from tests.kernels.launch_cases.case import Case
 
 SHARED = {chip: limits.shared_block for chip, limits in LIMITS.items()}
 MOST_PROGRAMS = (2**31 - 1, 65535, 65535)
@@ -45,7 +46,7 @@ class Proof:
 
     def __init__(self) -> None:
         self.chip, self.case = 0, Case("", "", lambda: None)
-        self.seen: set[str] = set()
+        self.hashes: set[str] = set()
         self.launches: collections.Counter[str] = collections.Counter()
         self.wrong: list[str] = []
         self.bargains: list[str] = []
@@ -72,8 +73,8 @@ class Proof:
             if not 1 <= programs <= most:
                 self.blame(name, f"grid {grid}: {programs} programs on axis {axis}")
         compiled = self._run(kernel, *arguments, grid=grid, warmup=True, **options)
-        if compiled.hash not in self.seen:
-            self.seen.add(compiled.hash)
+        if compiled.hash not in self.hashes:
+            self.hashes.add(compiled.hash)
             used = static.usage_of(compiled, code=False)
             if used.bargain:
                 self.bargains.append(f"sm_{self.chip} {name}: {used.stack} B, {used.registers} registers")
@@ -141,7 +142,7 @@ def main() -> int:
         proof.prove(case, chip)
         count += 1
     print(
-        f"{count} calls, {sum(proof.launches.values())} launches, {len(proof.seen)} kernels, {len(proof.wrong)} wrong"
+        f"{count} calls, {sum(proof.launches.values())} launches, {len(proof.hashes)} kernels, {len(proof.wrong)} wrong"
     )
     print("launched:", ", ".join(sorted(proof.launches)))
     print(f"on the stack for one more block: {len(proof.bargains)}", *sorted(proof.bargains), sep="\n    ")

@@ -21,7 +21,7 @@ from siamfast.kernels.static import Usage
 
 import siamfast
 from siamfast.ops import dispatch
-from tests.kernels.launch_cases import backward
+from tests.kernels.launch_cases.case import backward
 
 H100 = CARDS["H100"]
 PAGE = Path(__file__).parents[2] / "docs/performance/gpu-predictions.md"

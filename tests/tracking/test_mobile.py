@@ -21,10 +21,11 @@ from siamfast.models.mobile import INSTANCE, REGION, MobileArchitecture, SiamMob
 from siamfast.models.mobile_engine import Search, onnxruntime_missing, region_start
 from siamfast.models.quantized import int8_missing
 from siamfast.models.weights import save_weights
-from siamfast.tracking.anchor_free import choose, hann_window
 from siamfast.tracking.mobile import MobileTracker
 
 onnxruntime = pytest.importorskip("onnxruntime")
+
+
 pytest.importorskip("onnxscript")
 
 
@@ -107,7 +108,7 @@ def test_confidence_is_quality_times_resemblance_averaged_with_the_last_one(net:
     tracker = with_oracle(net, oracle).init(frames()[0], (60, 40, 30, 30))
     confidence = 1.0
     for resemblance, quality in ((0.8, 1.0), (0.4, 1.0), (0.4, 0.5), (0.9, 0.5), (0.0, 1.0)):
-        oracle.resemblance, oracle.sure = resemblance, quality
+        oracle.resemblance, oracle.confidence = resemblance, quality
         confidence = (confidence + quality * min(1.0, resemblance / 0.8)) / 2
         assert tracker.update(frames()[1]).confidence == pytest.approx(confidence, abs=1e-5)
 
@@ -174,33 +175,6 @@ def test_int8_boxes_stay_close(weights: Path) -> None:
         quality[precision] = tracker.response
     assert MobileTracker(weights).precision == "int8"  # what "auto" takes
     assert np.abs(quality["int8"] - quality["float32"]).mean() < 0.1
-
-
-def test_the_choice_weights_window_and_penalty() -> None:
-    quality = np.full((5, 5), 0.5)
-    quality[0, 0] = 0.9
-    boxes = np.broadcast_to(np.array([10.0, 10, 50, 50])[:, None, None], (4, 5, 5)).copy()
-    boxes[:, 0, 0] = 0, 0, 160, 160
-    now = np.array([40.0, 40.0])
-    free = choose(quality, boxes, now, hann_window(5), influence=0.0, penalty_k=0.0)
-    assert free.box == pytest.approx([0, 0, 160, 160])
-    near = choose(quality, boxes, now, hann_window(5), influence=0.5, penalty_k=0.0)
-    assert near.box == pytest.approx([10, 10, 40, 40])
-    choice = choose(quality, boxes, now, hann_window(5), influence=0.0, penalty_k=0.5)
-    assert choice.box == pytest.approx([10, 10, 40, 40])
-    assert choice.penalty == 1
-
-
-def test_cells_that_agree_with_the_best_are_averaged() -> None:
-    quality = np.array([[0.9, 0.6, 0.8]])
-    boxes = np.array([[0.0, 0, 40, 40], [0, 0, 40, 50], [30, 0, 70, 40]]).T[:, None]  # overlaps: 1, .8, .14
-    window, now = np.ones((1, 3)), np.array([40.0, 40.0])
-    best = choose(quality, boxes, now, window, influence=0.0, penalty_k=0.0)
-    weights = 0.9, 0.6 * 0.8
-    assert best.box == pytest.approx([0, 0, 40, (40 * weights[0] + 50 * weights[1]) / sum(weights)])
-    assert best.quality == 0.9
-    silent = choose(0 * quality, boxes, now, window, influence=0.0, penalty_k=0.0)
-    assert silent.box == pytest.approx([0, 0, 40, 40])
 
 
 def test_the_packaged_weights_follow_a_target() -> None:
