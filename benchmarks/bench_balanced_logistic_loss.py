@@ -55,7 +55,7 @@ def make(batch: int, device: str, compiled: bool) -> Made:
     if compiled:
         calls["compiled"] = torch.compile(eager, dynamic=False)
 
-    def both(name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss_and_gradient(name: str) -> tuple[torch.Tensor, torch.Tensor]:
         loss = calls[name](scores, labels)
         return loss, torch.autograd.grad(loss, scores)[0]
 
@@ -64,10 +64,10 @@ def make(batch: int, device: str, compiled: bool) -> Made:
     truth = loss, torch.autograd.grad(loss, exact)[0]
 
     def check(name: str) -> None:
-        for name_of_value, result, true in zip(("loss", "gradient"), both(name), truth, strict=True):
+        for name_of_value, result, true in zip(("loss", "gradient"), loss_and_gradient(name), truth, strict=True):
             require_close(f"{name_of_value} of {name}", result, true, 1e-5)  # float32 sums of 289 terms
 
-    runs: dict[str, Run] = {name: functools.partial(both, name) for name in calls}
+    runs: dict[str, Run] = {name: functools.partial(loss_and_gradient, name) for name in calls}
     return Made(runs, check)
 
 

@@ -162,7 +162,7 @@ def make(shape: Shape, mode: str, direction: str, device: str, compiled: bool) -
     if compiled and direction == "forward" and not mode.startswith("top"):
         calls["compiled"] = flex(mode != "plain")
 
-    def both(name: str) -> tuple[torch.Tensor, ...]:
+    def outputs_and_gradients(name: str) -> tuple[torch.Tensor, ...]:
         leaves = [t.detach().requires_grad_() for t in inputs]
         out = calls[name](*leaves)
         return (out, *torch.autograd.grad(out, leaves, grad))
@@ -178,7 +178,7 @@ def make(shape: Shape, mode: str, direction: str, device: str, compiled: bool) -
         truth = (out, *torch.autograd.grad(out, leaves, grad.double())) if direction != "forward" else (out,)
 
     def check(name: str) -> None:
-        results = both(name) if direction != "forward" else (forward(name),)
+        results = outputs_and_gradients(name) if direction != "forward" else (forward(name),)
         for name_of_value, f, true in zip(("value", "dquery", "dreference", "dvalues"), results, truth, strict=False):
             # Logits of up to 1 / 0.07 amplify float32 roundings of the normalised products, which may also change
             # which of two keys is the tenth: then two values of nearly equal, small weights change places.
@@ -186,7 +186,7 @@ def make(shape: Shape, mode: str, direction: str, device: str, compiled: bool) -
             allowed = 0.1 if mode == f"top {TOP}" else 2e-4 if device == "cpu" else 2e-2
             require_close(f"{shape.name}: {name_of_value} of {name}", f, true, allowed)
 
-    way = forward if direction == "forward" else both
+    way = forward if direction == "forward" else outputs_and_gradients
     runs: dict[str, Run] = {name: functools.partial(way, name) for name in calls}
     return Made(runs, check)
 

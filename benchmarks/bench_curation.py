@@ -73,7 +73,7 @@ def make(size: str, targets: int, device: str, compiled: bool) -> Made:
         curate_video(root, VIDEO, out)
         return out
 
-    def fresh(name: str) -> Path:
+    def curate_anew(name: str) -> Path:
         """A call leaves its crops to the next, which removes them: space on the disk is not what is measured."""
         for old in folder.iterdir():
             shutil.rmtree(old)
@@ -92,7 +92,7 @@ def make(size: str, targets: int, device: str, compiled: bool) -> Made:
                 if off > 3:
                     raise AssertionError(f"{kind} of track {number} is off by {off} levels")
 
-    return Made({name: functools.partial(fresh, name) for name in (OURS, "seed")}, check)
+    return Made({name: functools.partial(curate_anew, name) for name in (OURS, "seed")}, check)
 
 
 def stages(size: str, targets: int, device: str) -> Row:

@@ -178,7 +178,7 @@ def inputs(case: Shape, device: str) -> tuple[torch.Tensor, torch.Tensor, torch.
     return z, x, torch.randn_like(ours(case)(z, x))
 
 
-def both_ways(call: Call, z: torch.Tensor, x: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def value_and_gradients(call: Call, z: torch.Tensor, x: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
     z, x = z.detach().requires_grad_(), x.detach().requires_grad_()
     out = call(z, x)
     return (out, *torch.autograd.grad(out, (z, x), grad))
@@ -188,12 +188,12 @@ def make(case: Shape, direction: str, device: str, compiled: bool) -> Made:
     z, x, grad = inputs(case, device)
     calls = {OURS: ours(case)} | peers(case, compiled)
     with siamfast.backend("reference"):
-        truth = both_ways(ours(case), z.double(), x.double(), grad.double())
+        truth = value_and_gradients(ours(case), z.double(), x.double(), grad.double())
 
     def check(name: str) -> None:
         # Float32 sums of up to some ten thousand terms; TF32 on a GPU rounds each factor to 11 bits.
         for name_of_value, result, true in zip(
-            ("value", "dz", "dx"), both_ways(calls[name], z, x, grad), truth, strict=True
+            ("value", "dz", "dx"), value_and_gradients(calls[name], z, x, grad), truth, strict=True
         ):
             require_close(f"{case.name}: {name_of_value} of {name}", result, true, 2e-3 if z.is_cuda else 2e-5)
 
@@ -205,7 +205,7 @@ def make(case: Shape, direction: str, device: str, compiled: bool) -> Made:
         return run
 
     def backward(call: Call) -> Run:
-        return lambda: both_ways(call, z, x, grad)
+        return lambda: value_and_gradients(call, z, x, grad)
 
     way = forward if direction == "forward" else backward
     return Made({name: way(call) for name, call in calls.items()}, check)

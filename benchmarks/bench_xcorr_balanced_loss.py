@@ -40,20 +40,22 @@ def make(shape: bench_xcorr.Shape, dtype: torch.dtype, device: str, compiled: bo
     if compiled:
         calls["compiled"] = torch.compile(eager, dynamic=False)
 
-    def both(call: Call, z: torch.Tensor = z, x: torch.Tensor = x) -> tuple[torch.Tensor, ...]:
+    def loss_and_gradients(call: Call, z: torch.Tensor = z, x: torch.Tensor = x) -> tuple[torch.Tensor, ...]:
         loss = call(z, x)
         return (loss, *torch.autograd.grad(loss, (z, x)))
 
     with siamfast.backend("reference"):
-        truth = both(two_ops, *(t.detach().double().requires_grad_() for t in (z, x)))
+        truth = loss_and_gradients(two_ops, *(t.detach().double().requires_grad_() for t in (z, x)))
 
     def check(name: str) -> None:
-        for name_of_value, result, true in zip(("loss", "dz", "dx"), both(calls[name]), truth, strict=True):
+        for name_of_value, result, true in zip(
+            ("loss", "dz", "dx"), loss_and_gradients(calls[name]), truth, strict=True
+        ):
             # Sums of some ten thousand float32 terms; TF32 on a GPU rounds each factor to 11 bits, bfloat16 to 8.
             allowed = 3e-2 if dtype == torch.bfloat16 else 5e-3 if z.is_cuda else 2e-5
             require_close(f"{shape.name}: {name_of_value} of {name}", result, true, allowed)
 
-    runs: dict[str, Run] = {name: functools.partial(both, call) for name, call in calls.items()}
+    runs: dict[str, Run] = {name: functools.partial(loss_and_gradients, call) for name, call in calls.items()}
     return Made(runs, check)
 
 

@@ -94,7 +94,7 @@ def headlines(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def everything(rows: list[Row]) -> str:
+def all_tables(rows: list[Row]) -> str:
     """A table an op: our time, every peer's in ours, the floor's part, the memory beyond inputs."""
     parts = []
     for op in dict.fromkeys(row["op"] for row in rows):
@@ -145,7 +145,7 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
     for stem, device_rows in rows.items():
         short.append(f"{about(device_rows)} ([all rows]({RESULTS}/{stem}.jsonl)):\n\n{headlines(device_rows)}")
         pictures = [f"![{name} on {stem}](performance/{stem}-{name}.png)" for name in DRAWN]
-        long.append("\n\n".join([f"## {stem}", about(device_rows) + ".", *pictures, everything(device_rows)]))
+        long.append("\n\n".join([f"## {stem}", about(device_rows) + ".", *pictures, all_tables(device_rows)]))
     pages = {"README.md": ("speed", short), "docs/performance.md": ("results", long)}
     return {
         root / page: between((root / page).read_text(), name, "\n\n".join(parts))

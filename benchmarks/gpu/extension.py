@@ -55,7 +55,7 @@ def begin(setting: Setting) -> Row:
     return {"built": "begun", "process": done.pid}
 
 
-def ended(setting: Setting) -> Row:
+def wait_for_build(setting: Setting) -> Row:
     """Wait a little for the build, which has had minutes; the library is used from here on."""
     log, until = setting.out / LOG, time.monotonic() + WAIT
     while not target(setting).exists() and time.monotonic() < until:

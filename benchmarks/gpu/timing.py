@@ -63,7 +63,7 @@ def fused(setting: Setting) -> Iterator[Task]:
 
 def tracking(setting: Setting) -> Iterator[Task]:
     # A GPU's tracker still crops on the CPU: by the C++ extension, which is built by now.
-    yield Task("C++ extension", lambda: extension.ended(setting))
+    yield Task("C++ extension", lambda: extension.wait_for_build(setting))
     for case in suite("tracking", setting.small):
         yield Task(case.group, lambda case=case: timed(case, setting, graphs=False), MOST)
 

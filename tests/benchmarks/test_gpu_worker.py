@@ -34,7 +34,9 @@ def cannot_be_listed(setting: Setting) -> Iterator[Task]:
     raise ImportError("no module")
 
 
-def ran(folder: Path, sections: dict[str, Section], seconds: float = 60.0, each: float = 60.0) -> list[dict[str, Any]]:
+def run_sections(
+    folder: Path, sections: dict[str, Section], seconds: float = 60.0, each: float = 60.0
+) -> list[dict[str, Any]]:
     """The rows of a run; `each`: a section's seconds."""
     setting = Setting(folder, folder / "gpu.jsonl", "cpu")
     worker = Worker(
@@ -52,7 +54,7 @@ def ran(folder: Path, sections: dict[str, Section], seconds: float = 60.0, each:
 
 def test_an_exception_is_a_one_line_row_and_the_next_task_runs(tmp_path: Path) -> None:
     good = Task("good", lambda: {"value": 1})
-    rows = ran(
+    rows = run_sections(
         tmp_path,
         {"first": section(Task("bad", fails), good), "broken": cannot_be_listed, "last": section(good)},
     )
@@ -74,13 +76,13 @@ def test_rows_before_a_failure_are_written(tmp_path: Path) -> None:
         yield {"value": 1}
         fails()
 
-    rows = ran(tmp_path, {"one": section(Task("task", rows_until_failure))})
+    rows = run_sections(tmp_path, {"one": section(Task("task", rows_until_failure))})
     assert [row.get("value") for row in rows] == [1, None, None]
 
 
 def test_tasks_left_out_of_a_section_are_named_and_run_at_the_end(tmp_path: Path) -> None:
     slow = [Task(str(n), lambda: time.sleep(0.15) or {}) for n in range(3)]
-    rows = ran(tmp_path, {"slow": section(*slow), "next": section(Task("quick", dict))}, each=0.1)
+    rows = run_sections(tmp_path, {"slow": section(*slow), "next": section(Task("quick", dict))}, each=0.1)
     assert [(row["section"], row["task"]) for row in rows] == [
         ("slow", "0"),
         ("slow", "left out"),
@@ -95,7 +97,7 @@ def test_tasks_left_out_of_a_section_are_named_and_run_at_the_end(tmp_path: Path
 def test_tasks_left_out_of_the_run_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LAST_SECONDS", 0.0)
     slow = [Task(str(n), lambda: time.sleep(0.2) or {}) for n in range(3)]
-    rows = ran(tmp_path, {"slow": section(*slow)}, seconds=0.1)
+    rows = run_sections(tmp_path, {"slow": section(*slow)}, seconds=0.1)
     assert [row["task"] for row in rows] == ["0", "left out", "left out"]
     assert rows[-1]["left_out"] == {"slow": ["1", "2"]}
 

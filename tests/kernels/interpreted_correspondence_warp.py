@@ -13,7 +13,7 @@ from siamfast.kernels.correspondence_warp.windows import least_keys as fewest_ke
 from siamfast.ops.correspondence_warp import autograd as raw
 from siamfast.ops.correspondence_warp import triton as ours
 from siamfast.ops.correspondence_warp.call import Gradients, Options, Outputs, Tensors
-from tests.kernels.interpreted_xcorr import laid_out
+from tests.kernels.interpreted_xcorr import in_layout
 
 NAMES = ("values", "confidence", "entropy", "lse", "indices")
 GRADS = ("query", "keys", "values", "bias")
@@ -33,7 +33,7 @@ def draw(rng: np.random.Generator, number: int) -> tuple[list[torch.Tensor], Opt
     for t in tensors[:2]:
         t.copy_(t.to(dtype))
     tensors = [
-        laid_out(t.to(dtype), int(rng.choice([0, 2]))) if t.dim() == 4 else t.to(dtype) for t in tensors[:2]
+        in_layout(t.to(dtype), int(rng.choice([0, 2]))) if t.dim() == 4 else t.to(dtype) for t in tensors[:2]
     ] + tensors[2:]
     far = max(np.ceil([h / hq, w / wq]))
     radius = -1.0 if rng.random() < 0.4 else float(rng.choice([0.0, 1.0, 2.5, 4.0]) + far)
@@ -68,7 +68,7 @@ def close(case: Any, name: str, result: torch.Tensor, exact: torch.Tensor, allow
         assert worst <= allowed, (case, name, worst, allowed)
 
 
-def one(rng: np.random.Generator, number: int) -> None:
+def check_one_case(rng: np.random.Generator, number: int) -> None:
     tensors, options = draw(rng, number)
     topk, post = options.topk, options.post
     n, _, hq, wq = tensors[0].shape
@@ -156,7 +156,7 @@ def main() -> None:
     torch.manual_seed(seed)
     try:
         for number in range(int(sys.argv[2]) if len(sys.argv) > 2 else 24):
-            one(rng, number)
+            check_one_case(rng, number)
         split()
         ties_and_nan()
         least_keys()

@@ -39,7 +39,7 @@ def check(case: Any, results: tuple[torch.Tensor, ...], call: Any, tensors: list
         assert (over <= 0).all(), (case, name, f.flatten()[over.argmax()].item(), t.flatten()[over.argmax()].item())
 
 
-def laid_out(t: torch.Tensor, layout: int) -> torch.Tensor:
+def in_layout(t: torch.Tensor, layout: int) -> torch.Tensor:
     if layout == 1:
         return t.contiguous(memory_format=torch.channels_last)
     if layout == 2:  # in a sea of NaN: a stray read would show
@@ -58,8 +58,8 @@ def full(rng: np.random.Generator, number: int) -> None:
     padding = int(rng.choice([0, 0, 1, 4])), int(rng.choice([0, 0, 1, 3]))
     dtype, all_pairs = DTYPES[int(rng.integers(3))], bool(rng.random() < 0.3)
     torch.backends.cudnn.allow_tf32 = bool(number % 2)  # other configurations; the interpreter's products are exact
-    z = laid_out(torch.randn(nz, o * channels, hz, wz).to(dtype), int(rng.integers(4)))
-    x = laid_out(torch.randn(nz * k, channels, height, width).to(dtype), int(rng.integers(4)))
+    z = in_layout(torch.randn(nz, o * channels, hz, wz).to(dtype), int(rng.integers(4)))
+    x = in_layout(torch.randn(nz * k, channels, height, width).to(dtype), int(rng.integers(4)))
     scale, bias = torch.rand(int(rng.choice([1, o]))) + 0.5, torch.randn(int(rng.choice([1, o])))
 
     def plain(z: torch.Tensor, x: torch.Tensor, s: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -85,10 +85,10 @@ def depthwise(rng: np.random.Generator, number: int) -> None:
     height, width = hz + int(rng.integers(0, 9)), wz + int(rng.integers(0, 20))
     padding = int(rng.choice([0, 0, 1, 4])), int(rng.choice([0, 0, 1, 3]))
     dtype = DTYPES[int(rng.integers(3))]
-    z = laid_out(torch.randn(nz, channels, hz, wz).to(dtype), int(rng.integers(4)))
-    x = laid_out(torch.randn(nz * k, channels, height, width).to(dtype), int(rng.integers(4)))
+    z = in_layout(torch.randn(nz, channels, hz, wz).to(dtype), int(rng.integers(4)))
+    x = in_layout(torch.randn(nz * k, channels, height, width).to(dtype), int(rng.integers(4)))
     response = ours.depthwise_forward(DepthwiseCall(z, x, *padding))
-    weight = laid_out(torch.randn(response.shape).to(dtype), int(rng.integers(4)))
+    weight = in_layout(torch.randn(response.shape).to(dtype), int(rng.integers(4)))
     results = (response, *ours.depthwise_backward(weight, DepthwiseCall(z, x, *padding), [True, True]))
     case = ("depthwise", nz, k, channels, hz, wz, height, width, padding, dtype)
     check(case, results, lambda z, x: reference.xcorr_depthwise(z, x, padding=padding), [z, x], weight)

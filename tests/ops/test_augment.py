@@ -142,7 +142,7 @@ def calls(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     def uniform(low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(count, generator=generator)
 
-    def some(values: torch.Tensor, other: float) -> torch.Tensor:
+    def for_half(values: torch.Tensor, other: float) -> torch.Tensor:
         return torch.where(torch.rand(count, generator=generator) < 0.5, values, other)
 
     table = no_draws(count, (height, width))
@@ -150,11 +150,11 @@ def calls(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     table[:, 0:2] += torch.stack((uniform(-far, far), uniform(-far, far)), 1)
     for axis in (2, 3):
         sign = torch.where(torch.rand(count, generator=generator) < 0.5, 1.0, -1.0)
-        table[:, axis] = some(uniform(0.5, 2), 1) * sign
-    table[:, AT["blur"]] = some(uniform(0.5, 3), 0)
+        table[:, axis] = for_half(uniform(0.5, 2), 1) * sign
+    table[:, AT["blur"]] = for_half(uniform(0.5, 3), 0)
     for name in ("brightness", "contrast", "saturation"):
-        table[:, AT[name]] = some(uniform(0, 2), 1)
-    table[:, AT["noise"]] = some(uniform(0, 30), 0)
+        table[:, AT[name]] = for_half(uniform(0, 2), 1)
+    table[:, AT["noise"]] = for_half(uniform(0, 30), 0)
     table[:, AT["seed"]] = torch.randint(1 << 24, (count,), generator=generator).float()
     table[:, AT["left"] :] = torch.stack([uniform(-20, 80) for _ in range(4)], 1)
     options = {

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def _laid_out(t: torch.Tensor, layout: str) -> torch.Tensor:
+def _in_layout(t: torch.Tensor, layout: str) -> torch.Tensor:
     """t (N, C, H, W) with other strides; in a sea of NaN, so that a stray read shows."""
     if layout == "contiguous":
         return t
@@ -49,7 +49,7 @@ def cases(draw: st.DrawFn, kernels: int) -> tuple[torch.Tensor, torch.Tensor, di
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     z = torch.randn(nz, kernels * channels, hz, wz, generator=generator).to(dtype)
     x = torch.randn(nz * k, channels, hx, wx, generator=generator).to(dtype)
-    z, x = _laid_out(z, draw(st.sampled_from(LAYOUTS))), _laid_out(x, draw(st.sampled_from(LAYOUTS)))
+    z, x = _in_layout(z, draw(st.sampled_from(LAYOUTS))), _in_layout(x, draw(st.sampled_from(LAYOUTS)))
     padding = draw(st.integers(0, 2)), draw(st.sampled_from([0, 1, 11]))
     return z, x, {"padding": padding}
 
