@@ -51,7 +51,7 @@ def make(count: int, side: int, out: int, kind: str, device: str, compiled: bool
     still[:, COLUMNS.index("noise")] = 0
 
     def check(name: str) -> None:
-        """Levels without noise; uint8 between the steps and another end of the Gaussian cost a level or two."""
+        """Compares levels without noise; uint8 between steps and another Gaussian tail differ by a level or two."""
         with siamfast.backend("reference"):
             truth = siamfast.augment(images, still, out_size=out, mean=MEAN, std=STD)
         off = (calls[name](images, still, out, MEAN, STD) - truth).abs() * STD

@@ -35,7 +35,7 @@ def eager(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def siamfc_pytorch(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Its BalancedLoss in our words: weights set by masks over the whole batch, scaled to a sum of 1."""
+    """siamfc-pytorch's BalancedLoss rewritten: weights from masks over the whole batch, scaled to a sum of 1."""
     positive, negative = labels == 1, labels == 0
     weights = torch.zeros_like(scores)
     weights[positive] = 1 / positive.sum().float()
@@ -72,7 +72,7 @@ def make(batch: int, device: str, compiled: bool) -> Made:
 
 
 class _Count(TorchDispatchMode):
-    """Ops that compute or copy: what would be kernel launches on a GPU."""
+    """Counts ops that compute or copy, which would be kernel launches on a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,11 +85,11 @@ class _Count(TorchDispatchMode):
 
 
 def launches(device: str) -> Row:
-    """Of each contender, forward and backward; the ops of ours are one kernel each."""
+    """Launches per contender, forward and backward; our ops are one kernel each."""
     runs = make(8, device, False).runs
     counts = {}
     for name, run in runs.items():
-        run()  # ours keeps the labels' map from its first call
+        run()  # our op keeps the label map of its first call
         with _Count() as count:
             run()
         counts[name] = count.launches

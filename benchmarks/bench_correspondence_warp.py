@@ -57,13 +57,13 @@ def materialized(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) 
 
 
 def chunked(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """The same some rows of queries at a time."""
+    """The same for a few rows of queries at a time."""
     rows = [materialized(part, keys, values) for part in query.split(4, dim=2)]
     return torch.cat(rows, 2)
 
 
 def attention(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """scaled_dot_product_attention, the values padded to the features' width: its fast path wants them equal."""
+    """scaled_dot_product_attention, the values padded to the features' width: its fast path needs equal widths."""
     q = F.normalize(query.flatten(2), dim=1).transpose(1, 2).unsqueeze(1)
     r = F.normalize(keys.transpose(1, 2).flatten(2), dim=1).transpose(1, 2).unsqueeze(1)
     v = values.transpose(1, 2).flatten(2).transpose(1, 2)
@@ -86,7 +86,7 @@ def masked(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> tor
 
 
 def rows(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """A row of queries at a time on the rows of its window: the best that plain PyTorch does."""
+    """One row of queries at a time on the rows of its window: the fastest plain PyTorch."""
     q, r = F.normalize(query, dim=1), F.normalize(keys, dim=2)
     height, width = query.shape[2:]
     x = torch.arange(width, device=query.device)
@@ -111,7 +111,7 @@ def largest(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> to
     return (torch.gather(chosen, 3, index) * weights[:, None]).sum(2).unflatten(2, query.shape[2:])
 
 
-LEAST_VALUES = 16  # channels that flex_attention's kernels on a GPU want of the values, at least
+LEAST_VALUES = 16  # the fewest channels of values that flex_attention's GPU kernels take
 
 
 def flex(window: bool) -> Call:
@@ -180,9 +180,9 @@ def make(shape: Shape, mode: str, direction: str, device: str, compiled: bool) -
     def check(name: str) -> None:
         results = outputs_and_gradients(name) if direction != "forward" else (forward(name),)
         for name_of_value, f, true in zip(("value", "dquery", "dreference", "dvalues"), results, truth, strict=False):
-            # Logits of up to 1 / 0.07 amplify float32 roundings of the normalised products, which may also change
+            # Logits of up to 1 / 0.07 amplify float32 roundings of the normalized products, which may also change
             # which of two keys is the tenth: then two values of nearly equal, small weights change places.
-            # On a GPU everyone's products are TF32 or float16: 2^-11 of a logit of up to 14.
+            # On a GPU all contenders' products are TF32 or float16: 2^-11 of a logit of up to 14.
             allowed = 0.1 if mode == f"top {TOP}" else 2e-4 if device == "cpu" else 2e-2
             require_close(f"{shape.name}: {name_of_value} of {name}", f, true, allowed)
 

@@ -1,4 +1,4 @@
-"""Speed of crop_and_resize on the CPU beside OpenCV's mean, border and resize, and the seed's own way.
+"""Speed of crop_and_resize on the CPU beside OpenCV's mean, border and resize, and the seed's code.
 
 pytest benchmarks/bench_crop_and_resize.py [--quick] [--results FILE]
 """
@@ -22,7 +22,7 @@ Crop = Callable[[NDArray[np.uint8], list[tuple[float, float]], list[float], int]
 
 
 class Windows(NamedTuple):
-    """What is cut out of one frame."""
+    """The crops that are cut out of one frame."""
 
     name: str
     height: int
@@ -43,7 +43,7 @@ def _place(center: tuple[float, float], size: float) -> tuple[int, int, int]:
 
 
 def opencv(frame: NDArray[np.uint8], centers: Any, sizes: Any, out: int) -> NDArray[np.uint8]:
-    """The best a user writes with OpenCV: the mean once a frame, a border around the window only, one resize a box."""
+    """The fastest OpenCV code: one mean per frame, a border around the window only, one resize per box."""
     height, width = frame.shape[:2]
     mean = tuple(int(v) for v in cv2.mean(frame)[:3])
     crops = []
@@ -58,7 +58,7 @@ def opencv(frame: NDArray[np.uint8], centers: Any, sizes: Any, out: int) -> NDAr
 
 
 def seed(frame: NDArray[np.uint8], centers: Any, sizes: Any, out: int) -> NDArray[np.uint8]:
-    """The seed in our words: the mean for every box, and the whole frame padded where a window leaves it.
+    """The seed's steps: a mean per box, and the whole frame padded where a window leaves it.
 
     The mean is taken a channel at a time: `mean((0, 1))` takes nine times as long, which would flatter us.
     """
@@ -93,7 +93,7 @@ def windows() -> Iterator[Windows]:
 
 def make(cut: Windows, device: str, compiled: bool) -> Made:
     rng = np.random.default_rng(0)
-    # In turn, each contender its own: together more than the last-level cache holds.
+    # Contenders cycle through their own frames, which together exceed the last-level cache.
     count = 64_000_000 // (cut.height * cut.width * 3) + 1
     frames = [rng.integers(0, 256, (cut.height, cut.width, 3), dtype=np.uint8) for _ in range(count)]
     turn = itertools.cycle(frames)
@@ -106,7 +106,7 @@ def make(cut: Windows, device: str, compiled: bool) -> Made:
         result, expected = (crop(frames[0], *windows).astype(int) for crop in (CONTENDERS[name], seed))
         difference = np.abs(result - expected).max()
         if difference > 1:
-            raise AssertionError(f"{cut.name}: {name} is {difference} grey levels from the seed's crop")
+            raise AssertionError(f"{cut.name}: {name} is {difference} gray levels from the seed's crop")
 
     def run(crop: Crop) -> NDArray[np.uint8]:
         return crop(next(turn), *windows)
@@ -115,7 +115,7 @@ def make(cut: Windows, device: str, compiled: bool) -> Made:
 
 
 def on_device(cut: Windows, frames: list[NDArray[np.uint8]], device: str) -> Made:
-    """Ours on a frame that is there already (a video decoder's); OpenCV's crops are made on the CPU and uploaded."""
+    """Our op on a frame already on the GPU, as from a video decoder; OpenCV crops on the CPU and uploads."""
     on_device_frames = [torch.from_numpy(frame).to(device).permute(2, 0, 1) for frame in frames]
     near, far = itertools.cycle(on_device_frames), itertools.cycle(frames)
     windows = cut.centers, cut.sizes, cut.out
@@ -130,7 +130,7 @@ def on_device(cut: Windows, frames: list[NDArray[np.uint8]], device: str) -> Mad
         )
         difference = np.abs(result.astype(int) - seed(frames[0], *windows)).max()
         if name == OURS and difference > 1:
-            raise AssertionError(f"{cut.name}: {name} is {difference} grey levels from the seed's crop")
+            raise AssertionError(f"{cut.name}: {name} is {difference} gray levels from the seed's crop")
 
     return Made(runs, check)
 
@@ -138,7 +138,7 @@ def on_device(cut: Windows, frames: list[NDArray[np.uint8]], device: str) -> Mad
 def cases(quick: bool = False) -> Iterator[Case]:
     for cut in list(windows())[:: 5 if quick else 1]:
         shapes = {"image": (cut.height, cut.width, 3), "out": (len(cut.sizes), cut.out, cut.out, 3)}
-        read = cut.height * cut.width * 3  # all of the frame: its mean is part of the work
+        read = cut.height * cut.width * 3  # the whole frame: its mean is part of the work
         written = len(cut.sizes) * cut.out**2 * 3
         yield Case(
             "crop_and_resize",

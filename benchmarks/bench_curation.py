@@ -1,4 +1,4 @@
-"""Speed of curating ILSVRC2015-VID, one process, beside the seed's loop; where its time goes.
+"""Speed of curating ILSVRC2015-VID, one process, beside the seed's loop, and the time of its stages.
 
 pytest benchmarks/bench_curation.py [--quick] [--results FILE]
 """
@@ -74,14 +74,14 @@ def make(size: str, targets: int, device: str, compiled: bool) -> Made:
         return out
 
     def curate_anew(name: str) -> Path:
-        """A call leaves its crops to the next, which removes them: space on the disk is not what is measured."""
+        """Curate into a new folder; the next call removes it, so that disk space does not grow."""
         for old in folder.iterdir():
             shutil.rmtree(old)
         curation._video.cache_clear()
         return {OURS: ours, "seed": theirs}[name]()
 
     def check(name: str) -> None:
-        """The same crops as the seed's, within what JPEG at quality 90 leaves of them."""
+        """The crops equal the seed's within the error of JPEG at quality 90."""
         store, tree = CropStore(ours()), theirs()
         if len(store.tracks) != targets or len(store) != targets * FRAMES:
             raise AssertionError(f"{len(store.tracks)} tracks of {len(store)} crops")
@@ -96,7 +96,7 @@ def make(size: str, targets: int, device: str, compiled: bool) -> Made:
 
 
 def stages(size: str, targets: int, device: str) -> Row:
-    """Milliseconds a frame of every stage, and their part of the whole."""
+    """Milliseconds per frame of each stage, and their share of the whole."""
     root = dataset(size, targets)
     spent: dict[str, float] = {}
 

@@ -70,7 +70,7 @@ def make(size: str, device: str, compiled: bool) -> Made:
     runs: dict[str, Run] = {name: functools.partial(ours, name) for name in pairs} | {"siamfc-pytorch": theirs}
 
     def check(name: str) -> None:
-        """The target's middle is in the middle of every template: the mean colour there is that of the others'."""
+        """The target is in the middle of all templates: the mean color there equals that of the peer's templates."""
         templates = torch.stack(
             [torch.as_tensor(runs[name]()[0]).float()[:, 54:73, 54:73].mean((1, 2)) for _ in range(30)]
         )

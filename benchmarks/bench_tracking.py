@@ -1,4 +1,4 @@
-"""Speed of tracking, end to end: frames a second with 1, 8 and 64 targets on one video, and where a frame's time goes.
+"""Speed of tracking, end to end: frames per second with 1, 8 and 64 targets on one video, and the time of its parts.
 
 pytest benchmarks/bench_tracking.py [--quick] [--results FILE]
 """
@@ -37,7 +37,7 @@ def video() -> tuple[list[NDArray[np.uint8]], NDArray[np.float64]]:
 
 
 def boxes_of(targets: int) -> NDArray[np.float64]:
-    """The clip's target, and others of its size on a grid: what they show does not matter to the time."""
+    """The clip's target, and boxes of its size on a grid, whose content does not change the time."""
     x, y, w, h = video()[1][0]
     side = int(np.ceil(np.sqrt(targets)))
     centers = itertools.product(np.linspace(0.1, 0.9, side), repeat=2)
@@ -47,7 +47,7 @@ def boxes_of(targets: int) -> NDArray[np.float64]:
 
 @functools.cache
 def model() -> tuple[SiamFC, bool]:
-    """The packaged weights and True; random ones, as fast, and False where safetensors is not there to read them."""
+    """The packaged weights and True; without safetensors, random ones of the same speed and False."""
     if importlib.util.find_spec("safetensors") is not None:
         return load_model(None), True
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def trackers(name: str, targets: int, scales: int, device: str) -> list[Any]:
 
 
 def names(targets: int, scales: int) -> tuple[str, ...]:
-    """The community's tracker knows three scales and one target; at 64 it takes seconds a frame, as ours in float32."""
+    """siamfc-pytorch has one target and three scales; 64 targets take seconds per frame, like ours in float32."""
     exact = (f"{OURS} float32",) if targets <= 8 else ()
     return (OURS, *exact, *(("siamfc-pytorch",) if scales == 3 and targets <= 8 else ()))
 
@@ -84,7 +84,7 @@ def make(targets: int, scales: int, device: str, compiled: bool) -> Made:
     running = {name: trackers(name, targets, scales, device) for name in names(targets, scales)}
 
     def check(name: str) -> None:
-        """After some frames the target is still there (without training: where float32 on the CPU has it)."""
+        """Checks that the box is still on the target (with random weights: on float32's box on the CPU)."""
         truth = video()[1][1:8] if model()[1] else follow(f"{OURS} float32", scales, "cpu")
         if not (mean := overlap(follow(name, scales, device), truth).mean()) > 0.5:
             raise AssertionError(f"{name} lost the target: mean overlap {mean:.2f}")
@@ -94,14 +94,14 @@ def make(targets: int, scales: int, device: str, compiled: bool) -> Made:
         for tracker in running[name]:
             tracker.update(frame)
 
-    # There and back, so that the target never jumps.
+    # Forth and back, so that the target never jumps.
     back_and_forth = [*frames[1:], *frames[-2:0:-1]]
     runs: dict[str, Run] = {n: functools.partial(run, n, itertools.cycle(back_and_forth)) for n in running}
     return Made(runs, check)
 
 
 def stages(device: str) -> Row:
-    """Microseconds of each part of one target's frame, medians; a GPU is waited for after each."""
+    """Median microseconds of each part of a frame with one target, synchronized with the GPU after each."""
     (tracker,) = trackers(OURS, 1, 3, device)
 
     def now() -> float:

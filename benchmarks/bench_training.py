@@ -1,4 +1,4 @@
-"""Speed of training, end to end: optimiser steps beside the community's, and how long the trainer waits for data.
+"""Speed of training, end to end: optimizer steps beside the community's, and the time that the trainer waits for data.
 
 pytest benchmarks/bench_training.py [--quick] [--results FILE]
 """
@@ -21,7 +21,7 @@ from siamfast.training.siamfc import SiamFCTrainer
 
 
 def config(batch: int, device: str, out: str = "", **fields: Any) -> SiamFCConfig:
-    """Labels and optimiser as the community has them; `fields` override."""
+    """Labels and optimizer of the community's code; `fields` override them."""
     given: dict[str, Any] = {"steps": 1_000_000, "warmup": 0, "metric": "l1", "workers": 0, "val_pairs": 8}
     return SiamFCConfig(batch_size=batch, device=device, out=out or "never-written", **given | fields)
 
@@ -30,7 +30,7 @@ def make(batch: int, device: str, compiled: bool) -> Made:
     generator = torch.Generator().manual_seed(0)
     template = torch.randint(0, 256, (batch, 3, 127, 127), generator=generator, dtype=torch.uint8)
     search = torch.randint(0, 256, (batch, 3, 255, 255), generator=generator, dtype=torch.uint8)
-    middle = torch.tensor([[95.5, 95.5, 64.0, 64.0]]).repeat(batch, 1)  # x, y, w, h: its centre is the crop's
+    middle = torch.tensor([[95.5, 95.5, 64.0, 64.0]]).repeat(batch, 1)  # x, y, w, h: centered in the crop
     batch_on_cpu = {
         "template": template,
         "search": search,
@@ -49,7 +49,7 @@ def make(batch: int, device: str, compiled: bool) -> Made:
         return trainer._train_step(batch_on_cpu)
 
     def check(name: str) -> None:
-        """Ours in float32 gives the community's loss on the same weights; bfloat16 is near it."""
+        """Our float32 loss equals the community's for the same weights; bfloat16 is close to it."""
         fresh = SiamFCTrainer(config(batch, device, amp="auto" if name == OURS else "off"))
         send = fresh._to_device(batch_on_cpu)
         fresh.model.train()
@@ -68,7 +68,7 @@ def make(batch: int, device: str, compiled: bool) -> Made:
 
 
 def data_wait(batch: int, device: str) -> Row:
-    """Of a real run on synthetic pairs: pairs a second, and the share of the time that the step waits for them."""
+    """A real run on synthetic pairs: pairs per second, and the share of time that a step waits for them."""
     with tempfile.TemporaryDirectory() as folder:
         SiamFCTrainer(config(batch, device, folder, steps=16, log_every=8, workers=1, val_every=16)).run()
         rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]

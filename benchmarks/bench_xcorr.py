@@ -1,4 +1,4 @@
-"""Speed of the correlations beside what trackers run: grouped convolution, a loop, unfold, compiled, and the bmm form.
+"""Speed of the correlations beside those of trackers: grouped convolution, a loop, unfold, compiled, and the bmm form.
 
 pytest benchmarks/bench_xcorr.py [--quick] [--compiled] [--results FILE]
 """
@@ -34,7 +34,7 @@ class Shape(NamedTuple):
 
     @property
     def flop(self) -> int:
-        """Of the definition, forward."""
+        """FLOP of the definition, forward."""
         (_, _, hz, wz), (n, c, hx, wx) = self.z, self.x
         if self.kind == "pixelwise":
             return 2 * n * c * hz * wz * hx * wx
@@ -43,8 +43,8 @@ class Shape(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Each input read once, the output written once, forward, float32."""
-        outputs = self.flop // (2 * self.z[2] * self.z[3])  # cells times channels, of the full ones summed
+        """Bytes of the forward pass in float32: each input read once, the output written once."""
+        outputs = self.flop // (2 * self.z[2] * self.z[3])  # cells times channels; full correlations sum over channels
         if self.kind == "full":
             outputs //= self.x[1]
         elif self.kind == "pixelwise":
@@ -106,7 +106,7 @@ def grouped(case: Shape) -> Call:
 
 
 def loop(case: Shape) -> Call:
-    """pysot's `xcorr_slow`, LightTrack's `pixel_corr`: one convolution a sample."""
+    """pysot's `xcorr_slow`, LightTrack's `pixel_corr`: one convolution per sample."""
 
     def call(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         c, rows = x.shape[1], []
@@ -145,7 +145,7 @@ def matmul(case: Shape) -> Call:
 
 
 def torch_backend(case: Shape) -> Call:
-    """Ours in plain PyTorch: for the full correlation the bmm form, a GEMM and a sum along diagonals."""
+    """Our torch backend: for the full correlation the bmm form, a GEMM and a sum along diagonals."""
 
     def call(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         with siamfast.backend("torch"):
@@ -155,12 +155,12 @@ def torch_backend(case: Shape) -> Call:
 
 
 def peers(case: Shape, compiled: bool) -> dict[str, Call]:
-    """What runs beside ours, by name; the first is what users have today."""
+    """The contenders beside our op, by name; the first is the one in common use."""
     if case.kind == "pixelwise":
         contenders = {"matmul": matmul(case), "loop": loop(case)}
     else:
         contenders = {"grouped": grouped(case), "loop": loop(case)}
-        if case.x[0] <= 3:  # beyond, its columns take seconds and gigabytes
+        if case.x[0] <= 3:  # for larger batches its columns take seconds and gigabytes
             contenders["unfold"] = unfolded(case)
         if case.kind == "full":
             contenders["bmm"] = torch_backend(case)

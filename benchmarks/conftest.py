@@ -1,6 +1,6 @@
-"""Makes pytest items of every suite's cases: one a contender, so that pytest-benchmark's table shows peer beside ours.
+"""Makes pytest items of every suite's cases: one per contender, so that the table of pytest-benchmark shows all.
 
---quick: fewer cases, shorter. --compiled: also peers under torch.compile (minutes). --results FILE: a JSON line a case.
+--quick: fewer cases, shorter. --compiled: also peers under torch.compile. --results FILE: a JSON line per case.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     harness.steady_heap()
     if hasattr(config.option, "benchmark_max_time"):
         config.option.benchmark_max_time = 0.02 if config.getoption("--quick") else 0.1
-        config.option.benchmark_min_rounds = 1  # the rows have turns enough; this is for the table
+        config.option.benchmark_min_rounds = 1  # the rows come from our own turns; this is for the table alone
         config.option.benchmark_columns = ["median", "iqr", "rounds"]
         config.option.benchmark_sort = "name"
 
@@ -44,7 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 class _Current:
-    """The case whose items are running: its inputs are made once and let go before the next case's."""
+    """The running case: its inputs are made once and released before the next case's."""
 
     case: harness.Case | None = None
     made: harness.Made

@@ -1,4 +1,4 @@
-"""How everything here is measured: values first, then all contenders in turn, one row a case.
+"""The measurement of all suites: values first, then all contenders in turn, one row per case.
 
 A suite file (bench_<op>.py) gives `cases(quick)`; conftest.py makes pytest items of them, gpu/ runs them on a GPU.
 """
@@ -88,7 +88,7 @@ def steady_heap() -> None:
 
 
 def peak_bytes(run: Run, device: str) -> int | None:
-    """Memory that a call needs beyond what is there before: of the allocator on a GPU, of the process on a CPU.
+    """Memory that a call needs beyond the earlier use: of the allocator on a GPU, of the process on a CPU.
 
     None where the system does not tell (other than Linux). The call has been made before: what it keeps is there.
     """
@@ -118,7 +118,7 @@ def _status(field: str) -> int:
 # --------------------------------------------------------------------------------------------------------------- floor
 @functools.cache
 def speeds(device: str) -> dict[str, float]:
-    """Bytes a second of a copy and FLOP a second of a float32 matrix product, here and now: what floors are made of."""
+    """Bytes per second of a copy and FLOP per second of a float32 matrix product on this machine, for the floors."""
     count, side = (1 << 28, 8192) if device == "cuda" else (1 << 24, 1024)
     source, target = torch.randn(2, count, device=device)
     a = torch.randn(side, side, device=device)
@@ -131,7 +131,7 @@ def speeds(device: str) -> dict[str, float]:
 # ---------------------------------------------------------------------------------------------------------------- rows
 @functools.cache
 def about(device: str) -> Row:
-    """Where a row comes from."""
+    """The origin of a row: commit, device, versions."""
     try:
         import triton
 
@@ -164,7 +164,7 @@ def device_name(device: str) -> str:
 
 
 def measure(case: Case, made: Made, seconds: float, device: str = "cpu") -> Row:
-    """A row: times of every contender in microseconds, ratios to ours, the part of the time that the floor is."""
+    """A row: times of all contenders in microseconds, ratios to ours, and the floor as a share of the time."""
     times = interleaved(made.runs, seconds, turns=200)
     row: Row = {"op": case.op, "case": case.name, "pass": case.direction, "dtype": case.dtype, "shapes": case.shapes}
     row |= {"bytes": case.bytes, "flop": case.flop}
@@ -191,7 +191,7 @@ def measure(case: Case, made: Made, seconds: float, device: str = "cpu") -> Row:
 
 
 def append(row: Row, file: Path) -> None:
-    """One line more; whole or not at all, for a torn line would spoil the file."""
+    """Append a line, whole or not at all, because a torn line would spoil the file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(row) + "\n").encode()
     handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -1,4 +1,4 @@
-"""What an op costs the host before Triton's own launch: checks, shapes, blocks, outputs.
+"""The time that an op takes on the host before Triton's own launch: checks, shapes, blocks, outputs.
 
     python -m benchmarks.launchers
 
@@ -23,7 +23,7 @@ from siamfast.ops import dispatch
 
 
 def cases() -> dict[str, Callable[[], Any]]:
-    """One call of every op, at a tracker's or a trainer's shape."""
+    """One call per op, at a tracker's or a trainer's shape."""
     z, x = torch.randn(8, 256, 6, 6), torch.randn(8, 256, 22, 22)
     query, reference, values = torch.randn(2, 64, 24, 24), torch.randn(2, 64, 24, 24), torch.randn(2, 3, 24, 24)
     frame, middle, side = (

@@ -25,7 +25,7 @@ def series(rows: list[dict[str, float]], name: str) -> tuple[list[float], list[f
 
 
 def plot(run: Path, file: Path) -> None:
-    """Training and validation loss on the left; on the right what else is validated, hit rates left out."""
+    """Training and validation loss on the left; on the right the other validated figures, without hit rates."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     names = sorted({name for row in rows for name in row if name.startswith("validation/")})
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")

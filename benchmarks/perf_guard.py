@@ -1,4 +1,4 @@
-"""A guard against regressions that no clock disturbs: instructions of the C++ kernels, counted by valgrind's callgrind.
+"""A guard against regressions, independent of clocks: instructions of the C++ kernels, counted by valgrind's callgrind.
 
 python -m benchmarks.perf_guard            # exit 1 where a kernel needs over 3 % more than the committed figure
 python -m benchmarks.perf_guard --update   # writes benchmarks/results/instructions.json
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 FIGURES = ROOT / "benchmarks" / "results" / "instructions.json"
 PATHS = ("baseline", "avx2")
 ALLOWED = 1.03  # the linker's layout and libm move a count by less than 1 %
-FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-pthread")  # setup.py's
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-pthread")  # the flags of setup.py
 
 
 def build(folder: Path, *flags: str) -> Path:

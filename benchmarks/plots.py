@@ -20,7 +20,7 @@ COLORS = {name: f"C{number}" for number, name in enumerate(("siamfast", "forward
 
 
 def digest_of(file: Path) -> str | None:
-    """What the plot was made of, or None where there is none."""
+    """The digest of the rows that a plot was made from, or None without a plot."""
     from PIL import Image
 
     if not file.exists():
@@ -44,7 +44,7 @@ def _first_peer(row: Row) -> str:
 
 
 def speedups(rows: list[Row], file: Path, digest: str) -> None:
-    """A bar a case: how many times as long what users run today takes, a panel an op."""
+    """One bar per case, one panel per op: the time of the common implementation relative to ours."""
     ops = list(dict.fromkeys(row["op"] for row in rows))
     rows_by_op = {
         op: [row for row in rows if row["op"] == op and any(n[:8] != OURS for n in row["contenders"])] for op in ops
@@ -62,7 +62,7 @@ def speedups(rows: list[Row], file: Path, digest: str) -> None:
     for axes, (op, op_rows) in zip(panels[:, 0], rows_by_op.items(), strict=True):
         ratios = [_time(row, _first_peer(row)) / _time(row) for row in op_rows]
         places = np.arange(len(op_rows))[::-1]
-        # From 1 on: what is slower than its peer hangs to the left.
+        # Bars start at 1: those of cases slower than their peer extend to the left.
         axes.barh(places, np.array(ratios) - 1, left=1, color=[COLORS[row["pass"]] for row in op_rows])
         for place, ratio in zip(places, ratios, strict=True):
             axes.annotate(
@@ -79,7 +79,7 @@ def speedups(rows: list[Row], file: Path, digest: str) -> None:
 
 
 def roofline(rows: list[Row], file: Path, digest: str) -> None:
-    """FLOP a second over FLOP a byte, under the roofs that a copy and a matrix product reached in the same run."""
+    """FLOP per second over FLOP per byte, under the roofs that a copy and a matrix product reached in the same run."""
     measured = [row for row in rows if row.get("speeds") and row["flop"] and row["bytes"]]
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     for number, op in enumerate(dict.fromkeys(row["op"] for row in measured)):
@@ -107,7 +107,7 @@ def roofline(rows: list[Row], file: Path, digest: str) -> None:
 
 
 def scaling(rows: list[Row], file: Path, digest: str) -> None:
-    """Time by batch, or by targets, of every contender, for the cases that were measured at three sizes or more."""
+    """Time by batch, or by targets, of all contenders, for cases that were measured at three sizes or more."""
     groups: dict[tuple[str, str, str], dict[int, Row]] = {}
     for row in rows:
         match = re.fullmatch(r"(.*), B=(\d+)|(\d+) targets?(, .*)", row["case"])

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = "benchmarks/results"
 DRAWN = {"speedups": plots.speedups, "roofline": plots.roofline, "scaling": plots.scaling}
 
-# README's table: what a user runs today, beside ours. op, case, pass, peer.
+# README's table: the common implementation beside ours. op, case, pass, peer.
 HEADLINES = (
     ("xcorr full", "seed, B=8", "forward", "grouped"),
     ("xcorr full", "seed, B=8", "forward+backward", "grouped"),
@@ -48,7 +48,7 @@ HEADLINES = (
 
 # ---------------------------------------------------------------------------------------------------------------- rows
 def latest(file: Path) -> list[Row]:
-    """The newest row of every case, in the order in which cases came first."""
+    """The newest row of each case, in the order of first appearance."""
     rows: dict[tuple[str, str, str], Row] = {}
     for row in harness.read(file):
         if "contenders" in row:
@@ -57,7 +57,7 @@ def latest(file: Path) -> list[Row]:
 
 
 def devices(root: Path) -> dict[str, list[Row]]:
-    """File stem -> rows, for every file that has rows of this kind."""
+    """File stem -> rows, for all files with rows of this kind."""
     rows_by_device = {file.stem: latest(file) for file in sorted((root / RESULTS).glob("*.jsonl"))}
     return {stem: rows for stem, rows in rows_by_device.items() if rows}
 
@@ -67,14 +67,14 @@ def time(row: Row, name: str = OURS) -> float:
 
 
 def spoken(us: float) -> str:
-    """Microseconds to three figures, in the unit that reads best."""
+    """Microseconds to three figures, in the most readable unit."""
     value, unit = (us, "us") if us < 1000 else (us / 1000, "ms")
     return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f} {unit}"
 
 
 # -------------------------------------------------------------------------------------------------------------- tables
 def about(rows: list[Row]) -> str:
-    """Where the rows come from, every value of a field that they have."""
+    """The origin of the rows, with all values of each field."""
     of = {
         name: ", ".join(sorted({str(row[name]) for row in rows})) for name in ("device", "threads", "torch", "commit")
     }
@@ -95,7 +95,7 @@ def headlines(rows: list[Row]) -> str:
 
 
 def all_tables(rows: list[Row]) -> str:
-    """A table an op: our time, every peer's in ours, the floor's part, the memory beyond inputs."""
+    """One table per op: our time, the peers' relative to ours, the floor's share, the memory beyond inputs."""
     parts = []
     for op in dict.fromkeys(row["op"] for row in rows):
         op_rows = [row for row in rows if row["op"] == op]
@@ -132,7 +132,7 @@ def all_tables(rows: list[Row]) -> str:
 
 
 def between(text: str, name: str, content: str) -> str:
-    """The text with what stands between the marks of `name` replaced."""
+    """The text with the part between the marks of `name` replaced."""
     begin, end = f"<!-- {name}: made by `make tables` -->", f"<!-- end of {name} -->"
     if text.count(begin) != 1 or text.count(end) != 1:
         raise ValueError(f"expected one '{begin}' and one '{end}'")
@@ -140,7 +140,7 @@ def between(text: str, name: str, content: str) -> str:
 
 
 def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
-    """Every page as it should be."""
+    """The up-to-date text of each page."""
     short, long = [], []
     for stem, device_rows in rows.items():
         short.append(f"{about(device_rows)} ([all rows]({RESULTS}/{stem}.jsonl)):\n\n{headlines(device_rows)}")
@@ -155,7 +155,7 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
 
 # --------------------------------------------------------------------------------------------------------------- plots
 def digest(rows: list[Row]) -> str:
-    """Of what a plot is made of: the rows and the code that draws them."""
+    """A digest of a plot's rows and of the code that draws them."""
     drawn = Path(plots.__file__).read_bytes()
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode() + drawn).hexdigest()
 

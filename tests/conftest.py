@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite: memory that nobody wrote shows itself as NaN; torch runs on the machine's two cores."""
+"""Fixtures of the whole suite: unwritten memory is NaN; torch runs on the machine's two cores."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-# Threads that wait for one another sleep at once. By default GNU OpenMP's spin, and where other work shares the cores,
-# a test of many small calls took 52 s in place of 0.5. Read when torch loads the library, hence before its import.
+# Waiting threads sleep at once. By default GNU OpenMP's threads spin: where other work shared the cores, a test of many
+# small calls took 52 s in place of 0.5. torch reads this when it loads the library, so it is set before the import.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 import torch
@@ -22,7 +22,7 @@ hypothesis.settings.load_profile("ci")
 
 @pytest.fixture(autouse=True)
 def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`torch.empty` and its kin come filled with NaN, so that an unwritten output fails its comparison."""
+    """Fills the tensors of `torch.empty` and its kind with NaN, so that an unwritten output fails its comparison."""
 
     def poisoned(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def made(*args: Any, **kwargs: Any) -> torch.Tensor:
@@ -41,5 +41,5 @@ def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Tests that draw from torch's global generator draw the same each run; hypothesis draws its own."""
+    """Seeds torch's global generator, so that each run draws the same numbers; hypothesis draws its own."""
     torch.manual_seed(0)

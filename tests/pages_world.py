@@ -1,4 +1,4 @@
-"""The data that README and docs take for granted, small: videos, data sets, photographs, weights, another tracker."""
+"""Small versions of the data that README and docs use: videos, data sets, photographs, weights, another tracker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def xcorr_depthwise(x, kernel):
 
 
 def make_world(root: Path) -> None:
-    """Write it all into a folder."""
+    """Write all the data into a folder."""
     frames = _clip(6)
     with VideoOutput(root / "video.mp4", 25.0) as video:
         for frame in _clip(6, (360, 480)):
@@ -92,7 +92,7 @@ def _data_sets(root: Path, frames: list[np.ndarray]) -> None:
 
 
 def _imagenet() -> dict[str, torch.Tensor]:
-    """A MobileNetV2's state dict in the older layout, of random weights."""
+    """A MobileNetV2's state dict in the older layout, with random weights."""
     state: dict[str, torch.Tensor] = {}
 
     def add(conv: nn.Conv2d, name: str, norm: str) -> None:

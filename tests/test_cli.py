@@ -1,4 +1,4 @@
-"""The commands: help, one line and exit code 2 for bad input, what `info` and `demo` show, what importing costs."""
+"""The commands: help, one line and exit code 2 for bad input, output of `info` and `demo`, time of an import."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_info_names_versions_ops_and_reasons(capsys: pytest.CaptureFixture[str])
     text = capsys.readouterr().out
     for word in ("torch ", "crop_and_resize", "correspondence_warp", "cpu: ", "cuda", "SIMD path"):
         assert word in text
-    assert "cannot run" not in text  # that C++ kernels take no CUDA tensors is nothing to mend
+    assert "cannot run" not in text  # C++ kernels never take CUDA tensors, so that is nothing to fix
 
 
 def test_info_names_each_fixable_problem_once(
@@ -150,7 +150,7 @@ def test_a_box_may_start_left_of_the_image(box: str, capsys: pytest.CaptureFixtu
 
 
 def test_a_closed_output_pipe_ends_a_command_quietly() -> None:
-    """As in `siamfast info | head -1`: here nobody reads at all."""
+    """As in `siamfast info | head -1`, but with no reader at all."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-m", "siamfast.cli", "info"]

@@ -1,4 +1,4 @@
-"""Every public function and class says what it is; one that takes tensors or arrays says shapes, and what it raises."""
+"""Public functions and classes have docstrings; those that take tensors or arrays give shapes and errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import siamfast
 
 ROOT = Path(siamfast.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py") if "kernels" not in path.relative_to(ROOT).parts)
-# What backends, raw ops and commands are: their signatures are alike, and explained where the op or the CLI is.
+# Backends, raw ops and commands: their signatures are documented with the op or the CLI.
 INTERFACES = {"autograd", "cpp", "eager", "triton", "onnx", "library", "lasting"}
 _SHAPE = re.compile(r"\([A-Z0-9][\w*/ ]*(, ?\.{0,3}[\w*/ +-]*)+\)")
 
@@ -33,7 +33,7 @@ def test_every_public_name_has_a_docstring(path: Path) -> None:
 
 
 def _promised() -> list[tuple[str, ast.FunctionDef]]:
-    """The functions that `import siamfast` offers."""
+    """The functions that `import siamfast` provides."""
     functions = []
     for path in FILES:
         if path.stem in INTERFACES | {"reference"} or path.parent.name == "compat":

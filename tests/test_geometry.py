@@ -1,4 +1,4 @@
-"""Both ways of counting pixels agree with images that are drawn and measured."""
+"""Both pixel conventions agree with measurements of drawn images."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_tensors_and_arrays_convert_alike() -> None:
 
 
 def test_a_resized_images_pixels_are_sampled_where_opencv_samples_them() -> None:
-    """Of a ramp each pixel's value is its index; linear resizing reads the value at the place."""
+    """In a ramp each pixel's value is its index, so linear resizing returns the sampled place."""
     ramp = np.arange(40, dtype=np.float32)[None].repeat(4, 0)
     larger = cv2.resize(ramp, None, fx=3, fy=1, interpolation=cv2.INTER_LINEAR)[0]
     expected = np.clip(geometry.resized_index(np.arange(120.0), 3), 0, 39)
@@ -41,7 +41,7 @@ def test_a_resized_images_pixels_are_sampled_where_opencv_samples_them() -> None
 
 @given(st.floats(-10, 20), st.floats(0.1, 30))
 def test_coverage_is_the_share_of_a_cell_inside_the_box(low: float, side: float) -> None:
-    """Counted on a fine grid of places within the cell."""
+    """Compared with a count on a fine grid within the cell."""
     places = np.array([4.0, 12.0])
     fine = (np.arange(4000) + 0.5) / 4000 * geometry.STRIDE - geometry.STRIDE / 2
     inside = [np.mean((fine + place >= low) & (fine + place <= low + side)) for place in places]

@@ -31,7 +31,7 @@ MODULES = {_name(path): path for path in ROOT.rglob("*.py") if "kernels" not in 
 
 
 def _imports(module: str, *, at_load: bool) -> set[str]:
-    """Modules of siamfast that one of them imports, anywhere, or while it is loaded."""
+    """Modules of siamfast that a module imports, anywhere or only while it is loaded."""
     tree = ast.parse(MODULES[module].read_text())
     nodes: list[ast.AST] = list(tree.body) if at_load else list(ast.walk(tree))
     names: set[str] = set()

@@ -1,4 +1,4 @@
-"""Every block of README and docs that a reader can paste runs, in the page's order, in a folder of small data."""
+"""All blocks of README and docs that a reader can paste run, in the page's order, in a folder of small data."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
-# What a machine of tests has not: a camera, a stream, the VOT toolkit, the user's NanoTrack, another OpenCV.
+# Not available in tests: a camera, a stream, the VOT toolkit, the user's NanoTrack, another OpenCV.
 _NOT_HERE = ("siamfast track 0", "rtsp://", "siamfast vot", "--peers")
 _PLACEHOLDER = re.compile(r"\bROOT\b|\bOUT\b|\bSEQUENCES\b|\[|\|")  # a synopsis, not a line to paste
-# Given behind what a page says, so that it ends in seconds.
+# Arguments added to those in a page, so that a command ends in seconds.
 _SMALLER = {
     "train": "--steps 2 --batch-size 2 --val-pairs 2 --val-every 2 --workers 0 --device cpu",
     "synthesize": "--clips 1 --size 64x96",
@@ -52,7 +52,7 @@ def _can_run(line: str) -> bool:
 
 
 def _names() -> dict[str, Any]:
-    """What the pages' Python takes for granted."""
+    """The variables that the pages' Python uses."""
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     frames = list(rng.integers(0, 256, (3, 120, 160, 3), dtype=np.uint8))
     first_mask = np.zeros((120, 160), np.uint8)

@@ -46,7 +46,7 @@ if __name__ == "__main__":
 
 
 def _runs(pid: int) -> bool:
-    """Whether the process is there, and not a zombie that nobody here waits for."""
+    """Whether the process runs and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -1,4 +1,4 @@
-"""Everything that needs a real GPU, in one command, most important first; each finding is a JSON line at once.
+"""Everything that needs a real GPU, in one command, most important first; results are written as JSON lines.
 
 python -m benchmarks.gpu --out DIR             # at most 560 s (--seconds); DIR/gpu.jsonl grows line by line
 python -m benchmarks.gpu --out DIR --more      # a second call: training, compiled peers, the autotuner's winners
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     rows = options.out / "gpu.jsonl"
     progress = rows.with_suffix(".progress.jsonl")
-    progress.unlink(missing_ok=True)  # an earlier call's
+    progress.unlink(missing_ok=True)  # from an earlier call
     first = len(rows.read_text().splitlines()) if rows.exists() else 0
 
     def write(row: Row) -> None:

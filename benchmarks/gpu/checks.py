@@ -1,4 +1,4 @@
-"""One call of our kernels whose float64 truth is known: how it is run, compared and written down."""
+"""A call of our kernels with a known float64 truth: how it is run, compared and recorded."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def numbers(*size: int, generator: torch.Generator, whole: bool, scale: float = 
 
 @contextmanager
 def poisoned() -> Iterator[None]:
-    """New memory comes filled with NaN: what a kernel does not write shows."""
+    """New memory is filled with NaN, so that values that a kernel does not write show."""
 
     def filled(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def made(*arguments: Any, **options: Any) -> torch.Tensor:
@@ -78,7 +78,7 @@ def launched() -> Iterator[dict[str, int]]:
 
 
 def difference(result: torch.Tensor, truth: torch.Tensor) -> float:
-    """The largest, as a part of the truth's largest value; NaN where there is one."""
+    """The largest difference relative to the truth's largest value; NaN if a result has one."""
     truth = truth.detach().double()
     largest = (result.detach().to(truth.device).double() - truth).abs().max()
     return float(largest / truth.abs().max().clamp_min(1e-300))

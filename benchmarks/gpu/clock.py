@@ -12,7 +12,7 @@ import torch
 
 Run = Callable[[], Any]
 FLUSH = 1 << 28  # bytes written before every call: more than any chip's L2
-CALLS = 10  # of one graph
+CALLS = 10  # calls per graph
 
 
 @functools.cache

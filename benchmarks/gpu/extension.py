@@ -42,7 +42,7 @@ def begin(setting: Setting) -> Row:
     if target(setting).exists():
         return {"built": "before"}
     compiler = [shutil.which("c++-stands-in") or "missing"] if setting.rehearse else []
-    # A session of its own, so that it outlives a worker that is started anew; nice, for the compiles of Triton's
+    # A session of its own, so that it outlives a worker that is restarted; nice, because the compiles of Triton's
     # kernels are waited for.
     with (setting.out / LOG).open("wb") as log:
         done = subprocess.Popen(
@@ -56,7 +56,7 @@ def begin(setting: Setting) -> Row:
 
 
 def wait_for_build(setting: Setting) -> Row:
-    """Wait a little for the build, which has had minutes; the library is used from here on."""
+    """Wait briefly for the build, which has had minutes; the library is used from here on."""
     log, until = setting.out / LOG, time.monotonic() + WAIT
     while not target(setting).exists() and time.monotonic() < until:
         if log.exists() and log.read_text(errors="replace").rstrip().endswith('"ok": false}'):
@@ -84,7 +84,7 @@ def includes() -> list[str]:
 
 
 def build(library: Path, compiler: str) -> None:
-    """Each source by a process of its own, then the link; the library appears whole."""
+    """Compile each source in its own process, then link; the library appears whole."""
     headers = [word for folder in includes() for word in ("-isystem", folder)]
 
     def compiled(source: Path) -> str:

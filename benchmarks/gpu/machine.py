@@ -1,4 +1,4 @@
-"""The sections on the machine itself: software, GPU, and the speeds that all other figures are read beside."""
+"""The sections on the machine itself: software, GPU, and the speeds that all other figures are compared with."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def nvidia_smi() -> Row:
 
 
 def speeds(setting: Setting) -> Iterator[Task]:
-    """Bytes a second of a copy, FLOP a second of products of random matrices."""
+    """Bytes per second of a copy, FLOP per second of products of random matrices."""
     side = 128 if setting.small else 8192
     yield Task("copy", lambda: copy(1 << (16 if setting.small else 29), setting.device))
     for name, dtype, tf32 in (

@@ -1,4 +1,4 @@
-"""A second call's sections: training steps, peers under torch.compile, what the autotuner chooses."""
+"""A second call's sections: training steps, peers under torch.compile, the choices of the autotuner."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def training(setting: Setting) -> Iterator[Task]:
 
 
 def compiled(setting: Setting) -> Iterator[Task]:
-    """torch.compile takes some ten seconds a case: the first of every op and pass, then the rest."""
+    """torch.compile takes some ten seconds per case: the first case of each op and pass, then the rest."""
     cases = [case for case in timing.ordered_cases(setting.small) if case.compilable]
     kinds: set[tuple[str, str]] = set()
     first, rest = [], []

@@ -32,7 +32,7 @@ def races(setting: Setting) -> Iterator[Task]:
 
 
 def gradients(device: str, small: bool) -> tuple[str, Any, Launch]:
-    """Where the configuration is chosen, and the call: SiamFC's gradients of 32 samples."""
+    """The name and module of the configuration, and a call: SiamFC's gradients for 32 samples."""
     samples, channels = (1, 8) if small else (32, 256)
     generator = torch.Generator().manual_seed(0)
     z, x, grad = (
@@ -51,7 +51,7 @@ def gradients(device: str, small: bool) -> tuple[str, Any, Launch]:
 
 
 def fused(device: str, small: bool) -> tuple[str, Any, Launch]:
-    """The same of SiamFC's head and loss, 64 samples."""
+    """The same for SiamFC's head and loss, 64 samples."""
     samples, channels = (1, 8) if small else (64, 256)
     generator = torch.Generator().manual_seed(0)
     z, x = (
@@ -82,7 +82,7 @@ def fused(device: str, small: bool) -> tuple[str, Any, Launch]:
 
 
 def compared(made: Callable[[str, bool], tuple[str, Any, Launch]], setting: Setting) -> Iterator[Row]:
-    """A row for each number of stages; the second also beside the first."""
+    """A row per number of stages; the second is also compared with the first."""
     attribute, module, launch = made(setting.device, setting.small)
     choose, firsts, shipped = getattr(module, attribute), {}, []
     runs = 3 if setting.small else RUNS
@@ -103,8 +103,8 @@ def compared(made: Callable[[str, bool], tuple[str, Any, Launch]], setting: Sett
         row["same_bits_as_1_stage"] = all(_same(first[name], true) for name, true in firsts[STAGES[0]].items())
         row["from_1_stage"] = max(differences)
         row["left_out"] = runs - done
-        # The TF32 gradients are shipped without stages since kernels/races.py finds a race in two: seen here, it is no
-        # fault of ours.
+        # The TF32 gradients are shipped without stages, because kernels/races.py reports a race with two. A race with
+        # two stages is therefore no error here.
         yield row | {
             "shipped": stages in shipped,
             "ok": stages not in shipped or (differing == 0 and max(differences) < 1e-2),
@@ -126,7 +126,7 @@ def repeated(launch: Launch, runs: int, setting: Setting, seconds: float) -> tup
     done, end = 1, setting.left() - seconds
     while done < runs:
         with torch.cuda.stream(side_stream):
-            # Now multiprocessors, now memory are taken from the kernel under test.
+            # Alternately take multiprocessors and memory from the kernel under test.
             torch.mm(a, b, out=out) if done % 2 else out.copy_(a)
         results = launch()
         wrong = [(results[n].view(BITS[t.dtype]) != t.view(BITS[t.dtype])).any() for n, t in first.items()]

@@ -1,4 +1,4 @@
-"""Stand-ins on a CPU for what of torch.cuda the sections use: the same lines run where there is no GPU.
+"""Stand-ins on a CPU for the parts of torch.cuda that the sections use: the same lines run without a GPU.
 
 Nothing is measured by them. `torch.cuda.is_available` stays false, for the library under test asks it too.
 """

@@ -17,7 +17,7 @@ Row = dict[str, Any]
 # Seconds of each section, most important first. Together the whole run's, so that each gets its turn; what a section
 # does not use goes to what others had to leave out.
 BUDGETS = {
-    "versions": 10.0,  # what is installed, nvidia-smi
+    "versions": 10.0,  # installed software, nvidia-smi
     "extension": 2.0,  # starts the C++ build, which goes on in the background
     "warm": 70.0,  # Triton's cache, by parallel compiles
     "smoke": 60.0,  # every kernel once, each by itself
@@ -37,12 +37,12 @@ GRACE = 20.0  # a task that is still running so long after its section's end is 
 
 
 def scaled(budgets: dict[str, float], seconds: float) -> dict[str, float]:
-    """The sections' seconds in a run of `seconds`."""
+    """The seconds of each section in a run of `seconds`."""
     return {name: each * seconds / SECONDS for name, each in budgets.items()}
 
 
 def append(row: Row, file: Path) -> None:
-    """A line more, at once and whole."""
+    """Append a line, at once and whole."""
     handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         os.write(handle, (json.dumps(row) + "\n").encode())
@@ -59,11 +59,11 @@ def reason(error: BaseException) -> str:
 
 @dataclass
 class Progress:
-    """How far a run has come; a worker that starts anew goes on from here. Times are time.monotonic()'s."""
+    """The progress of a run, from which a restarted worker continues. Times are time.monotonic()'s."""
 
     file: Path
     began: dict[str, float] = field(default_factory=dict)  # section -> its first task's beginning
-    tasks: set[tuple[str, str]] = field(default_factory=set)  # begun: none is begun twice
+    tasks: set[tuple[str, str]] = field(default_factory=set)  # started tasks: none is started twice
     listed: set[str] = field(default_factory=set)  # sections whose left-out tasks are in a row
     running: tuple[str, str, float, float] | None = None  # section, task, since when, until when at most
     finished: bool = False

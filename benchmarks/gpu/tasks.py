@@ -1,4 +1,4 @@
-"""The unit of a run: a task gives rows; it fails, is timed and is left out by itself."""
+"""The unit of a run: a task yields rows, and is timed, fails and is left out by itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Task(NamedTuple):
 
 @dataclass
 class Setting:
-    """What sections are run with. device: "cpu" in a rehearsal; small: tiny sizes."""
+    """The settings of all sections. device: "cpu" in a rehearsal; small: tiny sizes."""
 
     out: Path
     rows: Path

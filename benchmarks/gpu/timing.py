@@ -23,7 +23,7 @@ def suite(name: str, tiny: bool) -> list[Case]:
 
 
 def loaded(tiny: bool) -> tuple[list[Case], dict[str, Exception]]:
-    """The cases of the suites that load, and why the others do not; tiny: also those that `--quick` adds."""
+    """The cases of the suites that load, and the reasons of the others; tiny: also those that `--quick` adds."""
     cases, broken = [], {}
     for name in SUITES:
         try:
@@ -34,7 +34,7 @@ def loaded(tiny: bool) -> tuple[list[Case], dict[str, Exception]]:
 
 
 def ordered_cases(tiny: bool) -> list[Case]:
-    """One of every op, then the rest; in a rehearsal the smallest of every op."""
+    """One case of each op, then the rest; in a rehearsal the smallest of each op."""
     groups: dict[str, list[Case]] = {}
     for case in loaded(tiny)[0]:
         groups.setdefault(case.op, []).append(case)
@@ -98,7 +98,7 @@ def on_device(run: harness.Run, device: str) -> Row:
     row: Row = {"device_us": microseconds(run, device)}
     try:
         row["graph_us"] = graph_microseconds(run)
-    except Exception as error:  # many peers allocate or synchronise while captured: that is a finding
+    except Exception as error:  # many peers allocate or synchronise while captured: that is a result too
         row["no_graph"] = reason(error)
         torch.cuda.synchronize()
     return row

@@ -1,6 +1,6 @@
 """The sections that run our kernels under NVIDIA's tools: compute-sanitizer's memcheck, and Nsight Compute.
 
-python -m benchmarks.gpu.tools DEVICE CASE   # a case's own call, three times: what Nsight Compute looks at
+python -m benchmarks.gpu.tools DEVICE CASE   # a case's own call, three times, for Nsight Compute
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.gpu.tasks import Setting, Task
 
 MEMCHECK, NCU = "memcheck.txt", "ncu.txt"  # reports in --out, kept whole
 MOST = 100.0  # seconds of a tool; it is ended with its section
-LAUNCHES = 6  # of ours that Nsight Compute measures of a case
+LAUNCHES = 6  # our launches that Nsight Compute measures per case
 METRICS = (
     "Duration",
     "DRAM Throughput",
@@ -37,7 +37,7 @@ METRICS = (
 
 
 def located(name: str) -> str | None:
-    """On the PATH, or where CUDA's installers put it."""
+    """A tool on the PATH, or in the folders of CUDA's installers."""
     places = [*glob.glob(f"/usr/local/cuda*/bin/{name}"), *glob.glob(f"/opt/nvidia/nsight-compute/*/{name}")]
     return shutil.which(name) or (sorted(places)[-1] if places else None)
 
@@ -104,7 +104,7 @@ def ncu(setting: Setting) -> Iterator[Task]:
 
 
 def slowest(rows: list[Row]) -> list[Row]:
-    """Rows of ours by the microseconds above the floor, most first; one of each op and direction."""
+    """Our rows by the microseconds above the floor, most first; one per op and direction."""
     timed: dict[tuple[str, str], tuple[float, Row]] = {}
     for row in rows:
         ours = row.get("contenders", {}).get("siamfast", {})

@@ -23,7 +23,7 @@ AUGMENT_LEVELS = {torch.float32: 0.01, torch.bfloat16: 1.0, torch.float16: 0.5}
 
 
 def levels(most: float, unit: float, results: Tensors, truth: Tensors) -> Row:
-    """A rule in grey levels."""
+    """A rule in gray levels."""
     difference = float((results["value"].double().cpu() - truth["value"].cpu()).abs().max()) * unit
     return {"levels": difference, "allowed_levels": most, "good": difference <= most}
 

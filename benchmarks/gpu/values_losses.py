@@ -36,7 +36,7 @@ def features(samples: int, channels: int, whole: bool) -> tuple[torch.Tensor, to
 
 
 def _reference(scores: torch.Tensor, samples: int, balance: str) -> torch.Tensor:
-    """Labels about each sample's centre, or about the middle where the balance is the batch's."""
+    """Labels about each sample's center, or about the middle where the balance is the batch's."""
     centers = scores_and_centers(samples)[1].to(scores.device).double() if balance == "sample" else None
     loss = siamfast.balanced_logistic_loss(scores, balance=balance, centers=centers)
     assert isinstance(loss, torch.Tensor)
@@ -108,7 +108,7 @@ def fused(samples: int, channels: int, balance: str, dtype: torch.dtype) -> Chec
 
 
 def scaled_samples() -> Check:
-    """Gradients times what comes from behind, in place."""
+    """Gradients scaled in place by the incoming gradient."""
     data, factors = scores_and_centers(4)[0], torch.tensor([0.5, 1.0, -2.0, 3.0])
 
     def run(device: str) -> Tensors:

@@ -3,7 +3,7 @@
 The calls are real ones, not compilations from a list of signatures: what a launch specialises on (alignment, sizes of 1
 and multiples of 16) is then what the later launch has. A kernel that crashes here costs its process alone.
 
-python -m benchmarks.gpu.warm --part 0 --parts 12 --seconds 60   # a process's part; a JSON line a call
+python -m benchmarks.gpu.warm --part 0 --parts 12 --seconds 60   # one process's part; a JSON line per call
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ HOMES = {
     "compiled": "more",
     "tuning": "more",
 }
-LAST_SECONDS = 5.0  # before the run's end, in which nothing begins
-LEAST_SECONDS = 10.0  # of a task that begins just before its section's end
+LAST_SECONDS = 5.0  # no task starts this close to the end of the run
+LEAST_SECONDS = 10.0  # allowed for a task that starts just before its section's end
 
 
 class Worker:
@@ -82,7 +82,7 @@ class Worker:
         return time.monotonic() > min(end, self.until - LAST_SECONDS)
 
     def _section(self, name: str) -> list[Task]:
-        """Run what the section's time allows; what is left."""
+        """Run the tasks that the section's time allows; returns the others."""
         self.progress.note("section", name)
         end = self.progress.began[name] + self.budgets[name]
         try:
@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
         rehearsal.replace_cuda()
     device = "cpu" if options.rehearse else "cuda"
     torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # peers and ours alike
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True  # for peers and our ops
     given = {"commit": options.commit} if options.commit else {}
     budgets = scaled(MORE if options.more else BUDGETS, options.seconds)
     if options.only:

@@ -1,4 +1,4 @@
-"""Augmentation as trackers do it today, in our own words: batches in eager PyTorch, and image by image in OpenCV."""
+"""Augmentation as trackers do it today, rewritten: batches in eager PyTorch, and image by image in OpenCV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _AT = {name: number for number, name in enumerate(COLUMNS)}
 
 
 def eager(images: torch.Tensor, draws: torch.Tensor, out: int, mean: float, std: float) -> torch.Tensor:
-    """(N, 3, H, W) uint8 -> (N, 3, out, out) float32: grid_sample, one colour matrix an image, blur of those drawn."""
+    """(N, 3, H, W) uint8 -> (N, 3, out, out) float32: grid_sample, one color matrix per image, blur where drawn."""
     device, (count, _, height, width) = images.device, images.shape
     pixels = images.float()
     average = pixels[..., ::8, ::8].mean((2, 3))

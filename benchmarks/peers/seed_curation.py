@@ -1,4 +1,4 @@
-"""The seed's curation of ILSVRC2015-VID in our own words: of every target the frame, padded whole, and two JPEGs."""
+"""The seed's curation of ILSVRC2015-VID, rewritten: per target the whole frame is padded and two JPEGs written."""
 
 from __future__ import annotations
 

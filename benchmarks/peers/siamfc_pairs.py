@@ -1,4 +1,4 @@
-"""How siamfc-pytorch loads training pairs, in our own words: two whole frames read, cropped, cropped again."""
+"""siamfc-pytorch's loading of training pairs, rewritten: two whole frames are read, cropped and cropped again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SiamFC tracking as the community writes it (siamfc-pytorch's way, in our words): the peer of the tracking benchmark.
+"""SiamFC tracking as the community writes it (siamfc-pytorch, rewritten): the peer of the tracking benchmark.
 
 float32, NCHW, a convolution with one group per search image, OpenCV crops that pad the whole frame, one scale after
 the other. Run as a program to measure both trackers in one process, interleaved frame by frame:
@@ -30,7 +30,7 @@ SCALE_STEP, SCALE_LR, PENALTY, INFLUENCE = 1.0375, 0.59, 0.9745, 0.176
 def padded_crop(
     image: NDArray[np.uint8], center: NDArray[np.float64], size: float, out_size: int, fill: NDArray[np.float64]
 ) -> NDArray[np.uint8]:
-    """image: (H, W, 3); center: y, x -> (out_size, out_size, 3): pad all of the frame when the window leaves it."""
+    """image: (H, W, 3); center: y, x -> (out_size, out_size, 3): the whole frame is padded if the window leaves it."""
     side = round(size)
     low = np.round(center - (side - 1) / 2).astype(int)
     pad = max(0, int(max((-low).max(), (low + side - image.shape[:2]).max())))

@@ -1,4 +1,4 @@
-"""A SiamFC training step as the community writes it (siamfc-pytorch's way, in our words): the peer of bench_training.
+"""A SiamFC training step as the community writes it (siamfc-pytorch, rewritten): the peer of bench_training.
 
 float32, NCHW, a convolution with one group per pair, a label map made by NumPy, a loss of a dozen small kernels, SGD.
 """
@@ -30,7 +30,7 @@ def balanced_loss(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 class CommunityStep:
-    """One optimiser step a call on (template, search), float 0..255, (N, 3, S, S)."""
+    """One optimizer step per call on (template, search), float 0..255, (N, 3, S, S)."""
 
     def __init__(self, model: SiamFC) -> None:
         self.model = model.train().float()

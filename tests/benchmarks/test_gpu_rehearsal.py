@@ -1,4 +1,4 @@
-"""The one command for a GPU runs to its end on a CPU, every section of it: a GPU's first minute finds no typo."""
+"""The GPU command runs through all its sections on a CPU, so that no time on a GPU is lost to a typo."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a rehearsal has left its rows and reports."""
+    """The folder with the rows and reports of a rehearsal."""
     out = tmp_path_factory.mktemp("rehearsal")
     command = [sys.executable, "-m", "benchmarks.gpu", "--out", out, "--rehearse", "--commit", "abc"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -1,4 +1,4 @@
-"""Nothing that a section or a task does costs another one its rows: exceptions, missing time, crashes, hangs."""
+"""A section or task that raises, crashes, hangs or runs out of time costs no other its rows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cannot_be_listed(setting: Setting) -> Iterator[Task]:
 def run_sections(
     folder: Path, sections: dict[str, Section], seconds: float = 60.0, each: float = 60.0
 ) -> list[dict[str, Any]]:
-    """The rows of a run; `each`: a section's seconds."""
+    """The rows of a run; `each`: seconds per section."""
     setting = Setting(folder, folder / "gpu.jsonl", "cpu")
     worker = Worker(
         sections,

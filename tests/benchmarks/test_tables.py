@@ -1,4 +1,4 @@
-"""The pages' tables and plots are what the committed rows say, and go stale when these change."""
+"""The tables and plots in the pages match the committed rows, and go stale when the rows change."""
 
 from __future__ import annotations
 

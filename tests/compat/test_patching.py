@@ -84,7 +84,7 @@ def test_pysots_functions_and_their_importers_are_swapped_and_restored(packages:
         assert done.left == []
         torch.testing.assert_close(rpn.head(z, x), expected)
     assert rpn.xcorr_depthwise is core.xcorr_depthwise is original
-    done.undo()  # again: nothing
+    done.undo()  # a second time has no effect
 
 
 @pytest.mark.parametrize(

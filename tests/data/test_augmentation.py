@@ -88,9 +88,9 @@ def test_a_shift_from_255_to_239_pixels_never_leaves_the_crop() -> None:
 @settings(max_examples=60)
 @given(st.integers(0, 2**31))
 def test_a_box_goes_where_its_pixels_go(seed: int) -> None:
-    """A white rectangle on black: the moments of what is white after augmentation are the moved box's."""
+    """A white rectangle on black: the moments of the white area after augmentation are those of the moved box."""
     generator = torch.Generator().manual_seed(seed)
-    images = torch.zeros(1, 3, 150, 170, dtype=torch.uint8)  # so large that nothing beside it is seen
+    images = torch.zeros(1, 3, 150, 170, dtype=torch.uint8)  # so large that its border is never visible
     images[..., 65:87, 75:96] = 255
     table = draw_augmentation(1, (150, 170), generator, out_size=(70, 90), shift=9, stretch=0.3, flip=0.5)
     table[:, 3] *= float(0.9 + 0.2 * torch.rand((), generator=generator))

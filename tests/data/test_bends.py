@@ -1,4 +1,4 @@
-"""Bends: their inverse is exact, and none of one is the plane as it was."""
+"""Bends have an exact inverse and repeat in a cycle of poses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clips show one place of some frames through windows of their own, and say where the last lies in the first."""
+"""Clips show one place through a window per frame, and give the place of the last view in the first."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("source", ["synthetic", "folder"])
 def test_places_locate_the_last_view_in_the_first(source: str, videos: Path) -> None:
-    """Cells of the last view look as the first does there, and less so two cells aside."""
+    """Cells of the last view look like the first view at their place, and less like it two cells away."""
     clips: Clips = SyntheticClips(40, seed=7) if source == "synthetic" else FolderClips(videos, 40, seed=7)
     at_place, two_cells_aside, inside_share = [], [], []
     for index in range(0, 40, 4):

@@ -27,7 +27,7 @@ from tests.data.vid_videos import GROUP, contents, make_dataset, make_video
 
 
 def _parts_of(path: Path) -> int:
-    """How many parts a store has, while it is being written."""
+    """Whether a store has a finished part yet, read while it is being written: 1 or 0."""
     import lmdb
 
     with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as env, env.begin() as reading:
@@ -62,7 +62,7 @@ def test_crops_equal_siamfcs(tmp_path: Path) -> None:
 
 
 def test_large_targets_decoded_at_half_size_look_the_same(tmp_path: Path) -> None:
-    """A crop of 3 frame pixels an output pixel: decoded at half the size, within JPEG's error of the full decode."""
+    """A crop with 3 frame pixels per output pixel is decoded at half size, within JPEG's error of the full decode."""
     make_video(tmp_path, f"{GROUP}/big", 1, size=(900, 1200), tracks=0)
     path = tmp_path / "Annotations" / GROUP / "big" / "000000.xml"
     path.write_text(_xml(_object(0, (699, 500, 599, 400))))
@@ -74,7 +74,7 @@ def test_large_targets_decoded_at_half_size_look_the_same(tmp_path: Path) -> Non
     smooth = [cv2.GaussianBlur(np.ascontiguousarray(i).astype(np.float32), (0, 0), 2) for i in (crop, expected.search)]
     assert np.abs(smooth[0] - smooth[1]).mean() < 3
     shifted = np.abs(np.roll(smooth[0], 2, 1) - smooth[1]).mean()
-    assert shifted > 1.5 * np.abs(smooth[0] - smooth[1]).mean()  # it lies where it should
+    assert shifted > 1.5 * np.abs(smooth[0] - smooth[1]).mean()  # the crop is at the right place
 
 
 def test_workers_and_shards_do_not_change_the_crops(tmp_path: Path) -> None:
@@ -90,13 +90,13 @@ def test_workers_and_shards_do_not_change_the_crops(tmp_path: Path) -> None:
 
 
 def test_dask_survives_a_killed_worker(tmp_path: Path) -> None:
-    """A cluster of two processes, one of which is killed while it works: the store is the same."""
+    """One of two worker processes is killed while it works: the store is the same."""
     distributed = pytest.importorskip("distributed")
     root = make_dataset(tmp_path / "data")
     for n in range(6):
         make_video(root, f"{GROUP}/more{n}", 40)
     assert main(["curate", "vid", str(root), str(tmp_path / "whole"), "--workers", "0"]) == 0
-    # Its nannies set OMP_NUM_THREADS in this process, where other tests count on several threads.
+    # Dask's nannies set OMP_NUM_THREADS in this process, but other tests need several threads.
     with (
         mock.patch.dict(os.environ),
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
@@ -109,7 +109,7 @@ def test_dask_survives_a_killed_worker(tmp_path: Path) -> None:
         while not (store.exists() and _parts_of(store)) and time.monotonic() < deadline:
             time.sleep(0.02)
         victim = next(iter(cluster.workers.values())).pid
-        assert running.poll() is None  # in the midst of it
+        assert running.poll() is None  # still at work
         os.kill(victim, signal.SIGKILL)
         _, errors = running.communicate(timeout=120)
     assert running.returncode == 0, errors[-2000:]

@@ -37,7 +37,9 @@ def test_unreadable_files_are_skipped_counted_and_listed(tmp_path: Path, capsys:
     }
     track = CropStore(tmp_path / "out").tracks[0]
     assert track.frames.tolist() == [0, 4]
-    assert main(["curate", "vid", str(root), str(tmp_path / "out"), "--workers", "0"]) == 1  # nothing done, same list
+    assert (
+        main(["curate", "vid", str(root), str(tmp_path / "out"), "--workers", "0"]) == 1
+    )  # nothing is done again; the list is the same
     assert len((tmp_path / "out" / "errors.jsonl").read_text().splitlines()) == 3
 
 
@@ -108,7 +110,7 @@ def test_another_recipe_in_the_same_store_is_refused(tmp_path: Path, capsys: pyt
 
 @pytest.mark.parametrize("layout", ["lmdb", "tree"])
 def test_repaired_files_are_read_by_the_next_run(layout: str, tmp_path: Path) -> None:
-    """A frame of a later part, a whole annotation, and a video whose first part had the error of a later frame."""
+    """A frame of a later part, a whole annotation, and a video whose first part failed because of a later frame."""
     root = make_dataset(tmp_path / "data")
     frame = root / "Data" / GROUP / "b" / "000066.JPEG"
     late = root / "Annotations" / GROUP / "b" / "000068.xml"
@@ -138,7 +140,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("layout", ["lmdb", "tree"])
 def test_a_full_disk_is_reported_in_one_line_with_the_file(layout: str, tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk's."""
+    """A limit on the size of files stands in for a full disk."""
     root, out = make_dataset(tmp_path / "data"), tmp_path / "out"
     limited = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (BYTES, BYTES)); "
@@ -166,7 +168,7 @@ def test_a_second_command_on_a_store_is_refused_unless_the_first_was_killed(
     assert main(words) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert f"{out}: another command is writing there" in line
-    assert main([*words, "--shard", "1/2"]) == 0  # a file of its own
+    assert main([*words, "--shard", "1/2"]) == 0  # another shard writes another file
     other.kill()
     other.wait()
     assert main(words) == 0

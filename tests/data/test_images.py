@@ -1,4 +1,4 @@
-"""Image files are decoded by one rule: whole or not at all, upright, one page; and nothing is printed."""
+"""All image files are decoded by one rule: whole or not at all, upright, one page; nothing is printed."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_truncated_frames_are_rejected_in_eval_and_training(tmp_path: Path, capf
 
 
 def test_training_and_youtubebb_use_the_displayed_size_of_frames(tmp_path: Path) -> None:
-    """Turned frames are 80 high and 60 wide."""
+    """Rotated frames are 80 pixels high and 60 wide."""
     folder = tmp_path / "frames" / "vid0"
     folder.mkdir(parents=True)
     for time in (0, 1000):
@@ -186,6 +186,6 @@ def test_training_and_youtubebb_use_the_displayed_size_of_frames(tmp_path: Path)
     (tmp_path / "boxes.csv").write_text("\n".join(rows))
     ((sequence,),) = read_videos("youtubebb", tmp_path)
     assert sequence.boxes[0].tolist() == [30, 20, 30, 40]
-    # 38 pixels are less than half of 80, but not of 60: too high a box for the frame as it is stored.
+    # 38 pixels are less than half of 80, but not of 60: the box would be too high for the frame as stored.
     (folder / "groundtruth.txt").write_text("5,5,25,38\n5,5,25,38\n")
     assert SequencePairs(folder, 4)[0]["search"].shape == (3, 255, 255)

@@ -1,4 +1,4 @@
-"""What tools leave among the data is no data, in any layout."""
+"""Files that tools leave among the data are ignored in all layouts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.evaluation.data_sets import make_folder
 
 
 def _litter(root: Path) -> None:
-    """In every folder: copies of its files where Jupyter and macOS leave theirs, and macOS's second halves of files."""
+    """Add to all folders copies of their files where Jupyter and macOS leave theirs, and macOS's `._` files."""
     for folder in [root, *(path for path in sorted(root.rglob("*")) if path.is_dir())]:
         content = list(folder.iterdir())
         for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):

@@ -1,4 +1,4 @@
-"""Mask images as people have them: every kind is read right, mended with a word, or refused in one line."""
+"""Mask images of all common kinds are read right, repaired with a note, or refused in one line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ HEIGHT, WIDTH = 60, 80
 
 
 def _disc() -> np.ndarray:
-    """(60, 80) bool: a disc, off the middle."""
+    """(60, 80) bool: a disc off the center."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     return (rows - 20) ** 2 + (columns - 45) ** 2 < 14**2
 
 
 def _two_rectangles() -> np.ndarray:
-    """(60, 80) of 0, 1 and 2: two rectangles that touch."""
+    """(60, 80) with 0, 1 and 2: two rectangles that touch."""
     numbers = np.zeros((HEIGHT, WIDTH), np.uint8)
     numbers[10:30, 10:30], numbers[10:30, 30:50] = 1, 2
     return numbers
@@ -56,7 +56,7 @@ def _soft_kinds() -> dict[str, Image.Image]:
         "deep.png": Image.fromarray(smooth.astype(np.uint16) * 257),
         "red.png": Image.fromarray(red),
         "gray.jpg": Image.fromarray(disc * np.uint8(255)),
-        "coloured.jpg": Image.fromarray(np.where(disc[..., None], np.uint8([200, 40, 90]), np.uint8(0))),
+        "colored.jpg": Image.fromarray(np.where(disc[..., None], np.uint8([200, 40, 90]), np.uint8(0))),
         "indexed.png": Image.fromarray(smooth).convert("P"),
         "white.png": Image.merge("LA", [Image.new("L", (WIDTH, HEIGHT), 255), Image.fromarray(smooth)]),
         "black.png": Image.merge("LA", [Image.new("L", (WIDTH, HEIGHT), 0), Image.fromarray(smooth)]),

@@ -1,4 +1,4 @@
-"""Sequences are read in every spelling of theirs; pairs from them show the target where the box says."""
+"""Sequences are read in all common spellings; the boxes of their pairs surround the target."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from siamfast.data.unread import unread_frames
 
 
 def write_sequence(folder: Path, frames: int = 12, *, rows: list[str] | None = None, seed: int = 0) -> Path:
-    """Frames of noise with a white square that moves 3 px a frame; its ground truth, or the rows given."""
+    """Write frames of noise with a white square that moves 3 px per frame, and its ground truth or the given rows."""
     (folder / "img").mkdir(parents=True)
     rng = np.random.default_rng(seed)
     noise = rng.integers(0, 60, (100, 140, 3), dtype=np.uint8)
@@ -91,7 +91,7 @@ def test_frames_are_at_most_max_gap_apart(tmp_path: Path) -> None:
 
 
 def test_the_third_crop_has_the_search_crops_window(tmp_path: Path) -> None:
-    """The square of an earlier frame stands as far off as its box says, in the same window: the noise stands still."""
+    """In the same window an earlier frame shows the square at its box and the same noise around it."""
     write_sequence(tmp_path / "a")
     pairs = SequencePairs(tmp_path, 20, instance=191, previous=3)
     for index in range(20):
@@ -101,7 +101,9 @@ def test_the_third_crop_has_the_search_crops_window(tmp_path: Path) -> None:
             white = (item[image].float().mean(0) > 150).nonzero().float()
             middles.append(white.mean(0).flip(0) + 0.5)
             assert (middles[-1] - item[box][:2] - item[box][2:] / 2).abs().max() < 2.5, index
-        moved = float((middles[0] - middles[1])[0]) / float(item["box"][2]) * 20 / 3  # frames: 3 px each, a box is 20
+        moved = (
+            float((middles[0] - middles[1])[0]) / float(item["box"][2]) * 20 / 3
+        )  # in frames: 3 px per frame, and the box is 20 px wide
         assert 0.7 < abs(moved) < 3.3
         assert item["box"][2] == item["previous_box"][2]
 

@@ -1,4 +1,4 @@
-"""Photographs as textures, and as pairs of views: decided by their seeds, cut where they say, with exact boxes."""
+"""Photographs as textures and as pairs of views depend on their seeds alone and have exact boxes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from siamfast.models.weights import save_tensors
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six photographs of dead leaves, one of them in a folder of its own; and a file that is none."""
+    """A folder of six photographs of dead leaves, one in a subfolder, and a file that is no photograph."""
     root = tmp_path_factory.mktemp("photos")
     (root / "more").mkdir()
     for number in range(6):
@@ -108,7 +108,7 @@ def test_static_pairs_have_the_fields_of_other_sources(folder: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(16))
 def test_the_box_of_a_view_surrounds_the_target(seed: int) -> None:
-    """A target painted white on black: its extent in the crop is the box, to what resampling blurs."""
+    """A target painted white on black: its extent in the crop is the box, except for blur from resampling."""
     rng = np.random.default_rng(seed)
     box = np.array([120.0, 90, 90, 60])
     place = _Place(np.zeros((240, 320, 3), np.uint8), box, False)
@@ -154,7 +154,7 @@ def test_an_alpha_channel_marks_an_object(marked: Path) -> None:
 
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_cutouts_pixels_match_its_outline(marked: Path, mirrored: bool) -> None:
-    """Red inside of the outline, green outside, to what resampling blurs at the border."""
+    """Red inside the outline, green outside, except for blur from resampling at the border."""
     photos = Photos(marked)
     cutout = Cutout(photos, photos.marked[0], mirrored, np.zeros(3))
     sprite = Sprite(np.random.default_rng(0), cutout.points, Appearance.draw(np.random.default_rng(1)), cutout)
@@ -167,7 +167,7 @@ def test_a_cutouts_pixels_match_its_outline(marked: Path, mirrored: bool) -> Non
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_bent_cutouts_pixels_match_its_outline(marked: Path, seed: int) -> None:
-    """The same, of every pose, and its extent is the outline's."""
+    """Holds in all poses, and the extent equals the outline's."""
     photos, rng = Photos(marked), np.random.default_rng(seed)
     cutout = Cutout(photos, photos.marked[0], False, np.zeros(3))
     bend = Bend.draw(rng, float(np.abs(cutout.points).max()))
@@ -184,7 +184,7 @@ def test_a_bent_cutouts_pixels_match_its_outline(marked: Path, seed: int) -> Non
         low, high = outline.min(0), outline.max(0)
         np.testing.assert_allclose([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], [*low, *high], atol=1.5)
         extents.append(high - low)
-    assert np.ptp(extents, axis=0).max() > 4  # it does bend
+    assert np.ptp(extents, axis=0).max() > 4  # the cutout bends
 
 
 def test_objects_become_targets_and_distractors(marked: Path) -> None:

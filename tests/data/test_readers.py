@@ -1,4 +1,4 @@
-"""Every data set is read from its own layout, with the irregularities that the real ones have."""
+"""All data sets are read from their own layouts, with the irregularities of the real data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _read(kind: str, root: Path) -> tuple[list[tuple[Sequence, ...]], Problems]:
     videos = list(read_videos(kind, root, lambda path, reason: problems.append((path, reason))))
     for video in videos:
         for sequence in video:
-            assert sequence.frames == video[0].frames  # a frame is decoded once for all
+            assert sequence.frames == video[0].frames  # all tracks share the decoded frames
             assert sequence.boxes.shape == (len(sequence.frames), 4)
             assert all(path.is_file() for path in sequence.frames)
             assert sequence.visibility is None or sequence.visibility.shape == (len(sequence.frames),)
@@ -80,7 +80,7 @@ def test_vid_has_one_sequence_per_track(tmp_path: Path) -> None:
     assert [path.name for path in first.frames] == ["000000.JPEG", "000001.JPEG", "000003.JPEG"]
     nan = [np.nan] * 4
     np.testing.assert_array_equal(first.boxes, [[10, 20, 10, 10], [11, 20, 10, 10], nan])  # xmax - xmin + 1
-    np.testing.assert_array_equal(second.boxes, [nan, [50, -3, 21, 49], nan])  # leaves the image: as it is
+    np.testing.assert_array_equal(second.boxes, [nan, [50, -3, 21, 49], nan])  # leaves the image: kept as given
     assert second.visibility is not None
     assert second.visibility.tolist() == [0, 0.5, 0]
     assert sorted(reason.split(" (")[0] for _, reason in problems) == [
@@ -130,7 +130,7 @@ def test_got10k_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(train.boxes, [[1, 2, 3, 4], [5, 6, 7, 8], [np.nan] * 4])
     assert train.visibility is not None
     assert train.visibility.tolist() == [1, 0.5, 0]
-    np.testing.assert_array_equal(test.boxes, [[9, 9, 2, 2], [np.nan] * 4])  # a test set gives the first box alone
+    np.testing.assert_array_equal(test.boxes, [[9, 9, 2, 2], [np.nan] * 4])  # a test set has the first box alone
     assert [path.name for path, _ in problems] == ["GOT-10k_Train_000002"]
 
 
@@ -150,7 +150,7 @@ def test_otb_is_read(tmp_path: Path) -> None:
 
 
 def test_an_empty_otb_annotation_file_is_no_target(tmp_path: Path) -> None:
-    """Human4's first file is empty, and the got10k toolkit calls what is left Human4."""
+    """Human4's first file is empty, and the got10k toolkit calls the other one Human4."""
     _frames(tmp_path / "Human4" / "img", ["0001.jpg", "0002.jpg"])
     (tmp_path / "Human4" / "groundtruth_rect.1.txt").write_text("\n")
     (tmp_path / "Human4" / "groundtruth_rect.2.txt").write_text("11,11,5,6\n12,13,5,6\n")
@@ -236,7 +236,7 @@ def test_mot_is_read(tmp_path: Path) -> None:
         "1,2,913,484,97,109,1,1,0.8\r\n2,2,912,484,97,109,1,1,0.25\r\n1,5,3,3,4,4,0,12,1\r\n9,2,1,1,1,1,1,1,1\r\nx\r\n"
     )
     ((only,),), problems = _read("mot", tmp_path)
-    assert only.name == "MOT17-02.2"  # 5 is not to be counted
+    assert only.name == "MOT17-02.2"  # track 5 is marked as ignored
     np.testing.assert_array_equal(only.boxes, [[912, 483, 97, 109], [911, 483, 97, 109]])
     assert only.visibility is not None
     assert only.visibility.tolist() == [0.8, 0.25]
@@ -273,7 +273,7 @@ def test_a_bad_kind_is_named() -> None:
 
 
 def test_videos_are_listed_lazily(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data set of millions of frames is never listed as a whole."""
+    """A data set of millions of frames is never listed at once."""
     _vid(tmp_path)
     listed: list[Path] = []
     original: Callable[[Path], list[Path]] = __import__("siamfast.data.vid", fromlist=["image_files"]).image_files

@@ -1,4 +1,4 @@
-"""Pairs from a store show the target where the box says, whoever asks for them, and train."""
+"""The boxes of pairs from a store surround the target, with any number of workers, and the pairs train."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_box_surrounds_the_target(store: Path) -> None:
     assert np.abs(moved).max() <= 32.5
     assert np.std(moved) > 8
     assert abs(np.mean(sides) - 127 / 2) < 4  # s_z = 2 * 40: the square fills half of the template
-    assert np.std(sides) > 1  # whose window is not always of one size
+    assert np.std(sides) > 1  # the windows vary in size
 
 
 def test_workers_do_not_change_the_pairs(store: Path) -> None:
@@ -76,7 +76,7 @@ def test_frames_are_near_and_negatives_come_from_another_video(store: Path) -> N
 
 
 def test_the_third_crop_equals_a_crop_of_the_frame(store: Path) -> None:
-    """Cut from the stored crop of another frame, it shows what the same window of that frame would."""
+    """A crop cut from the stored crop of another frame equals the same window of that frame."""
     pairs = StorePairs(store, 20, previous=5)
     for index in range(20):
         item = pairs[index]
@@ -85,7 +85,7 @@ def test_the_third_crop_equals_a_crop_of_the_frame(store: Path) -> None:
         np.testing.assert_allclose(
             [columns.min(), columns.max() + 1, rows.min(), rows.max() + 1], [x, x + w, y, y + h], atol=1.6
         )
-        frames = abs(x - item["box"][0].item()) / w * 40  # a frame moves it by 1 pixel of 40
+        frames = abs(x - item["box"][0].item()) / w * 40  # it moves by 1 of 40 pixels per frame
         assert 0.9 < frames < 5.1
 
 

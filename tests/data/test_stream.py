@@ -1,4 +1,4 @@
-"""A stream of batches is the same for any number of workers and from any position; mixtures have their shares."""
+"""A stream of batches is the same for any number of workers and from any position; mixtures keep their shares."""
 
 from __future__ import annotations
 

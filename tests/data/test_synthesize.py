@@ -41,7 +41,7 @@ def test_clips_are_read_back_as_rendered(tmp_path: Path) -> None:
         assert [path.name for path in sequence.frames] == [f"{t:08d}.jpg" for t in (1, 2, 3, 4)]
         for t, path in enumerate(sequence.frames):
             image = cv2.imread(str(path))[..., ::-1]
-            # Quality 95 leaves the noisiest of frames about 2 gray levels off; another frame or BGR is far more.
+            # At quality 95 the noisiest frames are about 2 gray levels off; another frame or BGR would be far more.
             assert np.abs(image.astype(int) - video.frame(t)).mean() < 4
             mask = read_mask(path.parent.parent / "masks" / f"{t + 1:08d}.png").numbers
             np.testing.assert_array_equal(mask, video.mask(t))
@@ -55,7 +55,7 @@ def test_eval_reads_the_clips(tmp_path: Path) -> None:
 
 
 class Hiding(SyntheticVideo):
-    """Its target is gone in the third frame."""
+    """The target is absent in the third frame."""
 
     def visible(self, t: int) -> float:
         return (1.0, 0.05, 0.049, 1.0)[t]
@@ -86,8 +86,8 @@ def test_an_interrupted_command_resumes_and_keeps_finished_clips(
     before = {name: stamp for name, stamp in stamps(out).items() if name != RECORD}
     monkeypatch.setattr(clip_folder, "_write_jpeg", real)
     assert synthesize(out, "--clips", "2") == 0
-    assert synthesize(out, "--clips", "3") == 0  # more of them is no other setting
-    assert synthesize(out, "--clips", "1") == 0  # and fewer removes none
+    assert synthesize(out, "--clips", "3") == 0  # more clips are not another setting
+    assert synthesize(out, "--clips", "1") == 0  # fewer clips remove none
     assert before.items() <= stamps(out).items()
     for path in whole.rglob("*.*"):
         assert (out / path.relative_to(whole)).read_bytes() == path.read_bytes()
@@ -134,7 +134,7 @@ def test_a_target_hides_if_it_is_absent_for_10_to_100_frames(visible: list[float
 
 
 def test_next_seed_skips_to_a_target_that_is_visible_and_then_hides() -> None:
-    """At 150 frames the first of them is 17; before it lie seeds that hide for good, not at all or from the start."""
+    """At 150 frames the first such seed is 17; earlier seeds hide for good, not at all or from the start."""
     settings = Settings(0, 150, (360, 480), masks=False, hides=True)
     next_hiding = next_seed(settings, 14)
     visible = [settings.video(next_hiding).visible(t) for t in range(150)]

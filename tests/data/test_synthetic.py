@@ -1,4 +1,4 @@
-"""Synthetic video is decided by its seed, its boxes are exact, and hard moments do occur in it."""
+"""Synthetic video depends on its seed alone, its boxes are exact, and it has hard moments."""
 
 from __future__ import annotations
 
@@ -143,8 +143,8 @@ def test_negative_pairs_occur_at_their_share() -> None:
 
 
 def test_the_third_crop_is_near_in_time_with_the_search_crops_window() -> None:
-    """Backgrounds of neighbouring frames, through the same window, differ less than those of any two items; targets
-    move, but not far."""
+    """Backgrounds of neighboring frames in the same window differ less than those of any two items; targets move, but
+    not far."""
     pairs = SyntheticPairs(24, seed=3, instance=127, previous=2, first_frames=0.5)
     moved, near, far = [], [], []
     for index in range(24):

@@ -15,7 +15,7 @@ GROUP = "VID/train/ILSVRC2015_VID_train_0001"
 
 
 def make_video(root: Path, name: str, frames: int, *, size: tuple[int, int] = (90, 120), tracks: int = 2) -> None:
-    """Blurred noise of a video's own, a box that moves, in VID's layout."""
+    """A video in VID's layout: blurred noise that depends on its name, and boxes that move."""
     data, annotations = root / "Data" / name, root / "Annotations" / name
     data.mkdir(parents=True)
     annotations.mkdir(parents=True)

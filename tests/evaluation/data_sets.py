@@ -16,7 +16,7 @@ FRAMES = 8
 
 
 def write_frames(folder: Path, seed: int) -> np.ndarray:
-    """Frames as JPEG files; boxes (T, 4)."""
+    """Write frames as JPEG files; returns their boxes (T, 4)."""
     folder.mkdir(parents=True)
     boxes = []
     for t, (frame, box) in enumerate(SyntheticVideo(seed, length=FRAMES, size=(120, 160))):

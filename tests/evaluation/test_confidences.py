@@ -1,4 +1,4 @@
-"""Confidences in an evaluation: kept beside the boxes, pooled over a data set, not needed of results from before."""
+"""Confidences are written beside the boxes, pooled over a data set, and optional in older results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _sequences(root: Path) -> list[Sequence]:
 
 
 class Recalling:
-    """A tracker that answers with the boxes that it was given, and is as sure as it was told to be."""
+    """A tracker that returns the given boxes and confidences."""
 
     def __init__(self, boxes: np.ndarray, confidences: Any) -> None:
         self.boxes, self.confidences = boxes, confidences
@@ -33,7 +33,7 @@ class Recalling:
 
 
 def test_confidence_is_scored_over_all_frames_but_each_sequences_first(tmp_path: Path) -> None:
-    """In `a` a tracker is lost for four frames, in `b` the target is absent for two: 6 of the 14 frames that count."""
+    """A tracker is lost for four frames of `a`, and the target is absent in two of `b`: 6 of 14 scored frames."""
     root, folder = make_folder(tmp_path / "data"), PROTOCOLS["folder"]
     rows = (root / "b" / "groundtruth.txt").read_text().splitlines()
     (root / "b" / "groundtruth.txt").write_text("\n".join([*rows[:-2], *["nan,nan,nan,nan"] * 2]) + "\n")
@@ -50,7 +50,7 @@ def test_confidence_is_scored_over_all_frames_but_each_sequences_first(tmp_path:
 
     a = [0, 0.9, 0.8, 0.7, 0.6, 0.1, 0.1, 0.1]
     assert lost_auc(a=a, b=[0, 0.9, 0.9, 0.9, 0.9, 0.9, 0.2, 0.2]) == 1.0
-    # A frame on the target, less sure than in one lost frame of `a` and in both of `b`: 3 of 8 x 6 pairs are wrong.
+    # One frame on the target is less confident than one lost frame of `a` and both of `b`: 3 of 8 x 6 pairs are wrong.
     assert lost_auc(a=a, b=[0, 0.15, 0.9, 0.9, 0.9, 0.9, 0.2, 0.2]) == pytest.approx(1 - 3 / 48)
 
 

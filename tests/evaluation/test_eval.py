@@ -1,4 +1,4 @@
-"""`siamfast eval`: files that the benchmarks' own tools read with the same figures, resume, errors, report."""
+"""`siamfast eval` writes files that the benchmarks' tools read with the same figures, resumes, and reports errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_layout_is_evaluated(kind: str, tmp_path: Path) -> None:
     assert evaluate(kind, root, out) == 0
     results = summary(out)["trackers"]["mobile"]
     assert len(results["sequences"]) == 2
-    counted = {"otb": 8, "got10k": 6, "lasot": 7, "folder": 7}[kind]  # the given one, and hidden ones
+    counted = {"otb": 8, "got10k": 6, "lasot": 7, "folder": 7}[kind]  # without the given first frame and hidden ones
     assert all(s["frames"] == counted for s in results["sequences"].values())
     assert 0 < results["overall"]["ao"] <= 1
     assert (out / "report.html").stat().st_size > 10_000
@@ -79,7 +79,7 @@ def test_the_got10k_toolkit_reads_our_otb_results_and_agrees(tmp_path: Path) -> 
     root, out = make_otb(tmp_path / "data"), tmp_path / "out"
     assert evaluate("otb", root, out) == 0
     datasets = pytest.importorskip("got10k.datasets")
-    experiment = experiments.ExperimentOTB.__new__(experiments.ExperimentOTB)  # its own would download
+    experiment = experiments.ExperimentOTB.__new__(experiments.ExperimentOTB)  # its own constructor would download
     experiment.dataset = datasets.OTB(str(root), 2015, download=False)
     experiment.result_dir, experiment.report_dir = str(out / "results" / "OTB2015"), str(tmp_path / "reports")
     experiment.nbins_iou, experiment.nbins_ce = 21, 51
@@ -96,7 +96,7 @@ def test_the_got10k_toolkit_reads_our_got10k_results_and_agrees(tmp_path: Path) 
     experiment = experiments.ExperimentGOT10k(str(root), "val", str(out / "results"), str(tmp_path / "reports"))
     theirs = experiment.report(["mobile"])["mobile"]["overall"]
     ours = summary(out)["trackers"]["mobile"]["overall"]
-    assert theirs["ao"] == pytest.approx(ours["ao"], abs=2e-3)  # theirs are clipped to the frame
+    assert theirs["ao"] == pytest.approx(ours["ao"], abs=2e-3)  # the toolkit clips boxes to the frame
     assert theirs["sr"] == pytest.approx(ours["sr50"], abs=1e-9)
 
 
@@ -206,7 +206,7 @@ def test_entries_are_parsed() -> None:
 
 
 def test_pooled_scores_average_over_frames(tmp_path: Path) -> None:
-    """Two sequences, of 3 and 1 counted frames, with overlaps 1 and 0: pooled 0.75, by sequence 0.5."""
+    """Two sequences with 3 and 1 scored frames and overlaps 1 and 0: pooled 0.75, by sequence 0.5."""
     root = tmp_path / "data"
     for name, frames in (("long", 4), ("short", 2)):
         folder = root / name
@@ -234,7 +234,7 @@ def test_pooled_scores_average_over_frames(tmp_path: Path) -> None:
 def test_the_worst_moment_is_the_last_loss_of_the_target() -> None:
     truth = np.tile([0.0, 0, 10, 10], (30, 1))
     boxes = truth.copy()
-    boxes[4] += 50  # for a moment
+    boxes[4] += 50  # lost for one frame
     boxes[12:] += 50
     run = Run(None, boxes, truth, 1.0, None)  # type: ignore[arg-type]
     assert worst_frame(run) == (12, 0.0)
@@ -249,7 +249,7 @@ def test_normalized_error_is_in_sides_of_the_true_box() -> None:
 
 
 def test_the_report_is_one_self_contained_page(tmp_path: Path) -> None:
-    """One file that fetches nothing; in headless Chromium its plots, its table's marks and its pictures are seen."""
+    """One file that fetches nothing; headless Chromium shows its plots, its table's marks and its pictures."""
     root, out = make_folder(tmp_path / "data"), tmp_path / "out"
     words = ["--model", "siamfc", "--model", "<b>one</b>=siamfc:scales=1"]
     assert evaluate("folder", root, out, *words[:2], "--model", "one&only=siamfc:scales=1") == 0

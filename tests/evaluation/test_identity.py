@@ -1,4 +1,4 @@
-"""Results of other weights, options or data are never taken for those that are asked for."""
+"""Results of other weights, options or data are never reused."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_data_of_the_same_name_is_never_scored_with_other_boxes(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"root: '{one}' there, '{other}' here" in line
     shutil.rmtree(one)
-    shutil.copytree(other, one)  # the same place, other frames
+    shutil.copytree(other, one)  # the same path with other frames
     assert evaluate("folder", one, out) == 2
     assert "on a sequence 'a' of other frames or another truth" in capsys.readouterr().err
     assert evaluate("folder", one, tmp_path / "new") == 0

@@ -1,4 +1,4 @@
-"""J and F are DAVIS's: by hand on small masks, and by a second way of counting on drawn ones."""
+"""J and F equal DAVIS's: computed by hand for small masks, and by a loop over pixels for drawn ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The area under the ROC curve is what counting pairs gives, and a lost tracker is told as the docs say."""
+"""The area under the ROC curve equals a count over pairs, and a lost tracker is defined as in the docs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ABSENT = [float("nan")] * 4
 
 @given(st.lists(st.tuples(st.sampled_from([-np.inf, -1.0, 0.0, 0.25, 0.5, 1e300, np.nan]), st.booleans()), max_size=40))
 def test_roc_auc_is_the_share_of_pairs_in_order_with_ties_as_halves(frames: list[tuple[float, bool]]) -> None:
-    """Few values, so that most draws have ties."""
+    """Draws from few values, so that most have ties."""
     positives = [score for score, positive in frames if positive and not np.isnan(score)]
     negatives = [score for score, positive in frames if not positive and not np.isnan(score)]
     pairs = [(p > n) + (p == n) / 2 for p in positives for n in negatives]
@@ -35,7 +35,7 @@ def test_roc_auc_needs_one_class_per_score() -> None:
 
 def test_frames_without_overlap_and_frames_without_target_are_lost() -> None:
     truth = [[0, 0, 10, 10], [0, 0, 10, 10], ABSENT, [0, 0, 10, 10]]
-    boxes = [[9, 9, 10, 10], [10, 0, 10, 10], [0, 0, 10, 10], ABSENT]  # touched, beside it, absent, no box at all
+    boxes = [[9, 9, 10, 10], [10, 0, 10, 10], [0, 0, 10, 10], ABSENT]  # touching, apart, absent, no box
     assert lost_auc(boxes, truth, [0.5, 0.4, 0.4, 0.4]) == 1.0
     assert lost_auc(boxes, truth, [0.5, 0.6, 0.4, 0.5]) == 0.5
     assert np.isnan(lost_auc(boxes[1:], truth[1:], [0.1, 0.2, 0.3]))

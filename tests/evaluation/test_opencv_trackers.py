@@ -1,4 +1,4 @@
-"""OpenCV's trackers as peers: NanoTrack from the user's files, as many threads as torch, one line for what is wrong."""
+"""OpenCV's trackers as peers: NanoTrack from the user's files, torch's thread count, errors in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from siamfast.evaluation.metrics import overlap
 from siamfast.evaluation.one_pass import Entry, peer_entries
 from siamfast.evaluation.opencv_trackers import OpenCVTracker, find_nano_models
 
-SIDE = 60  # of the red square
+SIDE = 60  # sides of the red square, in pixels
 
 
 @pytest.fixture
@@ -72,12 +72,12 @@ def red_seeker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def red_square(tmp_path: Path) -> tuple[list[str], np.ndarray]:
-    """Frames with a red square that moves and a blue one that does not; the red one's boxes (T, 4)."""
+    """Frames with a moving red square and a still blue one, and the red one's boxes (T, 4)."""
     boxes = np.array([[100.0 + 5 * t, 80 + 3 * t, SIDE, SIDE] for t in range(12)])
     paths = []
     for t, (x, y, w, h) in enumerate(boxes.astype(int)):
         frame = np.full((240, 320, 3), 90, np.uint8)
-        frame[80 : 80 + h, 30 : 30 + w] = (220, 40, 40)  # BGR, as everything OpenCV writes
+        frame[80 : 80 + h, 30 : 30 + w] = (220, 40, 40)  # BGR, as OpenCV writes it
         frame[y : y + h, x : x + w] = (40, 40, 220)
         paths.append(str(tmp_path / f"{t:03d}.png"))
         cv2.imwrite(paths[-1], frame)
@@ -87,7 +87,7 @@ def red_square(tmp_path: Path) -> tuple[list[str], np.ndarray]:
 def test_nanotrack_tracks_with_the_users_models_in_the_right_channel_order(
     red_seeker: Path, red_square: tuple[list[str], np.ndarray]
 ) -> None:
-    """Were the channels swapped, red would score lowest of all and the tracker flee from it."""
+    """With swapped channels red would score lowest, and the tracker would avoid it."""
     paths, boxes = red_square
     tracker = OpenCVTracker("nanotrack", red_seeker)
     track, times = tracker.track(paths, boxes[0])

@@ -1,4 +1,4 @@
-"""Which part of a data set is evaluated is never a guess, and the report says which."""
+"""The evaluated subset of a data set is never guessed, and the report names it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def test_a_trax_client_gets_the_trackers_own_boxes(tmp_path: Path) -> None:
         assert server.stdin is not None
         assert server.stdout is not None
         pipes = server.stdin.fileno(), server.stdout.fileno()
-        client = trax_client.Client(stream=pipes, log=lambda _: None)  # without a log its bindings fail
+        client = trax_client.Client(stream=pipes, log=lambda _: None)  # the bindings fail without a log
         assert client.tracker_name == "SiamFC"
         regions = []
         for t, path in enumerate(paths):

@@ -1,1 +1,1 @@
-"""Every parser of ours on damaged and on random input, by hand: `make fuzz`."""
+"""Fuzzing of all parsers with damaged and random input, started by hand: `make fuzz`."""

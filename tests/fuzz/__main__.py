@@ -19,7 +19,7 @@ from tests.fuzz.worker import work
 
 
 def main() -> int:
-    """Fuzz; 1 when anything was found."""
+    """Fuzz all parsers; returns 1 if a call failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--calls", type=int, default=100_000, help="of all parsers together (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="at most (default: %(default)s)")
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def _fuzz(target: Target, calls: int, seed: int, keep: Path, seconds: float) -> tuple[int, int]:
-    """How many calls were made, and how many failed. A process that dies is followed by another, behind that call."""
+    """Returns the number of calls and of failures. After a process that dies, another continues after that call."""
     failures, first, end = 0, 0, time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "input" / target.name.replace(" ", "-")

@@ -14,7 +14,7 @@ _WORDS = (
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
-    """One to eight changes: bits and bytes changed, parts cut out, copied, put elsewhere, lost at the end."""
+    """Apply one to eight changes: bits and bytes changed, parts removed, copied, moved, or cut off at the end."""
     data = bytearray(content)
     for _ in range(rng.choice((1, 1, 2, 3, 8))):
         if not data:
@@ -43,10 +43,10 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
 
 
 def damaged_json(content: bytes, rng: random.Random) -> bytes:
-    """As `damaged`, of values within: one is replaced by another kind, or left out."""
+    """As `damaged`, for the values inside JSON: one is replaced by another kind, or removed."""
     root = [json.loads(content)]
     places: list[tuple[Any, Any]] = [(root, 0)]
-    for parent, key in places:  # grows while it is walked
+    for parent, key in places:  # the list grows during the loop
         value = parent[key]
         if isinstance(value, dict):
             places += [(value, inner) for inner in value]
@@ -61,7 +61,7 @@ def damaged_json(content: bytes, rng: random.Random) -> bytes:
 
 
 def damaged_text(text: str, rng: random.Random) -> str:
-    """As `damaged`, of words and characters."""
+    """As `damaged`, for words and characters."""
     for _ in range(rng.choice((1, 1, 2, 4))):
         at = rng.randrange(len(text) + 1)
         kind = rng.randrange(4)

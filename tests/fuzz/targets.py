@@ -1,4 +1,4 @@
-"""What is fuzzed: each parser with good inputs to damage, and a call that reads one of them."""
+"""The parsers that are fuzzed: good inputs to damage, and a call that reads one of them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from tests.fuzz.mutate import damaged, damaged_json, damaged_text
 
 
 class Target(NamedTuple):
-    """seeds: good content, made in an empty folder. name: of the file that it is written to. call: reads that file."""
+    """seeds: makes good content in an empty folder. name: the file that it is written to. call: reads that file."""
 
     name: str
     seeds: Callable[[Path], list[bytes]]
@@ -137,7 +137,7 @@ def _torch_files(folder: Path) -> list[bytes]:
 
 
 def _safetensors(folder: Path) -> list[bytes]:
-    """The packaged weights' headers, with what follows cut short, and one whole small file."""
+    """The headers of the packaged weights with shortened data, and one whole small file."""
     from safetensors.torch import save
 
     small = save({"a": torch.ones(3)}, metadata={"architecture": "siam-mobile", "configuration": '{"head_width": 8}'})
@@ -164,7 +164,7 @@ def _a_store(folder: Path) -> list[bytes]:
 
 
 def _read_store(path: Path) -> None:
-    """As `siamfast curate --verify`: what is damaged in LMDB's own pages may end the process that reads it."""
+    """As `siamfast curate --verify` in a process of its own: damaged LMDB pages may end the process that reads them."""
     list(StoreChecker(path.parent))
 
 
@@ -234,7 +234,7 @@ def _record(path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- command lines
-_LINES = [  # each ends at once: nothing of what it names is there
+_LINES = [  # each ends at once, because its inputs do not exist
     "track nowhere.mp4 --box 1,2,3,4 --out a.mp4 --csv b.csv --model mobile --device cpu",
     "propagate nowhere --mask m.png --out o --size 240 --preset crw --topk 3 --temperature 0.1 --context 4",
     "train --task mobile --steps 3 --lr 0.1 --data nowhere --batch-size 2 --optimizer adamw --out /dev/null/a",
@@ -251,7 +251,7 @@ _LINES = [  # each ends at once: nothing of what it names is there
 
 
 def _command(path: Path) -> None:
-    """No input is there, so a command ends at once, with a message."""
+    """No input exists, so a command ends at once with a message."""
     words = path.read_bytes().decode("utf-8", "replace").split()
     silent = io.StringIO()
     with contextlib.redirect_stderr(silent), contextlib.redirect_stdout(silent), contextlib.suppress(SystemExit):

@@ -17,12 +17,12 @@ from pathlib import Path
 from tests.fuzz.targets import TARGETS, draw
 
 ALLOWED = (ValueError, TypeError, OSError)
-SECONDS = 20  # that a call may take, on a machine three times slower
-MEMORY = 3 << 30  # bytes beyond what the process has when it begins
+SECONDS = 20  # allowed per call, with room for a machine three times slower
+MEMORY = 3 << 30  # bytes allowed beyond the process's use at its start
 
 
 def work(place: int, path: Path, numbers: range, seed: int, out: Connection, seconds: float) -> None:
-    """In a process of its own: the calls of `numbers`, as long as there is time."""
+    """Make the calls of `numbers` in a process of its own, as long as there is time."""
     warnings.simplefilter("ignore")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     target = TARGETS[place]

@@ -21,7 +21,7 @@ def main() -> None:
     for case in range(24):
         dtype = list(ALLOWED)[case % 3]
         count, height, width = int(rng.integers(1, 3)), int(rng.integers(1, 75)), int(rng.integers(1, 75))
-        # In a sea of the wrong value: a read beside the image would show.
+        # Surrounded by a wrong value, so that a read outside the image shows.
         surrounding = torch.full((count, 3, height + 4, width + 6), 255, dtype=torch.uint8)
         images = surrounding[:, :, 2 : height + 2, 3 : width + 3]
         images.copy_(torch.from_numpy(rng.integers(0, 200, images.shape)))

@@ -24,7 +24,7 @@ def forward(
 def check(scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None, **options: object) -> None:
     loss, slope = forward(scores, labels, centers, check_options(**{"neg_weight": 0.7} | options))  # type: ignore[arg-type]
     given = labels
-    if given is None:  # float32's distances, as the kernel's
+    if given is None:  # distances in float32, as in the kernel
         made = {name: options[name] for name in ("stride", "r_pos", "r_neg", "metric", "neutral")}
         given = siamfast.logistic_labels(tuple(scores.shape[-2:]), centers=centers, **made)  # type: ignore[arg-type]
     leaf = scores.double().reshape(len(scores), *scores.shape[-2:]).requires_grad_()

@@ -86,7 +86,7 @@ def check_one_case(rng: np.random.Generator, number: int) -> None:
     exactly = stored == torch.float32
     error = (2e-6 if exactly else 1e-3) * (1 + scale) * 4
     if topk and not exactly:
-        return  # another logit may be the k-th: not an error, and not comparable
+        return  # another logit may be the k-th, so the outputs are not comparable
     for name, f, t in zip(NAMES, outputs, exact, strict=True):
         if name == "indices":
             if exactly:
@@ -104,7 +104,7 @@ def check_one_case(rng: np.random.Generator, number: int) -> None:
 
 
 def split() -> None:
-    """Few queries, many keys: parts of the keys are joined, the same bits twice."""
+    """Few queries and many keys: the keys are split and joined, with the same bits on two runs."""
     torch.backends.cudnn.allow_tf32 = False
     tensors = [
         torch.randn(1, 8, 4, 4),
@@ -138,7 +138,7 @@ def ties_and_nan() -> None:
 
 
 def least_keys() -> None:
-    """No window has fewer keys than is said."""
+    """No window has fewer keys than the bound."""
     from siamfast.ops.correspondence_warp.reference import allowed_keys
 
     for queries, keys in (((9, 7), (9, 7)), ((5, 9), (10, 6))):

@@ -23,7 +23,7 @@ def main() -> None:
                 channels, height, width = (int(v) for v in rng.integers(1, (4, 20, 20)))
                 count = int(rng.integers(1, 4))
                 images = count if rng.random() < 0.5 else 1
-                # In a sea of the wrong value: a read beside the image would show.
+                # Surrounded by a wrong value, so that a read outside the image shows.
                 wrong = 255 if dtype == torch.uint8 else float("nan")
                 surrounding = torch.full((images, channels, height + 4, width + 6), wrong, dtype=dtype)
                 image = surrounding[:, :, 2 : height + 2, 3 : width + 3]

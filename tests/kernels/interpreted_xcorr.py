@@ -32,7 +32,9 @@ def check(case: Any, results: tuple[torch.Tensor, ...], call: Any, tensors: list
     for name, f, t, size in zip(NAMES, results, exact, sizes, strict=False):
         assert f.shape == t.shape, (case, name, f.shape, t.shape)
         limits = torch.finfo(f.dtype)
-        allowed = 2 * limits.eps * (t.abs() + limits.tiny) + ROUNDINGS * eps * size  # tiny: float16's least steps
+        allowed = (
+            2 * limits.eps * (t.abs() + limits.tiny) + ROUNDINGS * eps * size
+        )  # tiny: the smallest steps of float16
         # The gradient that meets a kernel of its own scale is rounded to the features' dtype on its way.
         allowed = allowed + (limits.eps * size if name == "dx" else 0.0)
         over = (f.double() - t).abs() - allowed
@@ -42,7 +44,7 @@ def check(case: Any, results: tuple[torch.Tensor, ...], call: Any, tensors: list
 def in_layout(t: torch.Tensor, layout: int) -> torch.Tensor:
     if layout == 1:
         return t.contiguous(memory_format=torch.channels_last)
-    if layout == 2:  # in a sea of NaN: a stray read would show
+    if layout == 2:  # surrounded by NaN, so that a stray read shows
         surrounding = torch.full([s + 3 for s in t.shape], float("nan"), dtype=t.dtype)
         return surrounding[1:-2, 2:-1, 1:-2, 2:-1].copy_(t)
     return t.transpose(2, 3).contiguous().transpose(2, 3) if layout == 3 else t

@@ -12,8 +12,8 @@ from siamfast.ops.balanced_logistic_loss import check_labels, check_options
 from siamfast.ops.xcorr import make_call
 from siamfast.ops.xcorr_balanced_loss import triton as fused
 
-# Of the largest value: TF32 is not the interpreter's, so float32 has its own roundings; 16-bit types round the slope
-# that meets z and x, and the composition also the response between the ops.
+# Relative to the largest value: the interpreter has no TF32, so float32 rounds as float32; 16-bit types round the slope
+# that meets z and x, and the composition also rounds the response between the ops.
 ALLOWED = {torch.float32: 1e-5, torch.bfloat16: 3e-2}
 LABEL_VALUES = torch.tensor([-1.0, 0.0, 0.3, 1.0])
 
@@ -25,7 +25,7 @@ def gradients(
 
 
 def close(name: str, result: torch.Tensor, expected: torch.Tensor, allowed: float, size: float = 0.0) -> None:
-    """size: of the terms of a sum that may cancel."""
+    """size: the magnitude of the terms of a sum that may cancel."""
     expected = expected.detach().double()
     difference = (result.detach().double() - expected).abs().max()
     assert difference <= allowed * (expected.abs().max() + size) + 1e-12, f"{name}: off by {difference}"
@@ -34,7 +34,7 @@ def close(name: str, result: torch.Tensor, expected: torch.Tensor, allowed: floa
 def check(
     z: torch.Tensor, x: torch.Tensor, factor: Any, offset: Any, padding: Any, labels: Any, centers: Any, **kw: Any
 ) -> None:
-    """Loss, response and the gradients of all that may have one; these a second time; a derivative of theirs."""
+    """Loss, response and all gradients; the gradients a second time; a second derivative."""
     leaves = [t.detach().clone(memory_format=torch.preserve_format).requires_grad_() for t in (z, x)]
     numbers = [t.clone().requires_grad_() if isinstance(t, torch.Tensor) else t for t in (factor, offset)]
     leaves += [t for t in numbers if isinstance(t, torch.Tensor)]

@@ -42,7 +42,7 @@ ALL_RANDOM = 40
 
 
 class Proof:
-    """Compiles what is launched, and keeps what is wrong with it."""
+    """Compiles the launched kernels and keeps a list of problems."""
 
     def __init__(self) -> None:
         self.chip, self.case = 0, Case("", "", lambda: None)
@@ -53,7 +53,7 @@ class Proof:
         self._run = JITFunction.run
 
     def install(self) -> None:
-        """In place of Triton's launch, of what the ops know of the device, and of its limits."""
+        """Patches that replace Triton's launch, and the device and its limits as the ops read them."""
         proof = self
 
         def run(kernel: Any, *arguments: Any, grid: Any, warmup: bool = False, **options: Any) -> Any:
@@ -104,7 +104,7 @@ class Proof:
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[tuple[Case, int]]:
-    """With the chip that each is compiled for."""
+    """Pairs of a case and the chip that it is compiled for."""
     rng = np.random.default_rng(arguments.seed)
     numbers = [int(n) for n in arguments.chips.split(",")] if arguments.chips else list(SHARED)
     known = [case for case in table() if arguments.only in case.op]

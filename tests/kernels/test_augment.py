@@ -34,7 +34,7 @@ def test_a_tile_covers_what_its_draws_reach(step: float, blur: float, expected: 
 
 
 def test_a_tile_never_exceeds_64_pixels() -> None:
-    """More spill; the largest step and the widest blur have smaller tiles."""
+    """Larger tiles spill registers; the largest step and the widest blur have narrower ones."""
     table = no_draws(1, (255, 255))
     assert blocks(table) == {"ROWS": ROWS, "COLUMNS": COLUMNS, "PIXELS_Y": 32, "PIXELS_X": 64}
     table[:, 2:4], table[:, 4] = 2.0, 3.0

@@ -1,4 +1,4 @@
-"""Launches compile as a GPU's driver would have them compiled, at sizes of 1 too."""
+"""Launches compile as they would for a real GPU, at sizes of 1 too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(("setting", "expected"), [("ieee", False), ("tf32", True)])
 def test_tf32_follows_the_newer_settings(setting: str, expected: bool) -> None:
-    """After them the older getter raises; each restores what was there."""
+    """The older getter raises once the newer settings were used; each setting is restored."""
     before = torch.backends.cudnn.conv.fp32_precision
     try:
         torch.backends.cudnn.conv.fp32_precision = setting
@@ -61,7 +61,7 @@ KERNELS = {
 
 @pytest.mark.timeout(900)
 def test_every_launch_compiles_and_fits_the_chips() -> None:
-    """A sample with a fixed seed; `make gpu-proof` takes everything."""
+    """A sample with a fixed seed; `make gpu-proof` compiles all of them."""
     command = [sys.executable, "-m", "tests.kernels.launched"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

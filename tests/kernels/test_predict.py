@@ -1,4 +1,4 @@
-"""The work that is counted is what one counts by hand, and a prediction follows from it."""
+"""The counted work equals a count by hand, and predictions follow from it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def count(name: str) -> list[Work]:
 
 
 def test_depthwise_forward_traffic_equals_a_count_by_hand() -> None:
-    """4 x 4 taps on 16 x 16 pixels with a border of 1, four cells below one another a thread: with a column of taps the
+    """4 x 4 taps on 16 x 16 pixels with a border of 1, four cells in a column per thread: with a column of taps the
     four of them meet 7 rows of pixels, of which those of the first thread's lack 1 and of the last one's 2; of the 15
     places of an axis taps 0 and 3 meet 14 pixels."""
     (work,) = count("depthwise forward, nanotrack, fp32")
@@ -155,7 +155,7 @@ def test_the_table_launches_what_the_public_op_does(
 
 
 def test_the_page_lists_every_call_with_predictions_above_the_floor() -> None:
-    """It goes stale when a call is added."""
+    """The page is stale when a call is added."""
     table = [line.strip("|").split("|") for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     (head, *rows) = [[cell.strip() for cell in cells] for cells in table]
     assert [cells[0] for cells in rows] == list(CALLS), "run `python -m siamfast.kernels.table`"

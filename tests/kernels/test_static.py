@@ -1,4 +1,4 @@
-"""Every shipped Triton configuration compiles for real chips without spills and within their shared memory."""
+"""All shipped Triton configurations compile for real chips without spills and within their shared memory."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Usages = dict[tuple[int, int], "Future[list[static.Usage]]"]
 
 @pytest.fixture(scope="module")
 def usages() -> Iterator[Usages]:
-    """All compilations, on two cores: one after another they are half the time of the whole suite."""
+    """All compilations on two cores: one after another they would take half the time of the whole suite."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         yield {case: pool.submit(_usages, case) for case in CASES}
 
@@ -53,7 +53,7 @@ def test_configuration_fits_the_chip(usages: Usages, number: int, chip: int) -> 
 
 
 def test_the_race_check_reports_a_race_that_triton_makes() -> None:
-    """Two stages in the TF32 gradients: what was shipped before."""
+    """Two stages in the TF32 gradients, as shipped earlier."""
     call = next(c for c in CALLS if c.name == "xcorr dz and dx, siamfc train, fp32")
     (launch,) = launches_of(call, 90)
     usage = static.usage_for(replace(launch, options=launch.options | {"num_stages": 2}), 90)

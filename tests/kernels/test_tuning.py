@@ -1,4 +1,4 @@
-"""The tuner keeps the fastest configuration on disk, passes over those that do not run, and uses it from there."""
+"""The tuner skips configurations that do not run and keeps the fastest on disk for reuse."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    """As a new process would start."""
+    """Reset the tuner to the state of a new process."""
     tuning.cache_file.cache_clear()
     tuning._winners.cache_clear()
 

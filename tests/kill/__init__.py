@@ -1,1 +1,1 @@
-"""Commands that are killed at random moments and run again, by hand: `make kill-test`."""
+"""Commands killed at random moments and run again, started by hand: `make kill-test`."""

@@ -18,7 +18,7 @@ from tests.kill.commands import COMMANDS, Command
 
 
 def main() -> int:
-    """Kill; 1 when anything was lost, torn or left over."""
+    """Run the kill test; returns 1 if anything was lost, torn or left over."""
     parser = argparse.ArgumentParser(prog="python -m tests.kill", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=50, help="of each command (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="of the moments (default: the time)")
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def _kill(command: Command, folder: Path, kills: int, rng: random.Random) -> list[str]:
-    """What went wrong."""
+    """Returns the problems."""
     command.prepare(folder)
     began = time.monotonic()
     _run(command.words(folder, "whole"), folder).check_returncode()
@@ -89,7 +89,7 @@ def _run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def _descendants(pid: int) -> set[int]:
-    """The processes that a process has started, and theirs."""
+    """The children of a process, and their descendants."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -104,7 +104,7 @@ def _descendants(pid: int) -> set[int]:
 
 
 def _left(pids: set[int]) -> list[int]:
-    """Which of them still run, after they have had time to end."""
+    """The processes that still run after they had time to end."""
     end = time.monotonic() + 30
     running = sorted(pids)
     while running and time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""What is killed: four commands on small data, what may be there in between, and what is there at the end."""
+"""The commands that are killed: four commands on small data, with checks of their outputs midway and at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from siamfast.io.masks import default_palette, read_mask, write_mask
 
 
 class Command(NamedTuple):
-    """prepare: what it reads, once. words: of its line, for an output name. torn: what is half there in an output.
+    """prepare: writes its inputs, once. words: its arguments, for an output name. torn: lists half-written files.
     result: what is compared, by name. resumes: whether run again it goes on in the same output."""
 
     prepare: Callable[[Path], None]

@@ -1,4 +1,4 @@
-"""The encoder is ResNet-18 at stride 8, its cells lie where they say, and its weights travel."""
+"""The encoder is ResNet-18 at stride 8, its cells are at their stated places, and its weights can be saved."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_encoder_is_resnet_18_without_its_classifier() -> None:
 
 
 def test_cells_are_8_pixels_apart_from_the_first_to_the_last() -> None:
-    """What moves by 8 pixels moves by a cell, away from the border; and 8n + 1 pixels have n + 1 cells."""
+    """A shift by 8 pixels is a shift by a cell, away from the border; 8n + 1 pixels have n + 1 cells."""
     encoder = CorrespondenceEncoder(width=8).eval()
     image = torch.rand(1, 3, 401, 409) * 255
     with torch.no_grad():
@@ -85,7 +85,7 @@ def test_bad_options_are_named(options: dict[str, int]) -> None:
 
 
 def test_the_packaged_encoder_matches_moved_cells() -> None:
-    """A crop of noise, shifted by 16 pixels: its cells are found two cells further."""
+    """After a shift by 16 pixels the cells of a crop of noise match two cells further."""
     import siamfast
 
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""The guided network: geometry right to the pixel, a guide that knows where things went and starts without a say."""
+"""The guided network: geometry exact to the pixel, a guide that follows motion and starts without effect."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_cell_is_at_the_templates_copy(backbone: str, search: int) -> None:
 
 @pytest.mark.parametrize(("kind", "side"), [("alexnet", 303), ("alexnet", 255), ("resnet", 289)])
 def test_features_are_centered_at_the_stated_pixels(kind: str, side: int) -> None:
-    """A change of one pixel moves most the cell that lies nearest to it: untrained weights, all of them positive."""
+    """With untrained, positive weights, changing one pixel changes the nearest cell most."""
     backbone = BACKBONES[kind]()
     for module in backbone.modules():
         if isinstance(module, nn.Conv2d):
@@ -109,7 +109,7 @@ def test_bad_sizes_are_named() -> None:
 @pytest.mark.parametrize(("backbone", "side"), [("alexnet", 303), ("alexnet", 255), ("resnet", 289)])
 @pytest.mark.parametrize("moved", [(0, 0), (16, -24), (-40, 8)])
 def test_the_warped_mask_follows_the_target(backbone: str, side: int, moved: tuple[int, int]) -> None:
-    """A textured square moves by known pixels over a textured ground: the mask's mean and the flow say by how much."""
+    """A textured square moves by known pixels over a textured background; the mask's mean and the flow follow it."""
     ground, target = (
         torch.from_numpy(SyntheticVideo(seed, length=2, size=(n, n)).frame(0)).permute(2, 0, 1)[None].float()
         for seed, n in ((8, side), (9, 64))

@@ -24,7 +24,7 @@ from siamfast.models.weights import default_weights, read_metadata, save_weights
 
 @pytest.fixture(scope="module")
 def net() -> SiamMobile:
-    """With running statistics that are not the initial ones, so that a norm that is not folded shows."""
+    """A network with running statistics other than the initial ones, so that an unfolded norm shows."""
     torch.manual_seed(0)
     model = SiamMobile(MobileArchitecture(width=16, blocks=2))
     for module in model.modules():
@@ -98,7 +98,7 @@ def test_a_converted_backbone_equals_the_classifiers(wrapped: bool, tmp_path: Pa
     load_imagenet(ours, theirs.state_dict())
     with torch.no_grad():
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (_MEAN, _STD))
-        # What lies outside the image is the only difference: our zero padding stands for grey, theirs for the mean.
+        # The only difference is outside the image: our zero padding stands for gray, theirs for the mean.
         theirs.features[0][0].padding = (0, 0)
         fine = theirs.features[:7]((F.pad(images, (1, 1, 1, 1), value=GRAY) - mean) / std)
         coarse = theirs.features[7:](fine)
@@ -106,7 +106,7 @@ def test_a_converted_backbone_equals_the_classifiers(wrapped: bool, tmp_path: Pa
         stored = model.backbone(images)
     torch.testing.assert_close(features.fine, fine, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(features.coarse, coarse, rtol=1e-3, atol=1e-4)
-    # float16 on disk: eleven bits a weight, over 14 blocks.
+    # float16 on disk: eleven bits per weight, over 14 blocks.
     assert float((stored.coarse - coarse).norm() / coarse.norm()) < 0.02
 
 
@@ -141,7 +141,7 @@ def test_places_are_the_centers_of_cells() -> None:
 @settings(max_examples=30, deadline=None)
 @given(x=st.floats(-40, 120), y=st.floats(-40, 120), w=st.floats(1, 150), h=st.floats(1, 150), first=st.integers(-9, 9))
 def test_region_values_are_coverage_and_place(x: float, y: float, w: float, h: float, first: int) -> None:
-    """Against a count of hundredths of a cell's side, and the plain formula of the place."""
+    """Coverage equals a count at hundredths of a cell's side, and the place equals its plain formula."""
     values = region_values(np.array([[x, y, w, h]]), np.array([[8.0 * first, 8]]))[0]
     steps = (np.arange(800) + 0.5) / 100 - 4
     for row, column in ((0, 0), (8, 9), (12, 3)):
@@ -192,7 +192,7 @@ def test_the_graph_equals_the_network(net: SiamMobile, guided: bool) -> None:
         last = Region(torch.randn_like(template.region.embedding), template.region.values) if guided else None
         prediction, resemblance, embedding = net(template, image.permute(0, 3, 1, 2).float(), last)
         quality, boxes, like, same = SearchGraph(net, INSTANCE)(image, *graph_inputs(net, template, last))
-    # Folded norms multiply in another order: a few units in the last place a layer, over 40 layers.
+    # Folded norms multiply in another order: a few units in the last place per layer, over 40 layers.
     torch.testing.assert_close(same, embedding, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(like, resemblance, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(

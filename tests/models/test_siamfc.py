@@ -1,4 +1,4 @@
-"""The network is SiamFC's; checkpoints of three layouts load, and what does not fit is listed."""
+"""The network equals SiamFC's; checkpoints of three layouts load, and keys that do not fit are listed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from siamfast.models.weights import read_metadata, save_weights
 
 
 def _model(seed: int = 0) -> SiamFC:
-    """A model whose BatchNorms have seen something, so that folding them is tested."""
+    """A model with BatchNorm statistics from data, so that folding them is tested."""
     torch.manual_seed(seed)
     model = SiamFC(bias=-1.5, input_mean=118.0, input_std=60.0)
     model.train()
@@ -120,7 +120,7 @@ def test_saved_weights_load_with_their_metadata(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("precision", "allowed"), [("float32", 1e-4), ("bfloat16", 0.03), ("int8", 0.12)])
 def test_inference_precisions_keep_the_features(precision: str, allowed: float) -> None:
-    """Relative RMS of the search features against the model in training form; a share that trackers do not feel."""
+    """Relative RMS of the search features against the model in training form, small enough for tracking."""
     if precision == "int8" and int8_missing() is not None:
         pytest.skip(str(int8_missing()))
     model = _model()

@@ -1,4 +1,4 @@
-"""PyTorch files load whatever they were wrapped in, and run no code; what cannot be loaded is named in one line."""
+"""PyTorch files load from all common wrappers and run no code; unusable files are named in one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from siamfast.tracking.registry import Tracker
 
 
 class Settings:
-    """Of a project that is not installed here: nothing of it may be asked for."""
+    """A class of a project that is not installed here: nothing of it may be imported."""
 
     def __init__(self) -> None:
         self.depth = 3

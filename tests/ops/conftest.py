@@ -1,4 +1,4 @@
-"""Every instruction set that this CPU has, in turn."""
+"""Runs a test once per instruction set of this CPU."""
 
 from __future__ import annotations
 

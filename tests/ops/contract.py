@@ -1,4 +1,4 @@
-"""The contract of docs/architecture.md as data: one case an op variant, which test_contract.py puts to every check."""
+"""The contract of docs/architecture.md as data: one case per op variant, for all checks of test_contract.py."""
 
 from __future__ import annotations
 

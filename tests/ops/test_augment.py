@@ -58,7 +58,9 @@ def test_geometry_equals_crop_and_resize() -> None:
     window = siamfast.crop_and_resize(
         images.double(), torch.tensor([[17.3, 19.1]]), torch.tensor([[33.2, 25.5]]), (30, 40), rounding="subpixel"
     )
-    torch.testing.assert_close(result, window, atol=1e-3, rtol=0)  # the draws are float32: a place to 4e-6 pixels
+    torch.testing.assert_close(
+        result, window, atol=1e-3, rtol=0
+    )  # the draws are float32: places are exact to 4e-6 pixels
 
 
 def test_a_step_of_two_equals_an_antialiased_resize() -> None:
@@ -130,7 +132,7 @@ def calls(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     layout = draw(st.sampled_from(["contiguous", "channels_last", "cut out", "transposed", "expanded"]))
     if layout == "channels_last":
         images = images.contiguous(memory_format=torch.channels_last)
-    elif layout == "cut out":  # in a sea of the wrong value
+    elif layout == "cut out":  # surrounded by a wrong value
         surrounding = torch.full((count, 3, height + 5, width + 7), 255, dtype=torch.uint8)
         surrounding[..., 2:-3, 3:-4] = images
         images = surrounding[..., 2:-3, 3:-4]
@@ -173,7 +175,7 @@ def check(result: torch.Tensor, images: torch.Tensor, table: torch.Tensor, optio
     assert result.dtype == options["dtype"]
     if result.numel():
         assert result.is_contiguous(memory_format=torch.channels_last)
-    # Two sums of 18 products at most: their roundings, at 255 levels times factors of up to 4; then the dtype's own.
+    # Two sums of at most 18 products round at 255 levels times factors of up to 4; then the dtype rounds.
     std = torch.tensor(options["std"], dtype=torch.float64).expand(3)[:, None, None]
     allowed = 64 * 2.0**-24 * 255 * 4 / std
     rounding = {torch.float32: 2.0**-22, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}[options["dtype"]]

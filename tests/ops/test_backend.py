@@ -21,7 +21,7 @@ CARDS = {0: ("Tesla T4", 7, 5), 1: ("A100", 8, 0)}
 
 @pytest.fixture
 def two_cards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine with a T4, which is the current device, and an A100."""
+    """A machine with two GPUs: a T4, which is the current device, and an A100."""
     properties = {
         index: SimpleNamespace(name=name, major=major, minor=minor, multi_processor_count=40, total_memory=1 << 34)
         for index, (name, major, minor) in CARDS.items()

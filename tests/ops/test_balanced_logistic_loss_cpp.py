@@ -78,7 +78,7 @@ def test_loss_and_slope_are_right_on_every_instruction_set(isa: str, data: st.Da
 
 
 def test_log_of_1_plus_exp_is_within_2_ulp_over_the_whole_range(isa: str) -> None:
-    """Of every binade of |s| up to where the result is subnormal, 20,000 numbers at random. (All of them were once.)"""
+    """20,000 random numbers per binade of |s|, up to where the result is subnormal. (All numbers were tested once.)"""
     rng = np.random.default_rng()
     ends = np.array([2.0**-30, 87.0], np.float32).view(np.uint32)
     bits = np.concatenate(

@@ -1,4 +1,4 @@
-"""Every op keeps the contract of docs/architecture.md, whatever it computes."""
+"""All ops keep the contract of docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_any_strides_give_the_same(case: Case) -> None:
         variants = [tensor.transpose(-1, -2).contiguous().transpose(-1, -2)] if tensor.dim() > 1 else []
         if tensor.dim() == 4:
             variants.append(tensor.contiguous(memory_format=torch.channels_last))
-        # Inside a larger tensor of NaN: a stray read would show.
+        # Surrounded by NaN, so that a stray read shows.
         wide = torch.full([s + 2 for s in tensor.shape], float("nan"), dtype=tensor.dtype)
         inner = wide[tuple(slice(1, -1) for _ in tensor.shape)]
         inner.copy_(tensor)
@@ -171,7 +171,7 @@ def test_autocast_follows_its_rule(case: Case) -> None:
 
 @every_case
 def test_autocast_rounds_nothing_inside_an_op(case: Case) -> None:
-    """Sums are owed in float32: autocast may choose the dtype of the inputs, never that of the products in a kernel."""
+    """Autocast may choose the dtype of the inputs, never that of the sums and products in a kernel."""
     follows = case.name.startswith("xcorr")
     inputs = case.inputs(torch.bfloat16 if follows else torch.float32, grad=False)
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,4 +1,4 @@
-"""The warp equals its materialised form and what label propagation projects do; no N x N matrix is stored."""
+"""The warp equals its materialized form and that of label propagation projects, without storing an N x N matrix."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_warp_equals_its_reference(data: st.DataObject) -> None:
         "global_frames": (0,) if mode == "joint" and data.draw(st.booleans()) else (),
     }
     if options["radius"] == 3.0 and max(hr / hq, wr / wq) > 3:
-        options["radius"] = None  # such a window may hold no key, which is an error of its own
+        options["radius"] = None  # such a window may contain no key, which is another error
 
     def run() -> tuple[Any, Any]:
         out = siamfast.correspondence_warp(*inputs[:3], key_bias=inputs[3], returns=NAMES, **options)

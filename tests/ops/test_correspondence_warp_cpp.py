@@ -23,7 +23,7 @@ ALLOWED = {torch.float32: 4e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}
 
 @st.composite
 def calls(draw: st.DrawFn) -> tuple[list[torch.Tensor], dict[str, Any]]:
-    """More queries, keys and channels than any register or tile holds; every option; any strides."""
+    """More queries, keys and channels than fit a register or tile; all options; any strides."""
     n, t = draw(st.integers(1, 2)), draw(st.integers(1, 3))
     c, k = draw(st.sampled_from([1, 3, 12, 13, 40])), draw(st.integers(0, 3))
     hq, wq, hr, wr = (
@@ -59,7 +59,7 @@ def calls(draw: st.DrawFn) -> tuple[list[torch.Tensor], dict[str, Any]]:
         "returns": draw(st.sampled_from([NAMES, ("values",)])),
     }
     if options["radius"] in (3.0, 6.5) and max(hr / hq, wr / wq) > 3:
-        options["radius"] = None  # a window that may hold no key is an error of its own
+        options["radius"] = None  # such a window may contain no key, which is another error
     if not options["normalize"]:
         inputs[0] = inputs[0] / c**0.5
     if c < 12:  # logits may be equal, and of equal ones PyTorch gives each a part of the confidence's gradient
@@ -79,7 +79,7 @@ def run(inputs: list[torch.Tensor], options: dict[str, Any]) -> list[torch.Tenso
     outputs = siamfast.correspondence_warp(*leaves[:3], key_bias=bias, **options)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     generator = torch.Generator().manual_seed(0)
-    # Weights that every dtype holds exactly.
+    # Weights that are exact in all dtypes.
     weights = [torch.randint(-4, 5, f.shape, generator=generator) / 4 for f in outputs]
     total = sum((f * w.to(f.dtype)).double().sum() for f, w in zip(outputs, weights, strict=True))
     assert isinstance(total, torch.Tensor)
@@ -102,7 +102,7 @@ def test_values_and_gradients_are_right_on_every_instruction_set(isa: str, data:
         # Gradients of features are differences of what keys pull, by up to 1 / (temperature * length) each.
         size = max(size, pull if name.startswith("d") else 1.0)
         if name == "flow":
-            size = max(size, *inputs[0].shape[-2:])  # the difference of two places, each rounded as what it is
+            size = max(size, *inputs[0].shape[-2:])  # the difference of two places, each rounded by itself
         worst = float((result.double() - truth).abs().max()) if truth.numel() else 0.0
         assert worst <= ALLOWED[inputs[0].dtype] * size, f"{name}: {worst} of {size}"
 
@@ -131,7 +131,7 @@ def test_top_k_is_exact_on_every_instruction_set(isa: str, data: st.DataObject) 
         )
     assert torch.equal(places, expected)
     for name, result, truth in zip(NAMES, ours, exact, strict=True):
-        # A flow is the difference of two places, each rounded as what it is.
+        # A flow is the difference of two places, each rounded by itself.
         size = max(inputs[0].shape[-2:]) if name == "flow" else 1
         torch.testing.assert_close(result.double(), truth, rtol=2e-5, atol=2e-5 * size)
 

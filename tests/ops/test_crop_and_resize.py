@@ -35,7 +35,7 @@ def test_all_backends_equal_the_reference(data: st.DataObject) -> None:
         "antialias": data.draw(st.booleans()),
         "layout": "chw",
     }
-    # A rounding to whole grey levels may fall either way; the others are an interpolation's rounding at that dtype.
+    # A rounding to whole gray levels may fall either way; the others are an interpolation's rounding at that dtype.
     allowed = {torch.uint8: 1.0, torch.float32: 2e-3, torch.bfloat16: 1.0, torch.float16: 0.13}
     for dtype, tolerance in allowed.items():
         typed = image.to(dtype)
@@ -58,7 +58,7 @@ def test_instruction_sets_give_the_same_bits(monkeypatch: pytest.MonkeyPatch, ro
         try:
             dispatch.extension()[0].cpu_path()  # type: ignore[union-attr]
         except ValueError:
-            continue  # this CPU has it not
+            continue  # this CPU does not have it
         parts = []
         for dtype in (np.uint8, np.float32, np.float16):
             image = np.random.default_rng(1).uniform(0, 255, (61, 83, 3)).astype(dtype)
@@ -138,7 +138,7 @@ def test_out_is_written_with_any_strides() -> None:
 
 
 def test_nothing_beside_the_image_is_read() -> None:
-    """The image in a sea of NaN, windows over all its edges: only numbers come out."""
+    """The image is surrounded by NaN and windows cross all its edges: the crops contain no NaN."""
     surrounding = np.full((30, 34, 3), np.nan, np.float32)
     surrounding[5:25, 6:28] = 1.0
     crop = siamfast.crop_and_resize(surrounding[5:25, 6:28], [[0, 0], [21, 19], [11, 10]], [30, 40, 90.5], 16, fill=1.0)
@@ -146,7 +146,7 @@ def test_nothing_beside_the_image_is_read() -> None:
 
 
 def test_offsets_beyond_two_gigabytes_are_right() -> None:
-    """An image of 16k x 16k x 9 bytes a pixel by stride: its last pixel lies 2.4 GB behind its first."""
+    """An image of 16k x 16k with a stride of 9 bytes per pixel: its last pixel is 2.4 GB after its first."""
     big = np.zeros((16_000, 16_000 * 9), np.uint8)  # zero pages: no memory is taken until it is written
     view = big.reshape(16_000, 16_000, 9)[..., :3]
     view[-1, -1] = 255
@@ -159,7 +159,7 @@ def _crop_in_child(queue: Any) -> None:
 
 
 def test_a_forked_worker_can_crop_after_the_parent_did() -> None:
-    """DataLoader forks: the child has the parent's pool but none of its threads."""
+    """DataLoader forks: the child inherits the parent's pool but none of its threads."""
     image = np.arange(512 * 512 * 3, dtype=np.uint8).reshape(512, 512, 3)
     expected = int(siamfast.crop_and_resize(image, (200, 200), 400, 255).sum())
     context = multiprocessing.get_context("fork")

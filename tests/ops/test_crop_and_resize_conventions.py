@@ -19,7 +19,7 @@ BORDERS = {"mean": cv2.BORDER_CONSTANT, "replicate": cv2.BORDER_REPLICATE, "refl
 
 
 def _place(name: str, center: float, size: float) -> tuple[int, int]:
-    """(corner, side) along one axis as each project rounds, in its own arithmetic."""
+    """(corner, side) along one axis, rounded in each project's own arithmetic."""
     if name == "ostrack":
         side = int(np.ceil(size))
         return round(center + 0.5 - 0.5 * side), side
@@ -66,7 +66,7 @@ def _corner_aligned(image: np.ndarray, center: Any, size: float, out: int, borde
 
 
 def _opencvs_crop(image: np.ndarray, name: str, center: Any, size: float, out: int, fill: str) -> np.ndarray:
-    """What the project `name` makes of a window, by way of OpenCV."""
+    """The crop of the project `name`, computed with OpenCV."""
     border = cv2.BORDER_REPLICATE if name == "pytracking" and fill == "mean" else BORDERS[fill]
     if name == "video_analyst":
         return _corner_aligned(image, center, size, out, border, _fill(name, image))
@@ -107,7 +107,7 @@ def views(draw: st.DrawFn) -> np.ndarray:
     st.integers(1, 64),
     st.sampled_from(["mean", "mean", "replicate", "reflect"]),
 )
-def test_every_convention_is_within_one_grey_level_of_opencv(
+def test_every_convention_is_within_one_gray_level_of_opencv(
     image: np.ndarray, name: str, cx: float, cy: float, size: float, out: int, fill: str
 ) -> None:
     ours = siamfast.crop_and_resize(image, (cx, cy), size, out, rounding=name, fill=fill)[0].astype(int)
@@ -132,7 +132,7 @@ def test_windows_of_thousands_of_pixels_equal_opencvs(
 
 
 def _seeds_crop(image: np.ndarray, box: Any, out: int, instance: int) -> np.ndarray:
-    """The seed in our words: truncated mean, rounded size, the whole frame padded, cut, resized."""
+    """The seed's steps: truncated mean, rounded size, the whole frame padded, cut, resized."""
     x, y, w, h = box
     pad = 0.5 * (w + h)
     size = round(np.sqrt((w + pad) * (h + pad)) * instance / 127)
@@ -160,7 +160,7 @@ def test_siamfc_crops_equal_the_seeds(x: float, y: float, w: float, h: float) ->
 
 @pytest.mark.parametrize("name", sorted(set(CONVENTIONS) - {"subpixel", "pytracking"}))
 def test_a_window_outside_is_exactly_the_conventions_mean(name: str) -> None:
-    """One grey level is all that a truncated and a rounded mean differ by, so the comparison with OpenCV has no say."""
+    """A truncated and a rounded mean differ by one gray level at most, which the comparison with OpenCV allows."""
     image = np.full((10, 10, 3), 7, np.uint8)
     image[0] = [8, 17, 0]  # means 7.1, 8.0, 6.3
     image[1:9, :, 0] = 8  # 7.9
@@ -172,7 +172,7 @@ def test_a_window_outside_is_exactly_the_conventions_mean(name: str) -> None:
 @pytest.mark.parametrize("rounding", sorted(CONVENTIONS))
 @pytest.mark.parametrize("antialias", [False, True])
 def test_a_skipped_mean_changes_nothing(rounding: str, antialias: bool) -> None:
-    """Windows around the rim, where it is decided whether the mean is seen: it is always as with the mean given."""
+    """Windows near the border, where it is decided whether the mean is needed, equal crops with the mean given."""
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     mean = siamfast.mean_color(image)
     given = {"siamfc-pytorch": np.round, "subpixel": np.asarray, "ostrack": np.zeros_like}.get(rounding, np.trunc)(mean)
@@ -194,7 +194,7 @@ def test_the_mean_is_exact_and_can_be_reused() -> None:
 
 @pytest.mark.parametrize("width", [277, 65_792, 65_794])
 def test_the_mean_is_exact_without_simd_sums(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU; the widest rows whose sum float32 holds, and wider ones."""
+    """As on a GPU; the widest rows whose sum is exact in float32, and wider ones."""
     monkeypatch.setattr(crop_module, "_serves_numpy", lambda _: False)
     pixels = torch.randint(0, 256, (2, 3, 3, width), dtype=torch.uint8)
     pixels[1] = 255

@@ -1,4 +1,4 @@
-"""An op's folder is laid out like every other's."""
+"""The folders of all ops have the same layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILES = {"__init__", "call", "autograd", "reference", "eager", "cpp", "triton", 
 
 
 def _imports(path: Path) -> set[str]:
-    """Modules, absolute, that a file imports anywhere, names imported from a package counted as modules too."""
+    """Absolute names of the modules that a file imports; names imported from a package count as modules too."""
     modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

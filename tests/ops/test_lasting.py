@@ -14,7 +14,7 @@ from siamfast.ops.lasting import make_lasting
 
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was asked of a stream that stands in for CUDA's, and by which thread."""
+    """A stand-in for a CUDA stream that records its calls and their threads."""
     asked: list[str] = []
     stand_in = SimpleNamespace(synchronize=lambda: asked.append(threading.current_thread().name))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stand_in)

@@ -1,4 +1,4 @@
-"""Label propagation is what TimeCycle, CRW, DINO and UVC do at test time, each said here again in plain loops."""
+"""Label propagation is what TimeCycle, CRW, DINO and UVC do at test time, written here in plain loops."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def timecycle(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor
 
 
 def uvc(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-    """Products as they are."""
+    """Unscaled products."""
     return _by_frame(features, labels, 1.0, unit=False, padded=False)
 
 
@@ -139,7 +139,7 @@ def test_propagation_follows_a_moving_square(preset: str) -> None:
 
 
 def test_the_context_is_the_first_frame_and_the_last_few() -> None:
-    """A feature seen only in frame 0 is still found after `context` frames of something else."""
+    """A feature that only frame 0 has still matches after `context` frames without it."""
     shown, hidden = torch.eye(16).view(16, 4, 4), torch.zeros(16, 4, 4)
     labels = torch.rand(1, 4, 4)
     frames = [shown, *[hidden] * 4, shown]

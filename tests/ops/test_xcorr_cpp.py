@@ -21,7 +21,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def _in_layout(t: torch.Tensor, layout: str) -> torch.Tensor:
-    """t (N, C, H, W) with other strides; in a sea of NaN, so that a stray read shows."""
+    """t (N, C, H, W) with other strides; surrounded by NaN, so that a stray read shows."""
     if layout == "contiguous":
         return t
     if layout == "channels_last":
@@ -75,7 +75,7 @@ def _check(call: Any, plain: Any, tensors: tuple[torch.Tensor, ...]) -> None:
         ours = _run(call, tensors, weight)
     for name, t, size, o in zip(("value", "dz", "dx", "dscale", "dbias"), truth, sizes, ours, strict=False):
         limits = torch.finfo(o.dtype)
-        # A gradient that is a sum of expanded copies is rounded once a copy. tiny: float16's least steps.
+        # A gradient that is a sum of expanded copies is rounded once per copy. tiny: the smallest steps of float16.
         allowed = 2 * limits.eps * (t.abs() + limits.tiny) + 16 * torch.finfo(torch.float32).eps * size
         assert ((o.double() - t).abs() <= allowed).all(), f"{name}: {(o.double() - t).abs().max()}"
 
@@ -123,7 +123,7 @@ def test_the_split_of_few_searches_does_not_depend_on_the_thread_count(isa: str)
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_nan_stays_in_the_windows_that_cover_it(isa: str, dtype: torch.dtype) -> None:
-    """No lane, overlapping tile or rim of zeros carries it elsewhere."""
+    """No lane, overlapping tile or zero border carries it elsewhere."""
     z, x = torch.ones(1, 20, 3, 3, dtype=dtype), torch.ones(1, 20, 9, 9, dtype=dtype)
     x[0, 5, 0, 8] = float("nan")
     z.requires_grad_()

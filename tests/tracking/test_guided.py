@@ -1,4 +1,4 @@
-"""The guided tracker: follows what moves, whatever it is told; its command; bad input named."""
+"""The guided tracker: boxes and guidance, with a right, wrong or no guide; its command; bad input."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def frames(count: int = 4, seed: int = 0) -> np.ndarray:
 
 
 class Oracle:
-    """In place of the network: it sees the target moved by `move` search pixels, and `grow` times 64 pixels large."""
+    """A stand-in for the network: the target is moved by `move` search pixels and `grow` times 64 pixels large."""
 
     def __init__(self, net: GuidedSiam, tracker: GuidedTracker, move: tuple[float, float], grow: float) -> None:
         self.template, self.move, self.grow = net.template, move, grow
@@ -80,11 +80,11 @@ def test_size_follows_at_its_rate_and_stays_in_bounds(net: GuidedSiam) -> None:
     Oracle(net, tracker, (64.0, 0.0), 0.1)
     boxes = [tracker.update(frames()[1]).box for _ in range(60)]
     assert boxes[-1][2] == pytest.approx(10)
-    assert boxes[-1][0] + 5 == pytest.approx(160)  # the centre stays in the frame
+    assert boxes[-1][0] + 5 == pytest.approx(160)  # the center stays in the frame
 
 
 def test_the_first_frames_prediction_calibrates_the_others(net: GuidedSiam) -> None:
-    """A head that always sees half as much again, and a quarter of its box to the right, is right once calibrated."""
+    """A head that always predicts 1.5 times the size, a quarter of the box to the right, is right once calibrated."""
     for calibrate in (True, False):
         tracker = GuidedTracker(net, precision="float32", size_lr=1.0, penalty_k=0.0, calibrate=calibrate)
         oracle = Oracle(net, tracker, (24.0, 0.0), 1.5)
@@ -163,7 +163,7 @@ def test_bad_values_are_named(net: GuidedSiam, fields: dict[str, Any], message: 
 
 
 def test_the_packaged_weights_track_synthetic_clips() -> None:
-    """As shipped: whatever their guide says, and with one better than without."""
+    """The shipped weights track even with a wrong guide, and better with a guide than without."""
     assert default_weights(DEFAULT_NAME).stat().st_size < 8e6
 
     def mean_overlap(seed: int, guide: str) -> float:

@@ -1,4 +1,4 @@
-"""The mobile tracker: a prediction becomes a box, both engines say the same, what is wrong is named."""
+"""The mobile tracker: a prediction becomes a box, both engines agree, bad options are named."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytest.importorskip("onnxscript")
 def net() -> SiamMobile:
     torch.manual_seed(0)
     model = SiamMobile(MobileArchitecture(width=16, blocks=1))
-    for layer in (model.score, model.centerness, model.sides):  # an untrained head says nearly the same everywhere
+    for layer in (model.score, model.centerness, model.sides):  # an untrained head predicts nearly the same everywhere
         nn.init.normal_(layer.weight, std=0.3)
     return model.eval()
 
@@ -52,7 +52,7 @@ def frames(count: int = 4, seed: int = 0) -> NDArray[np.uint8]:
 
 
 class Oracle:
-    """In place of an engine: it sees the target moved by `move` search pixels, `grow` times 64 pixels large."""
+    """A stand-in for an engine: the target is moved by `move` search pixels and `grow` times 64 pixels large."""
 
     name, precision = "oracle", "float32"
 
@@ -123,7 +123,7 @@ def test_the_guide_is_taken_from_a_confident_frame(net: SiamMobile) -> None:
     assert not doubtful.remembered
     np.testing.assert_allclose(wrong.remembered[0], confident.remembered[0] + [confident.remembered[0][2], 0, 0, 0])
     assert not off.remembered
-    # The first frame is looked at once, to calibrate.
+    # The first frame is evaluated once, to calibrate.
     assert (confident.guided, off.guided) == ([True, True], [False, False])
 
 
@@ -150,7 +150,7 @@ def test_the_region_surrounds_the_box_within_the_crop() -> None:
 
 @pytest.mark.parametrize("guide", ["on", "off"])
 def test_both_engines_give_the_same_boxes(weights: Path, guide: str) -> None:
-    """In float32: graphs are optimised in another order of sums, and the boxes of a chaotic, untrained network may part
+    """In float32: graphs are optimized in another order of sums, and the boxes of a chaotic, untrained network may part
     only by what that makes of a pixel."""
     video = SyntheticVideo(3, length=12, size=(120, 160))
     tracks_by_engine = {}
@@ -173,7 +173,7 @@ def test_int8_boxes_stay_close(weights: Path) -> None:
         assert (tracker.engine, tracker.precision) == ("onnxruntime", precision)
         tracker.update(video.frame(1))
         quality[precision] = tracker.response
-    assert MobileTracker(weights).precision == "int8"  # what "auto" takes
+    assert MobileTracker(weights).precision == "int8"  # the choice of "auto"
     assert np.abs(quality["int8"] - quality["float32"]).mean() < 0.1
 
 
@@ -186,7 +186,6 @@ def test_the_packaged_weights_follow_a_target() -> None:
     assert overlap(boxes, np.array([video.box(t) for t in range(25)])).mean() > 0.6
 
 
-# ----------------------------------------------------------------------------------------------------------- bad input
 @pytest.mark.parametrize(("lost_confidence", "recovers"), [(0.2, True), (0.0, False)])
 def test_a_target_that_returns_elsewhere_is_recovered(lost_confidence: float, recovers: bool) -> None:
     """A round thing lies still, is gone for five frames, and is then on the other side of the frame."""
@@ -205,12 +204,13 @@ def test_a_target_that_returns_elsewhere_is_recovered(lost_confidence: float, re
     for _ in range(5):  # its confidence is halved with every frame
         lost = tracker.update(empty)
     assert lost.confidence < 0.1
-    for _ in range(40):  # two places a frame: all of it takes 30
+    for _ in range(40):  # two places per frame: searching all of it takes 30 frames
         last = tracker.update(frame(330, 250))
     assert (last.confidence > 0.5) == recovers
     assert (np.abs(np.subtract(last.box, (330, 250, 48, 48))).max() < 8) == recovers
 
 
+# ----------------------------------------------------------------------------------------------------------- bad input
 def test_a_graph_with_other_weights_is_refused(weights: Path, net: SiamMobile, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_weights(net, other, recipe="another")

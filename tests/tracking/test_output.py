@@ -1,4 +1,4 @@
-"""Videos out: every pixel row, any frame rate, any file name, the times that frames came with."""
+"""Written videos keep all pixel rows, any frame rate and file name, and the times of frames."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def test_written_videos_play_in_browsers(tmp_path: Path) -> None:
         context = container.streams.video[0].codec_context
         assert (context.name, context.pix_fmt) == ("h264", "yuv420p")
     content = (tmp_path / "v.mp4").read_bytes()
-    assert content.index(b"moov") < content.index(b"mdat")  # it starts before it is all there
+    assert content.index(b"moov") < content.index(b"mdat")  # so that playback starts before the download ends
 
 
 def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
-    """/dev/full takes no byte, as a full disk."""
+    """/dev/full takes no byte, like a full disk."""
     output = VideoOutput(tmp_path / "v.mkv", 25.0)
     output.temporary.unlink()
     output.temporary.symlink_to("/dev/full")

@@ -1,4 +1,4 @@
-"""Masks are carried through videos, written as they came, scored as DAVIS scores; correspondence is drawn."""
+"""Masks are propagated through videos, written in their own form and scored as in DAVIS; correspondence is drawn."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAST = ["--size", "120", "--context", "2"]
 
 
 class Colors(torch.nn.Module):
-    """The colour around every eighth pixel: an encoder whose matches can be told by eye."""
+    """An encoder that returns the color around every eighth pixel, whose matches are obvious."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         pooled = torch.nn.functional.avg_pool2d(images.float(), 3, 8, 1, count_include_pad=False)
@@ -31,7 +31,7 @@ class Colors(torch.nn.Module):
 
 
 def _moving_squares() -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """A red and a blue square that pass over green, 4 pixels a frame, and their masks 1 and 7."""
+    """A red and a blue square that move over green by 4 pixels per frame, and their masks 1 and 7."""
     frames, masks = [], []
     for t in range(5):
         frame, mask = np.full((120, 160, 3), (0, 200, 0), np.uint8), np.zeros((120, 160), np.uint8)

@@ -1,4 +1,4 @@
-"""The tracker follows, never runs away, is siamfc-pytorch's on its weights, and its command keeps its promises."""
+"""The tracker follows targets, stays bounded, equals siamfc-pytorch on its weights; its command writes its outputs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def model() -> SiamFC:
 
 
 def moving_square(frames: int = 10, step: int = 4) -> tuple[list[np.ndarray], np.ndarray]:
-    """Noise with a textured patch that moves `step` px a frame; its boxes."""
+    """Noise with a textured patch that moves `step` px per frame, and its boxes."""
     rng = np.random.default_rng(0)
     background = cv2.GaussianBlur(rng.integers(0, 90, (160, 240, 3), dtype=np.uint8), (0, 0), 3)
     patch = cv2.resize(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8), (36, 36), interpolation=cv2.INTER_NEAREST)
@@ -86,7 +86,7 @@ def test_two_runs_give_the_same_boxes(model: SiamFC) -> None:
     "box", [(0, 0, 3, 3), (-20, -10, 40, 40), (230, 150, 30, 30), (100, 2, 2, 150), (0, 0, 240, 160)]
 )
 def test_on_noise_the_box_stays_bounded(model: SiamFC, box: tuple[float, ...]) -> None:
-    """Every frame is new noise: size stays within 0.2 to 5 of the first, the centre in the frame, all is finite."""
+    """Every frame is new noise: size stays within 0.2 to 5 of the first, the center in the frame, all is finite."""
     rng = np.random.default_rng(1)
     tracker = SiamFCTracker(model, scale_step=1.5, scale_lr=1.0, scale_penalty=1.0)
     tracker.init(rng.integers(0, 256, (160, 240, 3), dtype=np.uint8), box)
@@ -148,7 +148,7 @@ def test_the_original_weights_track_as_siamfc_pytorch_does(name: str, published:
 
 @needs_shared
 def test_float32_boxes_stay_close_to_the_peers() -> None:
-    """Our own words of siamfc-pytorch's tracker: grouped convolution, OpenCV crops. The same path, frame by frame."""
+    """siamfc-pytorch's tracker rewritten, with grouped convolution and OpenCV crops, gives the same boxes per frame."""
     (sequence,) = (s for s in read_sequences(SHARED / "sequences") if s.name == "Man")
     sequence = sequence.first(25)
     weights = SHARED / "weights" / "siamfc3s_color.pth"
@@ -191,7 +191,7 @@ def test_command_writes_boxes_and_video(tmp_path: Path, folder: Path, weights: s
     assert [row.split(",")[0] for row in rows[1:]] == [str(t) for t in range(6)]
     video = cv2.VideoCapture(str(out))
     assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 6
-    # The video it wrote is itself an input.
+    # The written video is a valid input.
     assert _run(str(out), "--box=60,60,36,36", f"--csv={csv}", f"--weights={weights}") == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.csv", "in", "o.mp4"]
 

@@ -1,4 +1,4 @@
-"""Frames in: rates and times, orientation, damage, streams; nothing that a library says by itself gets out."""
+"""Reading frames: rates and times, orientation, damage, streams; libraries print nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_quiet_opencv_silences_opencv_and_restores_its_output(capfd: pytest.Capt
 
 
 def _webm(path: Path, jitter: int) -> Path:
-    """30 frames, 40 ms apart but for up to `jitter` ms, in a file that says nothing of its rate, as browsers record."""
+    """30 frames, 40 ms apart but for up to `jitter` ms, in a file without a frame rate, as browsers record them."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), 25, (160, 120))
     for t in range(30):
         writer.write(np.full((120, 160, 3), 5 * t, np.uint8))
@@ -49,7 +49,7 @@ def _webm(path: Path, jitter: int) -> Path:
 
 def test_a_clocks_rate_is_not_the_frame_rate(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = _webm(tmp_path / "a.webm", 7)
-    capfd.readouterr()  # what OpenCV says of writing VP8
+    capfd.readouterr()  # discard OpenCV's message about writing VP8
     capture = cv2.VideoCapture(str(path))
     assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (1000, 1200)
     with open_frames(path) as frames:
@@ -195,7 +195,7 @@ def test_stopping_early_leaves_no_thread(tmp_path: Path) -> None:
 
 
 def test_a_silent_stream_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a file, then silence: what came is kept, and why it ended is said."""
+    """Half a file, then silence: the frames that came are kept, and the reason of the end is reported."""
     monkeypatch.setattr("siamfast.io.video_file.TIMEOUT", 1.0)
     content = _h264(tmp_path / "a.ts", 200, g="10", bf="0").read_bytes()
     over = threading.Event()

@@ -103,7 +103,7 @@ def test_a_folder_without_videos_is_named(tmp_path: Path) -> None:
 
 
 def test_perfect_features_close_every_cycle() -> None:
-    """Every cell its own code, moved from frame to frame: coordinates come back, and the last view's shift is known."""
+    """Each cell has its own code, moved from frame to frame: cycles return to their cells; the last shift is known."""
     codes = torch.eye(49).view(49, 7, 7)
     views = torch.stack([codes.roll(t, 2) for t in range(4)] + [codes.roll(1, 1)])[None]
     y, x = torch.meshgrid(torch.arange(7.0), torch.arange(7.0), indexing="ij")
@@ -124,7 +124,7 @@ def test_cells_outside_the_first_view_do_not_count() -> None:
 
 
 def test_color_loss_is_the_likelihood_of_the_warped_distribution() -> None:
-    """Codes that find their cells: the loss is -log of a weight near 1, not the softmax of that distribution again."""
+    """For codes that match their cells the loss is -log of a weight near 1, without a second softmax."""
     codes = 5 * torch.eye(25).view(25, 5, 5)
     labels = torch.arange(25).view(5, 5) % signals.COLORS
     frames = torch.stack([codes, codes.roll(1, 2), codes.roll(2, 2), codes.roll(3, 2)])[None]

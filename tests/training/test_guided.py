@@ -1,4 +1,4 @@
-"""Training of the guided tracker: targets and losses by hand, what it is told, resume, and what validation says."""
+"""Training of the guided tracker: targets and losses by hand, previous boxes, resume, validation."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_overlap_and_best_boxes_equal_a_calculation_by_hand() -> None:
     assert best_boxes(Prediction(scores, center, grid)).tolist() == [[2.0, 6.0, 10.0, 14.0]]
 
 
-# ---------------------------------------------------------------------------------------------------- what it is told
+# ----------------------------------------------------------------------------------------------------- previous boxes
 def test_a_box_elsewhere_never_overlaps() -> None:
     generator = torch.Generator().manual_seed(0)
     boxes = torch.rand(200, 4, generator=generator) * 80 + 10

@@ -1,4 +1,4 @@
-"""Training of the mobile tracker: what it learns from, resume, what validation says."""
+"""Training of the mobile tracker: its batches, resume, validation."""
 
 from __future__ import annotations
 

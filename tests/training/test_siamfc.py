@@ -1,4 +1,4 @@
-"""Training learns, stops and resumes exactly, and leaves what it says it leaves."""
+"""Training learns, resumes exactly, and writes its documented files."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_workers_do_not_change_what_is_trained(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_reported_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the disk's."""
+    """A limit on the size of files stands in for a full disk."""
     trainer = _train(tmp_path, steps=1)
     trainer.step = 99
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

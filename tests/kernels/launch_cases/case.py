@@ -19,11 +19,11 @@ class Case(NamedTuple):
     name: str
     call: Callable[[], Any]
     tf32: bool = True  # whether float32 products may be TF32's
-    always: bool = False  # in a sample too
+    always: bool = False  # also part of a sample
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, layout: str = "plain") -> torch.Tensor:
-    """A tensor that wants a gradient, laid out in memory as `layout` says."""
+    """A tensor that requires a gradient, in the given memory layout."""
     if layout == "channels_last":
         made = torch.zeros(shape, dtype=dtype).contiguous(memory_format=torch.channels_last)
     elif layout == "transposed":

@@ -25,7 +25,7 @@ def joint_loss(
     scaled: bool = True,
     **options: Any,
 ) -> None:
-    """Correlation and loss, by the fused kernel where it serves, with backward; its slopes scaled as backward does."""
+    """Correlation and loss with backward, where the fused kernel serves; its slopes are scaled as in backward."""
     number = torch.ones((), requires_grad=True)
     made = make_call(z, x, number if scaled else 1.0, number.detach() if scaled else None, padding)
     chosen = check_options(8, 16, 0, options.get("metric", "l1"), "half", options.get("balance", "sample"))
