@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.timeout(1000)
 
 from benchmarks.gpu import tools
 from benchmarks.gpu.schedule import BUDGETS, SECONDS
@@ -24,9 +25,22 @@ Rows = list[dict[str, Any]]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the rows and reports of a rehearsal."""
     out = tmp_path_factory.mktemp("rehearsal")
-    command = [sys.executable, "-m", "benchmarks.gpu", "--out", out, "--rehearse", "--commit", "abc"]
+    # Three times a GPU machine's seconds: a slow or busy CPU leaves no section out.
+    seconds = str(3 * SECONDS)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu",
+        "--out",
+        out,
+        "--rehearse",
+        "--commit",
+        "abc",
+        "--seconds",
+        seconds,
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + (out / "worker.log").read_text()[-2000:]
     return out
 
