@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 pytest.importorskip("triton")
-pytestmark = pytest.mark.timeout(1000)
 
 from benchmarks.gpu import tools
 from benchmarks.gpu.schedule import BUDGETS, SECONDS
+
+pytestmark = pytest.mark.timeout(1000)
 
 ROOT = Path(__file__).parents[2]
 Rows = list[dict[str, Any]]
