@@ -47,14 +47,14 @@ def make(count: int, side: int, out: int, kind: str, device: str, compiled: bool
     calls: dict[str, Callable[..., torch.Tensor]] = {OURS: ours, "eager": eager}
     if device == "cpu":
         calls["opencv"] = opencv
-    still = draws.clone()
-    still[:, COLUMNS.index("noise")] = 0
+    without_noise = draws.clone()
+    without_noise[:, COLUMNS.index("noise")] = 0
 
     def check(name: str) -> None:
         """Compares levels without noise; uint8 between steps and another Gaussian tail differ by a level or two."""
         with siamfast.backend("reference"):
-            truth = siamfast.augment(images, still, out_size=out, mean=MEAN, std=STD)
-        off = (calls[name](images, still, out, MEAN, STD) - truth).abs() * STD
+            truth = siamfast.augment(images, without_noise, out_size=out, mean=MEAN, std=STD)
+        off = (calls[name](images, without_noise, out, MEAN, STD) - truth).abs() * STD
         if not (
             float(off.mean()) < (0.05 if name == OURS else 1.0) and float(off.max()) < (0.1 if name == OURS else 60)
         ):

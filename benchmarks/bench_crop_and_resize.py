@@ -60,7 +60,7 @@ def opencv(frame: NDArray[np.uint8], centers: Any, sizes: Any, out: int) -> NDAr
 def seed(frame: NDArray[np.uint8], centers: Any, sizes: Any, out: int) -> NDArray[np.uint8]:
     """The seed's steps: a mean per box, and the whole frame padded where a window leaves it.
 
-    The mean is taken a channel at a time: `mean((0, 1))` takes nine times as long, which would flatter us.
+    The mean is taken per channel: `mean((0, 1))` takes nine times as long, which would flatter us.
     """
     crops = []
     for center, size in zip(centers, sizes, strict=True):

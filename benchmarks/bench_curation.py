@@ -38,8 +38,8 @@ _OBJECT = (
 
 @functools.cache
 def dataset(size: str, targets: int) -> Path:
-    """A video in VID's layout: synthetic frames (JPEG, quality 90), the target's box and others that stand around it,
-    so that some windows leave the frame, as they do in VID."""
+    """A video in VID's layout: synthetic frames (JPEG, quality 90), the target's box and others around it, so that some
+    windows leave the frame, as in VID."""
     _FOLDERS.append(tempfile.TemporaryDirectory())
     root = Path(_FOLDERS[-1].name)
     data, annotations = root / "Data" / "VID" / VIDEO, root / "Annotations" / "VID" / VIDEO

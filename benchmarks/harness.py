@@ -32,8 +32,8 @@ Row = dict[str, Any]
 
 
 class Made(NamedTuple):
-    """A case with its inputs: what is timed by name, ours under `siamfast`, and what raises where a name's values are
-    wrong (AssertionError)."""
+    """A case with its inputs: the timed calls by name, ours under `siamfast`, and a check that raises AssertionError if
+    a name's values are wrong."""
 
     runs: dict[str, Run]
     check: Callable[[str], None]
@@ -45,7 +45,7 @@ class Case:
 
     make: (device, with the peers under torch.compile) -> inputs, runs, check. contenders: the names that make() gives
     without compilation, ours first. bytes: each input read once, each output written once; flop: of the definition;
-    None where a floor makes no sense. unit, per: what a call yields, for suites whose figure is a rate ("frames", 1).
+    None where a floor makes no sense. unit, per: the yield of a call, for suites whose figure is a rate ("frames", 1).
     """
 
     op: str
@@ -78,8 +78,8 @@ def require_close(name: str, result: torch.Tensor, truth: torch.Tensor, relative
 
 # ------------------------------------------------------------------------------------------------------------- timing
 def steady_heap() -> None:
-    """Keep freed memory: else each large result is new pages from the system in one process and not in the next, which
-    doubles or halves the time of the same code, ours and the peer's."""
+    """Keep freed memory: otherwise large results take new pages from the system in one process and not in the next,
+    which doubles or halves the time of the same code, ours and the peers'."""
     if platform.system() == "Linux":
         libc = ctypes.CDLL(None)
         trim_threshold, mmap_threshold = -1, -3  # malloc.h
@@ -90,7 +90,7 @@ def steady_heap() -> None:
 def peak_bytes(run: Run, device: str) -> int | None:
     """Memory that a call needs beyond the earlier use: of the allocator on a GPU, of the process on a CPU.
 
-    None where the system does not tell (other than Linux). The call has been made before: what it keeps is there.
+    None on systems other than Linux. The call was made before, so that memory that it keeps is allocated.
     """
     gc.collect()
     if device == "cuda":

@@ -3,7 +3,7 @@
     python -m benchmarks.launchers
 
 No GPU: CPU tensors stand in for CUDA's, and a launch does nothing; Triton's own launch comes on top. Medians of 9 runs
-of 200 calls, a row an op: microseconds, and launches.
+of 200 calls, one row per op: microseconds and launches.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 python -m benchmarks.propagation SEQUENCE [--size 480] [--alexnet WEIGHTS ...] [--results FILE]
 
-SEQUENCE has `img/` and `masks/`. A line of J and F (DAVIS) for each, the same settings for all.
+SEQUENCE has `img/` and `masks/`. Prints a line with J and F (DAVIS) per encoder, with the same settings for all.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ Tensors = dict[str, torch.Tensor]
 
 class Check(NamedTuple):
     """run: device -> our kernels' results by name, made anew. truth: device -> the same in float64, made once for
-    several dtypes. allowed: part of each result's largest value. judge: (found, truth) -> columns of another rule."""
+    several dtypes. allowed: part of each result's largest value. judge: (results, truth) -> columns of another rule."""
 
     op: str
     case: str
@@ -39,7 +39,7 @@ class Check(NamedTuple):
 def numbers(*size: int, generator: torch.Generator, whole: bool, scale: float = 1.0) -> torch.Tensor:
     """Normal float32 numbers; without `whole` such as float16 and bfloat16 hold too, so that one truth serves both.
 
-    Float32 keeps its whole mantissas: of rounded factors TF32's products would be exact.
+    Float32 keeps its whole mantissas: TF32's products of rounded factors would be exact.
     """
     values = torch.randn(size, generator=generator) * scale
     return values if whole else values.bfloat16().half().float()

@@ -1,4 +1,4 @@
-"""The order of the sections, the time that each may take, and the file that says how far a run has come.
+"""The order of the sections, the time that each may take, and the file with the progress of a run.
 
 Needs no PyTorch: the process that watches the worker imports this and stays able to write a row whatever breaks.
 """

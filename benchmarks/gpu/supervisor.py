@@ -1,4 +1,4 @@
-"""Watches the worker: starts it anew after a crash or a lost GPU, ends what hangs, and writes the rows it cannot.
+"""Watches the worker: restarts it after a crash or a lost GPU, ends it if it hangs, and writes its missing rows.
 
 After a CUDA error that stays (an illegal address) every later call of the process fails; only another process goes on.
 """

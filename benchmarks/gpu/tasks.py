@@ -14,8 +14,8 @@ T = TypeVar("T")
 
 
 class Task(NamedTuple):
-    """name: the same in every run, for a worker that starts anew skips what has begun. most: seconds after which it is
-    taken to hang, and its process ended."""
+    """name: the same in all runs, because a restarted worker skips tasks that were started. most: seconds after which
+    it counts as hanging and its process is ended."""
 
     name: str
     run: Callable[[], Row | Iterable[Row] | None]

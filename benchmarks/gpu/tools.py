@@ -61,8 +61,8 @@ def sanitizer(setting: Setting) -> Iterator[Task]:
 
 
 def memcheck(setting: Setting) -> Iterator[Row]:
-    """The smoke checks once more, whose kernels are in Triton's cache by now; their rows come along, also of a run that
-    was ended."""
+    """The smoke checks once more, with kernels from Triton's cache; yields their rows, also for a run that was
+    ended."""
     tool = located("compute-sanitizer")
     if tool is None:
         yield {"skipped": "no compute-sanitizer"}

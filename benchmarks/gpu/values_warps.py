@@ -54,7 +54,7 @@ def truth(size: Size, whole: bool, mode: str, device: str) -> Tensors:
 
 def judge(allowed: float, tf32: bool, topk: int, results: Tensors, truth: Tensors) -> Row:
     """Rows in float16 move a logit by 2^-11 of 1 / temperature, which makes another key the tenth of some queries (3 to
-    5 % of small maps): then the share of queries with other values is what counts."""
+    5 % of small maps): the rule is then on the share of queries with other values."""
     differences = (results["values"].to(truth["values"].device).double() - truth["values"]).abs().amax(1)
     changed = float((differences > 0.02).double().mean())
     good = all(difference(results[name], true) < allowed for name, true in truth.items())

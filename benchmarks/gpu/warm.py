@@ -1,7 +1,7 @@
-"""Triton's cache filled by many processes at once, each of which makes its part of the calls that later sections make.
+"""Triton's cache filled by many processes at once, each of which makes a part of the calls of later sections.
 
-The calls are real ones, not compilations from a list of signatures: what a launch specialises on (alignment, sizes of 1
-and multiples of 16) is then what the later launch has. A kernel that crashes here costs its process alone.
+The calls are real ones, not compilations from a list of signatures: a launch is then specialized (on alignment, sizes
+of 1 and multiples of 16) as the later one will be. A kernel that crashes here costs its process alone.
 
 python -m benchmarks.gpu.warm --part 0 --parts 12 --seconds 60   # one process's part; a JSON line per call
 """

@@ -45,7 +45,8 @@ LEAST_SECONDS = 10.0  # allowed for a task that starts just before its section's
 class Worker:
     """One process's part of a run.
 
-    sections: name -> what lists its tasks. budgets: seconds of each. until: the run's end, of time.monotonic().
+    sections: name -> a function that lists its tasks. budgets: seconds of each. until: the run's end, of
+    time.monotonic().
     lost: whether the device can no longer be used.
     """
 

@@ -15,8 +15,8 @@ Image = NDArray[np.uint8]
 def load_pair(
     frames: tuple[Path, ...], boxes: NDArray[np.float64], first: int, second: int, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(3, 127, 127) and (3, 239, 239) float32: of both frames a padded context crop of 255 pixels; stretched, its
-    middle 247 cut out, 239 of them at random, and of the exemplar the middle 127."""
+    """(3, 127, 127) and (3, 239, 239) float32: both frames give a padded context crop of 255 pixels, stretched and cut
+    to its middle 247 and to 239 of them at random; the exemplar is the middle 127."""
     exemplar, instance = (_context(_read(frames[t]), boxes[t]) for t in (first, second))
     exemplar, instance = (_random(_middle(_stretch(image, rng), 247), 239, rng) for image in (exemplar, instance))
     return _tensor(_middle(exemplar, 127)), _tensor(instance)

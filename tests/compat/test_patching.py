@@ -1,5 +1,5 @@
-"""`siamfast.compat`: other projects' correlations under their own names, and swapped in place in packages laid out as
-theirs."""
+"""`siamfast.compat`: other projects' correlations under their own names, and swapped in place in packages with their
+layout."""
 
 from __future__ import annotations
 

@@ -83,9 +83,9 @@ def test_workers_and_shards_do_not_change_the_crops(tmp_path: Path) -> None:
     assert main(["curate", "vid", str(root), str(tmp_path / "two"), "--workers", "2"]) == 0
     for shard in ("1/2", "2/2"):
         assert main(["curate", "vid", str(root), str(tmp_path / "shards"), "--workers", "0", "--shard", shard]) == 0
-    one = contents(CropStore(tmp_path / "one"))
-    assert len(one) == 2 * 2 * 78
-    assert one == contents(CropStore(tmp_path / "two")) == contents(CropStore(tmp_path / "shards"))
+    expected = contents(CropStore(tmp_path / "one"))
+    assert len(expected) == 2 * 2 * 78
+    assert expected == contents(CropStore(tmp_path / "two")) == contents(CropStore(tmp_path / "shards"))
     assert len(list((tmp_path / "shards").glob("*.lmdb"))) == 2
 
 
@@ -143,12 +143,12 @@ def test_a_killed_run_resumes_to_the_same_store(tmp_path: Path) -> None:
 
 
 def test_finished_parts_are_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, asked = make_dataset(tmp_path / "data"), []
+    root, curated = make_dataset(tmp_path / "data"), []
     original = curation.curate_part
 
     def counted(recipe: Recipe, root: Path, video: Path, first: int) -> Part:
-        asked.append((video.name, first))
-        if len(asked) == 2:
+        curated.append((video.name, first))
+        if len(curated) == 2:
             raise KeyboardInterrupt
         return original(recipe, root, video, first)
 
@@ -157,7 +157,7 @@ def test_finished_parts_are_not_done_again(tmp_path: Path, monkeypatch: pytest.M
     assert main(words) == 130
     assert main(words) == 0
     assert main(words) == 0
-    assert asked == [("a", 0), ("b", 0), ("b", 0), ("b", 64), ("c", 0)]
+    assert curated == [("a", 0), ("b", 0), ("b", 0), ("b", 64), ("c", 0)]
 
 
 def test_the_tree_layout_equals_the_seeds(tmp_path: Path) -> None:

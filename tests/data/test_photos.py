@@ -200,8 +200,8 @@ def test_a_normalized_cut_separates_different_textures() -> None:
     rng = np.random.default_rng(0)
     cells = np.zeros((12, 16), bool)
     cells[3:9, 5:12] = True
-    one, other = rng.normal(size=(2, 32, 1, 1))
-    features = np.where(cells, one, other) + rng.normal(size=(32, 12, 16)) * 0.1
+    texture, other = rng.normal(size=(2, 32, 1, 1))
+    features = np.where(cells, texture, other) + rng.normal(size=(32, 12, 16)) * 0.1
     cut = normalized_cut(features)
     assert np.array_equal(cut.cells, cells)
     assert cut.border == 0

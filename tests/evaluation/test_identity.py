@@ -25,19 +25,19 @@ def test_results_of_other_weights_are_never_mixed(tmp_path: Path) -> None:
 def test_data_of_the_same_name_is_never_scored_with_other_boxes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, other, out = make_folder(tmp_path / "one"), tmp_path / "other", tmp_path / "out"
+    root, other, out = make_folder(tmp_path / "one"), tmp_path / "other", tmp_path / "out"
     for seed, name in enumerate(("a", "b"), start=7):
         (other / name / "groundtruth.txt").write_text(box_rows(write_frames(other / name / "img", seed)))
-    assert evaluate("folder", one, out) == 0
+    assert evaluate("folder", root, out) == 0
     capsys.readouterr()
     assert evaluate("folder", other, out) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"root: '{one}' there, '{other}' here" in line
-    shutil.rmtree(one)
-    shutil.copytree(other, one)  # the same path with other frames
-    assert evaluate("folder", one, out) == 2
+    assert f"root: '{root}' there, '{other}' here" in line
+    shutil.rmtree(root)
+    shutil.copytree(other, root)  # the same path with other frames
+    assert evaluate("folder", root, out) == 2
     assert "on a sequence 'a' of other frames or another truth" in capsys.readouterr().err
-    assert evaluate("folder", one, tmp_path / "new") == 0
+    assert evaluate("folder", root, tmp_path / "new") == 0
 
 
 def test_a_failed_sequence_is_run_once_it_is_repaired(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ SIDE = 60  # sides of the red square, in pixels
 
 @pytest.fixture
 def red_seeker(tmp_path: Path) -> Path:
-    """NanoTrack's two files with a network that a test can reason about: it scores a cell by how much more red than
-    blue it is, and says everywhere that the target reaches as far to all sides as the template's does."""
+    """NanoTrack's two files with a network that a test can reason about: the score of a cell is its red minus its blue,
+    and the predicted box is as large as the template's at all cells."""
     onnx = pytest.importorskip("onnx")
     make = onnx.helper
 

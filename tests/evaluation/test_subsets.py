@@ -38,12 +38,12 @@ def test_missing_listed_sequences_are_reported(tmp_path: Path) -> None:
 
 def test_a_missing_subset_is_refused(tmp_path: Path) -> None:
     lasot, got10k, otb = (make(tmp_path / make.__name__) for make in (make_lasot, make_got10k, make_otb))
-    for dataset, root, asked, message in (
+    for dataset, root, subset, message in (
         ("lasot", lasot, "test", "testing_set.txt is not there"),
         ("got10k", got10k, "test", "has val"),
         ("got10k", got10k / "val", "test", "but ROOT is"),
         ("otb", otb, "test", "the layout otb has none"),
     ):
-        with pytest.raises(ValueError, match=f"--subset: got '{asked}', .*{message}"):
-            choose_subset(dataset, root, asked)
+        with pytest.raises(ValueError, match=f"--subset: got '{subset}', .*{message}"):
+            choose_subset(dataset, root, subset)
     assert choose_subset("got10k", got10k, None) == choose_subset("got10k", got10k / "val", None)

@@ -1,4 +1,5 @@
-"""`python -m tests.fuzz`: many calls of each parser; what crashes, hangs, or raises what no user should see is kept.
+"""`python -m tests.fuzz`: many calls of each parser; inputs that crash, hang, or raise an error that no user should see
+are kept.
 
 Each parser runs in a process of its own, with a limit of memory. A call may end in ValueError, TypeError or OSError and
 in nothing else; the input of one that does is written to --keep, and the process goes on with the next one.

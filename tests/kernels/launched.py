@@ -1,9 +1,9 @@
-"""Every launcher is driven through the public ops, and what it launches is compiled for GPUs that are not here.
+"""Every launcher is driven through the public ops, and its launches are compiled for GPUs that are not present.
 
     python -m tests.kernels.launched [--all] [--chips 80,86] [--only warp] [--seed 7] [--random 40]
 
 CPU tensors stand in for CUDA's, and Triton has a driver that only names a chip. A launch then compiles with its own
-specialisation, which neither the interpreter nor a static build shows: integer arguments that are 1 become constants
+specialization, which neither the interpreter nor a static build shows: integer arguments that are 1 become constants
 (a method call on one, `rows.to(tl.int64)`, compiles for every size but 1), addresses and strides may be multiples of 16
 or not. Each kernel must compile, without spills (a few bytes on the stack for one more block on a multiprocessor are
 counted, not blamed: static.Usage), within the shared memory of a block of its chip, and its grid within the driver's

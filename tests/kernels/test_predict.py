@@ -36,8 +36,8 @@ def count(name: str) -> list[Work]:
 
 def test_depthwise_forward_traffic_equals_a_count_by_hand() -> None:
     """4 x 4 taps on 16 x 16 pixels with a border of 1, four cells in a column per thread: with a column of taps the
-    four of them meet 7 rows of pixels, of which those of the first thread's lack 1 and of the last one's 2; of the 15
-    places of an axis taps 0 and 3 meet 14 pixels."""
+    four cells cover 7 rows of pixels, 1 fewer for the first thread and 2 fewer for the last; of the 15 places of an
+    axis taps 0 and 3 cover 14 pixels."""
     (work,) = count("depthwise forward, nanotrack, fp32")
     planes, pixels = 32 * 96, (6 + 7 + 7 + 5) * (14 + 15 + 15 + 14)
     assert work.programs == planes

@@ -1,7 +1,7 @@
 """`python -m tests.kill`: train, curate, eval and propagate are killed (kill -9) again and again, and run to the end.
 
-What they leave must be what an uninterrupted run leaves, byte for byte where it is to be resumed; nothing torn in
-between, and no process that outlives the one that was killed.
+Their outputs must equal those of an uninterrupted run, byte for byte where a run resumes; nothing is torn in between,
+and no process outlives the killed one.
 """
 
 from __future__ import annotations

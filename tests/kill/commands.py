@@ -20,7 +20,7 @@ from siamfast.io.masks import default_palette, read_mask, write_mask
 
 class Command(NamedTuple):
     """prepare: writes its inputs, once. words: its arguments, for an output name. torn: lists half-written files.
-    result: what is compared, by name. resumes: whether run again it goes on in the same output."""
+    result: the compared contents, by name. resumes: whether a second run continues in the same output."""
 
     prepare: Callable[[Path], None]
     words: Callable[[Path, str], list[str]]

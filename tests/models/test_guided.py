@@ -43,8 +43,8 @@ def test_scores_have_siamfc_pps_sizes_and_offsets(backbone: str, search: int, ce
 @pytest.mark.parametrize("backbone", list(BACKBONES))
 @pytest.mark.parametrize("search", [255, 271, 289, 290, 303, 310])
 def test_a_cell_is_at_the_templates_copy(backbone: str, search: int) -> None:
-    """The template itself, pasted 8 k pixels from the search crop's corner, correlates best at the cell that is said to
-    lie at its middle: whatever the search side, and for both backbones. Cells are counted without the head's rim."""
+    """The template itself, pasted 8 k pixels from the search crop's corner, correlates best at the cell of its middle,
+    for all search sides and both backbones. Cells are counted without the head's border."""
     torch.manual_seed(0)
     net = GuidedSiam(GuidedArchitecture(backbone, guidance="", gate=False)).eval()
     if backbone == "alexnet":

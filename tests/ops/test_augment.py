@@ -118,9 +118,9 @@ def test_noise_has_its_sigma_and_stays_in_range() -> None:
     images = torch.full((1, 3, 100, 100), 128, dtype=torch.uint8)
     out = exact(images, draws(1, (100, 100), noise=10, seed=7))
     assert abs(float(out.std()) - 10) < 0.3
-    loud = exact(images, draws(1, (100, 100), noise=200, seed=7))
-    assert float(loud.min()) == 0
-    assert float(loud.max()) == 255
+    saturated = exact(images, draws(1, (100, 100), noise=200, seed=7))
+    assert float(saturated.min()) == 0
+    assert float(saturated.max()) == 255
 
 
 # ---- backends, any arguments
@@ -207,9 +207,9 @@ def test_the_thread_count_does_not_change_the_bits(monkeypatch: pytest.MonkeyPat
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one = augment(images, table, out_size=239)
+        expected = augment(images, table, out_size=239)
         torch.set_num_threads(4)
-        assert torch.equal(augment(images, table, out_size=239), one)
+        assert torch.equal(augment(images, table, out_size=239), expected)
     finally:
         torch.set_num_threads(before)
 

@@ -85,9 +85,11 @@ def test_log_of_1_plus_exp_is_within_2_ulp_over_the_whole_range(isa: str) -> Non
         [rng.integers(b, min(b + (1 << 23), ends[1]), 20_000) for b in range(ends[0], ends[1], 1 << 23)]
     )
     scores = bits.astype(np.uint32).view(np.float32)
-    one = torch.ones(1, 1)
+    positive_label = torch.ones(1, 1)
     with siamfast.backend("cpp"):
-        loss = 2 * siamfast.balanced_logistic_loss(torch.from_numpy(scores).view(-1, 1, 1), one, reduction="none")
+        loss = 2 * siamfast.balanced_logistic_loss(
+            torch.from_numpy(scores).view(-1, 1, 1), positive_label, reduction="none"
+        )
     truth = np.log1p(np.exp(-scores.astype(np.longdouble)))
     ulp = np.spacing(truth.astype(np.float32)).astype(np.longdouble)
     assert (np.abs(loss.numpy() - truth) / ulp).max() <= 2

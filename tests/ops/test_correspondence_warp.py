@@ -158,8 +158,8 @@ def test_on_different_grids_the_window_is_centered_at_the_scaled_cell() -> None:
 
 
 def test_one_cell_maps_to_itself() -> None:
-    one = _features(1, 4, 1, 1)
-    torch.testing.assert_close(siamfast.correspondence_warp(one, one, one, radius=0), one)
+    cell = _features(1, 4, 1, 1)
+    torch.testing.assert_close(siamfast.correspondence_warp(cell, cell, cell, radius=0), cell)
 
 
 def test_flow_is_the_matchs_place_minus_the_querys() -> None:

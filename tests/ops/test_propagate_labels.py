@@ -39,8 +39,8 @@ def _distance(strict_circle: bool) -> torch.Tensor:
 
 
 def crw(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-    """Frame 0 and the 20 before, copies of frame 0 where there are none; products of unit features over 0.05; of all
-    frames but the first entry what is 12 or farther is struck out; the 10 largest, softmax over them."""
+    """Frame 0 and the 20 before, copies of frame 0 where there are none; products of unit features over 0.05; cells at
+    a distance of 12 or more are left out, except in the first entry; softmax over the 10 largest."""
     maps, far = [labels], _distance(True) >= 12
     for t in range(1, FRAMES):
         context = [0] + [max(0, s) for s in range(t - 20, t)]
@@ -56,8 +56,8 @@ def crw(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
 
 
 def dino(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
-    """Frame 0 and up to 7 before, none doubled; exp of products over 0.1, times a mask of the 25 x 25 square; all but
-    the 5 largest to 0; divided by the sum."""
+    """Frame 0 and up to 7 before, without repeats; exp of products over 0.1, times a mask of the 25 x 25 square; all
+    but the 5 largest become 0; divided by the sum."""
     maps, near = [labels], _distance(False) <= 12
     for t in range(1, FRAMES):
         context = [0, *range(max(1, t - 7), t)]
@@ -74,8 +74,8 @@ def dino(features: torch.Tensor, labels: torch.Tensor) -> list[torch.Tensor]:
 def _by_frame(
     features: torch.Tensor, labels: torch.Tensor, scale: float, unit: bool, padded: bool
 ) -> list[torch.Tensor]:
-    """Frame 0 and the 7 before; in each a softmax over its cells, whose 5 largest weights are kept as they are; the
-    frames' results are averaged."""
+    """Frame 0 and the 7 before; per frame a softmax over its cells, of which the 5 largest weights are kept unscaled;
+    the frames' results are averaged."""
     maps = [labels]
     for t in range(1, FRAMES):
         context = [0] + [max(0, s) for s in range(t - 7, t)] if padded else [0, *range(max(1, t - 7), t)]

@@ -61,14 +61,14 @@ def test_onnxruntime_equals_pytorch(name: str, tmp_path: Path) -> None:
 def test_a_dynamic_batch_stays_dynamic(name: str, templates: str, tmp_path: Path) -> None:
     call, z_shape, x_shape = HEADS[name]
     open_batch = {0: torch.export.Dim("batch", min=1, max=64)}
-    head, path, one = Head(call).eval(), tmp_path / "head.onnx", templates == "one"
-    z, x = torch.randn(1 if one else 3, *z_shape[1:]), torch.randn(3, *x_shape[1:])
+    head, path, single_template = Head(call).eval(), tmp_path / "head.onnx", templates == "one"
+    z, x = torch.randn(1 if single_template else 3, *z_shape[1:]), torch.randn(3, *x_shape[1:])
     with torch.no_grad():
-        shapes = {"z": None if one else open_batch, "x": open_batch}
+        shapes = {"z": None if single_template else open_batch, "x": open_batch}
         torch.onnx.export(head, (z, x), str(path), dynamo=True, verbose=False, dynamic_shapes=shapes)
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         for batch in (1, 5):
-            z, x = torch.randn(1 if one else batch, *z_shape[1:]), torch.randn(batch, *x_shape[1:])
+            z, x = torch.randn(1 if single_template else batch, *z_shape[1:]), torch.randn(batch, *x_shape[1:])
             names = [i.name for i in session.get_inputs()]
             result = session.run(None, dict(zip(names, (z.numpy(), x.numpy()), strict=True)))[0]
             np.testing.assert_allclose(result, head(z, x).numpy(), rtol=1e-4, atol=1e-4)

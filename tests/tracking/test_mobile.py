@@ -129,8 +129,8 @@ def test_the_guide_is_taken_from_a_confident_frame(net: SiamMobile) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_calibration_corrects_the_first_frames_error(net: SiamMobile, share: float) -> None:
-    """A network that takes twice the width for the target, a quarter of it to the right: fully corrected, all is as it
-    was; not corrected, as the network said."""
+    """A network that predicts twice the width, a quarter of it to the right: full correction restores the box; without
+    correction the box is the network's."""
     oracle = Oracle((16.0, 0.0), 2.0)
     tracker = with_oracle(
         net, oracle, context_amount=0.5, calibrate=share, window_influence=0.0, penalty_k=0.0, size_lr=0.0
@@ -150,8 +150,8 @@ def test_the_region_surrounds_the_box_within_the_crop() -> None:
 
 @pytest.mark.parametrize("guide", ["on", "off"])
 def test_both_engines_give_the_same_boxes(weights: Path, guide: str) -> None:
-    """In float32: graphs are optimized in another order of sums, and the boxes of a chaotic, untrained network may part
-    only by what that makes of a pixel."""
+    """In float32: optimized graphs sum in another order, which may move the boxes of an untrained network only by a
+    part of a pixel."""
     video = SyntheticVideo(3, length=12, size=(120, 160))
     tracks_by_engine = {}
     for engine in ("torch", "onnxruntime"):
@@ -191,12 +191,12 @@ def test_a_target_that_returns_elsewhere_is_recovered(lost_confidence: float, re
     """A round thing lies still, is gone for five frames, and is then on the other side of the frame."""
     rng = np.random.default_rng(0)
     empty = cv2.resize(np.clip(textures.fractal(rng) * 25 + 110, 0, 255), (480, 360)).astype(np.uint8)
-    thing = cv2.resize(np.clip(textures.dead_leaves(rng) * 70 + 128, 0, 255)[:96, :96], (48, 48)).astype(np.uint8)
+    target = cv2.resize(np.clip(textures.dead_leaves(rng) * 70 + 128, 0, 255)[:96, :96], (48, 48)).astype(np.uint8)
     disc = cv2.circle(np.zeros((48, 48), np.uint8), (24, 24), 23, 1, -1) > 0
 
     def frame(x: int, y: int) -> NDArray[np.uint8]:
         shown = empty.copy()
-        shown[y : y + 48, x : x + 48][disc] = thing[disc]
+        shown[y : y + 48, x : x + 48][disc] = target[disc]
         return shown
 
     tracker = MobileTracker(lost_confidence=lost_confidence).init(frame(60, 60), (60, 60, 48, 48))

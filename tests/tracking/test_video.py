@@ -95,11 +95,11 @@ def test_a_video_at_a_url_is_read_and_a_dead_server_is_named(tmp_path: Path, cap
 
 
 def test_devices_are_cameras_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr("siamfast.io.video.CameraFrames", asked.append)
+    opened_devices = []
+    monkeypatch.setattr("siamfast.io.video.CameraFrames", opened_devices.append)
     monkeypatch.setattr(Path, "exists", lambda path: True)
     open_frames("/dev/video12")
-    assert asked == [12]
+    assert opened_devices == [12]
     with pytest.raises(ValueError, match="/dev/null: neither a file, a folder nor a camera"):
         open_frames("/dev/null")
     monkeypatch.undo()
@@ -152,8 +152,8 @@ def test_a_video_follows_its_rotation_tag(turn: int, tmp_path: Path) -> None:
 
 
 def test_damaged_frames_are_skipped_and_counted(tmp_path: Path) -> None:
-    """Each frame keeps its number. Those that build on a lost one are a little off until the next key frame, the 20th,
-    as every player shows them."""
+    """Each frame keeps its number. Frames that depend on a lost one differ a little until the next key frame, the 20th,
+    as in all players."""
     path = _h264(tmp_path / "a.mp4", 40, g="10", bf="0")
     with av.open(str(path)) as container:
         sizes = [(p.pos, p.size) for p in container.demux(video=0) if p.size]

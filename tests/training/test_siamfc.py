@@ -52,8 +52,8 @@ def _train(out: Path, **changes: Any) -> SiamFCTrainer:
     return trainer
 
 
-def _same(one: Path, other: Path) -> bool:
-    first, second = (torch.load(p / "checkpoint.pt", weights_only=True)["model"] for p in (one, other))
+def _same(path: Path, other_path: Path) -> bool:
+    first, second = (torch.load(p / "checkpoint.pt", weights_only=True)["model"] for p in (path, other_path))
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
