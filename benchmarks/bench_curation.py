@@ -77,7 +77,6 @@ def make(size: str, targets: int, device: str, compiled: bool) -> Made:
         """Curate into a new folder; the next call removes it, so that disk space does not grow."""
         for old in folder.iterdir():
             shutil.rmtree(old)
-        curation._video.cache_clear()
         return {OURS: ours, "seed": theirs}[name]()
 
     def check(name: str) -> None:
@@ -120,7 +119,6 @@ def stages(size: str, targets: int, device: str) -> Row:
     )
     with tempfile.TemporaryDirectory() as folder:
         writer = make_writer("lmdb", Path(folder), Recipe("vid"))
-        curation._video.cache_clear()
         patches = [
             mock.patch.object(owner, attribute, timed(name, getattr(owner, attribute)))
             for name, owner, attribute in watched
