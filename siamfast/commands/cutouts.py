@@ -1,4 +1,4 @@
-"""`siamfast cutouts`: photographs with what they show marked in their alpha channel, for --photos of the trainings."""
+"""`siamfast cutouts`: mark the object of each photograph in its alpha channel, for --photos of the trainings."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", metavar="PHOTOS", help="folder of photographs, at any depth")
     parser.add_argument(
-        "out", metavar="OUT", help="folder to write: PNGs with an alpha channel where a thing was found, JPEGs without"
+        "out", metavar="OUT", help="folder to write: PNGs with an alpha channel where an object was found, else JPEGs"
     )
     parser.add_argument(
-        "--backbone", metavar="FILE", default="", help="of siamfast convert-backbone (default: the packaged tracker's)"
+        "--backbone",
+        metavar="FILE",
+        default="",
+        help="file of siamfast convert-backbone (default: the packaged tracker's)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Cut out; stopped and run again, it goes on.
+    """Cut out the objects; a stopped run resumes when repeated.
 
     Raises:
         ValueError, OSError: no photographs, weights of another network, a file that cannot be written.
@@ -47,10 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
             image = photos.read(number)
             mask = cut_out(image, model.backbone)
             pixels = image if mask is None else np.dstack([image, mask.astype(np.uint8) * 255])
-            way = cv2.COLOR_RGB2BGR if mask is None else cv2.COLOR_RGBA2BGRA
+            conversion = cv2.COLOR_RGB2BGR if mask is None else cv2.COLOR_RGBA2BGRA
             with replacing(plain if mask is None else marked) as temporary:
-                if not cv2.imwrite(str(temporary), cv2.cvtColor(pixels, way)):
+                if not cv2.imwrite(str(temporary), cv2.cvtColor(pixels, conversion)):
                     raise OSError(f"cannot write {temporary}")
         count += marked.exists()
-    print(f"{count} of {len(photos)} photographs show a thing that could be cut out; {out}")
+    print(f"{count} of {len(photos)} photographs show an object that could be cut out; {out}")
     return 0

@@ -1,4 +1,4 @@
-"""`siamfast demo`: render a synthetic clip, track it with the default weights, and show what came out."""
+"""`siamfast demo`: render a synthetic clip, track it with the default weights, and show the result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="siamfast-demo", help="folder to write (default: %(default)s)")
-    # Of the clips 0 to 11 the default weights hold nine to the end (mean overlap .11 to .86, median .65; clip 0: .82).
+    # The default weights track nine of clips 0 to 11 to the end (mean overlap .11 to .86, median .65; clip 0: .82).
     parser.add_argument("--seed", type=int, default=0, help="seed of the clip (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=120, help="length of the clip (default: %(default)s)")
     parser.add_argument("--weights", default=None, help="weights to track with (default: those in the package)")

@@ -1,4 +1,4 @@
-"""`siamfast eval`: one-pass evaluation of trackers on a data set, with a report; stopped and run again, it goes on."""
+"""`siamfast eval`: one-pass evaluation of trackers on a data set, with a report; a stopped run resumes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast eval`."""
-    parser.add_argument("root", metavar="ROOT", help="where the data set lies")
-    parser.add_argument("--dataset", choices=tuple(PROTOCOLS), required=True, help="its layout, and its way of scoring")
+    parser.add_argument("root", metavar="ROOT", help="folder of the data set")
+    parser.add_argument("--dataset", choices=tuple(PROTOCOLS), required=True, help="its layout and its scoring")
     parser.add_argument(
         "--model",
         action="append",
@@ -33,22 +33,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mobile, siamfc, guided, or a file of weights; may be given several times (default: mobile)",
     )
     parser.add_argument(
-        "--peers", default="", help="OpenCV's trackers beside it: csrt, kcf, mil, nanotrack, joined by commas"
+        "--peers", default="", help="OpenCV's trackers to compare with: csrt, kcf, mil, nanotrack, joined by commas"
     )
     parser.add_argument("--nano-models", metavar="DIR", help="folder of nanotrack's two ONNX files")
     parser.add_argument("--out", default="siamfast-eval", help="folder of results and report (default: siamfast-eval)")
     parser.add_argument(
-        "--subset", choices=NAMES, help="of GOT-10k (default: val), or of LaSOT with testing_set.txt (default: test)"
+        "--subset",
+        choices=NAMES,
+        help="subset of GOT-10k (default: val), or of LaSOT with testing_set.txt (default: test)",
     )
-    parser.add_argument("--frames", type=int, help="the first frames of each sequence alone")
+    parser.add_argument("--frames", type=int, help="only the first frames of each sequence")
     parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda:0, ...; several, joined by commas, for workers in turn"
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda:0, ...; several, joined by commas, are given to workers in turn",
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes, a sequence each; 0 (default): in this one")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes, one sequence each; 0 (default): this one only"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluate; 0 when all could be, 1 when something could not (it is listed), 130 after Ctrl-C.
+    """Evaluate; returns 0 when all was evaluated, 1 when some was not (it is listed), 130 after Ctrl-C.
 
     Raises:
         ValueError, OSError: bad input, in one line.
@@ -93,14 +99,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _entries(arguments: argparse.Namespace, device: str) -> list[Entry]:
-    """The trackers that the options name, each made once, so that what is wrong with it is said at the start."""
+    """The trackers that the options name, each made once, so that errors show at the start."""
     from siamfast.evaluation.one_pass import parse_entry, peer_entries
 
     entries = [parse_entry(text) for text in arguments.model or [DEFAULT]]
     entries += peer_entries(arguments.peers, arguments.nano_models)
     labels = [entry.label for entry in entries]
     if len(set(labels)) < len(labels):
-        raise ValueError(f"--model: {', '.join(labels)}: two of one label; give LABEL=MODEL")
+        raise ValueError(f"--model: {', '.join(labels)}: two have the same label; give LABEL=MODEL")
     for entry in entries:
         try:
             entry.make(device)
@@ -110,7 +116,7 @@ def _entries(arguments: argparse.Namespace, device: str) -> list[Entry]:
 
 
 def _evaluate(runs: Iterable[tuple[Entry, Sequence, str | None]], total: int, errors: list[tuple[str, str]]) -> bool:
-    """Do the runs, under a bar, adding to `errors`; whether Ctrl-C ended it."""
+    """Do the runs with a progress bar and append to `errors`; returns whether Ctrl-C stopped it."""
     from tqdm import tqdm
 
     with tqdm(total=total, unit="run", desc="eval", file=sys.stderr, dynamic_ncols=True) as bar:
@@ -159,5 +165,5 @@ def _print(summaries: list[Summary], errors: list[tuple[str, str]]) -> None:
     print(f"{'':{wide}}  " + "".join(f"{name.replace('_precision', '_prec'):>16}" for name in COLUMNS))
     for s in summaries:
         print(f"{s.label:{wide}}  " + "".join(f"{s.figures[name]:16.{1 if name == 'fps' else 3}f}" for name in COLUMNS))
-    for what, why in errors:
-        print(f"not evaluated: {what}: {why}", file=sys.stderr)
+    for name, reason in errors:
+        print(f"not evaluated: {name}: {reason}", file=sys.stderr)

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-_CLIPS, _FRAMES = 12, 8  # of synthetic video, that the ranges of the 8-bit activations are taken from
+_CLIPS, _FRAMES = 12, 8  # synthetic clips and frames per clip that calibrate the ranges of the 8-bit activations
 _FIRST_SEED = 5000
 
 
@@ -18,13 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "weights", metavar="WEIGHTS", help="mobile.safetensors; mobile.onnx and mobile.int8.onnx are written beside it"
     )
     parser.add_argument(
-        "--photos", metavar="FOLDER", help="photographs that textures of the calibration's synthetic clips are cut from"
+        "--photos", metavar="FOLDER", help="photographs to cut the textures of the synthetic calibration clips from"
     )
-    parser.add_argument("--no-int8", action="store_true", help="the float32 graph alone")
+    parser.add_argument("--no-int8", action="store_true", help="only the float32 graph")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export.
+    """Write the graphs.
 
     Raises:
         ValueError, OSError: weights of another network, a package that is missing, a file that cannot be written.
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _calibration(weights: Path, photos: str | None) -> list[dict[str, NDArray[Any]]]:
-    """The graph's inputs while it tracks synthetic clips."""
+    """The graph's inputs while tracking synthetic clips."""
     from tqdm import tqdm
 
     from siamfast.data.photos import Photos

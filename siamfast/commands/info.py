@@ -1,4 +1,4 @@
-"""`siamfast info`: versions, devices, which backend serves which op on which device, and what could be mended."""
+"""`siamfast info`: versions, devices, the backend of each op on each device, and what could be repaired."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from siamfast.ops import OPS, dispatch
 from siamfast.version import __version__
 
 _PACKAGES = ("numpy", "onnxruntime", "triton", "av", "safetensors", "tensorboard")
-# They all install the module cv2: of several the last one that was installed is there, and the others' parts are gone.
+# They all install the module cv2, and each installation overwrites parts of the one before.
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def versions() -> list[str]:
-    """One line a package; an optional one that is not installed is said so."""
+    """One line per package, which says so when an optional one is not installed."""
     rows = [("siamfast", __version__), ("python", platform.python_version()), ("torch", torch.__version__)]
     rows += [(name, _version(name) or "not installed") for name in _PACKAGES]
     installed = [(name, version) for name in _OPENCV if (version := _version(name)) is not None]
@@ -37,8 +37,8 @@ def versions() -> list[str]:
     if len(installed) > 1:
         names = " ".join(name for name, _ in installed)
         lines.append(
-            f"OpenCV is installed {len(installed)} times, and only the last one is whole: `pip uninstall -y {names}`, "
-            "then install the one that you want"
+            f"OpenCV is installed {len(installed)} times, and only the last is complete: `pip uninstall -y {names}`, "
+            "then install the one you want"
         )
     return lines
 
@@ -71,7 +71,7 @@ def devices() -> list[str]:
 
 
 def tracker() -> str:
-    """What runs the default tracker on the CPU, and why nothing faster does."""
+    """The engine that runs the default tracker on the CPU, and why no faster one does."""
     from siamfast.models.inference import choose_precision
     from siamfast.models.mobile import INSTANCE
     from siamfast.models.mobile_engine import graph_path, onnxruntime_missing
@@ -90,10 +90,10 @@ def tracker() -> str:
 
 
 def backends() -> list[str]:
-    """For each op and device the backend that a float32 call gets; then what could be mended on this machine: the
-    C++ kernels missing on the CPU, Triton's on a GPU that is there."""
+    """The backend of a float32 call for each op and device; then what could be repaired on this machine: missing C++
+    kernels on the CPU, missing Triton kernels on a GPU."""
     rows = [f"{'op':<24}{'device':<8}{'serves':<12}also"]
-    reasons: dict[str, list[str]] = {}  # why not -> the ops that it is true of
+    reasons: dict[str, list[str]] = {}  # reason -> the ops without that backend
     fastest = {"cpu": "cpp"} | ({"cuda": "triton"} if torch.cuda.is_available() else {})
     for name in OPS:
         module = importlib.import_module(f"siamfast.ops.{name}")

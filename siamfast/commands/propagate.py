@@ -1,4 +1,4 @@
-"""`siamfast propagate`: carry the masks of the first frame through a video, and score them where the truth is known."""
+"""`siamfast propagate`: carry the masks of the first frame through a video, and score them against true masks."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mask",
         required=True,
         metavar="PNG",
-        help="the first frame's mask, a number or colour for each object; named like a later frame, it starts there",
+        help="the first frame's mask, one number or colour per object; with the name of a later frame, start there",
     )
     parser.add_argument(
-        "--out", required=True, metavar="DIR", help="a new or empty folder for the masks, one PNG a frame"
+        "--out", required=True, metavar="DIR", help="a new or empty folder for the masks, one PNG per frame"
     )
     parser.add_argument(
         "--overlay", metavar="VIDEO", help="write the video with its masks here (.mp4, .mkv, .mov, .avi)"
@@ -38,19 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--score", metavar="DIR", help="true masks: print region J and boundary F as DAVIS defines them"
     )
-    parser.add_argument("--weights", metavar="FILE", help="of a correspondence encoder; left out: the packaged ones")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="weights of a correspondence encoder (default: the packaged ones)"
+    )
     parser.add_argument("--preset", default="crw", help="timecycle, crw, dino, uvc or color (default: crw)")
     parser.add_argument(
-        "--size", type=int, default=480, help="the frame's shorter side as the encoder sees it (default: 480)"
+        "--size", type=int, default=480, help="shorter side of the encoder's input, pixels (default: 480)"
     )
-    parser.add_argument("--temperature", type=float, help="of the affinity; left out: the preset's")
-    parser.add_argument("--topk", type=int, help="keys a cell copies from; left out: the preset's")
-    parser.add_argument("--context", type=int, help="frames looked back at, beside the first; left out: the preset's")
+    parser.add_argument("--temperature", type=float, help="temperature of the affinity (default: the preset's)")
+    parser.add_argument("--topk", type=int, help="keys that a cell copies from (default: the preset's)")
+    parser.add_argument("--context", type=int, help="previous frames to use, beside the first (default: the preset's)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Propagate; 0 when done, 130 when stopped by Ctrl-C (masks written until then are kept).
+    """Propagate; returns 0 when done, 130 when stopped by Ctrl-C (masks written until then are kept).
 
     Raises:
         ValueError, OSError: bad input, in one line.
@@ -93,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_truth(frames: Frames, first: MaskImage, truth: list[Path]) -> None:
-    """Refuse, before the work, what could not be scored after it."""
+    """Refuse masks that could not be scored, before any work is done."""
     from siamfast.evaluation.masks import pair_masks, shared_objects
 
     stems = frames.stems() or [f"{n:05d}" for n in range(frames.count or 0)]
@@ -103,7 +105,7 @@ def _check_truth(frames: Frames, first: MaskImage, truth: list[Path]) -> None:
 
 
 def frame_of(mask: str, stems: list[str]) -> int:
-    """The index of the frame that a mask belongs to: that of its name, or of its number; else the first.
+    """The index of the frame with a mask's name, or with its number; else of the first frame.
 
     >>> frame_of("masks/0003.png", ["0001", "0002", "0003"]), frame_of("3.png", ["0002", "0003"]), frame_of("m.png", [])
     (2, 1, 0)
@@ -116,15 +118,15 @@ def frame_of(mask: str, stems: list[str]) -> int:
 
 
 def describe(mask: MaskImage, small: list[int]) -> str:
-    """What was read from a mask, in one line.
+    """A summary of a mask in one line.
 
     Args:
         mask: as read. small: its objects that are smaller than a cell.
     """
     objects = mask.objects()
-    some = [f"{number} ({pixels} pixels)" for number, pixels in list(objects.items())[:8]]
-    text = f"{len(objects)} object{'s' if len(objects) > 1 else ''}: {', '.join(some)}"
-    text += f" and {len(objects) - len(some)} more" if len(objects) > len(some) else ""
+    listed = [f"{number} ({pixels} pixels)" for number, pixels in list(objects.items())[:8]]
+    text = f"{len(objects)} object{'s' if len(objects) > 1 else ''}: {', '.join(listed)}"
+    text += f" and {len(objects) - len(listed)} more" if len(objects) > len(listed) else ""
     if small:
         text += f"; too small to be followed at this --size, give a larger one: {', '.join(map(str, small[:8]))}"
     return "; ".join([text, *mask.notes])
@@ -133,57 +135,57 @@ def describe(mask: MaskImage, small: list[int]) -> str:
 def _propagate(
     frames: Frames, propagator: MaskPropagator, first: MaskImage, out: Path, overlay: Any
 ) -> tuple[list[Path], bool]:
-    """The masks written, and whether Ctrl-C ended it."""
+    """The masks written, and whether Ctrl-C stopped the work."""
     from tqdm import tqdm
 
     from siamfast.io.masks import write_mask
     from siamfast.tracking.drawing import draw_mask
 
-    # Frames that the propagator took, whose masks are not here yet: index, image, time.
-    shown: list[tuple[int, NDArray[np.uint8], float | None]] = []
+    # Index, image and time of frames that the propagator took and has not returned a mask for.
+    pending: list[tuple[int, NDArray[np.uint8], float | None]] = []
 
     def images() -> Iterator[NDArray[np.uint8]]:
         for index, image in frames:
-            shown.append((index, image, frames.time))
+            pending.append((index, image, frames.time))
             yield image
 
     stems = frames.stems()
-    written: list[Path] = []
+    paths: list[Path] = []
     stopped = False
     began = time.perf_counter()
     with contextlib.ExitStack() as stack:
         try:
             for numbers in propagator.propagate(images(), first.numbers):
-                if not written:
+                if not paths:
                     out.mkdir(exist_ok=True)
-                    # Only now: an error about the mask is one line, with nothing above it.
+                    # Printed only now, so that an error about the mask is one line with nothing above it.
                     where = stems[frames.start] if stems else "the first frame"
                     print(f"mask of {where}: {describe(first, propagator.too_small(first.numbers))}", file=sys.stderr)
                     total = None if frames.count is None else frames.count - frames.start
                     bar = stack.enter_context(
                         tqdm(total=total, unit="frame", desc="propagate", file=sys.stderr, dynamic_ncols=True)
                     )
-                index, image, moment = shown.pop(0)
+                index, image, moment = pending.pop(0)
                 path = out / f"{stems[index] if stems else f'{index:05d}'}.png"
                 write_mask(path, numbers, first.palette)
-                written.append(path)
+                paths.append(path)
                 if overlay is not None:
                     overlay.write(draw_mask(image, numbers), moment)
                 bar.update(index + 1 - frames.start - bar.n)
         except KeyboardInterrupt:
             stopped = True
-            if not written:
+            if not paths:
                 raise
     spent = time.perf_counter() - began
     print(
-        f"{len(written)} masks in {out}, {len(written) / spent:.2f} frames/s ({propagator.device})"
+        f"{len(paths)} masks in {out}, {len(paths) / spent:.2f} frames/s ({propagator.device})"
         + (f"; {frames.skipped} frames could not be decoded and were skipped" if frames.skipped else "")
         + ("; stopped early" if stopped else "")
         + (f"; {frames.trouble}" if frames.trouble else "")
         + (f"; wrote {overlay.path}" if overlay is not None else ""),
         file=sys.stderr,
     )
-    return written, stopped
+    return paths, stopped
 
 
 def _truth_files(folder: Path) -> list[Path]:

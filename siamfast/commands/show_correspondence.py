@@ -1,4 +1,4 @@
-"""`siamfast show-correspondence`: a figure by which a person sees whether the correspondence of two images is right."""
+"""`siamfast show-correspondence`: a figure to check the correspondence of two images by eye."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast show-correspondence`."""
     parser.add_argument("first", metavar="A", help="an image")
-    parser.add_argument("second", metavar="B", help="another, in which the cells of A are looked for")
+    parser.add_argument("second", metavar="B", help="another, in which the cells of A are matched")
     parser.add_argument("--out", required=True, metavar="FIG", help=f"the figure: {', '.join(SUFFIXES)}")
-    parser.add_argument("--weights", metavar="FILE", help="of a correspondence encoder; left out: the packaged ones")
-    parser.add_argument("--size", type=int, default=480, help="shorter side as the encoder sees it (default: 480)")
-    parser.add_argument("--temperature", type=float, default=0.05, help="of the affinity (default: 0.05)")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="weights of a correspondence encoder (default: the packaged ones)"
+    )
+    parser.add_argument(
+        "--size", type=int, default=480, help="shorter side of the encoder's input, pixels (default: 480)"
+    )
+    parser.add_argument("--temperature", type=float, default=0.05, help="temperature of the affinity (default: 0.05)")
     parser.add_argument("--topk", type=int, default=10, help="matches whose mean is the flow (default: 10)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
 

@@ -1,4 +1,4 @@
-"""`siamfast synthesize`: synthetic clips as a folder data set to evaluate on; stopped and run again, it goes on."""
+"""`siamfast synthesize`: synthetic clips as a folder data set to evaluate on; a stopped run resumes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast synthesize`."""
-    parser.add_argument("out", metavar="OUT", help="folder to write; clips that are there already are not made again")
-    parser.add_argument("--clips", type=int, default=8, help="how many (default: 8)")
-    parser.add_argument("--length", type=int, default=150, help="frames of each (default: 150)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first clip (default: 0)")
-    parser.add_argument("--size", default="360x480", metavar="HxW", help="of the frames, pixels (default: 360x480)")
+    parser.add_argument("out", metavar="OUT", help="folder to write; existing clips are not made again")
+    parser.add_argument("--clips", type=int, default=8, help="number of clips (default: 8)")
+    parser.add_argument("--length", type=int, default=150, help="frames per clip (default: 150)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first clip (default: 0)")
     parser.add_argument(
-        "--photos", default="", metavar="FOLDER", help="photographs that four in five textures are cut from"
+        "--size", default="360x480", metavar="HxW", help="size of the frames, pixels (default: 360x480)"
     )
-    parser.add_argument("--masks", action="store_true", help="also a mask of the visible target for each frame")
+    parser.add_argument("--photos", default="", metavar="FOLDER", help="photographs to cut four in five textures from")
+    parser.add_argument("--masks", action="store_true", help="also write a mask of the visible target per frame")
     parser.add_argument(
         "--hides",
         action="store_true",
-        help="only clips whose target is gone for 10 to 100 frames and comes back; nothing in them copies it",
+        help="only clips whose target is hidden for 10 to 100 frames and comes back, without a copy of it",
     )
 
 
@@ -62,7 +62,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     if size is None:
         raise ValueError(f"--size: got {arguments.size!r}, expected HEIGHTxWIDTH such as 360x480")
     height, width = int(size[1]), int(size[2])
-    least_length = HIDDEN[0] + 2 if arguments.hides else 2  # before it and after it the target is seen
+    least_length = HIDDEN[0] + 2 if arguments.hides else 2  # the target is visible in one frame before and one after
     for name, value, least in (
         ("clips", arguments.clips, 1), ("length", arguments.length, least_length), ("seed", arguments.seed, 0),
         ("size", min(height, width), 16),

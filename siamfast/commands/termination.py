@@ -1,4 +1,4 @@
-"""How a command ends when it is asked to."""
+"""How a command ends on SIGTERM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def clean_termination() -> Iterator[None]:
-    """SIGTERM unwinds as an exit does, so that no temporary file is left; by default it would end the process there."""
+    """Make SIGTERM unwind as an exit does, so that no temporary file is left; by default it would kill the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

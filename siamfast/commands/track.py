@@ -28,13 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="a video file, a folder or glob of images, a URL (rtsp://, http://), or a camera's index",
     )
-    parser.add_argument("--box", metavar="X,Y,W,H", help="the target in the first frame; left out: draw it in a window")
+    parser.add_argument("--box", metavar="X,Y,W,H", help="the target in the first frame (default: draw it in a window)")
     parser.add_argument("--out", metavar="VIDEO", help="write the annotated video here (.mp4, .mkv, .mov, .avi)")
-    parser.add_argument("--csv", metavar="FILE", help=f"write the boxes here: {HEADER}; neither: to standard output")
+    parser.add_argument("--csv", metavar="FILE", help=f"write the boxes here: {HEADER} (default without --out: stdout)")
     parser.add_argument(
-        "--model", choices=tuple(TRACKERS), help="left out: what the weights are of, or mobile where there are none"
+        "--model", choices=tuple(TRACKERS), help="default: the model of the weights, or mobile without weights"
     )
-    parser.add_argument("--weights", metavar="FILE", help="other weights than the packaged ones")
+    parser.add_argument("--weights", metavar="FILE", help="a file of weights (default: the packaged ones)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument("--response", action="store_true", help="show the response map in the video")
     parser.add_argument(
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Track; 0 when done, 130 when stopped by Ctrl-C (what was tracked until then is kept).
+    """Track; returns 0 when done, 130 when stopped by Ctrl-C (frames tracked until then are kept).
 
     Raises:
         ValueError, OSError: bad input, in one line; no output file is left behind.
@@ -72,7 +72,7 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
     """ "x,y,w,h" -> four floats.
 
     Raises:
-        ValueError: anything else. Whether the box lies in the image is the tracker's to say.
+        ValueError: anything else. The tracker checks whether the box is in the image.
 
     >>> parse_box("10,20,30.5,40")
     (10.0, 20.0, 30.5, 40.0)
@@ -95,7 +95,7 @@ def _check_outputs(source: str, out: str | None, csv: str | None) -> None:
 
 
 class _Clock:
-    """Seconds spent in the tracker's updates, and how many they were."""
+    """Seconds spent in the tracker's updates, and their number."""
 
     def __init__(self) -> None:
         self.seconds, self.updates = 0.0, 0
@@ -108,7 +108,7 @@ class _Clock:
 def _tracked(
     frames: Frames, tracker: SequenceTracker, box: tuple[float, float, float, float] | None, clock: _Clock
 ) -> Iterator[tuple[int, Image, Track]]:
-    """Index, image and track of each frame; the first one's track is the box, or what the user draws."""
+    """Index, image and track of each frame; the first one's track is the box given or drawn by the user."""
     from siamfast.tracking.drawing import select_box
     from siamfast.tracking.sequence_tracker import Track
 
@@ -134,7 +134,7 @@ def _track(
     with_response: bool,
     with_guidance: bool,
 ) -> int:
-    """Track and write; what is done when Ctrl-C comes is whole and kept."""
+    """Track and write; after Ctrl-C the outputs are complete up to that frame and kept."""
     from tqdm import tqdm
 
     from siamfast.tracking.drawing import draw_track
@@ -146,7 +146,7 @@ def _track(
             for index, image, track in _tracked(frames, tracker, box, clock):
                 if count == 0:
                     write(HEADER)
-                    # Only now: an error about the box is one line, without a bar above it.
+                    # Opened only now, so that an error about the box is one line without a bar above it.
                     bar = stack.enter_context(
                         tqdm(total=frames.count, unit="frame", desc="track", file=sys.stderr, dynamic_ncols=True)
                     )

@@ -14,7 +14,7 @@ from siamfast.training.registry import DEFAULT, TASKS, make_trainer
 EXAMPLES = """\
 examples:
   siamfast train --out runs/mine                                   SiamFC on synthetic video
-  siamfast train --out runs/mine --data curated/                   on a store that `siamfast curate` made
+  siamfast train --out runs/mine --data curated/                   on a store of `siamfast curate`
   siamfast train --task mobile --init mobile --out runs/mobile     the default tracker, from its packaged weights
   siamfast train --task guided --init siamfc --out runs/guided
   siamfast train --task correspondence --data videos/ --out runs/encoder
@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         _, entry, hint = owners[0]
         group = groups[tuple(task for task, *_ in owners)]
         defaults = {repr(owner.default) for _, owner, _ in owners}
-        shown = owners[:1] if len(defaults) == 1 else owners
+        distinct = owners[:1] if len(defaults) == 1 else owners
         default_text = "; ".join(
-            (f"{task} " if len(shown) > 1 else "") + repr(owner.default) for task, owner, _ in shown
+            (f"{task} " if len(distinct) > 1 else "") + repr(owner.default) for task, owner, _ in distinct
         )
         text = f"{entry.metadata['help']} (default: {default_text})".replace("%", "%%")
         flags = [f"--{name.replace('_', '-')}"]
@@ -59,12 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _new_value(name: str) -> Callable[[str], str]:
-    """A value of a flag by the name that it has now."""
-    return lambda word: RENAMED_VALUES.get(name, {}).get(word, word)
+    """A function from a flag's value to the current name of that value."""
+    return lambda value: RENAMED_VALUES.get(name, {}).get(value, value)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; a run that is in its folder already is resumed.
+    """Train; a run that exists in its folder already is resumed.
 
     Raises:
         ValueError, OSError: bad input, in one line.
@@ -79,13 +79,13 @@ def configuration(arguments: argparse.Namespace) -> RunConfig:
     """The configuration that parsed flags describe.
 
     Raises:
-        ValueError: a flag of another task; a value that does not fit.
+        ValueError: a flag of another task, or a value out of range.
     """
     kind = TASKS[arguments.task].configuration
-    known = {entry.name for task in TASKS.values() for entry in dataclasses.fields(task.configuration)}
-    given = {name: value for name, value in vars(arguments).items() if name in known}
-    foreign = given.keys() - {entry.name for entry in dataclasses.fields(kind)}
+    fields = {entry.name for task in TASKS.values() for entry in dataclasses.fields(task.configuration)}
+    values = {name: value for name, value in vars(arguments).items() if name in fields}
+    foreign = values.keys() - {entry.name for entry in dataclasses.fields(kind)}
     if foreign:
         flags = ", ".join("--" + name.replace("_", "-") for name in sorted(foreign))
         raise ValueError(f"{flags}: not an option of --task {arguments.task}")
-    return kind(**given)
+    return kind(**values)

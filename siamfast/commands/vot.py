@@ -1,4 +1,4 @@
-"""`siamfast vot`: serve the VOT toolkit, which runs trackers by TraX."""
+"""`siamfast vot`: serve the VOT toolkit, which runs trackers over TraX."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from siamfast.tracking.registry import TRACKERS, Tracker
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast vot`."""
-    parser.add_argument("--model", choices=tuple(TRACKERS), help="left out: what the weights are of, or mobile")
-    parser.add_argument("--weights", metavar="FILE", help="other weights than the packaged ones")
+    parser.add_argument("--model", choices=tuple(TRACKERS), help="default: the model of the weights, or mobile")
+    parser.add_argument("--weights", metavar="FILE", help="a file of weights (default: the packaged ones)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
 
 
@@ -18,7 +18,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until the toolkit quits.
 
     Raises:
-        ValueError: vot-trax is not installed, the toolkit does not answer, or sends what is no image or box.
+        ValueError: vot-trax is not installed, the toolkit does not answer, or sends something else than an image and a
+            box.
     """
     try:
         import trax

@@ -84,7 +84,7 @@ def test_verify_reports_damaged_crops(tmp_path: Path, capsys: pytest.CaptureFixt
         (["vid", "DATA", "OUT", "--instance", "100"], "instance: got 100, expected 127 to 4096"),
         (["vid", "DATA", "OUT", "--workers", "-2"], "--workers: got -2"),
         (["vid", "DATA", "OUT", "--scheduler", "tcp://x:1"], "--scheduler: given without --engine dask"),
-        (["vid", "OUT"], "ROOT: left out"),
+        (["vid", "OUT"], "ROOT: missing"),
         (["vid", "OUT", "--verify"], "store: no *.lmdb in"),
     ],
 )

@@ -182,7 +182,7 @@ def test_broken_sequences_are_listed_and_the_rest_is_evaluated(
         (["--model", "../x=siamfc"], "cannot name a folder"),
         (["--frames", "1"], "--frames: got 1"),
         (["--workers", "-1"], "--workers: got -1"),
-        (["--model", "siamfc", "--model", "siamfc"], "two of one label"),
+        (["--model", "siamfc", "--model", "siamfc"], "two have the same label"),
         (["--device", "tpu"], "tpu"),
     ],
 )
