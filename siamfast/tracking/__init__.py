@@ -1,1 +1,1 @@
-"""Tracking: the SiamFC tracker, video in and out, drawing, and `siamfast track`."""
+"""Trackers of one target, mask propagation, and drawing of their results."""

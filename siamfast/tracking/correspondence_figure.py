@@ -1,4 +1,4 @@
-"""The correspondence of two images, and a figure by which a person sees whether it is right."""
+"""The correspondence of two images, and a figure to check it by eye."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from siamfast.ops.correspondence_warp import correspondence_warp
 
-LINES = 50  # at most so many cells are joined to their matches
+LINES = 50  # at most this many cells are joined to their matches
 
 
 class Correspondence(NamedTuple):
-    """Of each cell of image A, in cells of stride 8 of the resized images.
+    """The matches of each cell of image A, in cells of stride 8 of the resized images.
 
     flow: (h, w, 2) x, y to its expected match in B. best: (h, w, 2) x, y of its best match. confidence: (h, w), the
-    weight of that. grid: rows and columns of B's cells.
+    weight of the best match. grid: rows and columns of B's cells.
     """
 
     flow: NDArray[np.float32]
@@ -27,7 +27,7 @@ class Correspondence(NamedTuple):
 
 
 def match(propagator: Any, first: NDArray[np.uint8], second: NDArray[np.uint8], **options: Any) -> Correspondence:
-    """Where the cells of `first` lie in `second`, both (H, W, 3) uint8 RGB; options of `correspondence_warp`."""
+    """Match the cells of `first` in `second`, both (H, W, 3) uint8 RGB; options of `correspondence_warp`."""
     with torch.inference_mode():
         query, reference = propagator.embed(first), propagator.embed(second)
         nothing = reference[:, :0]
@@ -57,8 +57,8 @@ def flow_color(flow: NDArray[np.float32], longest: float) -> NDArray[np.uint8]:
 
 
 def confident_cells(confidence: NDArray[np.float32], count: int = LINES) -> NDArray[np.intp]:
-    """(n, 2) y, x of the most confident cell of each part of the image, at most `count` parts of about the same sides:
-    the most confident cells of all lie side by side, in the background.
+    """(n, 2) y, x of the most confident cell in each of at most `count` about equal parts of the image. Without parts,
+    the most confident cells would all be side by side, in the background.
 
     >>> confident_cells(np.eye(4, dtype=np.float32), 4).tolist()
     [[0, 0], [0, 2], [2, 0], [2, 2]]
@@ -76,8 +76,8 @@ def confident_cells(confidence: NDArray[np.float32], count: int = LINES) -> NDAr
 
 
 def draw(first: NDArray[np.uint8], second: NDArray[np.uint8], correspondence: Correspondence) -> Any:
-    """A matplotlib figure: A and B joined by lines at the most confident cells; the flow over A, its colours' wheel;
-    confidence."""
+    """A matplotlib figure: A and B joined by lines at the most confident cells; the flow over A with its colour wheel;
+    the confidence."""
     from matplotlib.figure import Figure
 
     height, width = correspondence.confidence.shape
@@ -85,7 +85,7 @@ def draw(first: NDArray[np.uint8], second: NDArray[np.uint8], correspondence: Co
     figure = Figure(figsize=(12, 8), layout="constrained")
     grid = figure.add_gridspec(2, 1)
     top = figure.add_subplot(grid[0])
-    # Cell i of a side lies at i / (cells - 1) of it; B is drawn beside A, as tall as A.
+    # Cell i is at i / (cells - 1) of a side; B is drawn beside A, as tall as A.
     gap, tall, wide = 0.03, first.shape[0] / first.shape[1], 1.0
     other = tall * second.shape[1] / second.shape[0]
     top.imshow(first, extent=(0, wide, tall, 0))

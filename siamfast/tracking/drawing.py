@@ -1,4 +1,4 @@
-"""Drawing on a frame: box, confidence, response map, masks; and a window to show it, where there is one."""
+"""Drawing on a frame: box, confidence, response map, masks; and showing it in a window where possible."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def confidence_color(confidence: float) -> tuple[int, int, int]:
 
 
 def draw_box(image: Image, box: ArrayLike, color: tuple[int, int, int], label: str = "") -> Image:
-    """Draw a box and its label into `image`, in place; lines are as wide as the image's size asks for.
+    """Draw a box and its label into `image`, in place; the line width follows the image's size.
 
     Args:
-        image: (H, W, 3) uint8 RGB, contiguous. box: x, y, w, h in pixels, may lie outside. color: RGB.
+        image: (H, W, 3) uint8 RGB, contiguous. box: x, y, w, h in pixels, may be outside. color: RGB.
         label: written above the box, kept within the image.
 
     Returns:
         `image`.
     """
     height, width = image.shape[:2]
-    # Far outside there is nothing to see, and OpenCV's coordinates are 16 bits with the shift.
+    # Clipped far outside the image: with the shift, OpenCV's coordinates have 16 bits.
     limits = np.array([-2.0 * width, -2.0 * height, 3.0 * width, 3.0 * height])
     x, y, w, h = np.asarray(box, dtype=np.float64).tolist()
     low_x, low_y = np.clip([x, y], limits[:2], limits[2:]).round().astype(int).tolist()
     high_x, high_y = np.clip([x + w - 1, y + h - 1], limits[:2], limits[2:]).round().astype(int).tolist()
-    line = max(2, round(min(height, width) / 240))  # within a darker one, which would hide a single pixel
+    line = max(2, round(min(height, width) / 240))  # at least 2: a darker line around it would hide a single pixel
     cv2.rectangle(image, (low_x, low_y), (high_x, high_y), BLACK, line + 2)
     cv2.rectangle(image, (low_x, low_y), (high_x, high_y), color, line)
     if label:
@@ -66,7 +66,7 @@ def draw_response(image: Image, response: NDArray[np.float32], left: bool = Fals
         return image
     span = float(np.ptp(response))
     gray = ((response - response.min()) * (255.0 / span if span > 0 else 0.0)).astype(np.uint8)
-    # A map of 17 cells is smooth when it comes upsampled; shrinking by area keeps its peak.
+    # An upsampled map of 17 cells is smooth; shrinking by area keeps its peak.
     small = cv2.resize(gray, (side, side), interpolation=cv2.INTER_AREA if gray.shape[0] > side else cv2.INTER_LINEAR)
     heat = cv2.cvtColor(cv2.applyColorMap(small, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     begin = 0 if left else width - side
@@ -100,10 +100,10 @@ def draw_track(
 def draw_mask(
     image: NDArray[np.uint8], numbers: NDArray[np.uint8] | NDArray[np.uint16], share: float = 0.5
 ) -> NDArray[np.uint8]:
-    """A copy of image (H, W, 3) RGB with the objects of numbers (H, W) tinted, each in a colour of its own."""
+    """A copy of image (H, W, 3) RGB with the objects of numbers (H, W) tinted, each in its own colour."""
     order = np.zeros(
         max(256, int(numbers.max()) + 1), np.uint8
-    )  # colours by rank: an only object of number 255 is the first colour, not the last
+    )  # colours by rank: a single object with number 255 gets the first colour, not the last
     present = np.unique(numbers[numbers > 0])
     order[present] = present if len(present) and present[-1] < 16 else np.arange(1, len(present) + 1)
     color = default_palette()[order[numbers]].astype(np.float32)
@@ -120,7 +120,7 @@ def window_missing() -> str | None:
     gui = next((line for line in cv2.getBuildInformation().splitlines() if line.strip().startswith("GUI:")), "")
     if gui.split(":")[-1].strip().upper() == "NONE":
         return "this OpenCV is built without windows (opencv-python-headless)"
-    # Without a display Qt ends the whole process, so it must not be tried.
+    # Without a display Qt ends the whole process, so no window may be tried.
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no display"
     return None
@@ -130,7 +130,7 @@ def select_box(image: Image) -> tuple[float, float, float, float]:
     """Let the user draw the box in a window: x, y, w, h.
 
     Raises:
-        ValueError: no window can be opened, or nothing was drawn.
+        ValueError: no window can be opened, or no box was drawn.
     """
     missing = window_missing()
     if missing is not None:

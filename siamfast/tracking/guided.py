@@ -1,4 +1,4 @@
-"""The guided tracker: one search crop a frame, and the previous frame in the same window as its guide."""
+"""The guided tracker: one search crop per frame, guided by the previous frame in the same window."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class GuidedTrackerConfig:
     (docs/weights.md).
 
     exemplar, instance: sides in pixels of the template and the search crop. context_amount: share of w + h added to
-    both sides of the box. window_influence: weight of the Hann window. penalty_k: how strongly a change of size or
-    shape is held against a cell. size_lr: how far the size follows the best cell, times its score. min_side: of the
-    box, pixels. calibrate: whether boxes are corrected by what the network says of the first frame, where the truth is
-    known: a head that takes the whole body for the target is told how much of it the target is. guide: "on"; "off":
-    the network is told nothing; "wrong": it is told a place beside the target. The last two are for experiments.
+    both sides of the box. window_influence: weight of the Hann window. penalty_k: strength of the penalty on a change
+    of size or shape. size_lr: how far the size follows the best cell, times its score. min_side: least side of the box,
+    pixels. calibrate: whether boxes are corrected by the network's error on the first frame, where the box is given: a
+    head that takes the whole body for the target learns how much of it the target is. guide: "on"; "off": the network
+    gets no guidance; "wrong": it gets a place beside the target. The last two are for experiments.
     """
 
     exemplar: int = 127
@@ -64,7 +64,7 @@ class GuidedTrackerConfig:
 
 
 class GuidedTracker(SequenceTracker):
-    """Tracks with a GuidedSiam, guided where its weights are of a guided one.
+    """Tracks with a GuidedSiam, with guidance if its weights were trained with it.
 
     Confidence: the product of the best cell's score and centre-ness, 0 to 1.
 
@@ -167,24 +167,24 @@ class GuidedTracker(SequenceTracker):
 
     @property
     def response(self) -> NDArray[np.float32]:
-        """The last frame's scores times centre-ness, penalties and window left out: (17, 17) by default."""
+        """The last frame's scores times centre-ness, without penalties and window: (17, 17) by default."""
         if self._quality is None:
             raise RuntimeError("response: call init(image, box) first")
         return self._quality
 
     @property
     def guidance(self) -> NDArray[np.float32] | None:
-        """The last frame's warped mask of the target on the search crop's features, 0 to 1; None: nothing guides."""
+        """The last frame's warped mask of the target on the search crop's features, 0 to 1; None without a guide."""
         return None if self._guidance is None else self._guidance.mask[0].float().cpu().numpy()
 
     def _side(self) -> float:
-        """Of the template's window around the box as it is now, frame pixels."""
+        """Side of the template's window around the current box, frame pixels."""
         return max(1.0, float(context_size(self._box, context_amount=self.config.context_amount)))
 
     def _search(self, frame: NDArray[np.uint8]) -> tuple[Prediction, float]:
-        """What the network finds around the box as it is now, and search-crop pixels a frame pixel."""
+        """The network's prediction around the current box, and the search-crop pixels per frame pixel."""
         c = self.config
-        side = self._side() * c.instance / c.exemplar  # of the search window, frame pixels
+        side = self._side() * c.instance / c.exemplar  # side of the search window, frame pixels
         scale = c.instance / side
         with torch.inference_mode(), self._autocast():
             search = self._crop(frame, side, c.instance)
@@ -201,7 +201,7 @@ class GuidedTracker(SequenceTracker):
         return torch.from_numpy(crop).to(self.device).permute(0, 3, 1, 2).float()
 
     def _previous_box(self, scale: float) -> torch.Tensor:
-        """(1, 4) the previous box in the search window, whose middle is its middle."""
+        """(1, 4): the previous box in the search window, which is centred on it."""
         w, h = (self._box[2:] * scale).tolist()
         half = self.config.instance / 2
         box = torch.tensor([[half - w / 2, half - h / 2, w, h]])
@@ -212,7 +212,7 @@ class GuidedTracker(SequenceTracker):
         return torch.autocast(self.device.type, dtype, enabled=self.precision != "float32")
 
     def _choose(self, prediction: Prediction, scale: float) -> tuple[NDArray[np.float64], float]:
-        """The box x, y, w, h in the search crop, calibrated, its size smoothed, and how sure it is."""
+        """The box x, y, w, h in the search crop, calibrated and with a smoothed size, and its confidence."""
         best = self._best(prediction, scale)
         rate = best.penalty * best.quality * self.config.size_lr
         middle = box_centers(best.box) + best.box[2:] * self._shift
@@ -220,7 +220,7 @@ class GuidedTracker(SequenceTracker):
         return boxes_around(middle, size), best.quality
 
     def _best(self, prediction: Prediction, scale: float) -> Choice:
-        """The best cell as the network sees it, not calibrated."""
+        """The network's best cell, not calibrated."""
         c = self.config
         quality = (torch.sigmoid(prediction.scores) * torch.sigmoid(prediction.centerness))[0].cpu().numpy()
         self._quality = quality.astype(np.float32)

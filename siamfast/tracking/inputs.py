@@ -1,4 +1,4 @@
-"""What trackers are given, checked: images of several kinds as RGB uint8 arrays, and first boxes."""
+"""Checks of a tracker's inputs: images of several kinds become RGB uint8 arrays; first boxes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Box = tuple[float, float, float, float]
 def as_rgb(image: Any) -> NDArray[np.uint8]:
     """A PIL image, an RGB array (H, W, 3) or a gray one (H, W) or (H, W, 1) -> (H, W, 3) uint8 RGB.
 
-    An RGB array is passed on as it is, whatever its strides. A PIL image is turned as its EXIF orientation says, as
-    `siamfast.io.images.read_image` turns its file.
+    An RGB array is returned as it is, whatever its strides. A PIL image is turned by its EXIF orientation, as in
+    `siamfast.io.images.read_image`.
 
     Raises:
-        TypeError: neither, not uint8, or a PIL image of whole numbers or floats of 32 bits. ValueError: another shape,
-            or no pixels.
+        TypeError: neither, not uint8, or a PIL image of 32-bit integers or floats. ValueError: another shape, or no
+            pixels.
     """
     if isinstance(image, np.ndarray):
         array = image
@@ -32,7 +32,9 @@ def as_rgb(image: Any) -> NDArray[np.uint8]:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3) or array.size == 0:
-        raise ValueError(f"image: got shape {image.shape}, expected (H, W, 3) RGB or (H, W) gray with at least a pixel")
+        raise ValueError(
+            f"image: got shape {image.shape}, expected (H, W, 3) RGB or (H, W) gray with at least one pixel"
+        )
     return array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)
 
 
@@ -43,16 +45,16 @@ def _pil_pixels(image: Any) -> NDArray[np.uint8]:
     if turned.mode.startswith("I;16"):
         return (np.asarray(turned) >> 8).astype(np.uint8)  # convert() would clip everything above 255 to white
     if turned.mode in ("I", "F"):
-        raise TypeError(f"image: got a PIL image of mode {turned.mode}, expected at most 16 bits a channel")
+        raise TypeError(f"image: got a PIL image of mode {turned.mode}, expected at most 16 bits per channel")
     return np.asarray(turned.convert("RGB"))
 
 
 class FirstFrame(NamedTuple):
-    """What every tracker starts from."""
+    """The checked first frame that every tracker starts from."""
 
     pixels: NDArray[np.uint8]  # (H, W, 3) RGB
     box: NDArray[np.float64]  # (4,) x, y, w, h in 0-based pixels
-    fill: NDArray[np.float64]  # (3,) the mean colour, rounded as OpenCV does: what crops show outside the frame
+    fill: NDArray[np.float64]  # (3,) the mean colour, rounded as OpenCV does; fills crops outside the frame
 
 
 def check_first_frame(image: Any, box: ArrayLike | Sequence[float]) -> FirstFrame:
@@ -80,9 +82,9 @@ def check_box(box: ArrayLike | Sequence[float], width: int, height: int) -> NDAr
     if values.shape != (4,) or not np.isfinite(values).all():
         raise ValueError(f"box: got {box!r}, expected four finite numbers x, y, w, h")
     x, y, w, h = values.tolist()
-    shown = f"{x:g},{y:g},{w:g},{h:g}"
+    text = f"{x:g},{y:g},{w:g},{h:g}"
     if w <= 0 or h <= 0:
-        raise ValueError(f"box: got {shown}, which has no area: expected w > 0 and h > 0")
+        raise ValueError(f"box: got {text}, which has no area: expected w > 0 and h > 0")
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise ValueError(f"box: got {shown}, which lies outside the image of {width} x {height} pixels")
+        raise ValueError(f"box: got {text}, which lies outside the image of {width} x {height} pixels")
     return values

@@ -1,4 +1,4 @@
-"""The mobile tracker: one search crop a frame, guided by what its own features were around the target before."""
+"""The mobile tracker: one search crop per frame, guided by its own features around the previous target."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from siamfast.tracking.inputs import as_rgb, check_first_frame
 from siamfast.tracking.sequence_tracker import SequenceTracker, Track, check_ranges, with_fields
 
 GUIDES = ("on", "off", "wrong")
-# Where a lost target is looked for: places this share of a search crop's side apart, in rings around the last one, in
-# turn; so many of them a frame. Twelve rings are 22 sides of the target.
+# Where a lost target is searched: places in rings around the last one, this share of a search crop's side apart, taken
+# in turn; and their number per frame. Twelve rings are 22 sides of the target.
 _ASIDE, _RINGS, _PLACES_A_FRAME = 0.75, 12, 2
 _PLACES = sorted(
     ((x, y) for x in range(-_RINGS, _RINGS + 1) for y in range(-_RINGS, _RINGS + 1) if x or y),
@@ -50,17 +50,17 @@ class MobileTrackerConfig:
         instance: side of the search crop in pixels, a multiple of 16 and 1 more; the template's is 129.
         context_amount: share of w + h added to both sides of the box.
         window_influence: weight of the Hann window.
-        penalty_k: how strongly a change of size or shape is held against a cell.
+        penalty_k: strength of the penalty on a change of size or shape.
         size_lr: how far the size follows the best cell, times its quality.
-        min_side: of the box, pixels.
+        min_side: least side of the box, pixels.
         guide: "on": the target's region in the last frame is matched too; "off": it is not; "wrong": a place beside the
-            target is taken for it. The last two are for experiments.
-        guide_confidence: the quality from which a frame's region becomes the guide.
-        lost_confidence: the quality below which the target may be elsewhere: two places more are searched, further and
-            further away with every frame, out to 22 sides of the target. 0: never.
-        found_confidence: the quality from which the target is taken to be there.
-        calibrate: how far boxes are corrected by what the network says of the first frame, where the truth is known: 0,
-            not at all; 1, wholly (sides by their ratio to this power).
+            target is matched instead. The last two are for experiments.
+        guide_confidence: least quality for a frame's region to become the guide.
+        lost_confidence: below this quality the target may be elsewhere: two more places are searched, further away with
+            every frame, out to 22 sides of the target. 0: never.
+        found_confidence: least quality for the target to be accepted at such a place.
+        calibrate: how far boxes are corrected by the network's error on the first frame, where the box is given: 0, not
+            at all; 1, fully (sides by their ratio to this power).
     """
 
     instance: int = INSTANCE
@@ -96,18 +96,16 @@ class MobileTrackerConfig:
 class MobileTracker(SequenceTracker):
     """Tracks with a SiamMobile; the default tracker.
 
-    Confidence: the best cell's score times its centre-ness (its quality), times how far the cells of its box resemble
-    the template's target, as a share of what they do in the first frame; the mean of that and of the last frame's
-    confidence, 0 to 1.
+    Confidence: the best cell's score times its centre-ness (its quality), times the resemblance of its box's cells to
+    the template's target, relative to that in the first frame; then the mean with the last frame's confidence, 0 to 1.
 
     Args:
         weights: a path (safetensors of `siamfast train --task mobile`), a SiamMobile, or None for the packaged ones.
         device: "auto" (CUDA where there is one), "cpu", "cuda", ...
         precision: "auto" (what is fastest without losing accuracy), "float32", "int8" (onnxruntime, CPUs with VNNI),
             "bfloat16", "float16" (PyTorch).
-        engine: "torch"; "onnxruntime", for CPUs, which takes the graph beside the weights (int8 where the CPU has
-            VNNI); "auto": onnxruntime where it is installed, the device is a CPU, and there is a graph of that
-            precision.
+        engine: "torch"; "onnxruntime", for CPUs, which runs the graph beside the weights (int8 where the CPU has VNNI);
+            "auto": onnxruntime if it is installed, the device is a CPU, and a graph of that precision exists.
         fields: MobileTrackerConfig's.
 
     Raises:
@@ -214,13 +212,13 @@ class MobileTracker(SequenceTracker):
 
     @property
     def response(self) -> NDArray[np.float32]:
-        """The last frame's scores times centre-ness, penalties and window left out: (19, 19) by default."""
+        """The last frame's scores times centre-ness, without penalties and window: (19, 19) by default."""
         if self._quality is None:
             raise RuntimeError("response: call init(image, box) first")
         return self._quality
 
     def _search(self, frame: NDArray[np.uint8]) -> tuple[Choice, Search]:
-        """The best cell around the box as it is now, not calibrated, and all that the network says there."""
+        """The best cell around the current box, not calibrated, and the network's output there."""
         c, scale = self.config, self._scale()
         search = self.runner.search(self._crop(frame, c.instance / scale, c.instance), guided=c.guide != "off")
         best = choose(
@@ -235,7 +233,8 @@ class MobileTracker(SequenceTracker):
         return best, search
 
     def _search_around(self, frame: NDArray[np.uint8], best: Choice, search: Search) -> tuple[Choice, Search]:
-        """Beside where the target was: what is found there, and the box moved there; or what is given, not found."""
+        """Search beside the last place. If the target is found, move the box there and return the result; else return
+        the arguments."""
         box, step = self._box, _ASIDE * self.config.instance / self._scale()
         height, width = frame.shape[:2]
         left = _PLACES_A_FRAME
@@ -244,9 +243,9 @@ class MobileTracker(SequenceTracker):
             self._box = box + np.append(np.multiply(_PLACES[self._turn], step), [0, 0])
             x, y = box_centers(self._box)
             if 0 <= x < width and 0 <= y < height:
-                located, there = self._search(frame)
-                if located.quality >= self.config.found_confidence:
-                    return located, there
+                other_best, other_search = self._search(frame)
+                if other_best.quality >= self.config.found_confidence:
+                    return other_best, other_search
                 left -= 1
             if not left:
                 break
@@ -254,8 +253,8 @@ class MobileTracker(SequenceTracker):
         return best, search
 
     def _resemblance(self, best: Choice, search: Search) -> float:
-        """Of the cells of a box to the template's target, 0 to 1, their mean. The guide has no part in it: once it is
-        of something else, it vouches for that."""
+        """Mean resemblance of the cells of a box to the template's target, 0 to 1. The guide has no part in it: once it
+        is on another object, it would confirm that object."""
         left, top, w, h = best.box
         across, down = cell_coverage(left, w, self._places), cell_coverage(top, h, self._places)
         return float(down @ search.resemblance @ across / max(down.sum() * across.sum(), 1e-9))
@@ -265,7 +264,7 @@ class MobileTracker(SequenceTracker):
         return EXEMPLAR / self._side()
 
     def _side(self) -> float:
-        """Of the template's window around the box as it is now, frame pixels."""
+        """Side of the template's window around the current box, frame pixels."""
         return max(1.0, float(context_size(self._box, context_amount=self.config.context_amount)))
 
     def _crop(self, frame: NDArray[np.uint8], side: float, out: int) -> NDArray[np.uint8]:
@@ -287,8 +286,8 @@ def _make_engine(
     if engine != "torch" and missing is None and path is not None:
         graph = graph_path(path, precision)
         assert graph is not None
-        made = OnnxEngine(model, graph)
-        if made.digest != digest(path):
+        onnx_engine = OnnxEngine(model, graph)
+        if onnx_engine.digest != digest(path):
             raise ValueError(f"engine: {graph} was made of other weights than {path}: run siamfast export {path}")
-        return made
+        return onnx_engine
     return TorchEngine(model, device, choose_precision(precision, device, int8=False))

@@ -1,4 +1,4 @@
-"""Masks carried through a video: features of every frame, and the labels of the first one warped onto them."""
+"""Carry masks through a video: warp the labels of the first frame onto each frame by its features."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from siamfast.tracking.inputs import as_rgb
 class MaskPropagator:
     """Video object segmentation from the first frame's mask: no training on the object, no box.
 
-    Each frame's features (CorrespondenceEncoder) look up those of the first and of the last few frames, and take their
-    labels over (`siamfast.propagate_labels`, Jabri, Owens, Efros 2020, section 4.1).
+    Each frame's features (CorrespondenceEncoder) are matched with those of the first and the last few frames, whose
+    labels they take (`siamfast.propagate_labels`, Jabri, Owens, Efros 2020, section 4.1).
 
     Args:
         weights: of a CorrespondenceEncoder: a path, a module that maps (1, 3, H, W) RGB 0..255 to features of stride 8
-            whose cell i lies at pixel 8i, or None for the packaged ones.
+            with cell i at pixel 8i, or None for the packaged ones.
         device: "auto" (CUDA where there is one), "cpu", "cuda", ...
-        size: the frame's shorter side, in pixels, as the encoder sees it.
+        size: shorter side of the encoder's input, in pixels.
         preset, options: as for `propagate_labels`.
 
     Raises:
-        TypeError, ValueError, OSError: for what does not fit, naming the argument.
+        TypeError, ValueError, OSError: an argument that does not fit, by its name.
 
     >>> import numpy as np
     >>> frames, mask = np.zeros((2, 64, 80, 3), np.uint8), np.eye(64, 80, dtype=np.uint8)
-    >>> [found.shape for found in MaskPropagator(size=64).propagate(frames, mask)]
+    >>> [result.shape for result in MaskPropagator(size=64).propagate(frames, mask)]
     [(64, 80), (64, 80)]
     """
 
@@ -54,16 +54,17 @@ class MaskPropagator:
     def propagate(
         self, frames: Iterable[Any], mask: NDArray[np.integer[Any]]
     ) -> Iterator[NDArray[np.uint8] | NDArray[np.uint16]]:
-        """Carry `mask` from the first frame through all.
+        """Carry `mask` from the first frame through all others.
 
         Args:
-            frames: (H, W, 3) uint8 RGB each (or what `Tracker.update` takes), all of one size; read as needed.
+            frames: (H, W, 3) uint8 RGB each (or any image that `Tracker.update` takes), all of one size; read as
+            needed.
             mask: (H, W) of the first frame, whole numbers up to 65535: 0 is background, every other number an object,
                 255 of them at most.
 
         Yields:
-            (H, W) uint8, or uint16 where a number is above 255, for every frame, the numbers of `mask`; the first is
-            `mask` itself.
+            The mask of every frame with the numbers of `mask`, (H, W) uint8, or uint16 if a number is above 255; the
+            first is `mask` itself.
 
         Raises:
             ValueError: a mask of another size or without an object; a frame of another size than the first.
@@ -72,21 +73,22 @@ class MaskPropagator:
         return self._propagate(iter(frames), mask, numbers)
 
     def too_small(self, mask: NDArray[np.integer[Any]]) -> list[int]:
-        """The objects of a mask that no cell of the encoder's grid shows most of: the next frame loses them.
+        """The objects of a mask that have the largest share of no cell in the encoder's grid: the next frame loses
+        them.
 
         Raises:
             ValueError: as `propagate`.
         """
         mask, numbers = _checked(mask)
-        kept = self._cells(mask, numbers).argmax(0).unique().tolist()
-        return [int(number) for place, number in enumerate(numbers) if number and place not in kept]
+        largest = self._cells(mask, numbers).argmax(0).unique().tolist()
+        return [int(number) for index, number in enumerate(numbers) if number and index not in largest]
 
     def _cells(self, mask: NDArray[Any], numbers: NDArray[Any]) -> torch.Tensor:
-        """(L, h, w) float32: the share of each of `numbers` in every cell."""
+        """(L, h, w) float32: the share of each number in every cell."""
         labels = torch.from_numpy(np.stack([mask == number for number in numbers])).to(self.device, torch.float32)
         sides = self.sides(*mask.shape)
-        shown = F.interpolate(labels[None], sides, mode="area" if sides[0] < mask.shape[0] else "nearest-exact")
-        return F.avg_pool2d(shown, STRIDE + 1, STRIDE, STRIDE // 2, count_include_pad=False)[0]
+        resized = F.interpolate(labels[None], sides, mode="area" if sides[0] < mask.shape[0] else "nearest-exact")
+        return F.avg_pool2d(resized, STRIDE + 1, STRIDE, STRIDE // 2, count_include_pad=False)[0]
 
     @torch.inference_mode()
     def _propagate(
@@ -104,7 +106,7 @@ class MaskPropagator:
             yield numbers[fine.argmax(0).cpu().numpy()]
 
     def sides(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width, in pixels, at which the encoder sees a frame: the shorter one about `size`."""
+        """Height and width, in pixels, of the encoder's input for a frame: the shorter one about `size`."""
         scale = self.size / min(height, width)
         return grid_side(height * scale), grid_side(width * scale)
 
@@ -119,13 +121,13 @@ class MaskPropagator:
         height, width = self.sides(*image.shape[:2])
         filter_ = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
         resized = torch.from_numpy(np.asarray(cv2.resize(image, (width, height), interpolation=filter_)))
-        batch = resized.to(self.device).permute(2, 0, 1)[None]  # channels_last as it lies
+        batch = resized.to(self.device).permute(2, 0, 1)[None]  # channels_last in memory
         features: torch.Tensor = self.encoder(batch)
         return features.float()
 
 
 def _checked(mask: NDArray[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The mask in the least unsigned type that holds its numbers, and those numbers, 0 first."""
+    """The mask in the smallest unsigned type for its numbers, and those numbers, 0 first."""
     mask = np.asarray(mask)
     if mask.ndim != 2 or not np.issubdtype(mask.dtype, np.integer) or mask.size == 0:
         raise ValueError(f"mask: got {mask.dtype} of shape {mask.shape}, expected whole numbers (H, W)")

@@ -1,4 +1,4 @@
-"""Which tracker goes with a name, or with a file of weights. A tracker is added here and nowhere else."""
+"""The tracker for a name or for a file of weights. A new tracker is registered here and nowhere else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from siamfast.tracking.sequence_tracker import SequenceTracker
 
 
 class Kind(NamedTuple):
-    """Where a tracker's class is, the architecture that its weights name in their metadata, and the packaged ones."""
+    """A tracker's class and module, the architecture in the metadata of its weights, and its packaged weights."""
 
     module: str
     name: str
@@ -27,8 +27,8 @@ TRACKERS = {
     "guided": Kind("siamfast.tracking.guided", "GuidedTracker", "siam-guided", "guided_alexnet.safetensors"),
 }
 DEFAULT = "mobile"
-GRAPH_SUFFIXES = (".onnx", ".int8.onnx")  # of a mobile tracker's graphs, beside its weights
-_FOREIGN = "siamfc"  # what other projects' PyTorch files are checkpoints of
+GRAPH_SUFFIXES = (".onnx", ".int8.onnx")  # graphs of a mobile tracker, beside its weights
+_FOREIGN = "siamfc"  # other projects' PyTorch files are checkpoints of this tracker
 
 
 def Tracker(
@@ -38,14 +38,14 @@ def Tracker(
     device: str | torch.device = "auto",
     **options: Any,
 ) -> SequenceTracker:
-    """A tracker of one target: by its name, by what its weights are of, or the default one.
+    """A tracker of one target, chosen by its name or by its weights; mobile by default.
 
     Args:
-        weights: a file: safetensors of ours, or a checkpoint of siamfc-pytorch or StrangerZhang's SiamFC; None: the
+        weights: a siamfast safetensors file, or a checkpoint of siamfc-pytorch or StrangerZhang's SiamFC; None: the
             packaged ones.
-        model: mobile, siamfc or guided; None: as the weights say, mobile where there are none.
+        model: mobile, siamfc or guided; None: that of the weights, mobile without weights.
         device: "auto" (CUDA where there is one), "cpu", "cuda", ...
-        options: of siamfast.MobileTracker, SiamFCTracker or GuidedTracker.
+        options: those of siamfast.MobileTracker, SiamFCTracker or GuidedTracker.
 
     Raises:
         ValueError: another name; an option out of range; weights of another architecture. TypeError: an option that the
@@ -61,13 +61,14 @@ def Tracker(
     if model is not None and model not in TRACKERS:
         raise ValueError(f"model: got {model!r}, expected one of {', '.join(TRACKERS)}")
     kind = TRACKERS[model or _named_by(weights)]
-    made: SequenceTracker = getattr(importlib.import_module(kind.module), kind.name)(weights, device=device, **options)
-    return made
+    tracker_class = getattr(importlib.import_module(kind.module), kind.name)
+    tracker: SequenceTracker = tracker_class(weights, device=device, **options)
+    return tracker
 
 
 def weight_files(weights: str | os.PathLike[str] | None, model: str | None, **options: Any) -> tuple[Path, ...]:
-    """The files that a tracker of these arguments, which are those of `Tracker`, may read: its weights, the graphs
-    beside them, and the encoder that guides it.
+    """The files that `Tracker` may read for these arguments: the weights, the graphs beside them, and the encoder of a
+    guided tracker.
 
     >>> [path.name for path in weight_files(None, "guided")]
     ['guided_alexnet.safetensors', 'correspondence_resnet18.safetensors']

@@ -1,4 +1,4 @@
-"""What all trackers of ours share: a frame's result, and tracking a whole sequence as the got10k toolkit asks it."""
+"""The base class of all trackers: the result per frame, and tracking a sequence for the got10k toolkit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Config = TypeVar("Config", bound="DataclassInstance")
 
 
 class Track(NamedTuple):
-    """A frame's result: box x, y, w, h in 0-based pixels (x, y the top-left corner), and confidence in 0..1."""
+    """Result per frame: box x, y, w, h in 0-based pixels (x, y the top-left corner), and confidence in 0..1."""
 
     box: Box
     confidence: float
@@ -31,7 +31,7 @@ def with_fields(owner: str, config: Config, fields: dict[str, Any]) -> Config:
     """`config`, a tracker's dataclass of hyper-parameters, with some of them replaced.
 
     Raises:
-        TypeError: one that it does not have; `owner` is named.
+        TypeError: an unknown hyper-parameter; the message names `owner`.
     """
     unknown = sorted(fields.keys() - {field.name for field in dataclasses.fields(config)})
     if unknown:
@@ -40,10 +40,10 @@ def with_fields(owner: str, config: Config, fields: dict[str, Any]) -> Config:
 
 
 def check_ranges(config: DataclassInstance, *ranges: tuple[str, float, float]) -> None:
-    """Refuse what is no number, or out of range: of each field's name, least and largest value.
+    """Check that fields are numbers within ranges, given as (name, least, largest).
 
     Raises:
-        TypeError, ValueError: naming the field, what it holds and what was expected.
+        TypeError, ValueError: with the field's name, its value and the expected range.
     """
     for name, low, high in ranges:
         value = getattr(config, name)
@@ -54,10 +54,10 @@ def check_ranges(config: DataclassInstance, *ranges: tuple[str, float, float]) -
 
 
 class SequenceTracker:
-    """A tracker of one target: `init` on the first frame, `update` on every other one.
+    """A tracker of one target: `init` on the first frame, `update` on every later one.
 
-    name, is_deterministic: for the got10k toolkit. device, precision: where and how it runs. confidences: (T,) float64
-    of the last sequence that `track` went through, 1 for its first frame; None before.
+    name, is_deterministic: for the got10k toolkit. device, precision: where and how it runs. confidences: (T,) float64,
+    of the last sequence given to `track`, 1 for its first frame; None before.
     """
 
     name: str = ""
@@ -81,7 +81,7 @@ class SequenceTracker:
 
     @property
     def guidance(self) -> NDArray[np.float32] | None:
-        """The last frame's map of where correspondence carried the target, 0 to 1: (h, w); None: nothing guides."""
+        """The last frame's map of where correspondence carried the target, 0 to 1: (h, w); None without a guide."""
         return None
 
     def track(
@@ -93,8 +93,8 @@ class SequenceTracker:
             img_files: paths or images. box: x, y, w, h in the first. visualize: show every frame in a window.
 
         Returns:
-            boxes: (T, 4) float64, the first as given. times: (T,) seconds a frame, decoding left out. The confidences
-            are left in the attribute, as the toolkit unpacks two values.
+            boxes: (T, 4) float64, the first as given. times: (T,) seconds per frame, without decoding. The confidences
+            are in the attribute, because the toolkit unpacks two values.
 
         Raises:
             ValueError: no frames, one that cannot be decoded, a box outside. OSError: a file that does not exist.

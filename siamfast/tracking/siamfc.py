@@ -1,4 +1,4 @@
-"""The SiamFC tracker: one target, one template, three search scales a frame."""
+"""The SiamFC tracker: one target, one template, three search scales per frame."""
 
 from __future__ import annotations
 
@@ -77,11 +77,11 @@ class SiamFCTracker(SequenceTracker):
 
     Also a tracker for the got10k toolkit's experiments: `name`, `is_deterministic`, `track`.
 
-    Confidence: the height of the response's peak over the map's mean, relative to what the first frame gave, clipped
-    to 0..1. It needs no calibration of the weights; below about 0.3 the target is more often lost than not.
+    Confidence: the height of the response's peak over the map's mean, relative to that of the first frame, clipped to
+    0..1. It needs no calibration of the weights; below about 0.3 the target is more often lost than not.
 
     Args:
-        weights: a path (safetensors of ours, or a checkpoint of siamfc-pytorch or StrangerZhang), a SiamFC, or None
+        weights: a path (siamfast safetensors, or a checkpoint of siamfc-pytorch or StrangerZhang), a SiamFC, or None
             for the packaged default.
         device: "auto" (CUDA where there is one), "cpu", "cuda", ...
         precision: of the search features: "auto" (what is fastest without losing accuracy), "float32", "bfloat16",
@@ -141,14 +141,14 @@ class SiamFCTracker(SequenceTracker):
         Raises:
             ValueError: the box has no area or lies outside the image. TypeError: not an image.
         """
-        # siamfc-pytorch fills with the first frame's mean on every frame.
+        # As in siamfc-pytorch, the first frame's mean fills the crops of every frame.
         frame, checked, self._fill = check_first_frame(image, box)
-        self._center = box_centers_by_index(checked)  # as the crop's corner rule takes it
+        self._center = box_centers_by_index(checked)  # as in the crop's corner rule
         self._first_size = checked[2:]
         w, h = self._first_size.tolist()
         self._grown = 1.0  # size over the first size
         pad = self.config.context_amount * (w + h)
-        self._side = float(np.sqrt((w + pad) * (h + pad)))  # of the template's window, in image pixels
+        self._side = float(np.sqrt((w + pad) * (h + pad)))  # side of the template's window, in image pixels
         crop = self._crop(frame, np.array([self._side]), self.config.exemplar)
         surroundings = self._crop(frame, self._search_sides(), self.config.instance, out=self._crops)
         with torch.inference_mode():
