@@ -1,1 +1,2 @@
-"""Networks: the AlexNet backbone of SiamFC, SiamFC itself, their inference forms and their weights."""
+"""Networks: SiamFC, the guided and the mobile tracker, the correspondence encoder; their inference forms and
+weights."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-# (in, out, kernel, stride, groups, max pool 3/2 after it) of the five convolutions; the last has neither BN nor ReLU.
+# The five convolutions: (in, out, kernel, stride, groups, max pool 3/2 after it); the last has neither BN nor ReLU.
 LAYERS: tuple[tuple[int, int, int, int, int, bool], ...] = (
     (3, 96, 11, 2, 1, True),
     (96, 256, 5, 1, 2, True),
@@ -14,13 +14,13 @@ LAYERS: tuple[tuple[int, int, int, int, int, bool], ...] = (
     (384, 256, 3, 1, 2, False),
 )
 CHANNELS = LAYERS[-1][1]
-# Of the synthetic pairs, 0..255, roughly: what is trained here sees numbers around 0.
+# Rough statistics of the synthetic pairs, 0..255: they bring the inputs of networks trained here to around 0.
 INPUT_MEAN, INPUT_STD = 118.0, 60.0
 BN_EPS, BN_MOMENTUM = 1e-6, 0.05  # momentum in PyTorch's sense: the share of the new batch
 
 
 def smallest_input() -> int:
-    """The least side of an image, in pixels, that gives one feature cell.
+    """The side of the smallest image, in pixels, that gives one feature cell.
 
     >>> smallest_input()
     87
@@ -46,7 +46,7 @@ def feature_size(side: int) -> int:
 
 def _stage(layer: tuple[int, int, int, int, int, bool], last: bool) -> nn.Sequential:
     channels, out, kernel, stride, groups, pool = layer
-    # The bias before a BatchNorm is idle, but the checkpoints in the wild carry it.
+    # The bias before a BatchNorm has no effect, but existing checkpoints contain it.
     modules: list[nn.Module] = [nn.Conv2d(channels, out, kernel, stride, groups=groups)]
     if not last:
         modules += [nn.BatchNorm2d(out, eps=BN_EPS, momentum=BN_MOMENTUM), nn.ReLU(inplace=True)]
@@ -60,7 +60,7 @@ class AlexNet(nn.Module):
 
     Source: Bertinetto et al. 2016, "Fully-Convolutional Siamese Networks for Object Tracking", table 1. 2,336,320
     parameters. Nothing is padded, so a shift of the input by 8 pixels is a shift of the features by one cell.
-    Weights start as He et al. 2015 (normal, fan-in), so features start with a standard deviation of about 1.
+    Weights start as in He et al. 2015 (normal, fan-in), so features start with a standard deviation of about 1.
 
     >>> import torch
     >>> AlexNet()(torch.zeros(2, 3, 127, 127)).shape

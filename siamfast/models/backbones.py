@@ -1,4 +1,4 @@
-"""Backbones of the guided tracker behind one interface: features of stride 8, and the pixel that each cell lies at."""
+"""Backbones of the guided tracker behind one interface: features of stride 8, and the pixel of each cell."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from siamfast.models.correspondence import CorrespondenceEncoder
 
 
 class Backbone(nn.Module):
-    """Features of RGB images, 0..255: cell i of a side of `cells(side)` lies at pixel first + 8 i.
+    """Features of RGB images, 0..255: of `cells(side)` cells along a side, cell i is at pixel first + 8 i.
 
-    channels: of the features. first: pixel (index, centre of pixel 0 is 0) of the first cell. head_convs: unpadded
-    3 x 3 convolutions of the head over it, as SiamFC++ has them.
+    channels: number of feature channels. first: pixel (index, centre of pixel 0 is 0) of the first cell. head_convs:
+    number of unpadded 3 x 3 convolutions in the head over it, as in SiamFC++.
     """
 
     channels: ClassVar[int]
@@ -28,7 +28,7 @@ class Backbone(nn.Module):
         """Cells along a side of `side` pixels.
 
         Raises:
-            ValueError: a side that gives none.
+            ValueError: the side is too short for a cell.
         """
         raise NotImplementedError
 
@@ -38,7 +38,7 @@ class Backbone(nn.Module):
 
 
 class AlexNetBackbone(Backbone):
-    """SiamFC's AlexNet, unpadded: 127 -> 6, 303 -> 28. Its first cell sees pixels 0 to 86 and lies at 43.
+    """SiamFC's AlexNet, unpadded: 127 -> 6, 303 -> 28. Its first cell depends on pixels 0 to 86 and is at pixel 43.
 
     >>> AlexNetBackbone().cells(303)
     28
@@ -51,7 +51,7 @@ class AlexNetBackbone(Backbone):
     def __init__(self) -> None:
         super().__init__()
         self.body = AlexNet()
-        # As in SiamFC's training: its weights start this one.
+        # As in SiamFC's training, whose weights initialise this backbone.
         self.register_buffer("input_mean", torch.full((1, 3, 1, 1), INPUT_MEAN))
         self.register_buffer("input_std", torch.full((1, 3, 1, 1), INPUT_STD))
 
@@ -66,8 +66,8 @@ class AlexNetBackbone(Backbone):
 
 
 class ResNetBackbone(Backbone):
-    """Three stages of a ResNet-18 of stride 8, half its width, without the cells nearer than 46 pixels to a border,
-    which padding reaches most: 127 -> 5, 289 -> 25 (pixels 48 to 240), 303 -> 27.
+    """Three stages of a ResNet-18 with stride 8 and half its width, without the cells nearer than 46 pixels to a
+    border, where padding has most influence: 127 -> 5, 289 -> 25 (pixels 48 to 240), 303 -> 27.
 
     >>> ResNetBackbone().cells(289)
     25

@@ -1,13 +1,13 @@
-"""State dicts of siamfc-pytorch and StrangerZhang's SiamFC, recognised by their keys and turned into our SiamFC's.
+"""Recognise state dicts of siamfc-pytorch and StrangerZhang's SiamFC by their keys and convert them to our SiamFC's.
 
-Layouts (N runs over the five convolutions):
+Layouts (N is the number of the convolution, of five):
 - siamfast: `backbone.convN.0.*` (convolution), `backbone.convN.1.*` (BatchNorm), `scale`, `bias`, `input_mean`,
   `input_std`.
 - siamfc-pytorch (huanglianghua): the same `backbone.*`, nothing else; response = 0.001 * xcorr.
-- siamfc-pytorch-1, its first layout: `feature.I.*` of one nn.Sequential; otherwise as the later one.
+- siamfc-pytorch-1, its first layout: `feature.I.*` of one nn.Sequential; otherwise like the later one.
 - strangerzhang (StrangerZhang/SiamFC-PyTorch): `features.I.*` of one nn.Sequential, `corr_bias`;
   response = 0.001 * xcorr + corr_bias; BatchNorm's eps is PyTorch's 1e-5.
-All take RGB 0..255 without mean.
+All take RGB 0..255 without subtracting a mean.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from siamfast.models.alexnet import BN_EPS
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.torch_files import unwrapped
 
-# Index in the nn.Sequential of the layouts that have one -> (our stage, 0 convolution or 1 BatchNorm).
+# Index in a layout's nn.Sequential -> (our stage, 0 for convolution or 1 for BatchNorm).
 _SEQUENTIAL = {
     0: (1, 0), 1: (1, 1), 4: (2, 0), 5: (2, 1), 8: (3, 0), 9: (3, 1), 11: (4, 0), 12: (4, 1), 14: (5, 0),
 }  # fmt: skip
@@ -30,10 +30,10 @@ LAYOUTS = ("siamfast", "siamfc-pytorch", "siamfc-pytorch-1", "strangerzhang")
 
 
 def detect_layout(state: Mapping[str, Any]) -> str:
-    """Which of LAYOUTS the keys are of.
+    """The one of LAYOUTS that the keys belong to.
 
     Raises:
-        ValueError: none of them; the first keys are named.
+        ValueError: none of them; the message names the first keys.
 
     >>> detect_layout({"features.0.weight": 0, "corr_bias": 0})
     'strangerzhang'
@@ -51,17 +51,17 @@ def detect_layout(state: Mapping[str, Any]) -> str:
 
 
 def convert_state(state: Mapping[str, torch.Tensor], *, source: str = "the state dict") -> dict[str, torch.Tensor]:
-    """A state dict of any of LAYOUTS as one of our SiamFC, complete and checked.
+    """Convert a state dict of any of LAYOUTS to one of our SiamFC, complete and checked.
 
-    What wrappers put into the keys is dropped (`siamfast.models.torch_files.unwrapped`). Checkpoints that do not have
-    them get: scale 0.001, bias 0, no normalisation, BatchNorm's batch counter 0.
+    Prefixes of wrappers are removed from the keys (`siamfast.models.torch_files.unwrapped`). Missing entries become:
+    scale 0.001, bias 0, no normalisation, BatchNorm's batch counter 0.
 
     Args:
         state: name -> tensor.
-        source: what to call it in an error.
+        source: its name in errors.
 
     Raises:
-        ValueError: unknown layout; keys missing or unexpected; tensors of other shapes. All are listed.
+        ValueError: an unknown layout; missing or unexpected keys; tensors of other shapes. All are listed.
     """
     state = unwrapped(state, source=source)
     layout = detect_layout(state)
@@ -69,9 +69,9 @@ def convert_state(state: Mapping[str, torch.Tensor], *, source: str = "the state
         converted = _from_sequential(state, "features", _STRANGERZHANG_EPS)
     else:
         converted = _from_sequential(state, "feature", BN_EPS) if layout == "siamfc-pytorch-1" else state
-    with torch.random.fork_rng(devices=[]):  # a fresh model draws weights: leave the user's random state alone
+    with torch.random.fork_rng(devices=[]):  # a new model draws weights: keep the user's random state
         expected = SiamFC().state_dict()
-    # What no layout but ours has, and what old PyTorch versions did not write, comes from a fresh model.
+    # Entries that only our layout has, or that old PyTorch versions did not write, come from a new model.
     optional = {key for key in expected if key.endswith("num_batches_tracked")}
     if layout != "siamfast":
         optional |= {"scale", "bias", "input_mean", "input_std"}
@@ -96,7 +96,7 @@ def convert_state(state: Mapping[str, torch.Tensor], *, source: str = "the state
 
 
 def _from_sequential(state: Mapping[str, torch.Tensor], attribute: str, eps: float) -> dict[str, torch.Tensor]:
-    """The layouts of one nn.Sequential, which the model has as `attribute`, with BatchNorms of `eps`."""
+    """Convert a layout with one nn.Sequential, named `attribute`, whose BatchNorms have `eps`."""
     converted = {}
     for key, value in state.items():
         head, _, rest = key.partition(".")
@@ -108,12 +108,12 @@ def _from_sequential(state: Mapping[str, torch.Tensor], attribute: str, eps: flo
             converted[key] = value  # listed as unexpected under its own name
         else:
             if name == "running_var" and isinstance(value, torch.Tensor):
-                value = value + (eps - BN_EPS)  # their eps, written into the variance
+                value = value + (eps - BN_EPS)  # the difference in eps moves into the variance
             converted[f"backbone.conv{place[0]}.{place[1]}.{name}"] = value
     return converted
 
 
 def _some(names: list[str], count: int = 60) -> str:
-    """The names, and how many more there are where they are very many."""
+    """The first `count` names, and the number of the others."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return (", ".join(names[:count]) or "nothing") + more

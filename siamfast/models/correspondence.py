@@ -1,4 +1,4 @@
-"""The correspondence encoder: a ResNet-18 of stride 8, whose features one frame's cells are found by in another."""
+"""The correspondence encoder: a ResNet-18 of stride 8 with features that match cells between frames."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from torch import nn
 
 from siamfast.geometry import STRIDE
 
-_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, as most ResNets expect, in 0..255
+_MEAN, _STD = (
+    (123.675, 116.28, 103.53),
+    (58.395, 57.12, 57.375),
+)  # ImageNet statistics, in 0..255
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a short cut (He et al. 2016, figure 5 left); parameters named as torchvision's."""
+    """Two 3 x 3 convolutions with a shortcut (He et al. 2016, figure 5 left); parameters are named as in
+    torchvision."""
 
     def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__()
@@ -37,15 +41,15 @@ class CorrespondenceEncoder(nn.Module):
     """ResNet-18 without the strides of its last two stages: features of stride 8, cell i at pixel 8i.
 
     Sources: He et al. 2016, "Deep Residual Learning for Image Recognition"; strides removed as by Jabri, Owens, Efros
-    2020, "Space-Time Correspondence as a Contrastive Random Walk". Parameters are named as torchvision's, so that its
+    2020, "Space-Time Correspondence as a Contrastive Random Walk". Parameters are named as in torchvision, so its
     ResNet-18 (and CRW's encoders) load with `load_state_dict(state, strict=False)`.
 
-    Cell i of a side lies at pixel 8i: a side of 8n + 1 pixels gives n + 1 cells, whose first and last lie on the first
-    and last pixel, so that `interpolate(align_corners=True)` takes maps between the two. `grid_side` rounds to such.
+    Cell i is at pixel 8i: a side of 8n + 1 pixels gives n + 1 cells, the first and last of them on the first and last
+    pixel, so that `interpolate(align_corners=True)` converts maps between the two. `grid_side` rounds to such sides.
 
     Args:
         width: channels of the first stage (64: the paper's; the packaged weights have 32).
-        stages: how many of the four stages; their channels are width, 2 width, 4 width, 8 width.
+        stages: number of stages, of four; their channels are width, 2 width, 4 width, 8 width.
 
     Raises:
         ValueError: a width below 1, or stages outside 2..4.
@@ -85,7 +89,7 @@ class CorrespondenceEncoder(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features to compare by their cosine, as `correspondence_warp` does.
+        """Features to compare by cosine, as in `correspondence_warp`.
 
         Args:
             images: (N, 3, H, W), RGB 0..255, uint8 or floating; any H, W > 0.
@@ -108,7 +112,7 @@ class CorrespondenceEncoder(nn.Module):
 
 
 def grid_side(side: float) -> int:
-    """The length nearest to `side` pixels whose cells reach from its first to its last pixel: 8n + 1, 9 at least.
+    """The length nearest to `side` pixels with cells on its first and last pixel: 8n + 1, at least 9.
 
     >>> grid_side(290), grid_side(3)
     (289, 9)

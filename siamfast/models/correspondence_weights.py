@@ -15,11 +15,11 @@ DEFAULT_NAME = "correspondence_resnet18.safetensors"
 
 
 def load_encoder(weights: str | os.PathLike[str] | None = None) -> CorrespondenceEncoder:
-    """A CorrespondenceEncoder in eval mode, as wide and deep as the weights are.
+    """A CorrespondenceEncoder in eval mode, with the width and depth of the weights.
 
     Args:
-        weights: safetensors of ours, a training checkpoint of ours, or a state dict of torchvision's ResNet-18 (its
-            classifier is left out); None for the packaged default.
+        weights: siamfast safetensors, a siamfast training checkpoint, or a state dict of torchvision's ResNet-18
+            (without its classifier); None for the packaged default.
 
     Raises:
         FileNotFoundError: no such file.
@@ -32,13 +32,13 @@ def load_encoder(weights: str | os.PathLike[str] | None = None) -> Correspondenc
     stages = max([0, *(int(k[5]) for k in state if k[:5] == "layer" and k[5].isdecimal())])
     if not isinstance(first, torch.Tensor) or first.dim() != 4 or not 2 <= stages <= 4:
         raise ValueError(f"weights: {path} holds no ResNet-18 (conv1.weight, layer1 to layer2, 3 or 4)")
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: leave the random state alone
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: keep the user's random state
         model = CorrespondenceEncoder(width=first.shape[0], stages=stages)
-    own = model.state_dict()
-    optional = {k for k in own if k.startswith("input_") or k.endswith("num_batches_tracked")}
-    wrong = sorted((own.keys() ^ state.keys()) - optional)
-    wrong += sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+    initial = model.state_dict()
+    optional = {k for k in initial if k.startswith("input_") or k.endswith("num_batches_tracked")}
+    wrong = sorted((initial.keys() ^ state.keys()) - optional)
+    wrong += sorted(k for k in initial.keys() & state.keys() if initial[k].shape != state[k].shape)
     if wrong:
         raise ValueError(f"weights: {path} does not fit a ResNet-18 of width {first.shape[0]}: {', '.join(wrong[:9])}")
-    model.load_state_dict(own | state)
+    model.load_state_dict(initial | state)
     return model.eval()

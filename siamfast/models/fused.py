@@ -13,8 +13,8 @@ from siamfast.models.siamfc import SiamFC
 class FusedAlexNet(nn.Module):
     """The backbone of a trained SiamFC as five plain convolutions with ReLU and pooling; inference only.
 
-    Takes RGB 0..255 whatever the model's normalisation. Built by `fuse`; `.to(torch.bfloat16)` and `.cuda()` work as
-    on any module.
+    It takes RGB 0..255 whatever the model's normalisation. `fuse` builds it; `.to(torch.bfloat16)` and `.cuda()` work
+    as on any module.
     """
 
     def __init__(self, weights: list[torch.Tensor], biases: list[torch.Tensor]) -> None:
@@ -44,8 +44,8 @@ class FusedAlexNet(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """images: (N, 3, H, W), RGB 0..255, uint8 or floating -> features (N, 256, h, w), float32.
 
-        float32 whatever the precision inside: the correlation adds 9,216 products, and a bfloat16 response would
-        move the peak.
+        The result is float32 whatever the inner precision: the correlation adds 9,216 products, and a bfloat16 response
+        would move the peak.
         """
         return self.activations(images)[-1].float()
 
@@ -54,7 +54,7 @@ def fuse(model: SiamFC) -> FusedAlexNet:
     """Fold BatchNorm (its running statistics) and the input's normalisation into the convolutions; exact.
 
     w' = w * gamma / sqrt(var + eps), b' = (b - mean) * gamma / sqrt(var + eps) + beta; the first layer also takes
-    (x - m) / s into w'' = w' / s, b'' = b' - sum w'' m, exact because nothing is padded. `model` is left as it is.
+    (x - m) / s into w'' = w' / s, b'' = b' - sum w'' m, exact because nothing is padded. `model` is not changed.
 
     >>> import torch
     >>> from siamfast.models.siamfc import SiamFC

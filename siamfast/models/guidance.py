@@ -1,4 +1,4 @@
-"""The guide: maps of where the target was in the previous frame, carried onto the current one by correspondence."""
+"""The guide: maps of the target in the previous frame, carried onto the current one by correspondence."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from siamfast.models.backbones import Backbone
 from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.ops.correspondence_warp import correspondence_warp
 
-# Name -> number of maps. Of the previous frame's target, warped: mask, which cells it covers, 0 to 1; scaled, the mask
-# with the same sum for small and large targets; gaussian, of a quarter of its sides; center, its middle alone;
-# direction, the unit vector x, y to the middle from each cell that it covers. Of the warp: flow, the expected
+# Name -> number of maps. Warped from the previous frame's target: mask, the cells it covers, 0 to 1; scaled, the mask
+# with the same sum for small and large targets; gaussian, with deviations of a quarter of its sides; center, only its
+# middle; direction, the unit vector x, y to the middle from each covered cell. From the warp itself: flow, the expected
 # displacement x, y; confidence, its largest weight; entropy. coordinates: x and y of the cells, -1 to 1.
 CHANNELS = {
     "mask": 1, "scaled": 1, "gaussian": 1, "center": 1, "direction": 2, "flow": 2, "confidence": 1, "entropy": 1,
     "coordinates": 2,
 }  # fmt: skip
 _OF_TARGET = ("mask", "scaled", "gaussian", "center", "direction")
-# CRW's way of propagating labels (Jabri, Owens, Efros 2020), which served the packaged encoder best.
+# CRW's label propagation (Jabri, Owens, Efros 2020), the best of the presets for the packaged encoder.
 _WARP: dict[str, Any] = {"temperature": 0.05, "topk": 10, "radius": 12, "window": "circle"}
-BESIDE = 1.25  # of `elsewhere`: so far away that nothing of the target is in the other box
-_FLOW_UNIT, _ENTROPY_UNIT = 10.0, 3.0  # what makes numbers of about 1
+BESIDE = 1.25  # distance for `elsewhere`: far enough that the other box has no part of the target
+_FLOW_UNIT, _ENTROPY_UNIT = 10.0, 3.0  # divisors that bring the values to about 1
 
 
 class Guidance(NamedTuple):
-    """maps (N, G, h, w) on the backbone's features; trust (N, 2): how sure the warp is where it sees the target (its
-    confidence, 0 to 1), and how much of the target it found again (1: all of it); mask (N, h, w): where, 0 to 1."""
+    """maps (N, G, h, w) on the backbone's features; trust (N, 2): the warp's mean confidence on the target, 0 to 1, and
+    the share of the target's mask that it recovers (1: all of it); mask (N, h, w): the warped target, 0 to 1."""
 
     maps: torch.Tensor
     trust: torch.Tensor
@@ -38,15 +38,15 @@ class Guidance(NamedTuple):
 class Guide:
     """Warps maps of the previous target onto the features of the search crop, aligned to the pixel.
 
-    The two crops show the same window of their frames, so that a still target does not move. The encoder's cells lie at
-    pixels 8 i; the crops are given to it from pixel `first` mod 8 on, so that some of its cells lie exactly where the
-    backbone's are (289 pixels, cells from 48 on: cells 6 to 30 of 37). The encoder is never trained by what the guide
-    is used for: it runs in eval mode without gradients.
+    The two crops show the same window of their frames, so a still target does not move. The encoder's cells are at
+    pixels 8 i; it gets the crops from pixel `first` mod 8 on, so that some of its cells coincide with the backbone's
+    (289 pixels, cells from 48 on: cells 6 to 30 of 37). The guided network does not train the encoder: it runs in eval
+    mode without gradients.
 
     Args:
         encoder: the correspondence encoder.
-        backbone: whose features are guided.
-        names: of CHANNELS.
+        backbone: the backbone with the features to guide.
+        names: maps to make, from CHANNELS.
 
     >>> import torch
     >>> from siamfast.models.backbones import ResNetBackbone
@@ -61,27 +61,27 @@ class Guide:
         self._first, self._cells = backbone.first, backbone.cells
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """images: (N, 3, S, S), RGB 0..255 -> (N, C, n, n); cell i lies at pixel first mod 8 + 8 i."""
+        """images: (N, 3, S, S), RGB 0..255 -> (N, C, n, n); cell i is at pixel first mod 8 + 8 i."""
         shift = self._first % STRIDE
         features: torch.Tensor = self.encoder(images[..., shift:, shift:])
         return features
 
     @torch.no_grad()
     def __call__(self, search: torch.Tensor, previous: torch.Tensor, boxes: torch.Tensor) -> Guidance:
-        """Guidance for a batch.
+        """Make the guidance for a batch.
 
         Args:
             search, previous: (N, 3, S, S), RGB 0..255, the same window of the current and of the previous frame.
-            boxes: (N, 4) x, y, w, h of the target in `previous`, pixels from the edge of the first; nan: not known,
-                which leaves the maps of the target 0.
+            boxes: (N, 4) x, y, w, h of the target in `previous`, pixels from the edge of the first; nan: unknown, with
+                maps of the target of 0.
         """
         self.encoder.eval()
         begin, count = self._first // STRIDE, self._cells(search.shape[-1])
         query, reference = self.embed(torch.cat((search, previous))).chunk(2)
         side = query.shape[-1]
-        wanted = [name for name in _OF_TARGET if name == "mask" or name in self.names]
+        target_names = [name for name in _OF_TARGET if name == "mask" or name in self.names]
         place = index_to_edge(torch.arange(side, device=search.device) * STRIDE + self._first % STRIDE)
-        values = target_maps(boxes.to(search.device, torch.float32), place, wanted)
+        values = target_maps(boxes.to(search.device, torch.float32), place, target_names)
         warped, flow, confidence, entropy = correspondence_warp(
             query,
             reference,
@@ -104,12 +104,12 @@ class Guide:
 
 
 def target_maps(boxes: torch.Tensor, place: torch.Tensor, names: list[str]) -> dict[str, torch.Tensor]:
-    """The maps of a target as they are in its own frame, name -> (N, 1 or 2, n, n).
+    """The maps of a target in its own frame, name -> (N, 1 or 2, n, n).
 
     Args:
         boxes: (N, 4) x, y, w, h in pixels; nan: maps of 0.
-        place: (n,) of the cells along both sides, pixels, 8 apart.
-        names: of _OF_TARGET.
+        place: (n,) pixels of the cells along both sides, 8 apart.
+        names: maps to make, from _OF_TARGET.
     """
     known = torch.isfinite(boxes).all(1)[:, None, None, None]
     x, y, w, h = boxes.nan_to_num().clamp(-1e6, 1e6).view(-1, 4, 1, 1, 1).unbind(1)
@@ -122,7 +122,7 @@ def target_maps(boxes: torch.Tensor, place: torch.Tensor, names: list[str]) -> d
     for name in names:
         if name == "mask":
             by_name[name] = mask
-        elif name == "scaled":  # to the sum of a target that covers 1/16 of the map
+        elif name == "scaled":  # scaled to the sum of a target that covers 1/16 of the map
             scale = mask.shape[-1] ** 2 / 16 / mask.sum((2, 3), keepdim=True).clamp_min(1e-6)
             by_name[name] = mask * scale.clamp_max(16)
         elif name == "gaussian":
@@ -136,8 +136,8 @@ def target_maps(boxes: torch.Tensor, place: torch.Tensor, names: list[str]) -> d
 
 
 def elsewhere(boxes: torch.Tensor, angle: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
-    """boxes (N, 4) moved beside themselves, as another object's: at angle (N,), by distance (N,) times half the sum of
-    their longer sides and those of the next sample's, whose sides they take."""
+    """Boxes (N, 4) of other objects beside given ones: moved at angle (N,), by distance (N,) times half the sum of the
+    longer sides of their own and the next sample's box, with the sides of the next sample's box."""
     other = boxes.roll(1, 0)[:, 2:]
     away = distance * (boxes[:, 2:].amax(1) + other.amax(1)) / 2 + STRIDE
     middle = box_centers(boxes) + away[:, None] * torch.stack((angle.cos(), angle.sin()), 1)

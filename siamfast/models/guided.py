@@ -1,4 +1,4 @@
-"""The correspondence-guided tracker's network: depthwise correlation, an anchor-free head, a guide it may ignore."""
+"""The correspondence-guided tracker's network: depthwise correlation, an anchor-free head and an optional guide."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from siamfast.ops.xcorr import xcorr_depthwise
 
 @dataclass(frozen=True)
 class GuidedArchitecture:
-    """What decides the weights' shapes. It is kept with them.
+    """The settings that decide the weights' shapes; saved with the weights.
 
-    backbone: alexnet or resnet. width: channels of neck and head. guidance: names of siamfast.models.guidance.CHANNELS,
-    joined by "+"; empty: no guide. gate: squeeze-and-excitation of the guidance by the warp's confidence. non_local: a
-    non-local block on the fused features.
+    backbone: alexnet or resnet. width: channels of neck and head. guidance: names from
+    siamfast.models.guidance.CHANNELS, joined by "+"; empty: no guide. gate: squeeze-and-excitation of the guidance by
+    the warp's confidence. non_local: a non-local block on the fused features.
     """
 
     backbone: str = "alexnet"
@@ -40,17 +40,17 @@ class GuidedArchitecture:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the guidance, in its order."""
+        """Names of the guidance maps, in order."""
         return tuple(name for name in self.guidance.split("+") if name)
 
     @property
     def channels(self) -> int:
-        """Maps that the guidance has."""
+        """Number of guidance maps."""
         return sum(CHANNELS[name] for name in self.names)
 
 
 class GuidedTemplate(NamedTuple):
-    """What is kept of a template: (N, width, h, w) each, for classification and for boxes; first: the search-crop pixel
+    """Features of a template, (N, width, h, w) each, for classification and for boxes; first: the search-crop pixel
     (index) of the scores' first cell."""
 
     classification: torch.Tensor
@@ -59,7 +59,7 @@ class GuidedTemplate(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """scores (N, h, w) logits of the target being there; centerness (N, h, w) logits; boxes (N, 4, h, w) left, top,
+    """scores (N, h, w), logits of the target's presence; centerness (N, h, w), logits; boxes (N, 4, h, w) left, top,
     right, bottom in search-crop pixels, counted from the edge of the first."""
 
     scores: torch.Tensor
@@ -84,7 +84,7 @@ class NonLocal(nn.Module):
         nn.init.zeros_(self.back.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (N, C, H, W) -> likewise."""
+        """x: (N, C, H, W) -> the same shape."""
         q, k, v = (layer(x).flatten(2).transpose(1, 2) for layer in (self.theta, self.phi, self.value))
         attended = nn.functional.scaled_dot_product_attention(q, k, v)
         back: torch.Tensor = self.back(attended.transpose(1, 2).unflatten(2, x.shape[2:]))
@@ -92,8 +92,8 @@ class NonLocal(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Features and guidance to features again by a 1 x 1 convolution, which is the identity on the features at the
-    start; what the guide says weighs nothing until training finds it useful."""
+    """Fuses features and guidance by a 1 x 1 convolution. It starts as the identity on the features; the guidance has
+    weight 0 until training gives it more."""
 
     def __init__(self, channels: int, architecture: GuidedArchitecture) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Fusion(nn.Module):
         self.non_local = NonLocal(channels) if architecture.non_local else None
 
     def forward(self, features: torch.Tensor, maps: torch.Tensor, trust: torch.Tensor) -> torch.Tensor:
-        """features: (N, C, h, w); maps: (N, G, h, w); trust: (N, 2), what `Guide` says of the warp -> (N, C, h, w)."""
+        """features: (N, C, h, w); maps: (N, G, h, w); trust: (N, 2), see Guidance -> (N, C, h, w)."""
         maps = maps.to(features.dtype)
         if self.gate is not None:  # twice a sigmoid: 1 at the start
             maps = maps * 2 * torch.sigmoid(self.gate(trust.to(features.dtype)))[:, :, None, None]
@@ -123,7 +123,7 @@ class Fusion(nn.Module):
 
 
 class GuidedSiam(nn.Module):
-    """SiamFC++'s network with a third input: maps of where the target was, carried onto the search features.
+    """SiamFC++'s network with a third input: maps of the previous target, carried onto the search features.
 
     Sources: Xu et al. 2020, "SiamFC++: Towards Robust and Accurate Visual Tracking with Target Estimation Guidelines"
     (neck, depthwise correlation, head: classification, centre-ness, box as exp-scaled distances to the four sides);
@@ -136,8 +136,8 @@ class GuidedSiam(nn.Module):
     >>> net = GuidedSiam().eval()
     >>> with torch.inference_mode():
     ...     template = net.template(torch.zeros(1, 3, 127, 127))
-    ...     found = net(template, torch.zeros(1, 3, 303, 303))
-    >>> found.scores.shape, found.boxes.shape, net.first_pixel(127)
+    ...     prediction = net(template, torch.zeros(1, 3, 303, 303))
+    >>> prediction.scores.shape, prediction.boxes.shape, net.first_pixel(127)
     (torch.Size([1, 17, 17]), torch.Size([1, 4, 17, 17]), 87.0)
     """
 
@@ -160,7 +160,7 @@ class GuidedSiam(nn.Module):
             nn.Conv2d(a.width, 1, 1),
             nn.Conv2d(a.width, 4, 1),
         )
-        # exp(box_scale * raw + box_bias) strides: starts at sides of 4 cells, a target of 64 pixels.
+        # A side is exp(box_scale * raw + box_bias) strides: 4 at the start, half of a target of 64 pixels.
         self.box_scale, self.box_bias = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(1.4))
         for layer in (self.score, self.centerness, self.sides):
             nn.init.normal_(layer.weight, std=0.01)
@@ -183,10 +183,10 @@ class GuidedSiam(nn.Module):
         return count
 
     def first_pixel(self, template: int) -> float:
-        """The search-crop pixel (index) where the template's middle lies at the first cell; the i-th is 8 i further.
+        """The search-crop pixel (index) of the template's middle at the first cell; cell i is 8 i further.
 
-        Backbone and neck treat both crops alike, so that their offsets cancel: at shift 0 the crops lie on one another.
-        What is left are the head's unpadded convolutions.
+        Backbone and neck treat both crops alike, so their offsets cancel: at shift 0 the crops coincide. Only the
+        head's unpadded convolutions remain.
         """
         return middle_by_index(template) + STRIDE * self.backbone.head_convs
 
@@ -196,19 +196,19 @@ class GuidedSiam(nn.Module):
 
     # ---------------------------------------------------------------------------------------------------------- forward
     def template(self, images: torch.Tensor) -> GuidedTemplate:
-        """images: (N, 3, S, S), RGB 0..255."""
+        """Embed templates: images (N, 3, S, S), RGB 0..255."""
         features = self.backbone(images)
         return GuidedTemplate(
             self.neck["c_z"](features), self.neck["r_z"](features), self.first_pixel(images.shape[-1])
         )
 
     def forward(self, template: GuidedTemplate, search: torch.Tensor, guidance: Guidance | None = None) -> Prediction:
-        """Where the template's target lies.
+        """Predict the place of the template's target.
 
         Args:
             template: of N images, or of 1 for all.
             search: (N, 3, S, S), RGB 0..255.
-            guidance: siamfast.models.guidance.Guidance for the same crops; None: none, as if the guide knew nothing.
+            guidance: siamfast.models.guidance.Guidance for the same crops; None: no guidance, as if all maps were 0.
 
         Raises:
             ValueError: guidance for a network without a guide.
@@ -226,7 +226,7 @@ class GuidedSiam(nn.Module):
         classified = self.classify(_correlate(template.classification, self.neck["c_x"](features)))
         regressed = self.regress(_correlate(template.regression, self.neck["r_x"](features)))
         sides = torch.exp(self.box_scale * self.sides(regressed).float() + self.box_bias).clamp(max=1e4) * STRIDE
-        # From the edge of the first pixel: its index and a half.
+        # Counted from the edge of the first pixel: the index plus a half.
         cells = torch.arange(sides.shape[-1], dtype=torch.float32, device=sides.device)
         place = index_to_edge(template.first + STRIDE * cells)
         x, y = place.view(1, 1, 1, -1), place.view(1, 1, -1, 1)

@@ -1,4 +1,4 @@
-"""Weights of the guided tracker on disk, with the architecture that they are of; and where its training may start."""
+"""Weights of the guided tracker on disk, with their architecture; and the starting points of its training."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ DEFAULT_NAME = "guided_alexnet.safetensors"
 
 
 def load_guided(weights: str | os.PathLike[str] | None = None) -> GuidedSiam:
-    """A GuidedSiam in eval mode, built as its weights say.
+    """A GuidedSiam in eval mode, with the architecture of its weights.
 
     Args:
         weights: safetensors of `siamfast train --task guided`; None: the packaged ones.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not such weights.
+        ValueError: other weights.
     """
     path = default_weights(DEFAULT_NAME) if weights is None else Path(weights)
     return load_built(path, GuidedSiam, GuidedArchitecture)
 
 
 def start_from(model: GuidedSiam, weights: str) -> None:
-    """Give `model` what another network has learned.
+    """Initialise `model` from another network.
 
     Args:
         model: changed in place.
-        weights: "siamfc", the packaged SiamFC's backbone; a file of SiamFC, for the AlexNet; or of a guided tracker of
-            the same backbone and width, all but its fusion where the guidance differs.
+        weights: "siamfc", the packaged SiamFC's backbone; a file of SiamFC, for the AlexNet; or a file of a guided
+            tracker with the same backbone and width (without its fusion if the guidance differs).
 
     Raises:
         FileNotFoundError: no such file. ValueError: weights that do not fit.
@@ -43,7 +43,7 @@ def start_from(model: GuidedSiam, weights: str) -> None:
     except FileNotFoundError:
         raise
     except ValueError:
-        source = None  # SiamFC's, then, in any of its layouts
+        source = None  # then it must be SiamFC's, in any of its layouts
     if source is None:
         siamfc = load_model(None if weights == "siamfc" else weights)
         if not isinstance(model.backbone, AlexNetBackbone):
@@ -52,12 +52,12 @@ def start_from(model: GuidedSiam, weights: str) -> None:
         model.backbone.input_mean.copy_(siamfc.input_mean)
         model.backbone.input_std.copy_(siamfc.input_std)
         return
-    theirs, mine = source.state_dict(), model.state_dict()
+    state, initial = source.state_dict(), model.state_dict()
     if source.architecture != model.architecture:
-        theirs = {k: v for k, v in theirs.items() if not k.startswith("fusion.")}
+        state = {k: v for k, v in state.items() if not k.startswith("fusion.")}
     wrong = [
-        k for k, v in mine.items() if not k.startswith("fusion.") and getattr(theirs.get(k), "shape", None) != v.shape
+        k for k, v in initial.items() if not k.startswith("fusion.") and getattr(state.get(k), "shape", None) != v.shape
     ]
     if wrong:
         raise ValueError(f"init: {weights} is of another backbone or width: {', '.join(wrong[:5])}")
-    model.load_state_dict(mine | theirs)
+    model.load_state_dict(initial | state)

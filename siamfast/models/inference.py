@@ -1,4 +1,4 @@
-"""The backbone as a tracker runs it: the precision that is fastest on the device, templates always in float32."""
+"""The backbone for tracking: in the fastest precision of the device, but templates always in float32."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 def choose_device(device: str | torch.device = "auto") -> torch.device:
-    """ "auto" is CUDA where there is a usable device, else the CPU; anything else is checked.
+    """The device to run on: "auto" is CUDA where there is a usable device, else the CPU; others are checked.
 
     Raises:
-        ValueError: not a device, or one that this machine or this PyTorch has not.
+        ValueError: not a device, or one that this machine or this PyTorch does not have.
     """
     if isinstance(device, str) and device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -31,7 +31,8 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether convolutions gain from bfloat16: twice as fast on AVX512-BF16 and AMX, slower where it is emulated."""
+    """Whether convolutions are faster in bfloat16: twice as fast on AVX512-BF16 and AMX, slower where it is
+    emulated."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     fast = (getattr(torch.cpu, name, lambda: False) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
@@ -39,11 +40,10 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 def choose_precision(precision: str, device: torch.device, *, int8: bool = True) -> str:
-    """What "auto" means on `device`: the fastest that tracks as well as float32.
+    """The precision to run in; "auto" is the fastest one on `device` that tracks as well as float32.
 
     Measured, three 255-pixel crops on 2 Zen 5 cores: float32 35 ms (channels_last), bfloat16 19, int8 9. CPUs without
-    AVX-512 VNNI get bfloat16 where there are instructions for it, else float32. CUDA gets bfloat16 (float16 before
-    sm_80).
+    AVX-512 VNNI get bfloat16 if they have instructions for it, else float32. CUDA gets bfloat16 (float16 before sm_80).
 
     Args:
         precision: one of PRECISIONS.
@@ -51,7 +51,7 @@ def choose_precision(precision: str, device: torch.device, *, int8: bool = True)
         int8: whether the network has an 8-bit form.
 
     Raises:
-        ValueError: another name, or "int8" where it cannot run.
+        ValueError: an unknown name, or "int8" where it cannot run.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
@@ -74,11 +74,11 @@ def choose_precision(precision: str, device: torch.device, *, int8: bool = True)
 class Embedder:
     """Features of templates and of search crops from one SiamFC.
 
-    The template is embedded once and takes part in every response, so it stays in float32; search crops are embedded
-    every frame, in `precision`.
+    The template is embedded once and enters every response, so it stays in float32; search crops are embedded every
+    frame, in `precision`.
 
     Args:
-        model: its running statistics and weights are folded into a copy; later changes to it are not seen.
+        model: its running statistics and weights are folded into a copy; later changes to it have no effect.
         device: where to run.
         precision: one of PRECISIONS.
     """
@@ -98,7 +98,7 @@ class Embedder:
         return crops.to(self.device).permute(0, 3, 1, 2)
 
     def template(self, crop: torch.Tensor, surroundings: torch.Tensor) -> torch.Tensor:
-        """Features of a template, and the ranges of the 8-bit activations from what surrounds it.
+        """Embed a template; its surroundings set the ranges of the 8-bit activations.
 
         Args:
             crop: (1, S, S, 3) uint8 RGB. surroundings: (N, S', S', 3) uint8 RGB, search crops of the same frame.

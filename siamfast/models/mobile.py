@@ -1,4 +1,4 @@
-"""The mobile tracker's network: MobileNetV2 features matched as a whole and part by part, and a head for boxes."""
+"""The mobile tracker's network: MobileNetV2 features matched by correlation and cell by cell, and a head for boxes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from siamfast.models.mobilenet import COARSE_CHANNELS, FINE_CHANNELS, Features, 
 from siamfast.ops.correspondence_warp import correspondence_warp
 from siamfast.ops.xcorr import xcorr_pixelwise
 
-# Sides of a tracker's crops, pixels: 16n + 1, so that the first and last cells lie on the first and last pixels.
+# Sides of a tracker's crops, pixels: 16n + 1, so that the first and last cells are on the first and last pixels.
 EXEMPLAR, INSTANCE = 129, 161
-KERNEL = 7  # cells of the template along a side that the search is correlated with, one by one
-MARGIN = 1  # cells that an unpadded 3 x 3 convolution takes at each border
-REGION = 13  # cells along a side of what is matched part by part: the target of a template crop and some context
-_VALUES = 3  # of a region: its cells' place in the target, x and y, and whether they are the target's
-_MAPS = 5  # of a match: mask, its log-odds, place x and y, confidence
+KERNEL = 7  # template cells along a side, each correlated with the search on its own
+MARGIN = 1  # cells lost to an unpadded 3 x 3 convolution at each border
+REGION = 13  # cells along a side of a region: the target of a template crop and some context
+_VALUES = 3  # values per cell of a region: whether it is the target's, and its place in the target, x and y
+_MAPS = 5  # maps per match: mask, its log-odds, place x and y, confidence
 
 
 @dataclass(frozen=True)
 class MobileArchitecture:
-    """What decides the weights' shapes. It is kept with them.
+    """The settings that decide the weights' shapes; saved with the weights.
 
-    width: channels of the embedding and of the head. blocks: of the head's common trunk. guided: whether the region of
-    the last frame is matched beside the template's.
+    width: channels of the embedding and the head. blocks: number of blocks in the head's common trunk. guided: whether
+    the last frame's region is matched beside the template's.
     """
 
     width: int = 64
@@ -46,10 +46,10 @@ class MobileArchitecture:
 
 
 class Region(NamedTuple):
-    """Cells around a target and what they are of it.
+    """Cells around a target, and their relation to it.
 
-    embedding: (N, C, 13, 13). values: (N, 3, 13, 13): the share of each cell that the target's box covers, and x, y of
-    the cell from the box's middle in half sides, within -2 and 2.
+    embedding: (N, C, 13, 13). values: (N, 3, 13, 13): the share of each cell inside the target's box, and x, y of the
+    cell from the box's middle in half sides, within -2 and 2.
     """
 
     embedding: torch.Tensor
@@ -57,10 +57,10 @@ class Region(NamedTuple):
 
 
 class MobileTemplate(NamedTuple):
-    """What is kept of the first frame.
+    """The target in the first frame.
 
-    kernel: (N, width, 7, 7) for the correlation, cell by cell. region: matched part by part. sides: (N, 2) of the box,
-    width and height in pixels of the template crop, which the head's boxes are multiples of."""
+    kernel: (N, width, 7, 7) for the correlation, cell by cell. region: for the matching. sides: (N, 2) width and height
+    of the box in pixels of the template crop; the head predicts multiples of them."""
 
     kernel: torch.Tensor
     region: Region
@@ -68,11 +68,11 @@ class MobileTemplate(NamedTuple):
 
 
 class Located(NamedTuple):
-    """What the network says of a search crop.
+    """The network's output for a search crop.
 
     prediction: scores, centre-ness and boxes. resemblance: (N, h, w), how far each of the scores' cells resembles the
-    template's target rather than what surrounds it there, 0 to 1; the last frame has no part in it. embedding:
-    (N, width, H, W) of the whole crop, which the next frame's region is cut from."""
+    template's target rather than the template's background, 0 to 1; the last frame has no part in it. embedding:
+    (N, width, H, W) of the whole crop, from which the next frame's region is cut."""
 
     prediction: Prediction
     resemblance: torch.Tensor
@@ -80,9 +80,9 @@ class Located(NamedTuple):
 
 
 def region_values(boxes: NDArray[np.floating], first: NDArray[np.floating]) -> NDArray[np.floating]:
-    """What the cells of a region are of a target: (N, 3, 13, 13), see Region.
+    """The values of a region's cells for a target: (N, 3, 13, 13), see Region.
 
-    In NumPy, whose calls on so few numbers cost a fifth of PyTorch's: a tracker makes them for every frame.
+    In NumPy, because a tracker computes them for every frame, and on so few numbers it takes a fifth of PyTorch's time.
 
     Args:
         boxes: (N, 4) x, y, w, h in crop pixels, from the edge of the first.
@@ -90,7 +90,7 @@ def region_values(boxes: NDArray[np.floating], first: NDArray[np.floating]) -> N
     """
     half = np.maximum(boxes[:, 2:, None] / 2, 0.5)
     place = index_to_edge(first[:, :, None] + STRIDE * np.arange(REGION)) - box_centers(boxes)[:, :, None]
-    # The share of a cell of 8 pixels that lies within half a side of the middle, along each axis.
+    # The share of an 8-pixel cell within half a side of the middle, along each axis.
     near = np.clip(half + STRIDE / 2 - np.abs(place), 0, np.minimum(2 * half, STRIDE)) / STRIDE
     scaled = np.clip(place / half, -2, 2)
     values = np.empty((len(boxes), _VALUES, REGION, REGION), boxes.dtype)
@@ -112,13 +112,12 @@ def _separable(channels: int) -> nn.Sequential:
 class SiamMobile(nn.Module):
     """A light anchor-free siamese tracker over features learned on ImageNet.
 
-    Three ways of finding the target meet in one head: a correlation with every cell of the template's middle (Yan et
-    al. 2021, "LightTrack"), whose maps the head's convolutions put together; the softmax affinity of every search cell
-    to the template's cells, which says what part of the target the cell resembles, or that it resembles the
-    background; and the same with the region around the target in the last frame, whose features the tracker has
-    computed already, as a guide that costs no second network. The template's box is an input: its cells are marked as
-    target or background, and the predicted boxes are multiples of its sides (l, t, r, b as FCOS has them; Tian et al.
-    2019).
+    One head combines three matches: a correlation with every cell of the template's middle (Yan et al. 2021,
+    "LightTrack"), whose maps the head's convolutions combine; the softmax affinity of every search cell to the
+    template's cells, which gives the part of the target, or the background, that the cell resembles; and the same with
+    the region around the target in the last frame, a guide that needs no second network because the tracker has its
+    features already. The template's box is an input: its cells are marked as target or background, and the predicted
+    boxes are multiples of its sides (l, t, r, b as in FCOS; Tian et al. 2019).
 
     Args:
         architecture: see MobileArchitecture.
@@ -139,8 +138,8 @@ class SiamMobile(nn.Module):
         self.architecture = architecture or MobileArchitecture()
         width, maps = self.architecture.width, _MAPS * (2 if self.architecture.guided else 1)
         self.backbone = MobileNetV2()
-        # Without affine parameters: the projections behind them have their own. They learn the features' mean and
-        # deviation, also of a frozen backbone.
+        # Without affine parameters, because the projections after them have their own. They learn the features' mean
+        # and deviation, also for a frozen backbone.
         self.norms = nn.ModuleList(nn.BatchNorm2d(c, affine=False) for c in (FINE_CHANNELS, COARSE_CHANNELS))
         self.fine, self.coarse = nn.Conv2d(FINE_CHANNELS, width, 1), nn.Conv2d(COARSE_CHANNELS, width, 1)
         self.kernel = nn.Sequential(
@@ -156,7 +155,7 @@ class SiamMobile(nn.Module):
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
         )
-        # exp(sharpness): what cosines are multiplied by before the softmax; 1 / 0.07 at the start.
+        # exp(sharpness) is the factor on cosines before the softmax; 1 / 0.07 at the start.
         self.sharpness = nn.Parameter(torch.full((2 if self.architecture.guided else 1,), 2.66))
         self.match_norm = nn.BatchNorm2d(KERNEL**2, affine=False)
         self.merge = nn.Sequential(
@@ -188,23 +187,23 @@ class SiamMobile(nn.Module):
 
     @classmethod
     def places(cls, search: int) -> torch.Tensor:
-        """(cells,) float32: search-crop pixels, by index, that the scores' cells lie at along a side."""
+        """(cells,) float32: search-crop pixels, by index, of the scores' cells along a side."""
         return STRIDE * (MARGIN + torch.arange(cls.cells(search), dtype=torch.float32))
 
     # ---------------------------------------------------------------------------------------------------------- forward
     def embed(self, features: Features) -> torch.Tensor:
-        """(N, width, h, w) of stride 8, cell i at pixel 8i: both resolutions of the backbone in one embedding."""
+        """(N, width, h, w) of stride 8, cell i at pixel 8i: one embedding of both resolutions of the backbone."""
         fine, coarse = (norm(f) for norm, f in zip(self.norms, features, strict=True))
         up = F.interpolate(self.coarse(coarse), size=fine.shape[2:], mode="bilinear", align_corners=True)
         return self.fine(fine) + up
 
     def template(self, images: torch.Tensor, boxes: torch.Tensor, features: Features | None = None) -> MobileTemplate:
-        """The template of a target.
+        """Make the template of a target.
 
         Args:
             images: (N, 3, 129, 129), RGB 0..255, floating.
             boxes: (N, 4) x, y, w, h of the target in them, pixels from the edge of the first.
-            features: of the backbone, where they are there already.
+            features: the backbone's, if already computed.
         """
         region = self.region(images, boxes, features)
         cut = (REGION - KERNEL) // 2 - 1
@@ -227,14 +226,14 @@ class SiamMobile(nn.Module):
         features: Features | None = None,
         known: torch.Tensor | None = None,
     ) -> Located:
-        """Where the template's target is.
+        """Predict the place of the template's target.
 
         Args:
             template: of N images, or of 1 for all.
             search: (N, 3, S, S), RGB 0..255, floating; S = 16n + 1.
-            last: the target's region in the last frame; None: not known, the guide says nothing.
-            features: of the backbone, where they are there already.
-            known: (N,) bool: for which searches `last` is known; None: for all.
+            last: the target's region in the last frame; None: unknown, without a guide.
+            features: the backbone's, if already computed.
+            known: (N,) bool: the searches with a known `last`; None: all.
         """
         embedding = self.embed(self.backbone(search) if features is None else features)
         inner = embedding[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
@@ -262,9 +261,9 @@ class SiamMobile(nn.Module):
         scores, centerness = self.score(classified)[:, 0].float(), self.centerness(classified)[:, 0].float()
         return Located(Prediction(scores, centerness, boxes), match[:, 0], embedding)
 
-    def _match(self, query: torch.Tensor, region: Region, which: int) -> torch.Tensor:
-        """(N, 5, h, w): what part of the region's target each cell of the query resembles."""
-        sharp = F.normalize(query.float(), dim=1) * torch.exp(self.sharpness[which])
+    def _match(self, query: torch.Tensor, region: Region, index: int) -> torch.Tensor:
+        """(N, 5, h, w): the part of the region's target that each cell of the query resembles."""
+        sharp = F.normalize(query.float(), dim=1) * torch.exp(self.sharpness[index])
         warped, confidence = correspondence_warp(
             sharp,
             F.normalize(region.embedding.float(), dim=1),

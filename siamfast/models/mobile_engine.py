@@ -1,4 +1,4 @@
-"""What runs the mobile tracker's network: PyTorch anywhere, or onnxruntime on CPUs, where it is faster."""
+"""Engines for the mobile tracker's network: PyTorch anywhere, or onnxruntime on CPUs, where it is faster."""
 
 from __future__ import annotations
 
@@ -31,10 +31,8 @@ class Search(NamedTuple):
 
 
 class Engine(Protocol):
-    """start: what is kept of the first frame, from a template crop (1, 129, 129, 3) uint8 RGB and the target's box in
-    it.
-    search: what the network says of a search crop (1, S, S, 3). remember: the region around a box of that crop becomes
-    what the next search is guided by."""
+    """start: set the target from a template crop (1, 129, 129, 3) uint8 RGB and the box in it. search: the network's
+    output for a search crop (1, S, S, 3). remember: let the region around a box of that crop guide the next search."""
 
     name: str
     precision: str
@@ -47,8 +45,8 @@ class Engine(Protocol):
 
 
 def region_start(box: NDArray[np.float64], cells: int) -> tuple[int, int]:
-    """x, y of the first of the 13 x 13 cells around the middle of a box (x, y, w, h in crop pixels), all within the
-    crop's `cells` along a side."""
+    """x, y of the first of 13 x 13 cells around the middle of a box (x, y, w, h in crop pixels), all within the crop's
+    `cells` along a side."""
     first = np.clip(np.rint(box_centers_by_index(box) / STRIDE).astype(int) - REGION // 2, 0, cells - REGION)
     return int(first[0]), int(first[1])
 
@@ -83,7 +81,7 @@ class TorchEngine:
         return torch.autocast(self._device.type, dtype, enabled=self.precision != "float32")
 
     def start(self, crop: NDArray[np.uint8], box: NDArray[np.float64]) -> None:
-        with torch.inference_mode():  # in float32: it takes part in every search
+        with torch.inference_mode():  # in float32, because it enters every search
             self._target = _template(self._model, crop, box, self._device)
         self._last = self._target.region
 
@@ -106,17 +104,17 @@ class TorchEngine:
 
 
 class OnnxEngine:
-    """The search network in onnxruntime on a CPU; the template, once a sequence, in PyTorch.
+    """The search network in onnxruntime on a CPU; the template, once per sequence, in PyTorch.
 
-    On one thread: 60 convolutions of some 50 microseconds each gain nothing from a second thread that has to be woken
-    for each, and threads that spin instead halve the speed beside a busy process (docs/weights.md).
+    It uses one thread: 60 convolutions of some 50 microseconds gain nothing from a second thread that is woken for
+    each, and spinning threads halve the speed beside a busy process (docs/weights.md).
 
     Args:
         model: the same network.
-        path: its graph, made by `siamfast export`.
+        path: its graph, from `siamfast export`.
 
     Raises:
-        ValueError: a graph that onnxruntime cannot load, or that is not of this version.
+        ValueError: onnxruntime cannot load the graph, or it is from another version.
     """
 
     name = "onnxruntime"
@@ -128,7 +126,7 @@ class OnnxEngine:
         options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = 1, 1, 3
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime has a class of its own for every kind
+        except Exception as error:  # onnxruntime has its own class for each kind of error
             raise ValueError(f"engine: onnxruntime cannot load {path} ({str(error).splitlines()[0][:200]})") from None
         outputs = tuple(output.name for output in self._session.get_outputs())
         if outputs != OUTPUTS:
@@ -137,7 +135,7 @@ class OnnxEngine:
             )
         self.precision = "int8" if ".int8" in Path(path).name else "float32"
         self.digest = self._session.get_modelmeta().custom_metadata_map.get(DIGEST, "")
-        self.recorded: list[dict[str, NDArray[Any]]] | None = None  # inputs of every search, where a list is put here
+        self.recorded: list[dict[str, NDArray[Any]]] | None = None  # a list here records every search
         self._model = model
         self._sharp = float(torch.exp(model.sharpness[-1].detach()))
         self._feed: dict[str, NDArray[Any]] = {}
@@ -160,7 +158,7 @@ class OnnxEngine:
         values = region_values(box[None], STRIDE * np.array([[x, y]]))[0]
         part = search.embedding[0, :, y : y + REGION, x : x + REGION].reshape(len(search.embedding[0]), -1)
         count = part.shape[1]
-        # As region_rows has it, without PyTorch's cost of a call.
+        # Like region_rows, without PyTorch's cost per call.
         length = np.maximum(np.sqrt(np.square(part).sum(0)), 1e-12)
         np.multiply(part, self._sharp / length, out=self._feed["keys"][:, count:])
         self._feed["values"][count:, len(values) :] = values.reshape(len(values), -1).T
@@ -171,8 +169,7 @@ def _numpy(inputs: GraphInputs) -> dict[str, NDArray[Any]]:
 
 
 def graph_path(weights: Path, precision: str = "auto") -> Path | None:
-    """The graph beside a file of weights; None: there is none. precision: float32, int8, or "auto": int8 where the
-    CPU has VNNI."""
+    """The graph beside a file of weights, or None. precision: float32, int8, or "auto": int8 where the CPU has VNNI."""
     fast = [".int8.onnx"] if precision == "int8" or (precision == "auto" and int8_missing() is None) else []
     names = fast if precision == "int8" else [*fast, ".onnx"]
     return next((path for name in names if (path := weights.with_suffix(name)).is_file()), None)

@@ -1,4 +1,4 @@
-"""Graphs of the mobile tracker for onnxruntime, written beside its weights: in float32, and in 8 bits."""
+"""Write graphs of the mobile tracker for onnxruntime beside its weights: in float32, and in 8 bits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from siamfast.models.mobile import EXEMPLAR, INSTANCE, SiamMobile
 from siamfast.models.mobile_graph import INPUTS, OUTPUTS, SearchGraph, graph_inputs
 from siamfast.models.mobilenet import MobileNetV2
 
-_FIRST = 3  # the first convolution in 8 bits: that behind the stem and the first block
-DIGEST = "weights_sha256"  # of the graph's metadata: the file of weights that it was made of
+_FIRST = 3  # the first convolution in 8 bits: the one after the stem and the first block
+DIGEST = "weights_sha256"  # key in the graph's metadata: digest of its file of weights
 
 
 def digest(weights: Path) -> str:
@@ -28,11 +28,11 @@ def digest(weights: Path) -> str:
 
 
 def write_graph(graph: Any, weights: Path, suffix: str) -> Path:
-    """Write a graph beside the weights that it was made of: ".onnx", or ".int8.onnx", after "mobile".
+    """Write a graph beside its weights, as "mobile.onnx" or "mobile.int8.onnx" for "mobile.safetensors".
 
     Args:
-        graph: of `trace` or `quantize`; its large constants become float16.
-        weights: the file, which the graph is bound to by a digest.
+        graph: from `trace` or `quantize`; its large constants become float16.
+        weights: their file; the graph stores its digest.
 
     Raises:
         OSError: it cannot be written.
@@ -70,11 +70,12 @@ def trace(model: SiamMobile) -> Any:
 
 
 def quantize(graph: Any, calibration: list[dict[str, NDArray[Any]]]) -> Any:
-    """The graph with the convolutions of its backbone in 8 bits: activations uint8 a tensor, weights int8 a channel.
+    """The graph with the convolutions of its backbone in 8 bits: uint8 activations per tensor, int8 weights per
+    channel.
 
     Args:
-        graph: of `trace`.
-        calibration: inputs as they occur while tracking, by name: the ranges of the activations.
+        graph: from `trace`.
+        calibration: inputs recorded while tracking, by name; they set the ranges of the activations.
     """
     import tempfile
 
@@ -93,7 +94,7 @@ def quantize(graph: Any, calibration: list[dict[str, NDArray[Any]]]) -> Any:
         plain, prepared, small = (str(Path(folder) / name) for name in ("plain.onnx", "prepared.onnx", "small.onnx"))
         onnx.save(graph, plain)
         quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-        made = onnx.load(prepared)
+        prepared_graph = onnx.load(prepared)
         quantize_static(
             prepared,
             small,
@@ -103,18 +104,18 @@ def quantize(graph: Any, calibration: list[dict[str, NDArray[Any]]]) -> Any:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["Conv", "Add", "Clip", "Relu"],
-            nodes_to_exclude=_exact_nodes(made),
+            nodes_to_exclude=_exact_nodes(prepared_graph),
             extra_options={"ActivationSymmetric": False},
         )
         return onnx.load(small)
 
 
 def _exact_nodes(graph: Any) -> list[str]:
-    """Names of the nodes that stay in float32: the first block, and all behind the backbone.
+    """Names of the nodes that stay in float32: the first block, and all after the backbone.
 
-    The latter, embedding, matching and head, are a tenth of the work, and in 8 bits their boxes are coarse; the former
-    is no slower, for 8 bits gain nothing on 3 channels. AO of the sequences of docs/weights.md: .65 with the head in 8
-    bits, .695 with the first block, .709 with neither and without any.
+    The latter (embedding, matching and head) are a tenth of the work, and in 8 bits their boxes are coarse; the former
+    is no slower, because 8 bits gain nothing on 3 channels. AO on the sequences of docs/weights.md: .65 with the head
+    in 8 bits, .695 with the first block, .709 with neither and without any.
     """
     backbone = sum(isinstance(module, nn.Conv2d) for module in MobileNetV2().modules())
     names = [node.name for node in graph.graph.node]
@@ -123,7 +124,7 @@ def _exact_nodes(graph: Any) -> list[str]:
 
 
 def _forget_sources(graph: Any) -> None:
-    """Without the exporter's notes on every node: the paths and lines of the files of the machine that made it."""
+    """Remove the exporter's notes on every node: paths and line numbers of files on the exporting machine."""
     for part in (graph, graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.initializer):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
@@ -132,8 +133,8 @@ def _forget_sources(graph: Any) -> None:
 
 
 def _store_half(graph: Any) -> None:
-    """Keep large float32 constants as float16 and cast them back: half the file; onnxruntime casts once, when it
-    loads."""
+    """Store large float32 constants as float16 with a cast back: half the file size; onnxruntime casts once, on
+    loading."""
     import onnx
     from onnx import numpy_helper
 

@@ -1,4 +1,4 @@
-"""The mobile tracker's per-frame network as one graph for inference engines: norms folded, plain operators alone."""
+"""The mobile tracker's per-frame network as one graph for inference engines: norms folded, only plain operators."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OUTPUTS = ("quality", "boxes", "resemblance", "embedding")
 
 
 class GraphInputs(NamedTuple):
-    """What a search crop is matched with, in the graph's layout; R regions: the template's and, in a guided network,
-    the last frame's.
+    """The target for a search, in the graph's layout; R regions: the template's and, in a guided network, the last
+    frame's.
 
-    kernel: (width, width), the correlation with the template's 49 cells and what the merge makes of its maps. sides:
-    (1, 2). keys: (width, R * 169), unit length, times the sharpness. values: (R * 169, R * 3), those of a region in its
-    own columns, 0 elsewhere. known: (R,) 1, or 0 for a region that says nothing.
+    kernel: (width, width), the correlation with the template's 49 cells, folded with the merge of its maps. sides: (1,
+    2). keys: (width, R * 169), unit length, times the sharpness. values: (R * 169, R * 3), each region's in its own
+    columns, 0 elsewhere. known: (R,) 1, or 0 for an unknown region.
     """
 
     kernel: torch.Tensor
@@ -33,11 +33,11 @@ class GraphInputs(NamedTuple):
 
 
 def graph_inputs(model: SiamMobile, template: MobileTemplate, last: Region | None) -> GraphInputs:
-    """The graph's inputs for one target; `last` None: nothing is known of the last frame."""
+    """The graph's inputs for one target; `last` None: the last frame's region is unknown."""
     regions = [template.region]
     if model.architecture.guided:
         regions.append(template.region if last is None else last)
-    # The norm of the correlation is a factor and a shift a map; the shift goes into the graph's own bias.
+    # The correlation's norm is a factor and a shift per map; the shift goes into the graph's own bias.
     columns = _fold(model.merge[0], model.merge[1]).weight[:, : KERNEL**2, 0, 0] * _moments(model.match_norm)[1]
     keys, values = zip(*(region_rows(model, region, i) for i, region in enumerate(regions)), strict=True)
     known = torch.ones(len(regions))
@@ -48,16 +48,16 @@ def graph_inputs(model: SiamMobile, template: MobileTemplate, last: Region | Non
 
 
 def region_rows(model: SiamMobile, region: Region, which: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(width, 169) and (169, 3) of one target's region: its keys and values."""
+    """Keys (width, 169) and values (169, 3) of one target's region."""
     sharp = F.normalize(region.embedding.float(), dim=1) * torch.exp(model.sharpness[which])
     return sharp[0].flatten(1), region.values[0].flatten(1).T
 
 
 class SearchGraph(nn.Module):
-    """SiamMobile.forward of one target, from a uint8 crop to qualities and boxes.
+    """SiamMobile.forward for one target, from a uint8 crop to qualities and boxes.
 
     Args:
-        model: in eval mode; copied, its BatchNorms and input normalisation folded into convolutions.
+        model: in eval mode; a copy is made, with BatchNorms and input normalisation folded into convolutions.
         instance: side of the search crop, pixels.
     """
 
@@ -72,7 +72,7 @@ class SearchGraph(nn.Module):
         self.backbone = m.backbone
         self.fine, self.coarse = (_behind(norm, conv) for norm, conv in zip(m.norms, (m.fine, m.coarse), strict=True))
         self.search = nn.Sequential(_fold(m.search[0], m.search[1]), _fold(m.search[2], m.search[3]), nn.ReLU())
-        # Of the merge of three kinds of maps: the first is in the input `kernel`, but for the shift of its norm.
+        # The merge has three kinds of maps; the first is in the input `kernel`, except for the shift of its norm.
         merge = _fold(m.merge[0], m.merge[1])
         mean, gain = _moments(m.match_norm)
         first, self.inner = KERNEL**2, nn.Conv2d(self.width, self.width, 1)
@@ -102,8 +102,8 @@ class SearchGraph(nn.Module):
         values: torch.Tensor,
         known: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """image: (1, S, S, 3) uint8 RGB; the others as in GraphInputs -> quality (1, h, w) 0 to 1, boxes (1, 4, h, w)
-        left, top, right, bottom in crop pixels, resemblance (1, h, w) and embedding (1, width, H, W) as in Located."""
+        """image: (1, S, S, 3) uint8 RGB; others as in GraphInputs -> quality (1, h, w) 0 to 1, boxes (1, 4, h, w) left,
+        top, right, bottom in crop pixels, resemblance (1, h, w) and embedding (1, width, H, W) as in Located."""
         fine, coarse = self.backbone(image.permute(0, 3, 1, 2).float())
         up = F.interpolate(self.coarse(coarse), size=fine.shape[2:], mode="bilinear", align_corners=True)
         embedding = self.fine(fine) + up
@@ -126,7 +126,7 @@ class SearchGraph(nn.Module):
 
 
 def _fold(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
-    """The convolution with the BatchNorm that follows it folded in."""
+    """The convolution with the following BatchNorm folded in."""
     assert isinstance(conv, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
     folded: nn.Conv2d = nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
@@ -139,7 +139,7 @@ def _fold_separable(block: nn.Module) -> nn.Sequential:
 
 
 def _behind(norm: nn.Module, conv: nn.Conv2d) -> nn.Conv2d:
-    """A 1 x 1 convolution with the BatchNorm before it, which has no affine parameters, folded in."""
+    """A 1 x 1 convolution with the preceding BatchNorm, without affine parameters, folded in."""
     mean, gain = _moments(norm)
     weight = conv.weight.data * gain.view(1, -1, 1, 1)
     _bias(conv).sub_((weight[..., 0, 0] * mean).sum(1))

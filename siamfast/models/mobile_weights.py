@@ -1,4 +1,4 @@
-"""Weights of the mobile tracker on disk, with the architecture that they are of; and where its training may start."""
+"""Weights of the mobile tracker on disk, with their architecture; and the starting points of its training."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ DEFAULT_NAME = "mobile.safetensors"
 
 
 def load_mobile(weights: str | os.PathLike[str] | None = None) -> SiamMobile:
-    """A SiamMobile in eval mode, built as its weights say.
+    """A SiamMobile in eval mode, with the architecture of its weights.
 
     Args:
         weights: safetensors of `siamfast train --task mobile`; None: the packaged ones.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not such weights.
+        ValueError: other weights.
     """
     path = default_weights(DEFAULT_NAME) if weights is None else Path(weights)
     return load_built(path, SiamMobile, MobileArchitecture)
 
 
 def start_from(model: SiamMobile, weights: str) -> None:
-    """Give `model` what another network has learned.
+    """Initialise `model` from another network.
 
     Args:
         model: changed in place.
-        weights: "mobile", the packaged ones; a file of a mobile tracker, of which all that fits is taken; or of a
-            backbone alone (`siamfast convert-backbone`).
+        weights: "mobile", the packaged ones; a file of a mobile tracker, from which all fitting tensors are taken; or a
+            file of a backbone alone (`siamfast convert-backbone`).
 
     Raises:
         FileNotFoundError: no such file. ValueError: weights of another network.
@@ -46,9 +46,11 @@ def start_from(model: SiamMobile, weights: str) -> None:
             f"init: {path} holds the architecture {metadata.get('architecture')!r}, expected "
             f"{SiamMobile.ARCHITECTURE!r} or {mobilenet.ARCHITECTURE!r}"
         )
-    mine = model.state_dict()
-    fitting = {name: tensor for name, tensor in state.items() if name in mine and mine[name].shape == tensor.shape}
-    missing = [name for name in mine if name.startswith("backbone.") and name not in fitting]
+    initial = model.state_dict()
+    fitting = {
+        name: tensor for name, tensor in state.items() if name in initial and initial[name].shape == tensor.shape
+    }
+    missing = [name for name in initial if name.startswith("backbone.") and name not in fitting]
     if missing:
         raise ValueError(f"init: {path} lacks {', '.join(missing[:5])}")
-    model.load_state_dict(mine | fitting)
+    model.load_state_dict(initial | fitting)

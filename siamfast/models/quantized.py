@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from siamfast.models.alexnet import LAYERS
 from siamfast.models.fused import FusedAlexNet
 
-# Room above the largest activation of the calibration images: later frames may be brighter or sharper. What still
-# lies above is clipped. With it int8 tracks the real sequences of docs/weights.md as float32 does.
+# Headroom above the largest activation of the calibration images: later frames may be brighter or sharper. Larger
+# values are clipped. With it int8 tracks the real sequences of docs/weights.md as well as float32.
 HEADROOM = 1.25
 
 
@@ -24,9 +24,9 @@ def _operator(*names: str) -> Any:
 
 
 def int8_missing() -> str | None:
-    """None when 8-bit inference is right and fast here, else the reason why not.
+    """None when 8-bit inference is correct and fast here, else the reason why not.
 
-    Without VNNI, oneDNN multiplies bytes in 16 bits, which can saturate: slower than bfloat16 and wrong.
+    Without VNNI, oneDNN multiplies bytes in 16 bits, which can saturate: wrong, and slower than bfloat16.
     """
     supported = getattr(torch.cpu, "_is_vnni_supported", None)
     if supported is None or not supported():
@@ -37,23 +37,23 @@ def int8_missing() -> str | None:
 
 
 def _max_pool(x: torch.Tensor) -> torch.Tensor:
-    """x: (N, C, H, W) uint8 -> 3/2 max pool. (F.max_pool2d refuses 8-bit planes of more than 255 cells.)"""
+    """3/2 max pool of x: (N, C, H, W) uint8. (F.max_pool2d refuses 8-bit planes of more than 255 cells.)"""
     return torch.ops.quantized.max_pool2d(x, [3, 3], [2, 2], [0, 0], [1, 1], False)
 
 
 class QuantizedAlexNet:
-    """FusedAlexNet with uint8 activations (one scale a layer) and int8 weights (one scale an output channel).
+    """FusedAlexNet with uint8 activations (one scale per layer) and int8 weights (one scale per output channel).
 
     The image is 0..255 already, so the first layer's input is exact; ReLU makes every later input non-negative, so no
-    zero point is needed. The features leave in float32. Measured on 2 Zen 5 cores, three 255-pixel crops: 9 ms against
+    zero point is needed. The features are float32. Measured on 2 Zen 5 cores, three 255-pixel crops: 9 ms against
     20 in bfloat16 and 46 in float32.
 
     Args:
         network: the fused backbone, float32, on the CPU.
-        images: (N, 3, H, W) uint8, RGB: what the ranges of the activations are taken from.
+        images: (N, 3, H, W) uint8, RGB; they set the ranges of the activations.
 
     Raises:
-        ValueError: when this machine cannot (`int8_missing`), or `images` is not such a batch.
+        ValueError: this machine cannot run it (`int8_missing`), or `images` is not such a batch.
     """
 
     def __init__(self, network: FusedAlexNet, images: torch.Tensor) -> None:
@@ -69,7 +69,8 @@ class QuantizedAlexNet:
             raise ValueError("network: expected float32 on the CPU")
         self._convolve = _operator("qconv_pointwise", "qconv2d_pointwise")
         ranges = [float(a.amax()) * HEADROOM for a in network.activations(images)[:-1]]
-        # scales[i]: real value of one step of the input of convolution i. A layer that is dead here still needs one.
+        # scales[i]: real value of one step in the input of convolution i. A layer with no activation here still needs
+        # one.
         self._scales = [1.0, *(max(r, 1e-6) / 255 for r in ranges)]
         self._weights, self._steps, self._biases = [], [], []
         for (weight, bias), scale, layer in zip(parts, self._scales, LAYERS, strict=True):

@@ -24,19 +24,19 @@ class SiamFC(nn.Module):
 
     Source: Bertinetto et al. 2016, "Fully-Convolutional Siamese Networks for Object Tracking", eq. 1.
 
-    The input is always RGB 0..255 (uint8 or floating). What the backbone sees is (image - input_mean) / input_std,
-    both part of the state dict: 0 and 1 (the default) for weights in the manner of the original, siamfc-pytorch and
-    StrangerZhang, which take raw 0..255; real statistics for weights trained on normalised images.
+    The input is always RGB 0..255 (uint8 or floating). The backbone gets (image - input_mean) / input_std, both part of
+    the state dict: 0 and 1 (the default) for weights like those of the original, siamfc-pytorch and StrangerZhang,
+    which take raw 0..255; real statistics for weights trained on normalised images.
 
     Args:
-        scale: factor of the correlation. 0.001 keeps the response of features near unit size in a logit's range.
+        scale: factor of the correlation. 0.001 keeps the response in a logit's range for features of about unit size.
         bias: added to the response.
         learn_scale, learn_bias: whether they are parameters or buffers. The original fixes the scale and learns the
             bias; siamfc-pytorch fixes both.
         input_mean, input_std: one number or three (R, G, B), in units of 0..255.
 
     Raises:
-        ValueError: numbers that are not finite, or an input_std not above 0.
+        ValueError: a number is not finite, or input_std is not above 0.
 
     >>> import torch
     >>> model = SiamFC()
@@ -80,7 +80,7 @@ class SiamFC(nn.Module):
         self.register_buffer("input_std", std)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """images: (N, 3, H, W), RGB 0..255, uint8 or floating -> what the backbone sees, floating."""
+        """images: (N, 3, H, W), RGB 0..255, uint8 or floating -> the backbone's input, floating."""
         if not images.is_floating_point():
             images = images.to(self.input_mean.dtype)
         return (images - self.input_mean) / self.input_std
@@ -93,8 +93,8 @@ class SiamFC(nn.Module):
         """The response (logits) of every search image to its template.
 
         Args:
-            template: (Nz, 3, Hz, Wz), RGB 0..255; 127 x 127 as a rule.
-            search: (k * Nz, 3, Hx, Wx), RGB 0..255; 255 x 255 as a rule. Search i meets template i mod Nz.
+            template: (Nz, 3, Hz, Wz), RGB 0..255; usually 127 x 127.
+            search: (k * Nz, 3, Hx, Wx), RGB 0..255; usually 255 x 255. Search i goes with template i mod Nz.
 
         Returns:
             (k * Nz, 1, Ho, Wo); 17 x 17 for 127 and 255.

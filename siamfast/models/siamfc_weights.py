@@ -16,17 +16,17 @@ DEFAULT_NAME = "siamfc_alexnet.safetensors"
 
 
 def load_weights(model: SiamFC, path: str | os.PathLike[str] | None = None) -> dict[str, str]:
-    """Load weights into `model`, in place; returns what the file says about their origin.
+    """Load weights into `model`, in place; returns the file's metadata about their origin.
 
     Args:
         model: receives them on its own device and in its own dtype.
-        path: safetensors of ours, a training checkpoint of ours, or a checkpoint of siamfc-pytorch or StrangerZhang
+        path: siamfast safetensors, a siamfast training checkpoint, or a checkpoint of siamfc-pytorch or StrangerZhang
             (recognised by its keys, see siamfast.models.checkpoints); None for the packaged default.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a weights file, or weights of another architecture: what is missing, unexpected or of another
-            shape is listed.
+        ValueError: not a weights file, or weights of another architecture: missing and unexpected tensors and those of
+            another shape are listed.
     """
     path = default_weights(DEFAULT_NAME) if path is None else Path(path)
     if is_torch_file(path):
@@ -46,12 +46,12 @@ def load_weights(model: SiamFC, path: str | os.PathLike[str] | None = None) -> d
 
 
 def load_model(weights: str | os.PathLike[str] | SiamFC | None = None) -> SiamFC:
-    """A SiamFC in eval mode with `weights`: anything `load_weights` takes, or a SiamFC, which is taken as it is."""
+    """A SiamFC in eval mode with `weights`: anything `load_weights` takes, or a SiamFC, which is used as it is."""
     if isinstance(weights, SiamFC):
         return weights.eval()
     if weights is not None and not isinstance(weights, (str, os.PathLike)):
         raise TypeError(f"weights: got {type(weights).__name__}, expected a path, a SiamFC or None")
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: leave the random state alone
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: keep the user's random state
         model = SiamFC()
     load_weights(model, weights)
     return model.eval()

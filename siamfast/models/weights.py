@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with their origin in the metadata, and where the packaged ones are."""
+"""Weights on disk: safetensors with their origin in the metadata, and the paths of the packaged ones."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def default_weights(name: str) -> Path:
     """Path of weights that come with the package.
 
     Args:
-        name: of the file; each network's file of weights here has it as DEFAULT_NAME.
+        name: of the file; DEFAULT_NAME in each network's module of weights.
 
     Raises:
-        FileNotFoundError: when this installation has none.
+        FileNotFoundError: this installation does not have it.
     """
     path = Path(str(importlib.resources.files("siamfast.models") / "weights" / name))
     if not path.is_file():
@@ -51,15 +51,15 @@ def save_weights(
 
     Args:
         model: a network whose class names its architecture in ARCHITECTURE: SiamFC, GuidedSiam, SiamMobile,
-            CorrespondenceEncoder. A dataclass `architecture` of it is written too, for `load_built`.
+            CorrespondenceEncoder. Its dataclass `architecture`, if any, is written too, for `load_built`.
         path: the file, "....safetensors"; its folder must exist.
-        recipe: how the weights came about: a text, or a mapping which is written as JSON.
-        figures: measurements to keep with them, e.g. of the validation.
+        recipe: how the weights were made: a text, or a mapping that is written as JSON.
+        figures: measurements to save with them, e.g. of the validation.
         commit: of the source tree; None asks git.
         dtype: torch.float16, torch.bfloat16 or torch.float32.
 
     Raises:
-        TypeError: a network without an ARCHITECTURE.
+        TypeError: the network has no ARCHITECTURE.
         ValueError: another `dtype`, or weights that are not finite in it.
         OSError: the file cannot be written.
     """
@@ -92,28 +92,28 @@ def save_tensors(
         raise ValueError(f"dtype: got {dtype}, expected torch.float16, torch.bfloat16 or torch.float32")
     tensors = {}
     for name, tensor in state.items():
-        kept = tensor.detach().cpu()
-        if kept.dim() == 4 and kept.shape[0] > 1:  # convolution weights; the normalisation is (1, 3, 1, 1)
-            kept = kept.to(dtype)
-        if kept.is_floating_point() and not bool(torch.isfinite(kept).all()):
-            raise ValueError(f"model: {name} has values that are not finite as {kept.dtype}; give a wider dtype")
-        tensors[name] = kept.contiguous()
+        stored = tensor.detach().cpu()
+        if stored.dim() == 4 and stored.shape[0] > 1:  # convolution weights; the normalisation is (1, 3, 1, 1)
+            stored = stored.to(dtype)
+        if stored.is_floating_point() and not bool(torch.isfinite(stored).all()):
+            raise ValueError(f"model: {name} has values that are not finite as {stored.dtype}; give a wider dtype")
+        tensors[name] = stored.contiguous()
     about = {"format": "pt", "architecture": architecture, "siamfast": __version__, **metadata}
     with replacing(path) as temporary:
         temporary.write_bytes(save(tensors, metadata=about))
 
 
 def _commit() -> str:
-    """The commit this file is of, "-dirty" when the package has changes; "unknown" outside a checkout."""
+    """The commit of this file, with "-dirty" if the package has changes; "unknown" outside a checkout."""
 
-    def git(*words: str) -> str:
-        ran = subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    def git(*arguments: str) -> str:
+        ran = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
         if ran.returncode:
             raise OSError(ran.stderr)
         return ran.stdout.strip()
 
     try:
-        # An installed copy may lie within somebody else's checkout: only ours tracks this file.
+        # An installed copy may be inside another project's checkout: only ours tracks this file.
         git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", "..") else "")
     except (OSError, subprocess.TimeoutExpired):
@@ -121,10 +121,10 @@ def _commit() -> str:
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The metadata of a safetensors file of ours: architecture, recipe, figures, commit, siamfast.
+    """The metadata of a siamfast safetensors file: architecture, recipe, figures, commit, siamfast.
 
     Raises:
-        FileNotFoundError, ValueError: no such file; not a safetensors file.
+        FileNotFoundError: no such file. ValueError: not a safetensors file.
     """
     return read_safetensors(Path(path))[1]
 
@@ -133,14 +133,14 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 def load_built(path: Path, network: type[Model], parts: type[Any]) -> Model:
-    """A network in eval mode, built as its weights say.
+    """A network in eval mode, with the architecture of its weights.
 
     Args:
-        path: safetensors that `save_weights` wrote of such a network.
-        network: what is built, of one argument: `parts`, a dataclass. Its ARCHITECTURE is what they must be of.
+        path: safetensors that `save_weights` wrote for such a network.
+        network: its class, which takes one argument of the dataclass `parts`; its ARCHITECTURE must be the file's.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: not such weights.
+        FileNotFoundError: no such file. ValueError: other weights.
     """
     state, metadata = read_safetensors(path)
     expected = getattr(network, "ARCHITECTURE", None)
@@ -149,11 +149,11 @@ def load_built(path: Path, network: type[Model], parts: type[Any]) -> Model:
             f"weights: {path} holds the architecture {metadata.get('architecture')!r}, expected {expected!r}"
         )
     try:
-        given = json.loads(metadata.get("configuration", ""))
-        configuration = parts(**{field.name: given[field.name] for field in fields(parts)})
+        values = json.loads(metadata.get("configuration", ""))
+        configuration = parts(**{field.name: values[field.name] for field in fields(parts)})
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"weights: {path} says nothing of use on its architecture ({error})") from None
-    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: leave the random state alone
+        raise ValueError(f"weights: {path} does not describe its architecture ({error})") from None
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten: keep the user's random state
         model = network(configuration)
     try:
         model.load_state_dict(state)
