@@ -1,1 +1,1 @@
-"""Annotations to training pairs: readers, synthetic video, crops' geometry, augmentation."""
+"""Training data: readers of annotations, curation, synthetic video, pairs and their augmentation."""

@@ -1,4 +1,4 @@
-"""What is drawn for `siamfast.augment`: how each crop of a batch is moved, mirrored, coloured, blurred, cut."""
+"""Random draws for `siamfast.augment`: how each crop of a batch is moved, mirrored, coloured, blurred and cut."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from siamfast.ops.augment import augment, no_draws
 from siamfast.ops.augment.reference import COLUMNS
 
 _AT = {name: number for number, name in enumerate(COLUMNS)}
-_CUT = (0.1, 0.4)  # sides of a cut-out, of the output's; random erasing's areas, roughly
+_CUT = (0.1, 0.4)  # sides of a cut-out, as shares of the output's; about random erasing's areas
 
 
 def draw_augmentation(
@@ -29,22 +29,22 @@ def draw_augmentation(
     noise: float = 0.0,
     cutout: float = 0.0,
 ) -> torch.Tensor:
-    """Draws for a batch, to be given to `siamfast.augment`; every row is independent of the others.
+    """Draws for a batch, for `siamfast.augment`; the rows are independent of each other.
 
     Args:
         count: number of images.
         size: (height, width) of the images.
-        generator: of the CPU; it alone decides what is drawn, so that a resumed run draws the same.
+        generator: of the CPU; the draws depend on it alone, so a resumed run draws the same.
         out_size: (height, width) of the output; None: `size`.
         shift: the output's middle moves by up to this many output pixels along x and y. A crop of 239 of 255 pixels
             moves by up to 8 without leaving the image.
         stretch: the output shows up to this share more or less of the image, the same along x and y.
-        flip: share of images mirrored, or (count,) bool, which are.
+        flip: share of mirrored images, or (count,) bool, one per image.
         color_jitter: brightness, contrast and saturation factors are uniform in 1 +- this.
-        gray: share of images that lose their colour, or (count,) bool, which do.
-        blur: share of images that are blurred by a Gaussian of sigma 0.5 to 2 pixels.
-        noise: largest sigma of the noise, grey levels; an image's is uniform from 0 to this.
-        cutout: share of images that a rectangle is cut out of, each side 10 to 40 % of the output's.
+        gray: share of images made gray, or (count,) bool, one per image.
+        blur: share of images blurred by a Gaussian of sigma 0.5 to 2 pixels.
+        noise: largest sigma of the noise, grey levels; each image's sigma is uniform from 0 to this.
+        cutout: share of images with a rectangle cut out, each side 10 to 40 % of the output's.
 
     Returns:
         (count, 14) float32 on the CPU; columns as in `siamfast.augment`.
@@ -94,7 +94,7 @@ def draw_augmentation(
 
 
 def augment_boxes(boxes: torch.Tensor, draws: torch.Tensor, out_size: tuple[int, int]) -> torch.Tensor:
-    """Boxes of the images as they lie in what `augment` makes of them.
+    """Boxes of images, converted to the output of `augment`.
 
     Args:
         boxes: (N, 4) x, y, w, h in pixels of the images, counted from the edge of the first pixel.
@@ -102,10 +102,10 @@ def augment_boxes(boxes: torch.Tensor, draws: torch.Tensor, out_size: tuple[int,
         out_size: (height, width) of its output.
 
     Returns:
-        (N, 4) likewise, in output pixels, of the boxes' dtype and device. They may leave the output.
+        (N, 4) in output pixels, with the boxes' dtype and device. They may leave the output.
 
     Raises:
-        RuntimeError: another number of boxes than of draws.
+        RuntimeError: the numbers of boxes and draws differ.
 
     >>> import torch
     >>> draws = no_draws(1, (255, 255))
@@ -133,12 +133,12 @@ def augment_pair(
     noise: float = 0.0,
     cutout: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Augment a batch of pairs: each crop its own light, blur, noise; both crops of a pair, or neither, are gray, or
-    mirrored; cut-outs are of search crops only.
+    """Augment a batch of pairs. Light, blur and noise are drawn per crop, gray and mirroring per pair; only search
+    crops get cut-outs.
 
     Args:
         template: (N, 3, Hz, Wz) uint8 RGB.
-        search: (N, 3, Hx, Wx), likewise.
+        search: (N, 3, Hx, Wx) uint8 RGB.
         boxes: (N, 4) x, y, w, h of the targets in search-crop pixels.
         generator, ...: as for `draw_augmentation`.
 
@@ -161,7 +161,7 @@ def augment_pair(
 
 
 def _share(name: str, value: float | torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    """(count,) bool: drawn, where a share is given."""
+    """(count,) bool: `value` itself, or drawn if it is a share."""
     if isinstance(value, torch.Tensor):
         if value.shape != (count,) or value.dtype != torch.bool:
             raise ValueError(f"{name}: got {tuple(value.shape)} {value.dtype}, expected ({count},) torch.bool")
@@ -172,7 +172,7 @@ def _share(name: str, value: float | torch.Tensor, count: int, generator: torch.
 
 
 def jittered(boxes: torch.Tensor, normal: torch.Tensor, share: float) -> torch.Tensor:
-    """boxes (N, 4) x, y, w, h, their middle and sides changed by normal (N, 4) times a share of the sides."""
+    """Boxes (N, 4) x, y, w, h with middles and sides changed by normal (N, 4) times a share of the sides."""
     sides = boxes[:, 2:] * torch.exp(share * normal[:, 2:].clamp(-3, 3))
     middle = box_centers(boxes) + share * normal[:, :2] * boxes[:, 2:]
     return torch.cat((middle - sides / 2, sides), 1)

@@ -1,4 +1,4 @@
-"""Bends: maps of the plane that a flat picture deforms by as a body does, with an exact inverse."""
+"""Bends: maps of the plane that deform a flat picture like a body, with an exact inverse."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-POSES = 12  # of a cycle
+POSES = 12  # per cycle
 
 
 @dataclass(frozen=True)
 class Bend:
     """A cycle of bends about the origin: rows are stretched and shifted sideways, then columns up and down.
 
-    x' = x * (1 + wave(y)) + wave(y), then y' = y * (1 + wave(x')) + wave(x'): a body sways, and what stands out at one
-    end of it, legs or arms, spreads and closes. Each wave is one sine of `half`, the larger half side.
+    x' = x * (1 + wave(y)) + wave(y), then y' = y * (1 + wave(x')) + wave(x'): a body sways, and its legs or arms spread
+    and close. Each wave is one sine, in units of `half`, the larger half side.
 
     Args:
-        waves: (2, 2, 3): of either step, the stretch's and the shift's amplitude (shares of 1 and of `half`), phase and
-            waves over 2 * half.
-        half: half of the larger side of what is bent.
+        waves: (2, 2, 3): for each of the two steps, amplitude (shares of 1 and of `half`), phase and waves over 2 *
+            half of the stretch and the shift.
+        half: half of the picture's larger side.
     """
 
     waves: Array
@@ -35,24 +35,24 @@ class Bend:
         return Bend(np.stack([np.minimum(amplitude, 0.5), phase, count], 2), half)
 
     def times(self, share: float) -> Bend:
-        """The same bend, of a share of its strength; 0: none at all."""
+        """The same bend with a share of its strength; 0: no bend."""
         waves = self.waves.copy()
         waves[..., 0] *= share
         return replace(self, waves=waves)
 
     def forward(self, points: Array, pose: float) -> Array:
-        """(P, 2) x, y where the points of the flat picture come to lie in this pose; 12 poses are a cycle."""
+        """(P, 2) x, y of the flat picture's points in this pose; 12 poses are a cycle."""
         x, y = points[:, 0], points[:, 1]
         x = x * (1 + self._wave(0, 0, y, pose)) + self.half * self._wave(0, 1, y, pose)
         y = y * (1 + self._wave(1, 0, x, pose)) + self.half * self._wave(1, 1, x, pose)
         return np.stack([x, y], 1)
 
     def backward(self, x: Array, y: Array, pose: float) -> tuple[Array, Array]:
-        """Where in the flat picture the places x, y of the bent one are from."""
+        """The places in the flat picture of the bent picture's places x, y."""
         y = (y - self.half * self._wave(1, 1, x, pose)) / (1 + self._wave(1, 0, x, pose))
         return (x - self.half * self._wave(0, 1, y, pose)) / (1 + self._wave(0, 0, y, pose)), y
 
-    def _wave(self, step: int, which: int, at: Array, pose: float) -> Array:
-        amplitude, phase, count = self.waves[step, which]
+    def _wave(self, step: int, kind: int, at: Array, pose: float) -> Array:
+        amplitude, phase, count = self.waves[step, kind]
         turn = 2 * np.pi * pose / POSES
         return amplitude * np.sin(phase + turn + at * (np.pi * count / self.half))

@@ -1,4 +1,4 @@
-"""A folder of synthetic clips with exact boxes, as a data set to evaluate on, and the record of how they were made."""
+"""A folder of synthetic clips with exact boxes, as a data set to evaluate on, and the record of its settings."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from siamfast.data.synthetic import SyntheticVideo
 from siamfast.io.files import differences, replacing
 from siamfast.io.masks import default_palette, write_mask
 
-RECORD = "synthetic.json"  # in OUT: the settings and the clips' seeds
-HIDDEN = (10, 100)  # frames that a target which hides is gone for
-_CLEAR, _GONE = 0.9, 0.05  # visible shares: from which a clip may begin, below which there is no box
-# Of the seeds 0 to 299, at 150 frames, one in thirty hides its target as `hides` wants it.
+RECORD = "synthetic.json"  # file in OUT with the settings and the clips' seeds
+HIDDEN = (10, 100)  # least and largest number of frames that a hiding target is absent
+_CLEAR, _ABSENT = 0.9, 0.05  # visible shares: the least at a clip's start; below the other the target has no box
+# At 150 frames, one in thirty of the seeds 0 to 299 hides its target as `hides` requires.
 _PATIENCE = 500
 _QUALITY = 95
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the clips of a folder. size: (height, width) of the frames. photos: of their textures, or "". Where
-    the target hides nothing is a copy of it: of one that covers it, nobody could say that the target is gone."""
+    """The settings of a folder's clips. size: (height, width) of the frames. photos: folder for their textures, or "".
+    With `hides` no object is a copy of the target: if a copy covered it, it could not be called absent."""
 
     seed: int
     length: int
@@ -43,7 +43,7 @@ class Settings:
         return SyntheticVideo(seed, length=self.length, size=self.size, photos=photos, copies=not self.hides)
 
     def suit(self, video: SyntheticVideo) -> bool:
-        """Whether a tracker can begin at the first frame, and the target hides where it is to."""
+        """Whether a tracker can start at the first frame, and the target hides if `hides` asks for it."""
         return video.visible(0) >= _CLEAR and (not self.hides or hides(_visible(video)))
 
 
@@ -53,40 +53,40 @@ def _photos(folder: str) -> Photos | None:
 
 
 def hides(visible: ArrayLike) -> bool:
-    """Whether the target is gone at least once for 10 to 100 frames and comes back.
+    """Whether the target is absent at least once for 10 to 100 frames and comes back.
 
     Args:
-        visible: (T,) its visible share in each frame.
+        visible: (T,) the target's visible share in each frame.
 
     >>> hides([1] + [0] * 10 + [1]), hides([1] + [0] * 10), hides([1] + [0] * 9 + [1])
     (True, False, False)
     """
-    gone = np.asarray(visible, dtype=np.float64) < _GONE
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], gone, [False]])))
+    absent = np.asarray(visible, dtype=np.float64) < _ABSENT
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], absent, [False]])))
     begins, ends = edges[::2], edges[1::2]
     frames = ends - begins
-    return bool(((frames >= HIDDEN[0]) & (frames <= HIDDEN[1]) & (ends < len(gone))).any())
+    return bool(((frames >= HIDDEN[0]) & (frames <= HIDDEN[1]) & (ends < len(absent))).any())
 
 
 def next_seed(settings: Settings, start: int) -> int:
-    """The first seed from `start` on whose video suits the settings.
+    """The first seed from `start` on with a video that suits the settings.
 
     Raises:
-        ValueError: none of a long row does.
+        ValueError: none of many seeds in a row suits.
     """
     for seed in range(start, start + _PATIENCE):
         if settings.suit(settings.video(seed)):
             return seed
     raise ValueError(
-        f"--length: no clip of {settings.length} frames suits, of the seeds {start} to {start + _PATIENCE - 1}; "
-        "longer clips do more often"
+        f"--length: no clip of {settings.length} frames suits, with the seeds {start} to {start + _PATIENCE - 1}; "
+        "longer clips suit more often"
     )
 
 
 def write_clip(folder: Path, video: SyntheticVideo, *, masks: bool = False) -> None:
     """Write img/00000001.jpg ... and groundtruth.txt, and with `masks` masks/00000001.png ...
 
-    The ground truth comes last: a clip that has it is whole, and not made again. Frames that are there are kept.
+    The ground truth is written last: a clip that has it is complete and is not made again. Existing frames are kept.
     """
     truth = folder / "groundtruth.txt"
     if truth.is_file():
@@ -100,7 +100,7 @@ def write_clip(folder: Path, video: SyntheticVideo, *, masks: bool = False) -> N
         if masks and not mask.is_file():
             write_mask(mask, video.mask(t), default_palette())
     boxes = np.stack([video.box(t) for t in range(len(video))])
-    boxes[_visible(video) < _GONE] = np.nan
+    boxes[_visible(video) < _ABSENT] = np.nan
     with replacing(truth) as temporary:
         np.savetxt(temporary, boxes, fmt="%.3f", delimiter=",")
 
@@ -118,34 +118,34 @@ def _write_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
 
 
 def _as_json(settings: Settings) -> dict[str, Any]:
-    copies = {"copies": False} if settings.hides else {}  # clips of before had some
+    copies = {"copies": False} if settings.hides else {}  # clips of earlier versions had copies
     return dataclasses.asdict(settings) | {"size": list(settings.size)} | copies
 
 
 def known_seeds(out: Path, settings: Settings) -> list[int]:
-    """The seeds of the clips that are there or were begun.
+    """The seeds of the clips in a folder, including unfinished ones.
 
     Raises:
-        ValueError: the folder has clips of other settings, or something that is none of ours.
+        ValueError: the folder has clips of other settings, or foreign files.
     """
     path = out / RECORD
     if path.is_file():
-        mine = _as_json(settings)
+        expected = _as_json(settings)
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            theirs, seeds = dict(record["settings"]), [int(seed) for seed in record["seeds"]]
+            recorded, seeds = dict(record["settings"]), [int(seed) for seed in record["seeds"]]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"OUT: {path} is damaged ({type(error).__name__}: {error}): give another folder") from None
-        if theirs != mine:
-            other = differences(theirs, mine)
-            raise ValueError(f"OUT: {out} has clips of other settings ({other}): give another folder")
+        if recorded != expected:
+            changes = differences(recorded, expected)
+            raise ValueError(f"OUT: {out} has clips of other settings ({changes}): give another folder")
         return seeds
     if out.exists() and (not out.is_dir() or any(not entry.name.startswith(".") for entry in out.iterdir())):
-        raise ValueError(f"OUT: {out} is there, without a {RECORD}: give another folder")
+        raise ValueError(f"OUT: {out} exists without a {RECORD}: give another folder")
     return []
 
 
 def record(out: Path, settings: Settings, seeds: list[int]) -> None:
-    """Write what `known_seeds` reads."""
+    """Write the record that `known_seeds` reads."""
     with replacing(out / RECORD) as temporary:
         temporary.write_text(json.dumps({"settings": _as_json(settings), "seeds": seeds}) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Unlabelled clips to learn correspondence from: a few frames through windows that move and zoom on their own."""
+"""Unlabelled clips to learn correspondence from: a few frames, each through its own moved and zoomed window."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class ClipWindows(NamedTuple):
 
 
 def draw_windows(rng: np.random.Generator, count: int, height: int, width: int, side: int) -> ClipWindows:
-    """`count` windows over one place of a frame, each moved by up to 15 % of its size and zoomed by up to 20 %.
+    """`count` windows around one place of a frame, each moved by up to 15 % of its size and zoomed by up to 20 %.
 
-    A window of its own for every frame, or the network could tell cells by where they lie in the image (its zero
-    padding says) and need not look at them.
+    Every frame has its own window. With a fixed one the network could match cells by their place in the image, which
+    its zero padding reveals, instead of by their content.
     """
     shortest = min(height, width)
     low = min(shortest, max(0.45 * shortest, 0.8 * side))
@@ -44,7 +44,8 @@ def draw_windows(rng: np.random.Generator, count: int, height: int, width: int, 
 
 
 def start_places(windows: ClipWindows, side: int, stride: int) -> NDArray[np.float32]:
-    """(2, n, n) x, y: where each cell of the last window lies in the first one, in cells; both show the same frame."""
+    """(2, n, n) x, y: the place in the first window of each cell of the last one, in cells; both show the same
+    frame."""
     cells = np.arange(0, side, stride)
     places = []
     for axis in range(2):
@@ -55,14 +56,14 @@ def start_places(windows: ClipWindows, side: int, stride: int) -> NDArray[np.flo
 
 
 class _Clips(Dataset[dict[str, torch.Tensor]]):
-    """What both sources share. Item i depends on (seed, i) alone, whatever the number of workers.
+    """Base class of both sources. Item i depends on (seed, i) alone, whatever the number of workers.
 
     Args:
         length: number of items.
         seed: 0 or more.
-        frames: frames of a clip.
-        side: of the views, pixels; 8n + 1, see CorrespondenceEncoder.
-        max_gap: largest distance of neighbouring frames of a clip.
+        frames: frames per clip.
+        side: side of the views, pixels; 8n + 1, see CorrespondenceEncoder.
+        max_gap: largest distance between neighbouring frames of a clip.
     """
 
     def __init__(self, length: int, *, seed: int = 0, frames: int = 5, side: int = 161, max_gap: int = 4) -> None:
@@ -81,8 +82,8 @@ class _Clips(Dataset[dict[str, torch.Tensor]]):
         raise NotImplementedError
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """frames (frames + 1, 3, side, side) uint8 RGB, the last one the first frame through another window; places
-        (2, n, n) float32: where each cell of the last view lies in the first, x, y in cells."""
+        """frames (frames + 1, 3, side, side) uint8 RGB, the last one being the first frame through another window;
+        places (2, n, n) float32: the place in the first view of each cell of the last one, x, y in cells."""
         if not 0 <= index < self.length:
             raise IndexError(f"index: got {index}, expected 0 to {self.length - 1}")
         rng = np.random.default_rng((Stream.CLIPS, self.seed, index))
@@ -90,7 +91,7 @@ class _Clips(Dataset[dict[str, torch.Tensor]]):
         return {"frames": torch.stack(views), "places": torch.from_numpy(start_places(windows, self.side, 8))}
 
     def _times(self, rng: np.random.Generator, length: int) -> list[int]:
-        """Rising or falling frame numbers with one gap, cut to what a video of `length` frames has."""
+        """Rising or falling frame numbers with a constant gap, as many as a video of `length` frames has."""
         gap = int(rng.integers(1, self.max_gap + 1))
         gap = max(0, min(gap, (length - 1) // (self.frames - 1)))
         first = int(rng.integers(0, length - gap * (self.frames - 1)))
@@ -106,7 +107,7 @@ def _scene(seed: int, number: int) -> Scene:
 
 
 class SyntheticClips(_Clips):
-    """Clips of synthetic scenes; four neighbouring items share a scene, for setting one up takes as long as some.
+    """Clips of synthetic scenes; four neighbouring items share a scene, because setup takes as long as several items.
 
     >>> item = SyntheticClips(100)[5]
     >>> item["frames"].shape, item["places"].shape
@@ -125,15 +126,15 @@ class SyntheticClips(_Clips):
 
 
 class FolderClips(_Clips):
-    """Clips of videos on disk, each a folder of frames (in it or in `img/`); nothing else is needed of them.
+    """Clips of videos on disk, each a folder of frames (in it or in `img/`), without annotations.
 
     Args:
-        root: a folder of such folders, or one.
+        root: one such folder, or a folder of them.
         length, options: as for SyntheticClips.
 
     Raises:
-        FileNotFoundError: no such folder. ValueError: no folder in it with two images or more; of an item: clip after
-            clip has a frame that cannot be read.
+        FileNotFoundError: no such folder. ValueError: no folder in it with two images or more; for an item: one clip
+            after another has a frame that cannot be read.
     """
 
     def __init__(self, root: str | Path, length: int, **options: int) -> None:
@@ -154,7 +155,7 @@ class FolderClips(_Clips):
         centers = edge_to_index(windows.corners + windows.sizes[:, None] / 2)
         views = []
         for n, image in enumerate([*images, images[0]]):
-            # A frame of another size than the first shows the same part of it.
+            # For a frame of another size than the first, the window is scaled to show the same part.
             fit = np.array([image.shape[1] / width, image.shape[0] / height])
             size = windows.sizes[n : n + 1] * fit.mean()
             view = crop_and_resize(
@@ -164,7 +165,7 @@ class FolderClips(_Clips):
         return views, windows
 
     def _images(self, rng: np.random.Generator) -> list[NDArray[np.uint8]]:
-        """The frames of a clip; another one is drawn where one of them cannot be read."""
+        """The frames of a clip; another clip is drawn if one of them cannot be read."""
         for _ in range(TRIES):
             video = self.videos[int(rng.integers(len(self.videos)))]
             try:

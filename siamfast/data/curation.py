@@ -1,4 +1,4 @@
-"""Curation: every frame of a data set decoded once, its targets cropped, the crops encoded and stored, part by part."""
+"""Curation: decode every frame of a data set once, crop its targets, encode and store the crops, part by part."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
 from siamfast.ops.siamfc_crops import context_size
 from siamfast.workers import begin_worker
 
-_VIDEOS_KEPT = 4  # by a process, as read
-PART = 64  # frames of one part: what is done again after a kill, and what a worker holds in memory
+_VIDEOS_KEPT = 4  # videos that a process keeps in memory
+PART = 64  # frames per part: the work repeated after a kill, and a worker's memory
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How crops are made. Sides in pixels; context_amount as a share of w + h; quality of the JPEGs, 1 to 100."""
+    """The settings of the crops. Sides in pixels; context_amount as a share of w + h; quality of the JPEGs, 1 to
+    100."""
 
     kind: str
     exemplar: int = 127
@@ -48,16 +49,16 @@ class Recipe:
 
 
 class Writer(Protocol):
-    """Where parts go: a StoreWriter, or a TreeWriter."""
+    """Writes parts: a StoreWriter or a TreeWriter."""
 
     def done(self) -> dict[str, dict[int, int]]:
-        """video -> first frame -> total of every part that is there, of the videos that were read without an error.
+        """video -> first frame -> total, for every stored part of the videos that were read without an error.
 
-        The others are done again: somebody may have repaired them.
+        The others are read again: somebody may have repaired them.
         """
 
     def add(self, part: Part) -> None:
-        """Commit a part. The first one of a video takes the place of all that is there of it.
+        """Commit a part. A video's first part replaces everything stored of that video.
 
         Raises:
             OSError: it cannot be written; the message names the file.
@@ -67,24 +68,24 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
-_Read = tuple[tuple[Sequence, ...], list[tuple[str, str]]]
-_read: dict[tuple[str, Path, Path], _Read] = {}
+_Contents = tuple[tuple[Sequence, ...], list[tuple[str, str]]]
+_recent: dict[tuple[str, Path, Path], _Contents] = {}  # the last few videos, for their next parts
 
 
-def _video(kind: str, root: Path, video: Path, anew: bool) -> _Read:
-    """The sequences of a video and what could not be read of it; of the last few videos kept, for their next parts.
+def _video(kind: str, root: Path, video: Path, anew: bool) -> _Contents:
+    """The sequences of a video, and (path, reason) of its unreadable files.
 
-    anew: read it even so: another run of this process may have read it before it was repaired.
+    anew: read it in any case, because another run of this process may have read it before it was repaired.
     """
     key = kind, root, video
-    if anew or key not in _read:
+    if anew or key not in _recent:
         problems: list[tuple[str, str]] = []
         targets = read_video(kind, root, video, lambda path, reason: problems.append((_relative(path, root), reason)))
-        _read.pop(key, None)
-        _read[key] = targets, problems
-        if len(_read) > _VIDEOS_KEPT:
-            del _read[next(iter(_read))]
-    return _read[key]
+        _recent.pop(key, None)
+        _recent[key] = targets, problems
+        if len(_recent) > _VIDEOS_KEPT:
+            del _recent[next(iter(_recent))]
+    return _recent[key]
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -92,7 +93,7 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def decode_frame(path: Path, shrink: int = 1) -> tuple[NDArray[np.uint8], int]:
-    """A frame as `siamfast.io.images.decode_bgr` decodes it."""
+    """A frame decoded by `siamfast.io.images.decode_bgr`."""
     return decode_bgr(path.read_bytes(), shrink)
 
 
@@ -117,13 +118,13 @@ def curate_part(recipe: Recipe, root: Path, video: Path, first: int) -> Part:
 
 
 def _track(sequences: tuple[Sequence, ...], number: int) -> str:
-    """What tells a target from the others of its video: the end of its name, or its number."""
+    """The key of a target within its video: the end of its name, or its number."""
     ends = [re.sub(r"\W", "_", s.name.rpartition(".")[2]) for s in sequences]
     return ends[number] if len(sequences) > 1 and len(set(ends)) == len(ends) else str(number)
 
 
 def _numbers(frames: tuple[Path, ...]) -> list[int]:
-    """Frames' numbers: those of their names where they have such, for some may be missing; else as they come."""
+    """Frame numbers: from the names, because frames may be missing; without numbers in the names, in order."""
     if not all(frame.stem.isdecimal() and frame.stem.isascii() for frame in frames):
         return list(range(len(frames)))
     indices = [int(frame.stem) for frame in frames]
@@ -131,14 +132,15 @@ def _numbers(frames: tuple[Path, ...]) -> list[int]:
 
 
 def _crops(recipe: Recipe, path: Path, index: int, number: int, targets: dict[str, Sequence]) -> list[Crop]:
-    """Of all targets in one frame; index: its place in the sequences, number: what it is stored under."""
+    """The crops of all targets in one frame. index: the frame's place in the sequences; number: its key in the
+    store."""
     boxes = np.stack([sequence.boxes[index] for sequence in targets.values()])
     sizes = np.asarray(context_size(boxes, context_amount=recipe.context_amount), float)
     smallest = float(sizes.min()) / recipe.exemplar
     image, shrink = decode_frame(path, 4 if smallest >= 4 else 2 if smallest >= 2 else 1)
     centers = resized_index(box_centers_by_index(boxes), shrink)
     ratio = recipe.instance / recipe.exemplar
-    fill = np.floor(mean_color(image))  # truncated, as the seed does
+    fill = np.floor(mean_color(image))  # truncated, as in the seed
     sides = {"exemplar": (sizes / shrink, recipe.exemplar), "instance": (sizes * ratio / shrink, recipe.instance)}
     images = {
         kind: crop_and_resize(image, centers, np.maximum(size, 1), side, fill=fill)

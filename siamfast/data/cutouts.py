@@ -1,4 +1,4 @@
-"""What a photograph was taken of, found without labels: a normalized cut of a backbone's features, then its outline."""
+"""Find a photograph's main object without labels: a normalized cut of a backbone's features, then its outline."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from numpy.typing import NDArray
 from siamfast.models.mobilenet import MobileNetV2
 
 _STRIDE = 16
-# Cosines from which two cells belong together, tried in turn; and the weight of cells that do not.
+# Least cosines of two cells that belong together, tried in turn; and the weight between other cells.
 _SIMILAR, _WEAK = (0.2, 0.3, 0.1, 0.4), 1e-5
 _WORKED_AT = 200  # shorter side in pixels at which the outline is found
-# What a cut-out must be like to be kept: how much of the image's border its cells and its pixels may touch, the
-# overlap of cells and pixels, and its share of the image.
+# Limits for a good cut-out: the share of the image's border that its cells and its pixels may touch, the overlap of
+# cells and pixels, and its share of the image.
 _BORDER_CELLS, _BORDER, _AGREEMENT, _SHARE = 0.25, 0.15, 0.6, (0.03, 0.65)
 
 
 class Cut(NamedTuple):
-    """cells (h, w) bool, of stride 16: those of the thing; border: the share of the image's border cells among them."""
+    """cells (h, w) bool, of stride 16: those of the object; border: the share of the image's border cells among
+    them."""
 
     cells: NDArray[np.bool_]
     border: float
 
 
 def normalized_cut(features: NDArray[np.floating], similar: float = 0.2) -> Cut:
-    """The cells of an image in two groups, and of these the one that touches the border less.
+    """Divide the cells of an image into two groups and return the one that touches the border less.
 
     Sources: Shi, Malik 2000, "Normalized Cuts and Image Segmentation"; on a graph of features' similarity by Wang et
     al. 2022, "TokenCut". The second-smallest eigenvector of D^-1/2 (D - W) D^-1/2.
 
     Args:
         features: (C, h, w).
-        similar: cosine from which two cells belong together.
+        similar: least cosine of two cells that belong together.
     """
     count, height, width = features.shape
     rows = features.reshape(count, -1).astype(np.float64)
@@ -44,7 +45,7 @@ def normalized_cut(features: NDArray[np.floating], similar: float = 0.2) -> Cut:
     weights = np.where(rows.T @ rows > similar, 1.0, _WEAK)
     root = np.sqrt(weights.sum(1))
     _, vectors = np.linalg.eigh(weights / (root[:, None] * root[None]))
-    values = (vectors[:, -2] / root).reshape(height, width)  # the largest but one of the similarity
+    values = (vectors[:, -2] / root).reshape(height, width)  # the second largest of the similarity
     cells = values > values.mean()
     border = _border(cells)
     return Cut(~cells, 1 - border) if border > 0.5 else Cut(cells, border)
@@ -55,9 +56,9 @@ def _border(mask: NDArray[np.bool_]) -> float:
 
 
 def cut_out(image: NDArray[np.uint8], backbone: MobileNetV2) -> NDArray[np.bool_] | None:
-    """(H, W): where the thing is that a photograph shows; None where none can be told from its surroundings.
+    """(H, W) mask of a photograph's main object; None if none stands out from its surroundings.
 
-    Source of the outline: Rother, Kolmogorov, Blake 2004, "GrabCut", begun with the cells of `normalized_cut`.
+    Source of the outline: Rother, Kolmogorov, Blake 2004, "GrabCut", started from the cells of `normalized_cut`.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -80,8 +81,7 @@ def cut_out(image: NDArray[np.uint8], backbone: MobileNetV2) -> NDArray[np.bool_
 
 
 def _outlined(image: NDArray[np.uint8], cells: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """(H, W): the thing whose cells are given; None where its pixels are not those of its cells, or much of the
-    border."""
+    """(H, W) mask of the object at `cells`; None if its pixels differ from its cells or cover much of the border."""
     height, width = image.shape[:2]
     scale = min(1.0, _WORKED_AT / min(height, width))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -93,7 +93,7 @@ def _outlined(image: NDArray[np.uint8], cells: NDArray[np.bool_]) -> NDArray[np.
     if min((marks == cv2.GC_PR_FGD).sum(), (marks == cv2.GC_BGD).sum()) < 50:
         return None
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)  # GrabCut's colour clusters begin at random
+    cv2.setRNGSeed(0)  # GrabCut's colour clusters start at random
     cv2.grabCut(np.ascontiguousarray(small[..., ::-1]), marks, None, *models, 3, cv2.GC_INIT_WITH_MASK)
     mask = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
@@ -111,7 +111,7 @@ def _outlined(image: NDArray[np.uint8], cells: NDArray[np.bool_]) -> NDArray[np.
 
 
 def _central(cells: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
-    """The connected group of cells that has most of the image's middle."""
+    """The connected group of cells that covers most of the image's middle."""
     count, labels = cv2.connectedComponents(cells.astype(np.uint8), connectivity=4)
     if count < 2:
         return None

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from siamfast.data.sequences import Sequence
 from siamfast.io.listing import existing, folders, image_files
 
-_FRAMES, _SIZE = "JPEGImages", "480p"  # the size that the benchmark is evaluated at
+_FRAMES, _SIZE = "JPEGImages", "480p"  # the benchmark's evaluation size
 
 
 def list_davis(root: Path) -> list[Path]:
-    """The videos of ROOT/JPEGImages/480p, or of the only size there is; of another one where that is ROOT.
+    """The videos of ROOT/JPEGImages/480p, or of the only size; of another size if its folder is ROOT.
 
     Raises:
         ValueError: several sizes, none of them 480p.
@@ -32,7 +32,7 @@ def list_davis(root: Path) -> list[Path]:
 
 
 def read_davis(root: Path, video: Path, report: Callable[[Path, str], None]) -> tuple[Sequence, ...]:
-    """ROOT/JPEGImages/480p/<name>/ and ROOT/Annotations/480p/<name>/: the tight box of every object of the masks."""
+    """ROOT/JPEGImages/480p/<name>/ and ROOT/Annotations/480p/<name>/: the tight box of every object in the masks."""
     from siamfast.io.masks import read_mask
 
     top = video.parent.parent.parent

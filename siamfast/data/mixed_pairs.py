@@ -1,4 +1,4 @@
-"""Several data sets as one, each with its share of the items."""
+"""Several data sets combined into one, each with its share of the items."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from siamfast.data.seeds import Stream
 
 
 class MixedPairs(Dataset[dict[str, torch.Tensor]]):
-    """Item i is the i-th item of one of the data sets, drawn by their weights; it depends on (seed, i) alone.
+    """Item i is the i-th item of a data set drawn by the weights; it depends on (seed, i) alone.
 
     Args:
-        datasets: of the same kind of items, each at least `length` long.
-        weights: one a data set, 0 or more, not all 0; shares are their parts of the sum.
+        datasets: with items of the same kind, each at least `length` long.
+        weights: one per data set, 0 or more, not all 0; a share is a weight over their sum.
         length: number of items.
         seed: 0 or more.
 
     Raises:
-        ValueError: numbers that do not fit.
+        ValueError: a number outside its range.
 
     >>> from siamfast.data.synthetic import SyntheticPairs
     >>> mixed = MixedPairs([SyntheticPairs(10), SyntheticPairs(10, seed=1)], [3, 1], 10)
@@ -50,7 +50,7 @@ class MixedPairs(Dataset[dict[str, torch.Tensor]]):
         return self.length
 
     def which(self, index: int) -> int:
-        """The number of the data set that item `index` is of."""
+        """The number of the data set of item `index`."""
         draw = np.random.default_rng((Stream.MIXED_PAIRS, self.seed, index)).random()
         return min(int(np.searchsorted(self._edges, draw, side="right")), len(self.datasets) - 1)
 

@@ -1,4 +1,4 @@
-"""Training pairs from tracks, wherever their pixels are: which frames go together, and where their windows lie."""
+"""Training pairs from tracks, whatever stores their pixels: choose the frames and the windows of each pair."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from siamfast.data.windows import Windows, draw_recent, draw_windows
 
 
 class Candidates(NamedTuple):
-    """A track as pairs are drawn from it: boxes (T, 4) x, y, w, h in frame pixels, numbers (T,) of its frames, rising,
-    and usable (K,), the places of those that may be drawn."""
+    """A track to draw pairs from: boxes (T, 4) x, y, w, h in frame pixels, rising frame numbers (T,), and the indices
+    usable (K,) of the frames that may be drawn."""
 
     video: str
     boxes: NDArray[np.floating]
@@ -25,7 +25,7 @@ class Candidates(NamedTuple):
 
 
 class PairFrames(NamedTuple):
-    """What an item is made of: a template of one track, a search frame of the same or of another; places in them."""
+    """The frames of an item: a template frame of one track, and a search frame of the same or another one."""
 
     track: int
     template: int
@@ -38,13 +38,13 @@ class PairFrames(NamedTuple):
 def usable_frames(
     boxes: NDArray[np.floating], sizes: NDArray[np.integer], visibility: NDArray[np.floating] | None
 ) -> NDArray[np.intp]:
-    """Places of the frames that siamfc-pytorch would train on: sides of 20 to 500 pixels and 1 to 50 % of the frame's,
-    width to height 1/4 to 4, seen to a tenth or more of what it is at best.
+    """Indices of the frames that siamfc-pytorch would train on: sides of 20 to 500 pixels and 1 to 50 % of the frame's,
+    width to height 1/4 to 4, and a visibility of at least a tenth of the track's best.
 
     Args:
         boxes: (T, 4) x, y, w, h in frame pixels, nan where absent.
         sizes: (T, 2) or (2,), height and width of the frames.
-        visibility: (T,) 0 to 1; None: not known.
+        visibility: (T,) 0 to 1; None: unknown.
     """
     sides = boxes[:, 2:]
     share = sides / np.broadcast_to(sizes, (len(boxes), 2))[:, ::-1]
@@ -58,24 +58,24 @@ def usable_frames(
 
 class TrackPairs(Dataset[dict[str, torch.Tensor]]):
     """Pairs of crops of one target, at most `max_gap` frames apart. Item i depends on (seed, i) alone, whatever the
-    number of workers. A video is drawn uniformly, so that a long one does not outweigh a short one, then one of its
-    tracks, then two frames of it. Subclasses find the tracks and cut the crops.
+    number of workers. A video is drawn uniformly, so that long ones do not outweigh short ones, then one of its tracks,
+    then two of its frames. Subclasses list the tracks and cut the crops.
 
     Args:
-        tracks: of all videos; those of one video are never negatives of one another.
+        tracks: of all videos; tracks of one video are never negatives of each other.
         length: number of items.
         seed: 0 or more.
         exemplar, instance: sides of the template and the search crop, pixels.
         context_amount: context around the box, as a share of w + h (0.5: the paper).
-        max_gap: largest distance of the two frames.
+        max_gap: largest distance between the two frames.
         max_shift: largest shift of the target from the search crop's centre, in crop pixels.
         max_stretch: largest relative change of the search window's size.
-        negatives: share of items whose search crop is of another video's target (or of another place of the only one).
-        previous: 0, or the largest distance of a third frame from the search frame, which is cropped where the search
-            frame is: what a tracker saw before.
-        first_frames: share of items whose third frame is the template's, as it is for a tracker's second frame.
-        recent: 0, or the largest distance of a third frame from the search frame, which is cropped around its own box
-            as the template is.
+        negatives: share of items with a search crop of another video's target (or of another place in the only video).
+        previous: 0, or the largest distance of a third frame from the search frame. It is cropped with the search
+            frame's window, like a tracker's previous frame.
+        first_frames: share of items with the template's frame as the third frame, as for a tracker's second frame.
+        recent: 0, or the largest distance of a third frame from the search frame. It is cropped around its own box,
+            like the template.
 
     Raises:
         ValueError: a number outside its range; no track with a usable frame.
@@ -128,8 +128,8 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
     def crop(
         self, track: int, place: int, center: NDArray[np.float64], size: float, side: int, template: bool
     ) -> NDArray[np.uint8] | None:
-        """The square window of `size` around `center`, frame pixels from the edge of the first, of the place-th frame
-        of a track as (side, side, 3) uint8 RGB; None where the frame cannot be decoded."""
+        """The square window of `size` around `center`, in frame pixels from the edge of the first, in the place-th
+        frame of a track, as (side, side, 3) uint8 RGB; None if the frame cannot be decoded."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -170,7 +170,8 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
     def _draw_frame_pair(
         self, rng: np.random.Generator, track: int, gap: int, first: int | None = None
     ) -> tuple[int, int]:
-        """Places of two frames at most `gap` apart, one of which may be given; the same only where it is alone."""
+        """Indices of two frames at most `gap` apart; `first` may be given; they are the same only if no other is
+        near."""
         _, _, numbers, usable = self.tracks[track]
         if first is None:
             first = int(rng.choice(usable))
@@ -191,7 +192,7 @@ class TrackPairs(Dataset[dict[str, torch.Tensor]]):
             max_stretch=self.max_stretch,
         )
         if not frames.positive and frames.other == frames.track:
-            # One video alone: its own background, a whole search window away from the target.
+            # With a single video: its own background, a whole search window away from the target.
             windows = windows._replace(search_center=windows.search_center + np.array([windows.search_size, 0.0]))
         crops = {
             "template": self.crop(

@@ -1,4 +1,4 @@
-"""Photographs of a folder as textures: squares cut out of them, and things where an alpha channel marks them."""
+"""Photographs of a folder as textures: squares cut out of them, and objects marked by an alpha channel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from siamfast.io.images import read_image
 from siamfast.io.listing import folders, image_files
 
-_SHORTEST = 320  # pixels: longer photographs are made smaller when they are read, so that many stay in memory
+_SHORTEST = 320  # pixels: larger photographs are shrunk on reading, so that many stay in memory
 _KEPT = 1500
 
 
@@ -22,8 +22,8 @@ _KEPT = 1500
 class Piece:
     """A square of a photograph.
 
-    number: of the photograph. x, y: its middle, as shares of width and height. size: its side, as a share of the
-    shorter one. mirrored: left and right exchanged. color: (3, 3), by which RGB is multiplied, if it is; shift: (3,)
+    number: of the photograph. x, y: the middle, as shares of width and height. size: the side, as a share of the
+    photograph's shorter one. mirrored: left and right exchanged. color: (3, 3), a factor on RGB, or None; shift: (3,)
     added to it, grey levels."""
 
     number: int
@@ -35,7 +35,7 @@ class Piece:
     shift: NDArray[np.float32]
 
     def near(self, rng: np.random.Generator) -> Piece:
-        """Almost the same piece: what something that resembles it shows."""
+        """Almost the same piece, for an object that resembles this one."""
         x, y = np.clip(np.array([self.x, self.y]) + rng.normal(size=2) * 0.04, 0, 1).tolist()
         shift = self.shift + (rng.normal(size=3) * rng.choice([2.0, 8.0, 20.0])).astype(np.float32)
         size = float(np.clip(self.size * np.exp(rng.normal() * 0.1), 0.1, 1))
@@ -43,16 +43,16 @@ class Piece:
 
 
 class Marked(NamedTuple):
-    """A photograph, (H, W, 3) uint8 RGB, and the outline of the thing that it shows: (P, 2) x, y in its pixels, the
-    first of which spans 0 to 1."""
+    """A photograph, (H, W, 3) uint8 RGB, and the outline of its object: (P, 2) x, y in its pixels, the first of which
+    spans 0 to 1."""
 
     image: NDArray[np.uint8]
     outline: NDArray[np.float64]
 
 
 class Photos:
-    """The photographs of a folder and of the folders in it. In PNGs with an alpha channel it marks what they show, as
-    `siamfast cutouts` does.
+    """The photographs of a folder and its subfolders. The alpha channel of PNGs marks an object, as written by
+    `siamfast cutouts`.
 
     Args:
         folder: of images, at any depth.
@@ -77,7 +77,7 @@ class Photos:
         return len(self.files)
 
     def __reduce__(self) -> tuple[type[Photos], tuple[Path]]:
-        return Photos, (self.folder,)  # a worker has a cache of its own
+        return Photos, (self.folder,)  # each worker has its own cache
 
     def _read(self, number: int) -> NDArray[np.uint8]:
         image = read_image(self.files[number])
@@ -87,7 +87,7 @@ class Photos:
         return np.ascontiguousarray(image)
 
     def _outline(self, number: int) -> NDArray[np.float64] | None:
-        """Of the largest area that the alpha channel marks, (P, 2); None: there is none of 8 pixels or more."""
+        """(P, 2) outline of the largest area in the alpha channel; None: there is none of 8 pixels or more."""
         from PIL import Image, ImageOps
 
         shape = self.read(number).shape
@@ -101,11 +101,11 @@ class Photos:
         if largest is None or min(cv2.boundingRect(largest)[2:]) < 8:
             return None
         fewer = _divided(cv2.approxPolyDP(largest, 1.0, True)[:, 0].astype(np.float64))
-        # A contour runs through the centres of the border's pixels: half a pixel outwards, to their edges.
+        # A contour runs through the centres of the border's pixels: move it half a pixel outwards, to their edges.
         return fewer + 0.5 + 0.5 * np.sign(fewer - fewer.mean(0))
 
     def thing(self, rng: np.random.Generator) -> tuple[int, Marked] | None:
-        """The number of a random photograph that shows something marked, and what it shows; None: there is none."""
+        """The number of a random photograph with a marked object, and that object; None: there is none."""
         for _ in range(4 if self.marked else 0):
             number = self.marked[int(rng.integers(len(self.marked)))]
             outline = self.outline(number)
@@ -117,9 +117,9 @@ class Photos:
         """A random piece of a random photograph.
 
         Args:
-            rng: what draws it.
-            middle: whether it is of the middle, where the thing is that the photograph was taken of; else anywhere, and
-                large, as a background.
+            rng: the random generator.
+            middle: whether to take the middle, where a photograph's object is; else anywhere, and large, as a
+                background.
         """
         spread = 0.09 if middle else 0.3
         x, y = np.clip(0.5 + rng.normal(size=2) * spread, 0, 1).tolist()

@@ -1,7 +1,7 @@
-"""Readers of the data sets that trackers train and are measured on: each video as the sequences of its targets.
+"""Readers of the data sets for training and evaluation: each video becomes the sequences of its targets.
 
-A layout lists its videos, quickly, and reads one of them, anywhere, as a tuple of `Sequence` that share their frames,
-so that a frame is decoded once for all its targets. What cannot be read is told to `report` and left out.
+A layout lists its videos, quickly, and reads one of them, in any process, as a tuple of `Sequence` that share their
+frames, so that a frame is decoded once for all its targets. Unreadable files are passed to `report` and left out.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from siamfast.data.vid import list_vid, read_vid
 from siamfast.data.youtubebb import list_youtubebb, read_youtubebb
 from siamfast.io.listing import entries, existing, folders, image_files, natural_key
 
-Report = Callable[[Path, str], None]  # what could not be read, and why
+Report = Callable[[Path, str], None]  # path of an unreadable file, and the reason
 Video = tuple[Sequence, ...]
 
-# Sequences of OTB whose annotation covers a part of the frames: first and last, counted from 1 (the benchmark's list).
+# Sequences of OTB with annotations for some frames only: first and last, counted from 1 (the benchmark's list).
 _OTB_PARTS = {
     "BlurCar1": (247, 988), "BlurCar3": (3, 359), "BlurCar4": (18, 397), "David": (300, 770), "Diving": (1, 215),
     "Football1": (1, 74), "Freeman3": (1, 460), "Freeman4": (1, 283),
@@ -31,7 +31,7 @@ _OTB_PARTS = {
 
 
 def _aligned(frames: list[Path], boxes: NDArray[np.float64], folder: Path) -> tuple[list[Path], NDArray[np.float64]]:
-    """Frames and boxes of the same count; one box alone is the first frame's, of a test set."""
+    """Frames and boxes of the same count; a single box belongs to the first frame, as in a test set."""
     if len(boxes) == 1 and len(frames) > 1:
         boxes = np.concatenate([boxes, np.full((len(frames) - 1, 4), np.nan)])
     if not frames or len(frames) != len(boxes):
@@ -40,7 +40,7 @@ def _aligned(frames: list[Path], boxes: NDArray[np.float64], folder: Path) -> tu
 
 
 def _flags(path: Path, count: int) -> NDArray[np.float64] | None:
-    """Numbers of a label file, one a frame, in lines or separated by commas; None where there is no such file."""
+    """Numbers of a label file, one per frame, in lines or separated by commas; None without such a file."""
     if not path.is_file():
         return None
     words = re.split(r"[,\s]+", path.read_text().strip())
@@ -51,7 +51,7 @@ def _flags(path: Path, count: int) -> NDArray[np.float64] | None:
 
 
 def list_folder(root: Path) -> list[Path]:
-    """The folder itself, where it is a sequence, else those in it that are."""
+    """The folder itself if it is a sequence, else the sequences in it."""
     if (root / "groundtruth.txt").is_file():
         return [root]
     return [p for p in folders(root) if (p / "groundtruth.txt").is_file()]
@@ -63,7 +63,7 @@ def read_folder(root: Path, video: Path, report: Report) -> Video:
 
 
 def list_got10k(root: Path) -> list[Path]:
-    """Of all splits that are there, or of ROOT where it is one."""
+    """The videos of all existing splits, or of ROOT if it is a split."""
     splits = [p for name in ("train", "val", "test") if (p := root / name).is_dir()] or [root]
     return [p for split in splits for p in folders(split) if (p / "groundtruth.txt").is_file()]
 
@@ -84,8 +84,8 @@ def list_otb(root: Path) -> list[Path]:
 
 
 def read_otb(root: Path, video: Path, report: Report) -> Video:
-    """ROOT/<name>/img/ and groundtruth_rect.txt, or groundtruth_rect.1.txt and .2.txt of several targets; places are
-    counted from 1. An empty file is no target (Human4's first); an only target is named as its video is."""
+    """ROOT/<name>/img/ and groundtruth_rect.txt, or groundtruth_rect.1.txt and .2.txt for several targets; pixels are
+    counted from 1. An empty file is no target (Human4's first); a single target has its video's name."""
     images, sequences = image_files(video / "img"), []
     paths = entries(video, "groundtruth_rect*.txt")
     paths = [path for path in paths if path.read_bytes().strip()] or paths
@@ -101,7 +101,7 @@ def read_otb(root: Path, video: Path, report: Report) -> Video:
 
 
 def list_lasot(root: Path) -> list[Path]:
-    """In folders of their classes, or side by side."""
+    """The videos, in folders by class or all in one folder."""
     paths = entries(root, "*/groundtruth.txt") + entries(root, "*/*/groundtruth.txt")
     return sorted((path.parent for path in paths), key=natural_key)
 
@@ -119,7 +119,7 @@ def read_lasot(root: Path, video: Path, report: Report) -> Video:
 
 
 def list_trackingnet(root: Path) -> list[Path]:
-    """An annotation file per video, of all parts that are there."""
+    """The annotation file of each video, in all existing parts."""
     splits = [p for p in sorted(folders(root), key=natural_key) if (p / "anno").is_dir()]
     return [path for split in splits or [root] for path in entries(split / "anno", "*.txt")]
 
@@ -137,9 +137,9 @@ def list_mot(root: Path) -> list[Path]:
 
 
 def read_mot(root: Path, video: Path, report: Report) -> Video:
-    """ROOT/<name>/img1/ and gt/gt.txt of frame, id, x, y, w, h, counted, class, visibility; places and frames from 1.
+    """ROOT/<name>/img1/ and gt/gt.txt of frame, id, x, y, w, h, counted, class, visibility; pixels and frames from 1.
 
-    Rows whose seventh number is 0 are not to be counted and left out.
+    Rows with 0 as the seventh number do not count and are left out.
     """
     frames = image_files(existing(video / "img1", "frames are"))
     places = {int(frame.stem): n for n, frame in enumerate(frames) if frame.stem.isdecimal()}
@@ -168,7 +168,8 @@ def read_mot(root: Path, video: Path, report: Report) -> Video:
 
 
 class Layout(NamedTuple):
-    """How a data set lies on disk: root -> a path for each video; root, such a path, report -> its sequences."""
+    """A data set's layout on disk. videos: root -> one path per video; read: root, such a path, report -> its
+    sequences."""
 
     videos: Callable[[Path], list[Path]]
     read: Callable[[Path, Path, Report], Video]
@@ -188,14 +189,14 @@ LAYOUTS = {
 
 
 def list_videos(kind: str, root: str | Path) -> list[Path]:
-    """A path for each video of a data set, in order; nothing of them is read yet.
+    """One path per video of a data set, in order; no video is read yet.
 
     Args:
         kind: one of LAYOUTS: vid, got10k, otb, lasot, trackingnet, youtubebb, davis, mot, folder.
-        root: where it lies.
+        root: its folder.
 
     Raises:
-        ValueError: another kind; a folder that is not there or holds no such data set.
+        ValueError: an unknown kind; a missing folder, or one without such a data set.
     """
     if kind not in LAYOUTS:
         raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(LAYOUTS)}")
@@ -206,9 +207,9 @@ def list_videos(kind: str, root: str | Path) -> list[Path]:
 
 
 def read_video(kind: str, root: str | Path, video: Path, report: Report) -> Video:
-    """The sequences of one of `list_videos`, a target each; none, and a report, where they cannot be read.
+    """The sequences of one of `list_videos`, one per target; none, and a report, if they cannot be read.
 
-    Boxes are in 0-based pixels, nan where there is none.
+    Boxes are in 0-based pixels, nan where the target is absent.
     """
     try:
         return LAYOUTS[kind].read(Path(root), video, report)
@@ -218,11 +219,11 @@ def read_video(kind: str, root: str | Path, video: Path, report: Report) -> Vide
 
 
 def read_videos(kind: str, root: str | Path, report: Report | None = None) -> Iterator[Video]:
-    """Every video of a data set, read as it is asked for.
+    """Iterate over the videos of a data set; each is read when needed.
 
     Args:
         kind, root: as for `list_videos`.
-        report: told what could not be read, and why; None: that is an error.
+        report: called with the path of an unreadable file and the reason; None: such a file is an error.
 
     Raises:
         ValueError: as `list_videos`.

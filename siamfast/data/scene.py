@@ -1,4 +1,4 @@
-"""One synthetic scene: a background, a target, distractors and occluders, their motion, light and camera."""
+"""One synthetic scene: a background, a target, distractors and occluders, with their motion, light and camera."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from siamfast.data.thing import Thing, curve
 Array = NDArray[np.float64]
 
 _BACKGROUND = 512  # side of the background's picture
-# Shares of scenes, or of what is in them:
+# Shares of scenes, or of their objects:
 _CAMOUFLAGED = 0.25  # targets that look like the background
 _STAYS = 0.9  # targets that never leave the frame
 _IN_FRONT = 0.3  # moving objects that pass in front of the target
-_COVERED = 0.3  # scenes with one more that passes in front, and is nothing like the target
-_COMES_NEAR = 0.75  # copies of the target that come near it; what is no copy always does
-_SHADED = 0.2  # scenes with a shadow over a part
-_COMPRESSED = 0.4  # scenes that went through JPEG
+_COVERED = 0.3  # scenes with one more object that passes in front, unlike the target
+_COMES_NEAR = 0.75  # copies of the target that come near it; other objects always do
+_SHADED = 0.2  # scenes partly in shadow
+_COMPRESSED = 0.4  # scenes compressed as JPEG
 _MOTION_BLUR = 0.4
-# How strong an effect is, drawn evenly from these:
+# Strengths of effects, drawn evenly from these:
 _EXTRA_SURFACES = (0, 1, 1, 2, 4)
 _CAMERA_SPEEDS = (0, 0.5, 2.5, 8)  # pixels per frame
 _SHAKES = (0, 0, 1.5)  # pixels
-_SPEEDS = (0.5, 2, 5, 10)  # of a target, sixtieths of its size per frame
+_SPEEDS = (0.5, 2, 5, 10)  # sixtieths of the target's size per frame
 _LIGHTS = (0, 0.05, 0.2)
 _CASTS = (0, 0.05)
 _NOISES = (0, 1.5, 4)  # grey levels
@@ -37,10 +37,10 @@ _DEFOCUS = (0, 0, 0, 0.8, 1.5)  # pixels
 
 
 class Scene:
-    """Everything that a seed decides, and the rendering of any window of any frame.
+    """A scene, fully decided by its seed; renders any window of any frame.
 
     Coordinates are frame pixels; the first pixel spans 0 to 1. A window is (x, y, width, height). copies: whether some
-    of what moves there is made to resemble the target.
+    moving objects resemble the target.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Scene:
         self._draw_conditions(rng)
 
     def _paint_background(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], Piece | None]:
-        """The background and how the camera moves over it; its picture, and the photograph it is, if it is one."""
+        """Make the background and the camera's motion; returns its picture and, if it is a photograph, its piece."""
         picture, piece = self._surface(rng)
         for _ in range(int(rng.choice(_EXTRA_SURFACES))):  # more surfaces, with random borders: snow, wood, sky
             plane = cv2.resize(textures.bank()[rng.integers(textures.BANK)][..., 0], (_BACKGROUND, _BACKGROUND))
@@ -69,8 +69,8 @@ class Scene:
         self.background = [picture.astype(np.uint8)]
         for _ in range(3):
             self.background.append(cv2.resize(self.background[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-        # A photograph has fewer pixels than a procedural background: enlarged as much it would be blurred, and what is
-        # sharp would be the target.
+        # A photograph has fewer pixels than a procedural background: enlarged as much it would be blurred, and only the
+        # target would be sharp.
         scale = rng.uniform(0.8, 3.0) if piece is None else np.exp(rng.uniform(np.log(0.3), np.log(1.5)))
         self.background_scale = float(scale * max(1.0, self.height / 480))
         self.camera = np.cumsum(curve(rng, self.length, rng.choice(_CAMERA_SPEEDS), 25, 2), 0)
@@ -80,7 +80,7 @@ class Scene:
     def _place_objects(
         self, rng: np.random.Generator, picture: NDArray[np.float32], piece: Piece | None, copies: bool
     ) -> None:
-        """The target, what stands still, and what moves behind and in front of it."""
+        """Make the target, the still objects, and the objects that move behind and in front of it."""
         frame, length, photos = np.array([self.width, self.height], float), self.length, self._photos
         target_size = float(self.height * np.exp(rng.uniform(np.log(0.06), np.log(0.4))))
         speed = float(rng.choice(_SPEEDS)) * target_size / 60
@@ -114,13 +114,13 @@ class Scene:
         self.front: list[Thing] = []
         for _ in range(int(rng.integers(0, 6))):
             model = self.target if copies else None
-            thing = self._other(rng, target_size * np.exp(rng.normal() * 0.25), speed, model)
+            thing = self._passer(rng, target_size * np.exp(rng.normal() * 0.25), speed, model)
             (self.front if rng.random() < _IN_FRONT else self.behind).append(thing)
         if rng.random() < _COVERED:
-            self.front.append(self._other(rng, target_size * rng.uniform(0.4, 1.2), speed * 1.5, None))
+            self.front.append(self._passer(rng, target_size * rng.uniform(0.4, 1.2), speed * 1.5, None))
 
     def _draw_conditions(self, rng: np.random.Generator) -> None:
-        """Light, shadow, noise and blur."""
+        """Draw light, shadow, noise and blur."""
         length = self.length
         self.light = np.clip(1 + curve(rng, length, rng.choice(_LIGHTS), 20), 0.4, 1.8)
         self.cast = 1 + curve(rng, length, rng.choice(_CASTS), 40, 3)
@@ -132,14 +132,14 @@ class Scene:
         self.blurs = bool(rng.random() < _MOTION_BLUR)
 
     def _surface(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], Piece | None]:
-        """A background's picture, and the piece of a photograph that it is, if it is one."""
+        """A background's picture and, if it is from a photograph, its piece."""
         if self._photos is None or rng.random() < textures.PROCEDURAL:
             return textures.cut(rng, _BACKGROUND), None
         piece = self._photos.draw(rng, middle=False)
         return self._photos.paint(piece, _BACKGROUND), piece
 
-    def _other(self, rng: np.random.Generator, size: float, speed: float, like: Thing | None) -> Thing:
-        """Something that comes near the target at some moment: a distractor, or what passes in front of it."""
+    def _passer(self, rng: np.random.Generator, size: float, speed: float, like: Thing | None) -> Thing:
+        """An object that comes near the target at some moment: a distractor or an occluder."""
         start = np.array([self.width, self.height]) * rng.uniform(0, 1, 2)
         thing = Thing(rng, self.length, size, start, speed, like=like, photos=self._photos)
         if like is None or rng.random() < _COMES_NEAR:
@@ -149,7 +149,7 @@ class Scene:
         return thing
 
     def box(self, t: int) -> Array:
-        """(4,) x, y, w, h: the tight box of the target's whole silhouette, seen or not."""
+        """(4,) x, y, w, h: the tight box of the target's whole silhouette, visible or not."""
         points = self.target.points(t) + self.shake[t]
         low, high = points.min(0), points.max(0)
         return np.concatenate([low, high - low])
@@ -164,14 +164,14 @@ class Scene:
         canvas = np.zeros((max(1, round(h * scale)), max(1, round(w * scale)), 1), np.float32)
         corner = np.array([x, y])
         self._draw(canvas, self.target, t, corner, np.full(2, scale), paint=1.0)
-        whole = float(canvas.sum())
+        total = float(canvas.sum())
         for thing in self.front:
             self._draw(canvas, thing, t, corner, np.full(2, scale), paint=0.0)
         self._fill_outside(canvas, corner, np.full(2, scale), np.zeros(1))
-        return float(canvas.sum()) / whole if whole else 0.0
+        return float(canvas.sum()) / total if total else 0.0
 
     def mask(self, t: int) -> NDArray[np.uint8]:
-        """(height, width): 1 where the target is seen, 0 elsewhere, also where something passes in front of it."""
+        """(height, width): 1 where the target is visible, 0 elsewhere, also where an object in front covers it."""
         canvas = np.zeros((self.height, self.width, 1), np.float32)
         for thing in (self.target, *self.front):
             self._draw(canvas, thing, t, np.zeros(2), np.ones(2), paint=float(thing is self.target))
@@ -180,9 +180,9 @@ class Scene:
     def render(
         self, t: int, window: tuple[float, float, float, float], out: tuple[int, int], *, with_target: bool = True
     ) -> NDArray[np.uint8]:
-        """The window of frame t as (out_height, out_width, 3) uint8 RGB; outside the frame its mean colour.
+        """The window of frame t as (out_height, out_width, 3) uint8 RGB; outside the frame, its mean colour.
 
-        An enlarged window is drawn in the frame's own pixels first: a small target is as coarse as in a photograph.
+        An enlarged window is first drawn in the frame's own pixels, so a small target is as coarse as in a photograph.
         """
         x, y, width, height = window
         native = min(out[0], max(1, round(height))), min(out[1], max(1, round(width)))
@@ -217,13 +217,13 @@ class Scene:
         return canvas
 
     def _draw_background(self, t: int, corner: Array, scale: Array, out: tuple[int, int]) -> NDArray[np.float32]:
-        step = self.background_scale * scale  # window pixels a background pixel
+        step = self.background_scale * scale  # window pixels per background pixel
         level = int(np.clip(np.floor(-np.log2(step.min())), 0, 3))
         step = step * 2**level
         shift = (self.camera[t] + self.shake[t] - corner) * scale + 0.5 * step - 0.5
         affine = np.array([[step[0], 0, shift[0]], [0, step[1], shift[1]]])
-        drawn = cv2.warpAffine(self.background[level], affine, out[::-1], borderMode=cv2.BORDER_REFLECT)
-        return drawn.astype(np.float32)
+        picture = cv2.warpAffine(self.background[level], affine, out[::-1], borderMode=cv2.BORDER_REFLECT)
+        return picture.astype(np.float32)
 
     def _draw(
         self, canvas: NDArray[np.float32], thing: Thing, t: int, corner: Array, scale: Array, paint: float | None = None
@@ -243,15 +243,15 @@ class Scene:
         return (self.shadow + (1 - self.shadow) * side).astype(np.float32)[..., None]
 
     def _motion_blur(self, canvas: NDArray[np.float32], t: int, scale: Array) -> NDArray[np.float32]:
-        """Blur along the target's motion, as long as 0.3 frames of it: a shutter open for a third of the time."""
+        """Blur along the target's motion over 0.3 frames, as by a shutter open for a third of the time."""
         path = self.target.position + self.shake
-        way = (path[min(t + 1, self.length - 1)] - path[max(t - 1, 0)]) / 2 * scale * 0.6
-        reach = min(float(np.hypot(*way)) / 2, 8.0)
+        motion = (path[min(t + 1, self.length - 1)] - path[max(t - 1, 0)]) / 2 * scale * 0.6
+        reach = min(float(np.hypot(*motion)) / 2, 8.0)
         if reach < 0.75:
             return canvas
         half = int(np.ceil(reach))
         kernel = np.zeros((2 * half + 1, 2 * half + 1), np.float32)
-        end = np.round(way / np.hypot(*way) * reach).astype(int)
+        end = np.round(motion / np.hypot(*motion) * reach).astype(int)
         cv2.line(kernel, tuple((half - end).tolist()), tuple((half + end).tolist()), 1.0)
         return cv2.filter2D(canvas, -1, kernel / kernel.sum())
 

@@ -1,4 +1,4 @@
-"""The random streams of the data sets: which is whose, in one place, so that no two can be the same by accident."""
+"""The random streams of the data sets, in one place, so that no two are the same by accident."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from enum import IntEnum
 
 
 class Stream(IntEnum):
-    """First word of the seed of `numpy.random.default_rng`; the seed and the index that a user sees follow it."""
+    """First word of the seed of `numpy.random.default_rng`; the user's seed and the index follow it."""
 
-    VIDEO = 0  # SyntheticVideo: clips to look at are never scenes of training
+    VIDEO = 0  # SyntheticVideo: clips for viewing are never scenes of training
     SYNTHETIC_PAIRS = 1
     CLIPS = 2
     TRACK_PAIRS = 3

@@ -1,4 +1,4 @@
-"""Training pairs from annotated frames as they lie on disk, in any layout that `siamfast curate` reads."""
+"""Training pairs from annotated frames on disk, in any layout that `siamfast curate` reads."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from siamfast.ops.crop_and_resize import crop_and_resize
 
 
 class SequencePairs(TrackPairs):
-    """Pairs of frames of one target: see `TrackPairs`. Whole frames are decoded for every item; curated, they load
-    several times as fast.
+    """Pairs of frames of one target, see `TrackPairs`. Every item decodes whole frames; a curated store loads several
+    times as fast.
 
     Args:
-        root: a data set; of kind "folder" also one sequence.
+        root: a data set; with kind "folder" also one sequence.
         length, options: as for TrackPairs.
         kind: its layout: vid, got10k, otb, lasot, trackingnet, youtubebb, davis, mot, folder.
-        filter: leave out frames by `usable_frames`; else all that show their target are drawn.
+        filter: draw only `usable_frames`; else any frame that shows the target.
 
     Raises:
-        ValueError: no such data set, no usable frames in it, or a frame that cannot be decoded over and over.
+        ValueError: no such data set, no usable frames in it, or one frame after another cannot be decoded.
 
     >>> pairs = SequencePairs("sequences", 1000)  # doctest: +SKIP
     >>> pairs[0]["search"].shape  # doctest: +SKIP
@@ -39,7 +39,7 @@ class SequencePairs(TrackPairs):
     ) -> None:
         if kind == "folder":
             videos: list[tuple[Sequence, ...]] = [(s,) for s in read_sequences(root)]
-        else:  # what cannot be read is left out, as a curated store would
+        else:  # unreadable files are left out, as in a curated store
             videos = list(read_videos(kind, root, lambda path, reason: None))
         self._sequences = [sequence for video in videos for sequence in video]
         tracks = [
@@ -59,20 +59,20 @@ class SequencePairs(TrackPairs):
             image = read_image(self._sequences[track].frames[place])
         except (ValueError, OSError):
             return None
-        # The box stays exact in the crop: no rounding of the window.
+        # The window is not rounded, so the box stays exact in the crop.
         pixels: NDArray[np.uint8] = crop_and_resize(image, edge_to_index(center), size, side, rounding="subpixel")
         return pixels[0]
 
 
 def _usable(sequence: Sequence, filter: bool) -> NDArray[np.intp]:
     boxes = np.asarray(sequence.boxes)
-    shown = np.flatnonzero(np.isfinite(boxes).all(1) & (boxes[:, 2:] >= 1).all(1))
-    size = _frame_size(sequence) if filter and len(shown) else None
-    return shown if size is None else usable_frames(boxes, np.array(size), sequence.visibility)
+    visible = np.flatnonzero(np.isfinite(boxes).all(1) & (boxes[:, 2:] >= 1).all(1))
+    size = _frame_size(sequence) if filter and len(visible) else None
+    return visible if size is None else usable_frames(boxes, np.array(size), sequence.visibility)
 
 
 def _frame_size(sequence: Sequence) -> tuple[int, int] | None:
-    """Height and width, by the head of the first frame that has one; frames of a video have one size."""
+    """Height and width from the first readable image header; all frames of a video have one size."""
     for frame in sequence.frames:
         try:
             return image_size(frame)

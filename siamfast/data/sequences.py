@@ -19,9 +19,9 @@ _SEPARATOR = re.compile(r"[,;\t ]+")
 class Sequence:
     """Frames and their boxes.
 
-    name: the folder's. frames: paths in order. boxes: (T, 4) float64 x, y, w, h in 0-based pixels; a row of nan where
-    the target is absent. visibility: (T,) float64, the share of the target that is seen, 0 to 1, as far as the data set
-    says; None where it says nothing.
+    name: of the folder. frames: paths in order. boxes: (T, 4) float64 x, y, w, h in 0-based pixels; a row of nan where
+    the target is absent. visibility: (T,) float64, the visible share of the target, 0 to 1, if the data set has it;
+    else None.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Sequence:
 
 
 def read_boxes(path: str | os.PathLike[str]) -> NDArray[np.float64]:
-    """Rows of x,y,w,h, separated by comma, semicolon, tab or space, any line ends; an absent target is nan or 0,0,0,0.
+    """Read rows of x,y,w,h, separated by comma, semicolon, tab or space, any line ends; absent is nan or 0,0,0,0.
 
     Returns:
         (T, 4) float64. A row with a nan or without an area becomes nan throughout; empty lines at the end are dropped.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a row that is not four numbers or is infinite; the line number is named.
+        ValueError: a row that is not four numbers or is infinite; the message has the line number.
     """
     path = Path(path)
     if not path.is_file():
@@ -76,17 +76,17 @@ def read_boxes(path: str | os.PathLike[str]) -> NDArray[np.float64]:
 
 
 def proper_boxes(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows that are not finite or have no area become nan throughout."""
+    """Boxes (T, 4), with rows that are not finite or have no area set to nan."""
     good = np.isfinite(boxes).all(1) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
     return np.where(good[:, None], boxes, np.nan)
 
 
 def read_sequence(folder: str | os.PathLike[str]) -> Sequence:
-    """One sequence: `groundtruth.txt` beside the frames, or beside a folder `img` with them.
+    """Read a sequence: `groundtruth.txt` beside the frames, or beside a folder `img` with them.
 
     Raises:
         FileNotFoundError: no such folder, or no groundtruth.txt in it.
-        ValueError: no frames; another count of rows than frames; a malformed row.
+        ValueError: no frames; different counts of rows and frames; a malformed row.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -102,11 +102,11 @@ def read_sequence(folder: str | os.PathLike[str]) -> Sequence:
 
 
 def read_sequences(root: str | os.PathLike[str]) -> list[Sequence]:
-    """`root` itself when it is a sequence, else every folder in it that has a groundtruth.txt, by name.
+    """Read `root` itself if it is a sequence, else every folder in it with a groundtruth.txt, by name.
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: no sequence in it, or one that is malformed.
+        ValueError: no sequence in it, or a malformed one.
     """
     root = Path(root)
     if not root.is_dir():

@@ -1,4 +1,4 @@
-"""Textured shapes with exact outlines: what the objects of synthetic video are put together from."""
+"""Textured shapes with exact outlines: the parts of the objects in synthetic video."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from siamfast.data.photos import Photos, Piece
 from siamfast.geometry import edge_to_index, middle_by_index
 
 SIDE = 112  # pixels of a sprite's picture
-_FACES = POSES  # views of a texture in a whole turn
-_MARGIN = 3  # clear pixels around the shape, so that filtering finds a transparent border
+_FACES = POSES  # views of a texture in a full turn
+_MARGIN = 3  # clear pixels around the shape, so that filtering has a transparent border
 
 Points = NDArray[np.float64]  # (P, 2) x, y
 
@@ -47,7 +47,7 @@ def outline(rng: np.random.Generator, aspect: float) -> Points:
 
 @dataclass(frozen=True)
 class Appearance:
-    """What makes two things alike: colour, contrast and source of a procedural texture, or a piece of a photograph."""
+    """The look of an object: colour, contrast and source of a procedural texture, or a piece of a photograph."""
 
     base: NDArray[np.float64]
     contrast: float
@@ -63,7 +63,7 @@ class Appearance:
         return replace(appearance, photos=photos, piece=photos.draw(rng, middle=True))
 
     def near(self, rng: np.random.Generator) -> Appearance:
-        """Nearly the same appearance: what a distractor wears."""
+        """Nearly the same appearance, for a distractor."""
         base = self.base + rng.normal(size=3) * rng.choice([3.0, 12.0, 30.0])
         appearance = replace(self, base=base, contrast=self.contrast * float(rng.uniform(0.8, 1.25)))
         return appearance if self.piece is None else replace(appearance, piece=self.piece.near(rng))
@@ -76,11 +76,11 @@ class Appearance:
 
 
 class Cutout:
-    """A thing of a photograph as a sprite's shape and picture.
+    """An object of a photograph as a sprite's shape and picture.
 
     Args:
-        photos: where it is from.
-        number: of the photograph; its alpha channel marks the thing.
+        photos: the photographs.
+        number: of the photograph; its alpha channel marks the object.
         mirrored: left and right exchanged. shift: (3,) added to the colours, grey levels.
     """
 
@@ -94,12 +94,12 @@ class Cutout:
         self.points: Points = points * [-1, 1] if mirrored else points
 
     def near(self, rng: np.random.Generator) -> Cutout:
-        """Nearly the same thing: what a distractor is."""
+        """Nearly the same object, for a distractor."""
         shift = self._shift + rng.normal(size=3) * rng.choice([3.0, 10.0, 25.0])
         return Cutout(self._photos, self._number, bool(rng.random() < 0.3) != self._mirrored, shift)
 
     def paint(self, scale: float) -> NDArray[np.float32]:
-        """(SIDE, SIDE, 3), 0..255, `scale` pixels a unit: the photograph around the thing."""
+        """(SIDE, SIDE, 3), 0..255, `scale` pixels per unit: the photograph around the object."""
         image = self._photos.read(self._number)
         factor = scale / self._unit
         while factor < 0.6:  # filtered, not sampled
@@ -117,10 +117,10 @@ class Cutout:
 
 
 class Sprite:
-    """One shape with a texture that goes round it, or flat and bent: `points` in its own units.
+    """One shape with a texture all around it, or flat and bent; `points` are in its own units.
 
-    `scale` pixels of its picture are one unit, and the origin lies in the middle of the picture. `side`, wherever it is
-    an argument, counts the turns about the upright axis, or the cycles of the bend.
+    `scale` pixels of its picture are one unit, and the origin is in the middle of the picture. As an argument, `side`
+    counts the turns about the upright axis, or the cycles of the bend.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Sprite:
         self._shade = np.ones((SIDE, SIDE, 1), np.float32)
         if rng.random() < (0.7 if cutout is None else 0.2):  # light from one side
             self._shade += (rng.uniform(0, 0.7) * (x * rng.normal() + y * rng.normal()))[..., None].astype(np.float32)
-        if cutout is None and rng.random() < 0.4:  # darker towards the rim, as round things are
+        if cutout is None and rng.random() < 0.4:  # darker towards the rim, like round objects
             depth = cv2.distanceTransform(alpha, cv2.DIST_L2, 3)
             self._shade *= (1 - rng.uniform(0.1, 0.7) * np.exp(-depth / rng.uniform(2, 8)))[..., None]
         lined = cutout is None and rng.random() < 0.15
@@ -153,18 +153,18 @@ class Sprite:
         self._polygon, self._alpha = polygon, alpha
 
     def outline(self, side: float) -> Points:
-        """(P, 2) the outline as it is bent, exactly that of the picture."""
+        """(P, 2) the bent outline, exactly that of the picture."""
         return self.points if self._bend is None else self._bend.forward(self.points, _face(side))
 
     def _silhouette(self, points: Points) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-        """The outline in pixels of the picture, with 4 fractional bits, and what it encloses as 255."""
+        """The outline in pixels of the picture, with 4 fractional bits, and its inside as 255."""
         polygon = np.round((points * self.scale + middle_by_index(SIDE)) * 16).astype(np.int32)
         alpha = np.zeros((SIDE, SIDE), np.uint8)
         cv2.fillPoly(alpha, [polygon], 255, cv2.LINE_AA, 4)
         return polygon, alpha
 
     def _surface(self, back: bool) -> NDArray[np.float32]:
-        """The texture of the front or of the back with its markings, (SIDE, SIDE, 3); the same at each call."""
+        """The texture of the front or the back with its markings, (SIDE, SIDE, 3); the same at each call."""
         rng = np.random.default_rng((self._seed, back))
         if self._cutout is not None:
             return self._cutout.paint(self.scale)
@@ -180,8 +180,8 @@ class Sprite:
         return paint
 
     def pyramid(self, side: float = 0.0) -> list[NDArray[np.uint8]]:
-        """The picture turned or bent, and smaller versions of it, so that a small object is filtered, not sampled.
-        (SIDE, SIDE, 4) uint8 RGBA and halves of it."""
+        """The picture turned or bent, (SIDE, SIDE, 4) uint8 RGBA, then at half and quarter size, so that small objects
+        are filtered, not sampled."""
         face = _face(side)
         if face not in self._faces:
             color, alpha = self._surface(False), self._alpha
@@ -207,13 +207,13 @@ class Sprite:
         self,
         canvas: NDArray[np.float32],  # (H, W, 3), or (H, W, 1) with `paint`; drawn over in place
         matrix: NDArray[np.float64],  # (2, 2) units -> canvas pixels
-        origin: NDArray[np.float64],  # (2,) where the origin lies: canvas pixels, the first pixel spans 0 to 1
+        origin: NDArray[np.float64],  # (2,) the origin's place in canvas pixels; the first pixel spans 0 to 1
         gain: float = 1.0,
         paint: float | None = None,
         side: float = 0.0,
     ) -> None:
-        """Composite the sprite, its light times `gain`, over what it covers; with `paint` its
-        silhouette in one ink."""
+        """Composite the sprite, with its light times `gain`, over the canvas; with `paint`, its silhouette in that
+        value."""
         height, width = canvas.shape[:2]
         to_canvas = matrix / self.scale
         level = int(np.clip(np.floor(-np.log2(np.sqrt(abs(np.linalg.det(to_canvas))) + 1e-9)), 0, 2))
@@ -238,5 +238,5 @@ class Sprite:
 
 
 def _face(side: float) -> int:
-    """Which of the views or poses is drawn."""
+    """The number of the view or pose to draw."""
     return round(side * _FACES) % _FACES

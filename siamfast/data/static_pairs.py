@@ -18,26 +18,25 @@ from siamfast.data.windows import draw_recent, draw_windows
 from siamfast.geometry import box_centers, edge_to_index, index_to_edge
 
 Array = NDArray[np.float64]
-_MARKED = 0.7  # share of the targets that are things which an alpha channel marks, where there are some
-_BENT = 0.5  # share of the pairs whose second view is bent
-_GRID = 4  # pixels between the places that a bend is computed at; it is linear between them
-# What a target is taken to fill of its box: an outline between an ellipse and a rectangle. Boxes of turned views are
-# tight around it.
+_MARKED = 0.7  # share of targets that are objects marked by an alpha channel, if there are any
+_BENT = 0.5  # share of pairs with a bent second view
+_GRID = 4  # pixels between the points at which a bend is computed; it is linear between them
+# The assumed outline of a target in its box, between an ellipse and a rectangle. Boxes of turned views are tight around
+# it.
 _TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
 _OUTLINE = np.stack([np.sign(f) * np.abs(f) ** 0.7 for f in (np.cos(_TURN), np.sin(_TURN))], 1)
 
 
 class StaticPairs(Dataset[dict[str, torch.Tensor]]):
-    """Two views of one photograph, of which a place near the middle is the target. Item i depends on (seed, i) alone.
+    """Two views of one photograph with a place near its middle as the target. Item i depends on (seed, i) alone.
 
-    Cheap, and of natural images throughout, where a renderer's objects are pasted. Source: Zhu et al. 2018,
-    "DaSiamRPN", section 3.2, and Li et al. 2019, "SiamRPN++", section 4.1, who train on single images of COCO and
-    ImageNet DET.
+    They are cheap and fully natural images, while a renderer pastes its objects. Source: Zhu et al. 2018, "DaSiamRPN",
+    section 3.2, and Li et al. 2019, "SiamRPN++", section 4.1, who train on single images of COCO and ImageNet DET.
 
     Args:
         photos: a folder of images.
         length: number of items.
-        options: as for SyntheticPairs; `max_gap`, `previous` and `first_frames` say nothing here.
+        options: as for SyntheticPairs; `max_gap`, `previous` and `first_frames` have no effect.
 
     Raises:
         FileNotFoundError: no such folder. ValueError: no image in it.
@@ -78,7 +77,7 @@ class StaticPairs(Dataset[dict[str, torch.Tensor]]):
         positive = bool(rng.random() >= self.negatives)
         other = place if positive else _Place.draw(rng, self.photos)
         view = other.view(rng)
-        box = other.seen(view)
+        box = other.box_in(view)
         windows = draw_windows(
             rng,
             place.box,
@@ -96,9 +95,9 @@ class StaticPairs(Dataset[dict[str, torch.Tensor]]):
             "box": windows.in_search(box),
         }
         if self.recent:
-            # Between the two views, nearer to the second.
+            # A view between the two, nearer to the second.
             near = view.times(rng.uniform(0.5, 1.2)) if positive else _FLAT
-            box = place.seen(near)
+            box = place.box_in(near)
             window = draw_recent(rng, box, context_amount=self.context_amount)
             item["recent"] = place.crop(near, window.template_center, window.template_size, self.exemplar)
             item["recent_box"] = window.in_template(box, self.exemplar)
@@ -110,7 +109,7 @@ class StaticPairs(Dataset[dict[str, torch.Tensor]]):
 
 
 class _View(NamedTuple):
-    """How a photograph is seen about the middle of a box: bent, then turned and stretched by a (2, 2) matrix."""
+    """A transformation of a photograph about the middle of a box: a bend, then turn and stretch by a (2, 2) matrix."""
 
     matrix: Array
     bend: Bend | None = None
@@ -125,7 +124,7 @@ _FLAT = _View(np.eye(2))
 
 
 class _Place:
-    """A box of a photograph, and what surrounds the photograph: its mirror image, or its mean colour."""
+    """A box of a photograph, and the surroundings of the photograph: its mirror image, or its mean colour."""
 
     def __init__(self, image: NDArray[np.uint8], box: Array, mirrored: bool, outline: Array | None = None) -> None:
         self.image, self.box, self.middle = image, box, box_centers(box)
@@ -157,8 +156,8 @@ class _Place:
         bend = Bend.draw(rng, float(self.box[2:].max()) / 2) if rng.random() < _BENT else None
         return _View(matrix, bend, rng.uniform(0, POSES))
 
-    def seen(self, view: _View) -> Array:
-        """(4,) x, y, w, h, tight around the target."""
+    def box_in(self, view: _View) -> Array:
+        """(4,) x, y, w, h, tight around the target in a view."""
         points = self.outline if view.bend is None else view.bend.forward(self.outline, view.pose)
         points = points @ view.matrix.T + self.middle
         low, high = points.min(0), points.max(0)
@@ -171,7 +170,7 @@ class _Place:
         while scale * level < 0.6 and min(image.shape[:2]) > 16:  # filtered, not sampled
             image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
             level *= 2
-        # From a crop pixel to the place that it is of, about the middle, flat; pixel centres lie at halves.
+        # From crop pixels to places in the flat picture, about the middle; pixel centres are at halves.
         back = np.linalg.inv(view.matrix)
         corner = back @ (center - size / 2 - self.middle)
         count = -(-side // _GRID)
@@ -180,7 +179,7 @@ class _Place:
         y = back[1, 0] * pixel[None] + back[1, 1] * pixel[:, None] + corner[1]
         if view.bend is not None:
             x, y = view.bend.backward(x, y, view.pose)
-        # In pixels of the (smaller) photograph by index, and for every crop pixel: linear between those of the grid.
+        # In pixels of the (smaller) photograph by index, and for every crop pixel: linear between the grid's points.
         place = edge_to_index((np.stack([x, y], 2) + self.middle) / level)
         fine = np.array([[1 / _GRID, 0, 0], [0, 1 / _GRID, 0]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

@@ -1,4 +1,4 @@
-"""A store of curated crops, to read from: JPEGs of every target in every frame, and an index of tracks."""
+"""Read a store of curated crops: JPEGs of every target in every frame, and an index of tracks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from siamfast.data.store_files import SUFFIX, VERSION, all_parts, key_of, naming
 from siamfast.io.decoders import decode_pixels
 from siamfast.io.listing import entries
 
-_COLUMNS = 9  # of an entry's row behind the track: frame, box, visibility, scale, size
+_COLUMNS = 9  # numbers in an entry's row after the track: frame, box, visibility, scale, size
 
 
 class StoredTrack(NamedTuple):
-    """A target of a store.
+    """A target in a store.
 
-    frames: (T,) int32, rising numbers. boxes: (T, 4) float32 in frame pixels. visibility: (T,), 0 to 1. scales:
-    (T,) crop pixels a frame pixel. sizes: (T, 2) height, width of the frames.
+    frames: (T,) int32, rising numbers. boxes: (T, 4) float32 in frame pixels. visibility: (T,), 0 to 1. scales: (T,)
+    crop pixels per frame pixel. sizes: (T, 2) height, width of the frames.
     """
 
     video: str
@@ -37,13 +37,13 @@ class StoredTrack(NamedTuple):
 
 
 class CropStore:
-    """A store to read from. It may be sent to other processes: each opens the files by itself.
+    """Reads a store. It may be sent to other processes: each opens the files by itself.
 
     Args:
-        folder: with one or more *.lmdb files, as `siamfast curate` leaves them.
+        folder: with one or more *.lmdb files, as written by `siamfast curate`.
 
     Raises:
-        ValueError: no store there, or files that were made with different settings.
+        ValueError: no store there, or files made with different settings.
 
     >>> store = CropStore("curated")  # doctest: +SKIP
     >>> store.crop(store.tracks[0], 0, "x").shape  # doctest: +SKIP
@@ -59,7 +59,7 @@ class CropStore:
         metas = [self._get(n, b"meta") for n in range(len(self.files))]
         if any(meta is None for meta in metas) or len({bytes(meta) for meta in metas if meta}) > 1:
             raise ValueError(
-                f"store: the files in {self.folder} were made with different settings, or are none of ours"
+                f"store: the files in {self.folder} were made with different settings, or by another program"
             )
         with naming_damage(self.files[0]):
             self.meta: dict[str, Any] = dict(json.loads(metas[0] or b"{}"))
@@ -78,7 +78,10 @@ class CropStore:
                     rows: dict[str, list[list[float]]] = {}
                     for track, *row in entry["crops"]:
                         rows.setdefault(track, []).append(row)
-                    for track, values in rows.items():  # arrays at once: lists of millions of numbers would not fit
+                    for (
+                        track,
+                        values,
+                    ) in rows.items():  # converted to arrays at once: lists of millions of numbers would not fit
                         table = np.array(values, np.float64).reshape(len(values), _COLUMNS)
                         tables.setdefault((number, video, track), []).append(table)
         for place, parts in sorted(tables.items()):
@@ -117,7 +120,7 @@ class CropStore:
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
     def verify(self) -> Iterator[str]:
-        """What is wrong: crops that are lost, cannot be decoded, or have another size than the settings say."""
+        """List the errors: crops that are lost, cannot be decoded, or differ in size from the settings."""
         sides = {"z": self.meta["exemplar"], "x": self.meta["instance"]}
         for track in self.tracks:
             for index in range(len(track.frames)):

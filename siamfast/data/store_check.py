@@ -1,4 +1,4 @@
-"""Checking a store of crops in a process of its own: LMDB trusts its files, and a damaged page may end the reader."""
+"""Check a store of crops in a separate process: LMDB trusts its files, and a damaged page may end the reader."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from siamfast.data.store import CropStore
 
 
 class StoreChecker:
-    """Iterating gives a line for all that is wrong; then `targets` in frames and `tracks` are known."""
+    """Iterating yields one line per error and then sets `targets` (the number of crops) and `tracks`."""
 
     targets = 0
     tracks = 0
@@ -21,13 +21,13 @@ class StoreChecker:
         self.folder = folder
 
     def __iter__(self) -> Iterator[str]:
-        mine, theirs = multiprocessing.Pipe(duplex=False)
-        process = multiprocessing.get_context("fork").Process(target=_check, args=(self.folder, theirs))
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        process = multiprocessing.get_context("fork").Process(target=_check, args=(self.folder, sender))
         process.start()
-        theirs.close()
+        sender.close()
         try:
             while True:
-                item = mine.recv()
+                item = receiver.recv()
                 if isinstance(item, Exception):
                     raise item
                 if isinstance(item, str):

@@ -1,8 +1,8 @@
-"""The files of a store of crops: their keys, how they are opened, and what is in one, in order.
+"""The files of a store of crops: their keys, opening them, and listing their parts in order.
 
-Keys of a file (docs/data.md): `meta` JSON, how the crops were made; `done:<video>:<first frame>` JSON, what a committed
-part of a video holds; `z:<video>:<track>:<frame>` and `x:...` JPEGs. A part is one transaction: it is there as a whole
-or not at all, whenever the process was killed. A store is a folder of such files, one for each machine that wrote.
+Keys of a file (docs/data.md): `meta` JSON, the settings of the crops; `done:<video>:<first frame>` JSON, the contents
+of a committed part of a video; `z:<video>:<track>:<frame>` and `x:...` JPEGs. A part is one transaction: whenever the
+process is killed, it is complete or absent. A store is a folder of such files, one per machine that wrote.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ SUFFIX = ".lmdb"
 
 
 def key_of(kind: str, *words: object) -> bytes:
-    """As the keys are written above."""
+    """A key in the form above."""
     return ":".join((kind, *map(str, words))).encode()
 
 
 @contextlib.contextmanager
 def naming_damage(path: Path) -> Iterator[None]:
-    """What LMDB says of a damaged file, and what is no entry of ours, as a ValueError that names it."""
+    """Turn LMDB's errors about a damaged file, and foreign entries, into a ValueError that names the file."""
     try:
         yield
     except (lmdb.Error, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
@@ -39,12 +39,12 @@ def naming_damage(path: Path) -> Iterator[None]:
 
 
 def open_file(path: Path, **options: Any) -> lmdb.Environment:
-    """One file; ValueError where it is none of LMDB's, or cut short."""
+    """Open a file; ValueError if it is not LMDB's or is cut short."""
     try:
         env = lmdb.open(str(path), max_dbs=0, **options)
     except lmdb.Error as error:
         raise ValueError(f"{path} cannot be opened as a store ({error})") from error
-    # LMDB maps the file: beyond its end there is nothing to read, and the process would die of it.
+    # LMDB maps the file: reading beyond its end would kill the process.
     least = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
     if path.stat().st_size < least:
         env.close()
@@ -57,7 +57,8 @@ _SHARED: weakref.WeakValueDictionary[tuple[int, Path], lmdb.Environment] = weakr
 
 
 def _forget() -> None:
-    """In a forked child: what the parent has open is not to be used here, and must be closed to be opened anew."""
+    """In a forked child: close the parent's open files, which must not be used here, so that they can be opened
+    again."""
     for env in list(_SHARED.values()):
         env.close()
     _SHARED.clear()
@@ -67,7 +68,7 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def reading_of(path: Path) -> lmdb.Environment:
-    """A file to read from, shared by all stores of this process."""
+    """A file opened for reading, shared by all stores of this process."""
     key = os.getpid(), path.resolve()
     env = _SHARED.get(key)
     if env is None:
@@ -82,7 +83,7 @@ def all_parts(path: Path, env: lmdb.Environment) -> Iterator[tuple[str, int, dic
 
 
 def parts(reading: lmdb.Transaction, start: str = "") -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """(video, first frame, entry) of every part of a file, by key; of videos whose name has that start."""
+    """(video, first frame, entry) of every part of a file, by key, for videos with names that begin with `start`."""
     prefix = key_of("done", start)
     with reading.cursor() as cursor:
         if not cursor.set_range(prefix):

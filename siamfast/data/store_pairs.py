@@ -1,4 +1,4 @@
-"""Training pairs from a store of curated crops: no frame is decoded, small JPEGs are."""
+"""Training pairs from a store of curated crops: small JPEGs are decoded instead of frames."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from siamfast.ops.crop_and_resize import crop_and_resize
 
 
 class StorePairs(TrackPairs):
-    """Pairs of crops of one target: see `TrackPairs`; from a store that `siamfast curate` made.
+    """Pairs of crops of one target, see `TrackPairs`, from a store of `siamfast curate`.
 
-    A search window that leaves the stored crop is filled with the crop's mean there; curate with a larger `--instance`
-    to have all of it. Templates are the stored ones, not stretched.
+    Outside the stored crop a search window is filled with the crop's mean; curate with a larger `--instance` to avoid
+    this. Templates are the stored ones, not stretched.
 
     Args:
         folder: the store.
         length, options: as for TrackPairs; the context amount is the store's.
-        exemplar, instance: sides of the crops, pixels; the store's own exemplar, and at most its instance side.
-        filter: leave out frames by `usable_frames`.
+        exemplar, instance: sides of the crops, pixels; the store's exemplar side, and at most its instance side.
+        filter: draw only `usable_frames`.
 
     Raises:
-        ValueError: no store; other sides than it has; no usable frames; negatives of a store with one video.
+        ValueError: no store; sides that it does not have; no usable frames; negatives with a single video.
 
     >>> StorePairs("curated", 1000)[0]["search"].shape  # doctest: +SKIP
     torch.Size([3, 255, 255])
@@ -47,11 +47,15 @@ class StorePairs(TrackPairs):
         **options: Any,
     ) -> None:
         self.store = CropStore(folder)
-        made = self.store.meta
-        if exemplar != made["exemplar"]:
-            raise ValueError(f"exemplar: got {exemplar}, but the store {folder} has crops of {made['exemplar']} pixels")
-        if instance > made["instance"]:
-            raise ValueError(f"instance: got {instance}, but the store {folder} has crops of {made['instance']} pixels")
+        settings = self.store.meta
+        if exemplar != settings["exemplar"]:
+            raise ValueError(
+                f"exemplar: got {exemplar}, but the store {folder} has crops of {settings['exemplar']} pixels"
+            )
+        if instance > settings["instance"]:
+            raise ValueError(
+                f"instance: got {instance}, but the store {folder} has crops of {settings['instance']} pixels"
+            )
         tracks = [
             Candidates(
                 t.video,
@@ -61,7 +65,7 @@ class StorePairs(TrackPairs):
             )
             for t in self.store.tracks
         ]
-        options |= {"exemplar": exemplar, "instance": instance, "context_amount": made["context_amount"]}
+        options |= {"exemplar": exemplar, "instance": instance, "context_amount": settings["context_amount"]}
         try:
             super().__init__(tracks, length, **options)
         except ValueError as error:
@@ -75,15 +79,15 @@ class StorePairs(TrackPairs):
         stored_track = self.store.tracks[track]
         box = stored_track.boxes[place].astype(float)
         scale = float(stored_track.scales[place])
-        if template and abs(size * scale - side) < 0.5:  # the window that was stored
+        if template and abs(size * scale - side) < 0.5:  # the stored window
             return self.store.crop(stored_track, place, "z")
         stored = self.store.crop(stored_track, place, "x")
-        # From frame pixels to the stored crop's, whose middle is the middle of the box.
+        # From frame pixels to pixels of the stored crop, which is centred on the box.
         middle = middle_by_index(stored.shape[0]) + (center - box_centers(box)) * scale
         cut: NDArray[np.uint8] = crop_and_resize(stored, middle, size * scale, side, rounding="subpixel")
         return cut[0]
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a store's files."""
+    """Whether a folder has a store's files."""
     return Path(path).is_dir() and bool(entries(Path(path), "*" + SUFFIX))

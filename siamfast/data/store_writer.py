@@ -1,4 +1,4 @@
-"""Writing a store of crops: a part of a video at a time, each as a whole or not at all."""
+"""Write a store of crops: one part of a video at a time, each completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import lmdb
 from siamfast.data.store_files import SUFFIX, VERSION, all_parts, key_of, open_file, parts
 from siamfast.io.files import differences
 
-_FIRST_SIZE = 1 << 28  # of the map, which grows by doubling
+_FIRST_SIZE = 1 << 28  # bytes of the map, which grows by doubling
 
 
 class Crop(NamedTuple):
-    """One target in one frame: JPEGs of its exemplar and its instance crop, both around its box's middle; box x, y,
-    w, h in frame pixels; scale: crop pixels a frame pixel; size: height and width of the frame."""
+    """One target in one frame: JPEGs of its exemplar and instance crop, both around the middle of its box; box x, y,
+    w, h in frame pixels; scale: crop pixels per frame pixel; size: height and width of the frame."""
 
     track: str
     frame: int
@@ -31,8 +31,8 @@ class Crop(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one transaction holds: some frames of a video of `total`, from the `first`-th on, with what could not be
-    read of them."""
+    """The contents of one transaction: some frames of a video of `total` frames, from the `first`-th on, with their
+    reading errors."""
 
     video: str
     first: int
@@ -45,12 +45,12 @@ class StoreWriter:
     """Writes parts into OUT/<name>.lmdb.
 
     Args:
-        folder: the store; made where it is not.
-        meta: how crops are made; a file that is there must have the same.
-        name: of the file; another one for each process that writes at the same time.
+        folder: the store; made if missing.
+        meta: the settings of the crops; an existing file must have the same.
+        name: of the file; different for each process that writes at the same time.
 
     Raises:
-        ValueError: a file with other settings, or one that is no store.
+        ValueError: an existing file has other settings, or is not a store.
     """
 
     def __init__(self, folder: Path, meta: dict[str, Any], name: str = "crops") -> None:
@@ -78,7 +78,7 @@ class StoreWriter:
         return {video: parts for video, parts in videos.items() if video not in bad}
 
     def add(self, part: Part) -> None:
-        while True:  # the map grows as it must
+        while True:  # until the map is large enough
             try:
                 with self._written() as writing:
                     if part.first == 0:
@@ -109,7 +109,7 @@ class StoreWriter:
             raise OSError(f"{self.path} cannot be written ({error})") from error
 
     def errors(self) -> Iterator[tuple[str, str]]:
-        """(path, reason) of all that could not be read, in the parts' order."""
+        """(path, reason) of all unreadable files, in the order of the parts."""
         for _, _, entry in all_parts(self.path, self._env):
             yield from map(tuple, entry["errors"])
 

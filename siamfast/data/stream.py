@@ -1,4 +1,4 @@
-"""Batches as a stream that is the same whatever reads it, and that goes on from any position."""
+"""A stream of batches that is the same for any number of readers and resumes at any position."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch.utils.data import Dataset, IterableDataset, default_collate, get_work
 class PairStream(IterableDataset[dict[str, torch.Tensor]]):
     """The batches of a map-style data set in order, from the `start`-th on: for DataLoader(stream, batch_size=None).
 
-    With workers each makes every n-th batch, and DataLoader takes them in turn, so the batches and their order do not
-    depend on the number of workers. Position in the stream is the number of batches taken: a stream that starts there
-    goes on exactly where another one stopped.
+    With n workers, each makes every n-th batch, and DataLoader takes them in turn, so the batches and their order do
+    not depend on n. The position in the stream is the number of batches taken: a stream with that `start` continues
+    exactly where another one stopped.
 
     Args:
-        items: a map-style data set whose items depend on their index alone.
+        items: a map-style data set with items that depend on their index alone.
         batch_size: items in a batch.
         start: the first batch.
-        stop: the batch before which the stream ends; None: all there are, the last one as short as it must be.
-        rank, ranks: of several processes that train together, each takes every `ranks`-th batch.
+        stop: the batch before which the stream ends; None: after the last one, which may be shorter.
+        rank, ranks: number of this process and of all processes that train together; each takes every `ranks`-th batch.
 
     Raises:
         ValueError: a number outside its range.
@@ -50,7 +50,7 @@ class PairStream(IterableDataset[dict[str, torch.Tensor]]):
         if not 0 <= rank < ranks:
             raise ValueError(f"rank: got {rank} of {ranks}, expected 0 to {ranks - 1}")
         if start < 0 or (stop is not None and not 0 <= stop <= batches):
-            raise ValueError(f"start, stop: got {start}, {stop}, expected 0 to {batches}, the batches there are")
+            raise ValueError(f"start, stop: got {start}, {stop}, expected 0 to {batches}, the number of batches")
         self.items, self.batch_size, self.start, self.stop = items, batch_size, start, batches if stop is None else stop
         self.rank, self.ranks = rank, ranks
 
@@ -67,7 +67,7 @@ class PairStream(IterableDataset[dict[str, torch.Tensor]]):
 
 
 def plain_errors(batches: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
-    """The batches of a data loader; an error in one of its processes is as it was raised, without their traceback."""
+    """The batches of a data loader; an error in a worker process is raised as there, without the worker's traceback."""
     try:
         yield from batches
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Endless synthetic video with exact boxes, and training pairs drawn from it without ever drawing a whole frame."""
+"""Endless synthetic video with exact boxes, and training pairs from it, drawn without drawing whole frames."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from siamfast.data.scene import Scene
 from siamfast.data.seeds import Stream
 from siamfast.data.windows import Windows, draw_recent, draw_windows
 
-_TEMPLATE_VISIBLE, _SEARCH_VISIBLE = 0.6, 0.35  # shares of the target that a pair must show
+_TEMPLATE_VISIBLE, _SEARCH_VISIBLE = 0.6, 0.35  # least visible shares of the target in a pair
 _TRIES = 8
 
 
 class SyntheticVideo:
     """A procedural clip: textured objects that move, turn, deform and pass each other over a moving background.
 
-    The target is followed by an exact box; around it distractors that resemble it, things that pass in front,
-    changing light, shadows, motion blur, camera motion and shake, noise, defocus and JPEG artefacts. Everything is
-    decided by `seed`.
+    The target has an exact box. Around it are distractors that resemble it, occluders, changing light, shadows, motion
+    blur, camera motion and shake, noise, defocus and JPEG artefacts. All of it depends on `seed` alone.
 
     Args:
         seed: 0 or more; each seed is another video.
         length: number of frames.
         size: (height, width) of a frame in pixels.
-        photos: a folder of photographs that four in five textures are cut from; None: all are procedural.
-        copies: whether some of the other objects resemble the target, down to the same picture; nobody could tell one
-            of them that covers it.
+        photos: a folder of photographs, from which four in five textures are cut; None: all are procedural.
+        copies: whether some other objects resemble the target, up to the same picture; if such a copy covers the
+            target, nobody can tell them apart.
 
     Raises:
         TypeError, ValueError: for arguments that are no such numbers, or a folder without images.
@@ -56,11 +55,11 @@ class SyntheticVideo:
         photos: str | Path | Photos | None = None,
         copies: bool = True,
     ) -> None:
-        self.seed = _whole("seed", seed, 0)
-        self.length = _whole("length", length, 1)
+        self.seed = _integer("seed", seed, 0)
+        self.length = _integer("length", length, 1)
         if not isinstance(size, (tuple, list)) or len(size) != 2:
             raise TypeError(f"size: got {size!r}, expected (height, width)")
-        self.height, self.width = (_whole("size", side, 16) for side in size)
+        self.height, self.width = (_integer("size", side, 16) for side in size)
         sides = self.height, self.width
         self._scene = Scene((Stream.VIDEO, self.seed), self.length, sides, _photos(photos), copies=copies)
 
@@ -75,25 +74,25 @@ class SyntheticVideo:
         return self._scene.render(self._time(t), (0, 0, self.width, self.height), (self.height, self.width))
 
     def box(self, t: int) -> NDArray[np.float64]:
-        """(4,) x, y, w, h in pixels: tight around the target's silhouette, whether or not all of it is seen."""
+        """(4,) x, y, w, h in pixels: tight around the target's silhouette, whether or not all of it is visible."""
         return self._scene.box(self._time(t))
 
     def visible(self, t: int) -> float:
-        """The share of the silhouette that lies in the frame and is not covered, 0 to 1."""
+        """The share of the silhouette that is in the frame and not covered, 0 to 1."""
         return self._scene.visible(self._time(t))
 
     def mask(self, t: int) -> NDArray[np.uint8]:
-        """(height, width) uint8: 1 where the target is seen, not covered; 0 elsewhere."""
+        """(height, width) uint8: 1 where the target is visible, 0 elsewhere."""
         return self._scene.mask(self._time(t))
 
     def window(self, t: int, center: tuple[float, float], size: float, out_size: int) -> NDArray[np.uint8]:
-        """The square of side `size` around `center` (x, y), drawn straight at (out_size, out_size, 3) uint8 RGB.
+        """The square of side `size` around `center` (x, y), drawn directly as (out_size, out_size, 3) uint8 RGB.
 
-        What a mean-padded crop of the frame, resized, would show; nothing larger than the result is drawn.
+        It shows the same as a mean-padded, resized crop of the frame, but nothing larger than the result is drawn.
         """
         if not size > 0:
             raise ValueError(f"size: got {size!r}, expected more than 0")
-        side = _whole("out_size", out_size, 1)
+        side = _integer("out_size", out_size, 1)
         corner = center[0] - size / 2, center[1] - size / 2
         return self._scene.render(self._time(t), (*corner, size, size), (side, side))
 
@@ -109,7 +108,7 @@ def _photos(photos: str | Path | Photos | None) -> Photos | None:
 
 @lru_cache(maxsize=2)
 def _scene(seed: int, number: int, attempt: int, length: int, photos: Photos | None) -> Scene:
-    """The scene of some neighbouring pairs; kept, since they are drawn one after another."""
+    """The scene of some neighbouring pairs; cached, because they are drawn one after another."""
     rng = np.random.default_rng((Stream.SYNTHETIC_PAIRS, seed, number, attempt, 1))
     height = int(rng.integers(240, 721))
     size = height, int(height * rng.uniform(1.0, 1.8))
@@ -124,17 +123,17 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         seed: 0 or more; seeds share no scene.
         exemplar, instance: sides of the template and the search crop, pixels.
         context_amount: context around the box, as a share of w + h (0.5: the paper).
-        max_gap: largest distance of the two frames.
+        max_gap: largest distance between the two frames.
         max_shift: largest shift of the target from the search crop's centre, in crop pixels.
         max_stretch: largest relative change of the search window's size.
-        negatives: share of items whose search crop shows no target: half of them another scene, half of them the same
-            one without the target, as if it had gone.
-        previous: 0, or the largest distance of a third frame from the search frame, which is cropped where the search
-            frame is: what a tracker saw before.
-        first_frames: share of items whose third frame is the template's, as it is for a tracker's second frame.
-        recent: 0, or the largest distance of a third frame from the search frame, which is cropped around its own box
-            as the template is.
-        pairs_per_scene: neighbouring items that share a scene; setting one up takes as long as drawing some pairs.
+        negatives: share of items with a search crop without the target: half of them show another scene, half the same
+            one with the target removed.
+        previous: 0, or the largest distance of a third frame from the search frame. It is cropped with the search
+            frame's window, like a tracker's previous frame.
+        first_frames: share of items with the template's frame as the third frame, as for a tracker's second frame.
+        recent: 0, or the largest distance of a third frame from the search frame. It is cropped around its own box,
+            like the template.
+        pairs_per_scene: neighbouring items that share a scene, because setup takes as long as drawing several pairs.
         photos: as for SyntheticVideo.
 
     Raises:
@@ -164,10 +163,10 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         pairs_per_scene: int = 6,
         photos: str | Path | Photos | None = None,
     ) -> None:
-        self.length, self.seed = _whole("length", length, 0), _whole("seed", seed, 0)
-        self.exemplar, self.instance = _whole("exemplar", exemplar, 1), _whole("instance", instance, 1)
-        self.max_gap = _whole("max_gap", max_gap, 1)
-        self.pairs_per_scene = _whole("pairs_per_scene", pairs_per_scene, 1)
+        self.length, self.seed = _integer("length", length, 0), _integer("seed", seed, 0)
+        self.exemplar, self.instance = _integer("exemplar", exemplar, 1), _integer("instance", instance, 1)
+        self.max_gap = _integer("max_gap", max_gap, 1)
+        self.pairs_per_scene = _integer("pairs_per_scene", pairs_per_scene, 1)
         for name, value in (("context_amount", context_amount), ("max_shift", max_shift), ("max_stretch", max_stretch)):
             if not 0 <= value < np.inf:
                 raise ValueError(f"{name}: got {value!r}, expected 0 or more")
@@ -176,8 +175,8 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
                 raise ValueError(f"{name}: got {value!r}, expected a share between 0 and 1")
         self.context_amount, self.max_shift = float(context_amount), float(max_shift)
         self.max_stretch, self.negatives = float(max_stretch), float(negatives)
-        self.previous, self.first_frames = _whole("previous", previous, 0), float(first_frames)
-        self.recent, self.photos = _whole("recent", recent, 0), _photos(photos)
+        self.previous, self.first_frames = _integer("previous", previous, 0), float(first_frames)
+        self.recent, self.photos = _integer("recent", recent, 0), _photos(photos)
 
     def __len__(self) -> int:
         return self.length
@@ -194,8 +193,8 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         begins = bool(self.previous and rng.random() < self.first_frames)
         scene, first, second = self._frames(rng, number, self.previous if begins else self.max_gap)
         positive = bool(rng.random() >= self.negatives)
-        gone = bool(not positive and rng.random() < 0.5)
-        other, place = (scene, second) if positive or gone else self._frames(rng, number + 1, self.max_gap)[::2]
+        removed = bool(not positive and rng.random() < 0.5)
+        other, place = (scene, second) if positive or removed else self._frames(rng, number + 1, self.max_gap)[::2]
         windows = draw_windows(
             rng,
             scene.box(first),
@@ -209,7 +208,7 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         item = {
             "template": _crop(scene, first, windows.template_center, windows.template_size, self.exemplar),
             "search": _crop(
-                other, place, windows.search_center, windows.search_size, self.instance, with_target=not gone
+                other, place, windows.search_center, windows.search_size, self.instance, with_target=not removed
             ),
             "template_box": _tensor(windows.in_template(scene.box(first), self.exemplar)),
             "box": _box(windows, other, place),
@@ -220,15 +219,16 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
             item["previous"] = _crop(other, near, windows.search_center, windows.search_size, self.instance)
             item["previous_box"] = _box(windows, other, near)
         if self.recent:
-            near = _neighbor(rng, second, self.recent, scene.length)  # of the target, also where the search shows none
+            near = _neighbor(
+                rng, second, self.recent, scene.length
+            )  # shows the target even if the search crop does not
             window = draw_recent(rng, scene.box(near), context_amount=self.context_amount)
             item["recent"] = _crop(scene, near, window.template_center, window.template_size, self.exemplar)
             item["recent_box"] = _tensor(window.in_template(scene.box(near), self.exemplar))
         return item
 
     def _frames(self, rng: np.random.Generator, number: int, gap: int) -> tuple[Scene, int, int]:
-        """A scene and two of its frames, at most `gap` apart, that show the target; scenes that hide it are passed
-        over."""
+        """A scene and two of its frames, at most `gap` apart, that show the target; scenes that hide it are skipped."""
         length = self.max_gap + 20
         for attempt in range(10 * _TRIES):
             scene = _scene(self.seed, number, attempt, length, self.photos)
@@ -242,7 +242,7 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
 
 
 def _neighbor(rng: np.random.Generator, t: int, gap: int, length: int) -> int:
-    """A frame 1 to `gap` before t, or after it where there is none before."""
+    """A frame 1 to `gap` before t, or after it if there is none before."""
     away = int(rng.integers(1, gap + 1))
     return t - away if t >= away else min(t + away, length - 1)
 
@@ -263,7 +263,7 @@ def _crop(
     return torch.from_numpy(image).permute(2, 0, 1)
 
 
-def _whole(name: str, value: int, least: int) -> int:
+def _integer(name: str, value: int, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name}: got {value!r}, expected a whole number")
     if value < least:

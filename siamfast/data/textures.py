@@ -1,4 +1,4 @@
-"""Procedural textures: 1/f noise, dead leaves, patterns, gradients; a bank of them, and coloured pieces of it."""
+"""Procedural textures: 1/f noise, dead leaves, patterns, gradients; a bank of them, and coloured pieces of the bank."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Image = NDArray[np.float32]  # (H, W, 3)
 
 SIDE = 256
 BANK = 96  # textures that a process draws once; scenes cut, mix and recolour pieces of them
-PROCEDURAL = 0.2  # share of procedural textures where there are photographs
+PROCEDURAL = 0.2  # share of procedural textures if there are photographs
 
 
 def fractal(rng: np.random.Generator, exponent: float | None = None) -> Image:
-    """Noise of a 1/f**exponent spectrum, as natural images have (Field 1987); stretched, its channels correlated."""
+    """Noise with a 1/f**exponent spectrum, like natural images (Field 1987); stretched, with correlated channels."""
     exponent = rng.uniform(0.8, 2.2) if exponent is None else exponent
     frequency = np.fft.fftfreq(SIDE)
     radius = np.sqrt(frequency[:, None] ** 2 * rng.uniform(0.4, 2.5) + frequency**2)
     radius[0, 0] = 1.0
-    share = rng.uniform(0.0, 0.6)  # of each channel's own noise; the rest is common to the three
+    share = rng.uniform(0.0, 0.6)  # share of each channel's own noise; the rest is common to all three
     planes = []
     for _ in range(3):
         spectrum = (rng.normal(size=(SIDE, SIDE)) + 1j * rng.normal(size=(SIDE, SIDE))) / radius**exponent
@@ -34,7 +34,7 @@ def fractal(rng: np.random.Generator, exponent: float | None = None) -> Image:
 
 
 def dead_leaves(rng: np.random.Generator) -> Image:
-    """Opaque discs, boxes and strokes of power-law size, one over another (Matheron 1968; Lee, Mumford, Huang 2001)."""
+    """Overlapping opaque discs, boxes and strokes of power-law size (Matheron 1968; Lee, Mumford, Huang 2001)."""
     image = np.zeros((SIDE, SIDE, 3), np.float32)
     palette = rng.normal(size=(int(rng.integers(3, 9)), 3)) * rng.uniform(0.2, 1.0) + rng.normal() * 0.4
     palette += rng.normal(size=(len(palette), 1))
@@ -88,15 +88,15 @@ def gradient(rng: np.random.Generator) -> Image:
 def bank() -> tuple[Image, ...]:
     """BANK textures of mean 0 and deviation 1, the same in every process."""
     makers = (fractal, dead_leaves, dead_leaves, pattern, gradient, fractal)
-    made = []
+    textures = []
     for index in range(BANK):
         texture = makers[index % len(makers)](np.random.default_rng((Stream.TEXTURES, index)))
-        made.append(((texture - texture.mean()) / (texture.std() + 1e-6)).astype(np.float32))
-    return tuple(made)
+        textures.append(((texture - texture.mean()) / (texture.std() + 1e-6)).astype(np.float32))
+    return tuple(textures)
 
 
 def color(rng: np.random.Generator) -> NDArray[np.float64]:
-    """An RGB colour, 0..255: any lightness, mostly muted, now and then saturated, as things in photographs are."""
+    """An RGB colour, 0..255: any lightness, mostly muted, sometimes saturated, like objects in photographs."""
     lightness, saturation = rng.uniform(20, 230), rng.beta(1.1, 4.0) * 100
     hue = rng.normal(size=3)
     hue -= hue.mean()
@@ -110,7 +110,7 @@ def cut(
     contrast: float | None = None,
     source: int | None = None,
 ) -> Image:
-    """A random piece of a texture of the bank as (side, side, 3), 0..255: `base` colour + `contrast` * texture."""
+    """A random piece of a texture in the bank as (side, side, 3), 0..255: `base` colour + `contrast` * texture."""
     texture = bank()[rng.integers(BANK) if source is None else source]
     size = rng.uniform(0.35, 1.0) * SIDE
     x, y = rng.uniform(0, SIDE - size, 2)

@@ -1,4 +1,4 @@
-"""Objects of synthetic scenes: their parts, what they look like, and how they move."""
+"""Objects of synthetic scenes: their parts, appearance and motion."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from siamfast.data.sprites import Appearance, Cutout, Points, Sprite, outline
 Array = NDArray[np.float64]
 
 # Shares of objects, or of their parts:
-_CUTOUTS = 0.5  # things cut out of photographs, where some are marked
-_MIRRORED = 0.5  # of those
-_BENT = 0.6  # of those
-_RECOLORED = (0.0, 5.0, 15.0)  # deviations of a colour added to them, grey levels; drawn evenly
+_CUTOUTS = 0.5  # cut out of photographs, if some have marked objects
+_MIRRORED = 0.5  # share of the cut-outs
+_BENT = 0.6  # share of the cut-outs
+_RECOLORED = (0.0, 5.0, 15.0)  # deviations of a colour added to cut-outs, grey levels; drawn evenly
 _RESEMBLES = 0.65  # copies of another object that have its appearance
-_SAME_PARTS = 0.6  # copies that have as many parts
-_ONE_PART = 0.5  # that move and are rigid; the others have up to _MOST_PARTS
+_SAME_PARTS = 0.6  # copies with the same number of parts
+_ONE_PART = 0.5  # moving objects that are rigid; the others have up to _MOST_PARTS
 _MOST_PARTS = 5
-_LIMB_LIKE_BODY = 0.45  # limbs of the body's appearance
-_BODY_BEHIND = 0.5  # that have their limbs in front
-_SOMERSAULTS = 0.2  # that turn round and round
-_TURNS_AWAY = 0.4  # that turn out of the plane
+_LIMB_LIKE_BODY = 0.45  # limbs with the body's appearance
+_BODY_BEHIND = 0.5  # objects with their limbs in front
+_SOMERSAULTS = 0.2  # objects that turn round and round
+_TURNS_AWAY = 0.4  # objects that turn out of the plane
 
 
 def curve(rng: np.random.Generator, length: int, amplitude: float, frames: float, channels: int = 1) -> Array:
-    """(length, channels): smooth between normal random values of deviation `amplitude`, one every `frames` frames."""
+    """(length, channels): a smooth curve through normal random values of deviation `amplitude`, every `frames`
+    frames."""
     knots = max(2, int(length / frames) + 3)
     values = rng.normal(size=(knots, channels)) * amplitude
     at = np.linspace(0, knots - 1.001, length)
@@ -56,7 +57,7 @@ class Thing:
         photos: Photos | None = None,
     ) -> None:
         self.size = size
-        # (sprite, joint in the body's units, size, swing in radians a frame)
+        # (sprite, joint in the body's units, size, swing in radians per frame)
         self.parts: list[tuple[Sprite, Array, float, Array]] = []
         resembles = like is not None and rng.random() < _RESEMBLES
         self.aspect: float = (
@@ -73,7 +74,7 @@ class Thing:
             sprite = Sprite(rng, points, self.appearance, self.cutout, bend)
             self.parts = [(sprite, np.zeros(2), 1.0, np.zeros(length))]
             self._move(rng, length, start, speed, still)
-            self.side = np.zeros(length)  # it has no other sides
+            self.side = np.zeros(length)  # a cut-out has no other sides
             if bends:
                 self.side += rng.random() + np.cumsum(curve(rng, length, rng.choice([0.01, 0.03, 0.08]), 30)[:, 0])
             return
@@ -99,7 +100,7 @@ class Thing:
 
     @staticmethod
     def _cut(rng: np.random.Generator, photos: Photos | None, like: Thing | None) -> Cutout | None:
-        """A thing out of a photograph, one that resembles the one that is given, or none."""
+        """An object cut out of a photograph, one that resembles `like`'s, or None."""
         if photos is None or not photos.marked:
             return None
         if like is not None and like.cutout is not None and rng.random() < _RESEMBLES:
@@ -110,10 +111,10 @@ class Thing:
         return Cutout(photos, piece[0], bool(rng.random() < _MIRRORED), rng.normal(size=3) * rng.choice(_RECOLORED))
 
     def _move(self, rng: np.random.Generator, length: int, start: Array, speed: float, still: bool) -> None:
-        one = np.ones(length)
-        self.gain, self.turn, self.zoom = one, rng.uniform(-np.pi, np.pi) * one, 0 * one
+        ones = np.ones(length)
+        self.gain, self.turn, self.zoom = ones, rng.uniform(-np.pi, np.pi) * ones, 0 * ones
         self.shear, self.position = np.zeros((length, 2)), np.repeat(start[None], length, 0)
-        self.narrow, self.side = one, 0 * one
+        self.narrow, self.side = ones, 0 * ones
         if still:
             return
         self.position = start + np.cumsum(curve(rng, length, speed, rng.uniform(8, 40), 2), 0)
@@ -129,7 +130,7 @@ class Thing:
         self.gain = 1 + np.clip(curve(rng, length, rng.choice([0, 0.05, 0.15]), 30)[:, 0], -0.5, 0.5)
 
     def placed(self, t: int) -> Iterator[tuple[Sprite, Array, Array]]:
-        """(sprite, matrix, origin) of each part in drawing order: a unit point p lies at matrix @ p + origin."""
+        """(sprite, matrix, origin) of each part in drawing order: a point p in units is at matrix @ p + origin."""
         cos, sin, (a, b) = np.cos(self.turn[t]), np.sin(self.turn[t]), self.shear[t]
         body = np.array([[cos, -sin], [sin, cos]]) @ np.array([[1 + a, b], [0, 1 - a]])
         body = body * [self.narrow[t], 1 / np.sqrt(self.narrow[t])] * (self.size / 2 * np.exp(self.zoom[t]))

@@ -1,4 +1,4 @@
-"""Writers of crops: the seed's tree of JPEG files, beside the LMDB store."""
+"""The writer of the seed's tree of JPEG files, and the choice between it and the LMDB store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SPLITS = {f"train/ILSVRC2015_VID_train_000{n}": f"train/{letter}" for n, letter
 
 
 def tree_folder(kind: str, video: str) -> Path:
-    """Where the seed's tree has the crops of a video: VID's groups of training and its validation are train/a to e.
+    """The folder of a video's crops in the seed's tree: VID's training groups and its validation are train/a to e.
 
     >>> tree_folder("vid", "Annotations/VID/train/ILSVRC2015_VID_train_0001/v").as_posix()
     'Data/VID/train/b/v'
@@ -31,8 +31,8 @@ def tree_folder(kind: str, video: str) -> Path:
 
 
 class TreeWriter:
-    """Writes <video>/<frame>.<track>.crop.{z,x}.jpg below OUT, each under a temporary name first, and a line of
-    OUT/parts.jsonl for every part that is whole.
+    """Writes <video>/<frame>.<track>.crop.{z,x}.jpg below OUT, each under a temporary name first, and one line of
+    OUT/parts.jsonl per complete part.
 
     Raises:
         ValueError: a folder with other settings.
@@ -46,12 +46,12 @@ class TreeWriter:
         lines = self._journal.read_text().splitlines(True) if self._journal.exists() else []
         whole = [line for line in lines if line.endswith("\n")]
         if whole and json.loads(whole[0]) != meta:
-            other = differences(json.loads(whole[0]), meta)
-            raise ValueError(f"{self._journal} was made with other settings ({other})")
+            changes = differences(json.loads(whole[0]), meta)
+            raise ValueError(f"{self._journal} was made with other settings ({changes})")
         self._rows: dict[str, dict[int, dict[str, Any]]] = {}  # by video and first frame
         for line in whole[1:]:
             self._take(json.loads(line))
-        if lines != whole or not whole:  # a torn last line goes
+        if lines != whole or not whole:  # drop an incomplete last line
             text = "".join(whole) or json.dumps(meta) + "\n"
             with replacing(self._journal) as temporary:
                 temporary.write_text(text)
@@ -68,7 +68,7 @@ class TreeWriter:
         folder = (self.folder / tree_folder(self._kind, part.video)).resolve()
         if not folder.is_relative_to(self.folder):
             raise ValueError(f"{part.video} would be written outside of {self.folder}")
-        if part.first == 0 and part.video in self._rows:  # read once more: its targets may be others now
+        if part.first == 0 and part.video in self._rows:  # read again: its targets may have changed
             for path in folder.glob("*.crop.[zx].jpg"):
                 path.unlink()
         if part.crops:
@@ -101,13 +101,13 @@ class TreeWriter:
 
 
 def writer_name(layout: str, shard: tuple[int, int] = (1, 1)) -> str:
-    """Of the file that a shard writes, without its ending: each has one of its own."""
+    """Name of a shard's own file, without its ending."""
     return ("crops" if layout == "lmdb" else "parts") + ("" if shard == (1, 1) else f"-{shard[0]}-of-{shard[1]}")
 
 
 def make_writer(layout: str, out: Path, recipe: Recipe, shard: tuple[int, int] = (1, 1)) -> Writer:
-    """layout: "lmdb" or "tree"."""
+    """The writer of a layout, "lmdb" or "tree"."""
     if layout not in ("lmdb", "tree"):
         raise ValueError(f"layout: got {layout!r}, expected lmdb or tree")
-    made = StoreWriter if layout == "lmdb" else TreeWriter
-    return made(out, asdict(recipe), writer_name(layout, shard))
+    writer = StoreWriter if layout == "lmdb" else TreeWriter
+    return writer(out, asdict(recipe), writer_name(layout, shard))

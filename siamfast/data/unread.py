@@ -1,4 +1,4 @@
-"""Frames that data sets draw and cannot read: passed over and counted, in whatever process they are drawn."""
+"""Count frames that data sets draw but cannot read and therefore skip, over all processes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch.utils.data import get_worker_info
 
-TRIES = 20  # drawings of one item that may fail before it is an error
+TRIES = 20  # failed draws of one item before it is an error
 _SLOTS = 257
 
 
 class Unread:
-    """A count that is shared with the processes of a data loader; each has a slot of its own, so none is lost."""
+    """A count shared with the processes of a data loader; each has its own slot, so no count is lost."""
 
     def __init__(self) -> None:
         self._counts = torch.zeros(_SLOTS, dtype=torch.int64).share_memory_()
@@ -27,7 +27,7 @@ class Unread:
 
 
 def unread_frames(items: Any) -> int:
-    """How often a data set, or those that are mixed in it, drew a frame that could not be read."""
+    """How often a data set, or the data sets mixed in it, drew an unreadable frame."""
     counter = getattr(items, "unread", None)
-    mine = counter.total if isinstance(counter, Unread) else 0
-    return mine + sum(unread_frames(part) for part in getattr(items, "datasets", ()))
+    own_total = counter.total if isinstance(counter, Unread) else 0
+    return own_total + sum(unread_frames(part) for part in getattr(items, "datasets", ()))

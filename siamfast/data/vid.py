@@ -1,4 +1,4 @@
-"""ILSVRC2015-VID: XML annotations of every frame, several targets a video, told apart by their track."""
+"""The reader of ILSVRC2015-VID: XML annotations of every frame, several targets per video, identified by track."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class VidObject(NamedTuple):
     name: str
     box: tuple[float, float, float, float]
     occluded: bool
-    generated: bool  # made by interpolation, not by a person
+    generated: bool  # annotated by interpolation, not by a person
 
 
 def read_vid_xml(path: Path) -> list[VidObject]:
-    """The objects of a frame; none where the annotation is empty.
+    """The objects of a frame; none if the annotation is empty.
 
-    Parsed by defusedxml, for annotations come from the network: entities and external references are errors. Of what is
-    in the file only numbers and the class are used; which frame it belongs to is the file's own name.
+    defusedxml parses it, because annotations come from the network: entities and external references are errors. Only
+    numbers and the class are taken from the file; its name gives the frame.
 
     Raises:
-        ValueError: not an annotation of VID; what is wrong is said. OSError: it cannot be read.
+        ValueError: not an annotation of VID; the message says why. OSError: it cannot be read.
     """
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import ParseError, fromstring
@@ -59,7 +59,7 @@ def read_vid_xml(path: Path) -> list[VidObject]:
 
 
 def list_vid(root: Path) -> list[Path]:
-    """The annotations' folder of every video: ROOT/Annotations/VID/{train/ILSVRC2015_VID_train_*,val}/<video>."""
+    """The annotation folder of every video: ROOT/Annotations/VID/{train/ILSVRC2015_VID_train_*,val}/<video>."""
     videos: list[Path] = []
     for split in ("train", "val"):
         top = root / "Annotations" / "VID" / split
@@ -72,8 +72,8 @@ def list_vid(root: Path) -> list[Path]:
 
 
 def read_vid(root: Path, video: Path, report: Callable[[Path, str], None]) -> tuple[Sequence, ...]:
-    """The sequences of one video, one a track, named <split>/.../<video>.<track>: its frames in ROOT/Data that are
-    there, boxes where a frame has an annotation of the track."""
+    """The sequences of one video, one per track, named <split>/.../<video>.<track>: the existing frames in ROOT/Data,
+    with boxes where a frame has an annotation of the track."""
     name = video.relative_to(root / "Annotations")
     data = root / "Data" / name
     frames = image_files(data) if data.is_dir() else []

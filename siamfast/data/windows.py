@@ -1,4 +1,4 @@
-"""Where the template and the search crop of a training pair lie: SiamFC's geometry, shifted and stretched at random."""
+"""The windows of a training pair's template and search crop: SiamFC's geometry, shifted and stretched at random."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class Windows(NamedTuple):
 
 
 def draw_recent(rng: np.random.Generator, box: ArrayLike, *, context_amount: float) -> Windows:
-    """The template window around a target as a tracker leaves it: not quite around its middle, not quite of its size.
+    """The template window around a tracked target, with small errors in its middle and size, like a tracker's.
 
     Args:
-        rng: what draws the errors.
+        rng: the random generator.
         box: (4,) x, y, w, h of the target.
         context_amount: context around the box, as a share of w + h.
     """
-    given = np.asarray(box, dtype=float)
-    size = float(context_size(given, context_amount=context_amount)) * float(np.exp(rng.normal() * 0.08))
-    center = box_centers(given) + rng.normal(size=2) * 0.03 * size
+    target = np.asarray(box, dtype=float)
+    size = float(context_size(target, context_amount=context_amount)) * float(np.exp(rng.normal() * 0.08))
+    center = box_centers(target) + rng.normal(size=2) * 0.03 * size
     return Windows(center, size, center, size, 1)
 
 
@@ -66,10 +66,10 @@ def draw_windows(
 ) -> Windows:
     """The template window around its box; the search window moved up to `max_shift` crop pixels and stretched.
 
-    A quarter of the search windows is not moved: the target of a slow video is where it was.
+    A quarter of the search windows is not moved, because the target of a slow video stays in its place.
 
     Args:
-        rng: what draws shift and stretch.
+        rng: the random generator.
         template_box, search_box: (4,) x, y, w, h of the target in its two frames.
         exemplar, instance: sides of the crops in pixels.
         context_amount: context around the box, as a share of w + h.

@@ -1,4 +1,4 @@
-"""The reader of YouTube-BB: boxes of all videos in tables, as shares of frames that lie apart."""
+"""The reader of YouTube-BB: tables with the boxes of all videos, as shares of the frame; frames are separate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from siamfast.io.listing import entries, image_files
 
 @functools.lru_cache(maxsize=2)
 def annotated_videos(root: Path) -> tuple[dict[str, dict[str, dict[int, list[float]]]], list[tuple[Path, str]]]:
-    """video -> object of a class -> time -> box in shares, an absent one nan; and lines that cannot be read."""
+    """video -> class and object -> time -> box in shares, nan if absent; and the lines that cannot be read."""
     tracks: dict[str, dict[str, dict[int, list[float]]]] = defaultdict(lambda: defaultdict(dict))
     problems = []
     for path in entries(root, "*.csv"):
@@ -31,13 +31,13 @@ def annotated_videos(root: Path) -> tuple[dict[str, dict[str, dict[int, list[flo
                         raise ValueError
                     tracks[video][f"{kind}-{target}"][int(time)] = box
                 except ValueError:
-                    if number > 1:  # the first may be a head
+                    if number > 1:  # the first may be a header
                         problems.append((path, f"line {number}: got {','.join(row)[:80]!r}, expected ten columns"))
     return tracks, problems
 
 
 def _rows(file: Iterable[str]) -> Iterator[list[str]]:
-    """The rows of a CSV; one that cannot be split is empty."""
+    """The rows of a CSV file; a row that cannot be split is empty."""
     rows = csv.reader(file)
     while True:
         try:
@@ -49,7 +49,7 @@ def _rows(file: Iterable[str]) -> Iterator[list[str]]:
 
 
 def list_youtubebb(root: Path) -> list[Path]:
-    """A folder of frames for each video of the annotation files, whether or not it is there."""
+    """The folder of frames of each video in the annotation files, whether or not it exists."""
     folder = root / "frames" if (root / "frames").is_dir() else root
     return [folder / name for name in annotated_videos(root)[0]]
 
@@ -58,7 +58,7 @@ def read_youtubebb(root: Path, video: Path, report: Callable[[Path, str], None])
     """ROOT/*.csv with rows of video, time in ms, class, class name, object, present or absent, xmin, xmax, ymin, ymax
     as shares of the frame; frames in ROOT/frames/<video>/<time>.jpg (or ROOT/<video>/<time>.jpg)."""
     rows, problems = annotated_videos(root)
-    if video == list_youtubebb(root)[0]:  # told once
+    if video == list_youtubebb(root)[0]:  # reported once
         for problem in problems:
             report(*problem)
     frames = image_files(video) if video.is_dir() else []
