@@ -1,1 +1,1 @@
-"""Measuring trackers: overlap, success and precision, and the sequences they are measured on."""
+"""Evaluation of trackers: protocols, runs, metrics and the report."""

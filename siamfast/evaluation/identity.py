@@ -1,4 +1,4 @@
-"""What the results in a folder are of: tracker, weights and data of every label, so that others are never mixed in."""
+"""The identity of the results in a folder: tracker, weights and data per label, so that others are never mixed in."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FILE = "runs.json"
 
 
 def sequence_digest(sequence: Sequence) -> str:
-    """Tells a sequence from another one of its name: by names and sizes of its frames, the first one's content and the
-    truth. The content of all frames would take as long to read as to track."""
+    """A digest that identifies a sequence by the names and sizes of its frames, the first one's content and the truth.
+    Reading the content of all frames would take as long as tracking."""
     digest = hashlib.sha256()
     for path in sequence.frames:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
@@ -32,47 +32,47 @@ def sequence_digest(sequence: Sequence) -> str:
 def claim_results(
     protocol: Protocol, out: Path, root: Path, frames: int | None, entries: list[Entry], sequences: list[Sequence]
 ) -> None:
-    """Write OUT/runs.json; refuse where OUT has results of a label that stands for something else now.
+    """Write OUT/runs.json; refuse if OUT has results of a label that now means something else.
 
     Args:
-        protocol: of the data set. out: where results are. root: where the data set is. frames: the first frames of each
-            sequence alone; None: all. entries: the trackers. sequences: what they are evaluated on.
+        protocol: of the data set. out: folder of the results. root: folder of the data set. frames: number of first
+            frames of each sequence; None: all. entries: the trackers. sequences: those to evaluate on.
 
     Raises:
         ValueError: results of another tracker, other weights, options, frames or data under one label.
     """
     path = out / FILE
-    known = _read(path)
+    claims = _read(path)
     digests = {sequence.name: sequence_digest(sequence) for sequence in sequences}
     for entry in entries:
-        mine = entry.signature() | {"dataset": protocol.kind, "root": str(root.resolve()), "frames": frames}
-        recorded = dict(known.get(entry.label, {}))
-        theirs: dict[str, str] = recorded.pop("sequences", {})
-        other = differences(recorded, mine) if recorded else ""
-        if other:
-            raise ValueError(_refusal(path, entry, f"of something else ({other})"))
+        claim = entry.signature() | {"dataset": protocol.kind, "root": str(root.resolve()), "frames": frames}
+        recorded = dict(claims.get(entry.label, {}))
+        recorded_digests: dict[str, str] = recorded.pop("sequences", {})
+        changes = differences(recorded, claim) if recorded else ""
+        if changes:
+            raise ValueError(_refusal(path, entry, f"of something else ({changes})"))
         for name, digest in digests.items():
             done = protocol.files(out / "results", entry.label, name).boxes.is_file()
-            if done and theirs.get(name) != digest:
+            if done and recorded_digests.get(name) != digest:
                 raise ValueError(_refusal(path, entry, f"on a sequence {name!r} of other frames or another truth"))
-        known[entry.label] = mine | {"sequences": theirs | digests}
+        claims[entry.label] = claim | {"sequences": recorded_digests | digests}
     out.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(known, indent=1) + "\n")
+        temporary.write_text(json.dumps(claims, indent=1) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What was claimed before, by label."""
+    """Earlier claims, by label."""
     if not path.is_file():
         return {}
     try:
-        known = {label: dict(claim) for label, claim in dict(json.loads(path.read_text())).items()}
-        if not all(isinstance(claim.get("sequences", {}), dict) for claim in known.values()):
+        claims = {label: dict(claim) for label, claim in dict(json.loads(path.read_text())).items()}
+        if not all(isinstance(claim.get("sequences", {}), dict) for claim in claims.values()):
             raise TypeError("sequences are no mapping")
     except (ValueError, TypeError) as error:
         raise ValueError(f"--out: {path} is damaged ({error}): give another folder") from None
-    return known
+    return claims
 
 
-def _refusal(path: Path, entry: Entry, what: str) -> str:
-    return f"--out: {path} has results of {entry.label!r} {what}: give another --out, or another label"
+def _refusal(path: Path, entry: Entry, difference: str) -> str:
+    return f"--out: {path} has results of {entry.label!r} {difference}: give another --out, or another label"

@@ -1,4 +1,4 @@
-"""How well masks agree: region similarity J and boundary accuracy F, as the DAVIS benchmark defines them."""
+"""Agreement of masks: region similarity J and boundary accuracy F, as defined by the DAVIS benchmark."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from siamfast.io.masks import MaskImage, read_mask, read_written
 
-BOUNDARY_TOLERANCE = 0.008  # of the image's diagonal
+BOUNDARY_TOLERANCE = 0.008  # share of the image's diagonal
 
 
 class MaskScores(NamedTuple):
-    """Over a sequence: the mean, the share of frames above 0.5, and how much is lost from first to last quarter."""
+    """Scores of a sequence: the mean, the share of frames above 0.5, and the loss from the first to the last
+    quarter."""
 
     mean: float
     recall: float
@@ -47,10 +48,10 @@ def region_similarity(mask: NDArray[np.generic], truth: NDArray[np.generic]) -> 
 def boundary_accuracy(
     mask: NDArray[np.generic], truth: NDArray[np.generic], tolerance: float = BOUNDARY_TOLERANCE
 ) -> float:
-    """F: harmonic mean of the shares of both boundaries that lie near the other one; 1 where neither has any.
+    """F: harmonic mean of the shares of each boundary that are near the other one; 1 if neither mask has a boundary.
 
-    Source: Perazzi et al. 2016, 4.1, with the morphological matching of its evaluation code: near is within a disc of
-    radius ceil(tolerance * diagonal) pixels, or `tolerance` pixels itself where it is 1 or more.
+    Source: Perazzi et al. 2016, 4.1, with the morphological matching of its evaluation code: near means within a disc
+    of radius ceil(tolerance * diagonal) pixels, or of `tolerance` pixels if it is 1 or more.
 
     >>> import numpy as np
     >>> boundary_accuracy(np.eye(9), np.eye(9))
@@ -69,10 +70,10 @@ def boundary_accuracy(
 
 
 def boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(H, W) bool: pixels that differ from their right, lower or lower right neighbour, where there is one."""
+    """(H, W) bool: pixels that differ from their right, lower or lower right neighbour, if there is one."""
     padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     edge: NDArray[np.bool_] = (mask != padded[:-1, 1:]) | (mask != padded[1:, :-1]) | (mask != padded[1:, 1:])
-    # In the last row and column only the neighbour along it counts; the corner has none.
+    # In the last row and column only the neighbour along them counts; the corner has none.
     edge[-1] = mask[-1] != padded[-2, 1:]
     edge[:, -1] = mask[:, -1] != padded[1:, -2]
     return edge
@@ -85,9 +86,9 @@ def statistics(scores: Sequence[float]) -> MaskScores:
         ValueError: no scores.
     """
     if not len(scores):
-        raise ValueError("scores: got none, expected one a frame")
+        raise ValueError("scores: got none, expected one per frame")
     values = np.asarray(scores, float)
-    bounds = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1  # four stretches, ends shared
+    bounds = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1  # four quarters that share their ends
     quarters = [values[a : b + 1].mean() for a, b in pairwise(bounds)]
     return MaskScores(float(values.mean()), float((values > 0.5).mean()), float(quarters[0] - quarters[3]))
 
@@ -100,7 +101,7 @@ def _pair(mask: NDArray[np.generic], truth: NDArray[np.generic]) -> tuple[NDArra
 
 
 def pair_masks(written: list[Path], truth: list[Path]) -> list[tuple[Path, Path]]:
-    """Masks and their truth: by their names, or, where no name is the same, by their order.
+    """Pair masks with their truth by name or, if no names agree, by order.
 
     Raises:
         ValueError: neither names nor counts agree.
@@ -118,10 +119,10 @@ def pair_masks(written: list[Path], truth: list[Path]) -> list[tuple[Path, Path]
 
 
 def shared_objects(ours: MaskImage, path: Path) -> tuple[list[int], bool]:
-    """The objects of a true mask, and whether it and ours have one each, which then is the same.
+    """The objects of a true mask, and whether both masks have a single object, which is then taken as the same.
 
     Raises:
-        ValueError: objects that ours does not have.
+        ValueError: objects that `ours` does not have.
     """
     objects = list(read_mask(path, "--score", like=ours).objects())
     alone = len(objects) == 1 and len(ours.objects()) <= 1
@@ -133,8 +134,8 @@ def shared_objects(ours: MaskImage, path: Path) -> tuple[list[int], bool]:
 
 
 def score_masks(written: list[Path], truth: list[Path]) -> dict[int, tuple[MaskScores, MaskScores]]:
-    """J and F of every object of the first true mask: over the frames whose truth is known but the first and the last,
-    as DAVIS does.
+    """J and F of every object in the first true mask, over the frames with a truth except the first and the last, as in
+    DAVIS.
 
     Raises:
         ValueError: masks that do not belong together (`pair_masks`), or are of different sizes.
@@ -144,10 +145,10 @@ def score_masks(written: list[Path], truth: list[Path]) -> dict[int, tuple[MaskS
     objects, alone = shared_objects(ours, pairs[0][1])
     regions: dict[int, list[float]] = {v: [] for v in objects}
     boundaries: dict[int, list[float]] = {v: [] for v in objects}
-    for written_one, theirs in pairs[1:-1]:
-        predicted, true = read_written(written_one).numbers, read_mask(theirs, "--score", like=ours).numbers
+    for path, true_path in pairs[1:-1]:
+        predicted, true = read_written(path).numbers, read_mask(true_path, "--score", like=ours).numbers
         for v in objects:
-            # One object is one object, whatever number each side gives it (0/255 beside an indexed 1).
+            # Single objects are the same whatever their numbers (255 in one mask, an indexed 1 in the other).
             compared = (predicted > 0, true > 0) if alone else (predicted == v, true == v)
             regions[v].append(region_similarity(*compared))
             boundaries[v].append(boundary_accuracy(*compared))
@@ -155,7 +156,7 @@ def score_masks(written: list[Path], truth: list[Path]) -> dict[int, tuple[MaskS
 
 
 def score_table(scores: dict[int, tuple[MaskScores, MaskScores]]) -> str:
-    """A line an object, and the means over objects, which DAVIS ranks by."""
+    """One line per object, and the means over objects, by which DAVIS ranks."""
     lines = [f"{'object':>8} {'J mean':>7} {'recall':>7} {'decay':>7} {'F mean':>7} {'recall':>7} {'decay':>7}"]
     rows = [(str(v), [*j, *f]) for v, (j, f) in scores.items()]
     means = np.mean([numbers for _, numbers in rows], 0)

@@ -1,6 +1,6 @@
 """Overlap, success and precision of tracked boxes against ground truth.
 
-Frames whose ground truth is absent (any nan) say nothing about a tracker and are left out of every figure.
+Frames without a ground truth (any nan) are left out of every figure.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def overlap(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
 
 
 def center_error(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
-    """Distance of the centres in pixels: (T,); nan where the truth is absent, inf where the box is not finite.
+    """Distance between centres in pixels: (T,); nan where the truth is absent, inf where the box is not finite.
 
     >>> center_error([[0, 0, 10, 10]], [[3, 4, 10, 10]])
     array([5.])
@@ -82,7 +82,7 @@ def center_error(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
 
 
 def normalized_error(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
-    """Distance of the centres in sides of the true box: (T,); nan where the truth is absent, inf where the box is not
+    """Distance between centres in sides of the true box: (T,); nan where the truth is absent, inf where the box is not
     finite.
 
     Source: Mueller et al. 2018, "TrackingNet", section 5.1: the distance along x in widths, along y in heights.
@@ -100,12 +100,12 @@ def normalized_error(boxes: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
 
 
 class Scores(NamedTuple):
-    """The figures of one run on one sequence (or on frames of several, put together).
+    """The figures of one run on one sequence (or on pooled frames of several).
 
     ao: average overlap (GOT-10k's AO). sr50, sr75: share of frames with overlap above 0.5, 0.75 (GOT-10k's SR).
     auc: area under the success curve (OTB). precision20: share of frames with the centre within 20 px (OTB).
     normalized_precision: mean over thresholds 0 to 0.5 of the share of frames whose normalised error is within them
-    (TrackingNet, LaSOT). frames: how many frames count.
+    (TrackingNet, LaSOT). frames: number of frames that count.
     """
 
     ao: float
@@ -118,7 +118,7 @@ class Scores(NamedTuple):
 
 
 def success_curve(overlaps: ArrayLike, thresholds: ArrayLike = SUCCESS_THRESHOLDS) -> NDArray[np.float64]:
-    """Share of frames with an overlap above each threshold (strictly, as OTB and GOT-10k do); nan frames left out.
+    """Share of frames with an overlap above each threshold (strictly, as in OTB and GOT-10k); without nan frames.
 
     Source: Wu, Lim, Yang 2013, "Online Object Tracking: A Benchmark".
 
@@ -133,7 +133,7 @@ def success_curve(overlaps: ArrayLike, thresholds: ArrayLike = SUCCESS_THRESHOLD
 
 
 def precision_curve(errors: ArrayLike, thresholds: ArrayLike = PRECISION_THRESHOLDS) -> NDArray[np.float64]:
-    """Share of frames with a centre error of at most each threshold in pixels; nan frames left out.
+    """Share of frames with a centre error of at most each threshold in pixels; without nan frames.
 
     >>> precision_curve([3.0, 30.0], [5.0, 50.0])
     array([0.5, 1. ])
@@ -146,16 +146,16 @@ def precision_curve(errors: ArrayLike, thresholds: ArrayLike = PRECISION_THRESHO
 
 
 def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
-    """Area under the ROC curve: how likely a positive scores above a negative, a tie counting half.
+    """Area under the ROC curve: the probability that a positive scores above a negative, with ties counted half.
 
     Computed by ranks (the Mann-Whitney U statistic). Fawcett 2006, "An introduction to ROC analysis".
 
     Args:
-        scores: (T,) any numbers; where one is nan, it is left out.
+        scores: (T,) any numbers; nan is left out.
         positive: (T,) bool.
 
     Returns:
-        0 to 1; nan where there are no positives or no negatives.
+        0 to 1; nan without positives or without negatives.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -176,16 +176,16 @@ def roc_auc(scores: ArrayLike, positive: ArrayLike) -> float:
 
 
 def lost_auc(boxes: ArrayLike, truth: ArrayLike, confidences: ArrayLike) -> float:
-    """How well a tracker's confidence tells the frames where it is on its target from those where it is lost.
+    """How well a tracker's confidence separates the frames where it is on its target from those where it is lost.
 
     Args:
-        boxes, truth: (T, 4) x, y, w, h in pixels. It is on its target where they overlap at all, and lost where they
-            do not or the target is absent (any nan in the truth's row).
-        confidences: (T,), larger where the tracker is surer.
+        boxes, truth: (T, 4) x, y, w, h in pixels. The tracker is on its target where they overlap at all, and lost
+            where they do not or the target is absent (any nan in the truth's row).
+        confidences: (T,), larger where the tracker is more confident.
 
     Returns:
-        The area under the ROC curve: 1: some threshold tells them apart without error, 0.5: as a coin does, nan: it
-        was never lost, or never on its target.
+        The area under the ROC curve. 1: some threshold separates them without error; 0.5: no better than a coin; nan:
+        the tracker was never lost, or never on its target.
 
     Raises:
         TypeError, ValueError: not numbers, or shapes that do not fit.
@@ -197,7 +197,7 @@ def lost_auc(boxes: ArrayLike, truth: ArrayLike, confidences: ArrayLike) -> floa
 
 
 def score(boxes: ArrayLike, truth: ArrayLike) -> Scores:
-    """All the figures of a run; the first frame counts as every other.
+    """All figures of a run; the first frame counts like every other.
 
     Args:
         boxes, truth: (T, 4) x, y, w, h in pixels.

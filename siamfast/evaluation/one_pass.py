@@ -1,4 +1,4 @@
-"""One-pass evaluation: every tracker on every sequence, in this process or in several, resumed where it was stopped."""
+"""One-pass evaluation: every tracker on every sequence, in this process or in several, with resume."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Entry:
     """A tracker under evaluation.
 
     label: its name in files and report. model: mobile, siamfc, guided, a file of weights, or opencv:KIND. options: of
-    the tracker; of opencv:nanotrack "models", the folder of its files.
+    the tracker; for opencv:nanotrack "models", the folder of its files.
     """
 
     label: str
@@ -36,7 +36,7 @@ class Entry:
     options: tuple[tuple[str, Any], ...] = field(default=())
 
     def make(self, device: str) -> TracksSequences:
-        """The tracker itself."""
+        """Make the tracker."""
         if self.model.startswith("opencv:"):
             from siamfast.evaluation.opencv_trackers import OpenCVTracker
 
@@ -49,14 +49,14 @@ class Entry:
         )
 
     def signature(self) -> dict[str, Any]:
-        """What decides its results, with a digest of its weights; None: it has none."""
+        """The settings that decide its results, with a digest of its weights, or None without weights."""
         files = self._files()
         content = b"".join(path.read_bytes() for path in files)
         digest = hashlib.sha256(content).hexdigest()[:16] if files else None
         return asdict(self) | {"options": dict(self.options), "sha256": digest}
 
     def _files(self) -> tuple[Path, ...]:
-        """The files of weights; none of those of OpenCV's trackers that have none."""
+        """The files of weights; none for OpenCV's trackers without weights."""
         if self.model == "opencv:nanotrack":
             from siamfast.evaluation.opencv_trackers import find_nano_models
 
@@ -70,10 +70,10 @@ class Entry:
 
 
 def peer_entries(peers: str, nano_models: str | None) -> list[Entry]:
-    """OpenCV's trackers, by their kinds joined by commas.
+    """Entries of OpenCV's trackers.
 
     Args:
-        peers: e.g. "csrt,nanotrack"; kinds that do not exist are for `Entry.make` to refuse.
+        peers: kinds joined by commas, e.g. "csrt,nanotrack"; `Entry.make` refuses unknown ones.
         nano_models: the folder of NanoTrack's two ONNX files.
 
     Raises:
@@ -92,21 +92,22 @@ def peer_entries(peers: str, nano_models: str | None) -> list[Entry]:
 
 
 def parse_entry(text: str) -> Entry:
-    """[LABEL=]MODEL[:option=value...], e.g. "guided", "zeroed=guided:guide=off", "mine=runs/mine/siamfc.safetensors".
+    """Parse [LABEL=]MODEL[:option=value...], e.g. "guided", "zeroed=guided:guide=off",
+    "mine=runs/mine/siamfc.safetensors".
 
     Raises:
-        ValueError: an option that is none; a label that is no file name.
+        ValueError: a malformed option; a label that is not a file name.
 
     >>> parse_entry("zeroed=guided:guide=off")
     Entry(label='zeroed', model='guided', options=(('guide', 'off'),))
     """
-    head, *words = text.split(":")
+    head, *settings = text.split(":")
     label, _, model = head.rpartition("=")
     options = []
-    for word in words:
-        name, equals, value = word.partition("=")
+    for setting in settings:
+        name, equals, value = setting.partition("=")
         if not name or not equals:
-            raise ValueError(f"model: got {text!r}, where {word!r} is no option=value")
+            raise ValueError(f"model: got {text!r}, where {setting!r} is not option=value")
         try:
             options.append((name, json.loads(value)))
         except ValueError:
@@ -120,7 +121,7 @@ def parse_entry(text: str) -> Entry:
 def read_dataset(
     protocol: Protocol, subset: Subset, frames: int | None, report: Callable[[Path, str], None]
 ) -> list[Sequence]:
-    """The sequences that can be evaluated; what cannot is told to `report`.
+    """The sequences that can be evaluated; others are passed to `report` with the reason.
 
     Raises:
         ValueError: no such data set.
@@ -147,12 +148,12 @@ def read_dataset(
 
 @functools.lru_cache(maxsize=2)
 def _tracker(entry: Entry, device: str) -> TracksSequences:
-    """Kept for the next sequence."""
+    """A tracker, cached for the next sequence."""
     return entry.make(device)
 
 
 def run_one(protocol: Protocol, results: Path, entry: Entry, sequence: Sequence, device: str) -> str | None:
-    """Track a sequence and write its result; what went wrong, or None."""
+    """Track a sequence and write its result; returns the error, or None."""
     try:
         result = run_tracker(lambda: _tracker(entry, device), sequence)
     except (ValueError, OSError, RuntimeError) as error:
@@ -164,14 +165,14 @@ def run_one(protocol: Protocol, results: Path, entry: Entry, sequence: Sequence,
 def run_all(
     protocol: Protocol, results: Path, entries: list[Entry], sequences: list[Sequence], devices: list[str], workers: int
 ) -> Iterator[tuple[Entry, Sequence, str | None]]:
-    """Run what has no result yet; yields what is done, with what went wrong.
+    """Make the missing results; yields each finished run, with its error or None.
 
     Args:
         devices: given to the workers in turn.
-        workers: processes; 0: in this one.
+        workers: number of processes; 0: this one only.
 
     Raises:
-        RuntimeError: a worker died; what was written stays.
+        RuntimeError: a worker died; written results stay.
     """
     todo = [(e, s) for e in entries for s in sequences if read_result(protocol, results, e.label, s) is None]
     if workers == 0:

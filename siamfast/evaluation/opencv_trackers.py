@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from siamfast.io.decoders import quiet_opencv
 from siamfast.io.images import read_image
 
-KINDS = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL", "nanotrack": "Nano"}  # kind -> NAME of OpenCV's TrackerNAME
+KINDS = {"csrt": "CSRT", "kcf": "KCF", "mil": "MIL", "nanotrack": "Nano"}  # kind -> NAME in OpenCV's TrackerNAME
 
 
 class NanoModels(NamedTuple):
@@ -27,10 +27,10 @@ class NanoModels(NamedTuple):
 
 
 def find_nano_models(folder: str | os.PathLike[str]) -> NanoModels:
-    """NanoTrack's two ONNX files, under the names that its authors give them.
+    """NanoTrack's two ONNX files, under their authors' names.
 
     Raises:
-        ValueError: no such folder, or one of the files is not in it.
+        ValueError: no such folder, or one of the files is missing.
     """
     if not Path(folder).is_dir():
         raise ValueError(f"--nano-models: {folder} is not a folder")
@@ -44,7 +44,7 @@ def find_nano_models(folder: str | os.PathLike[str]) -> NanoModels:
 
 
 def _creator(name: str) -> Any:
-    """cv2.TrackerNAME_create, wherever this OpenCV keeps it; None when it has none."""
+    """cv2.TrackerNAME_create, wherever this OpenCV has it, or None."""
     for home in (cv2, getattr(cv2, "legacy", None)):
         create = getattr(home, f"Tracker{name}_create", None)
         if create is None:
@@ -57,15 +57,15 @@ def _creator(name: str) -> Any:
 class OpenCVTracker:
     """One of OpenCV's trackers; a lost target keeps its last box.
 
-    It runs on as many threads as torch does, so that its speed compares with ours. `confidences`: (T,) of the last
-    sequence, where the tracker has any (nanotrack), else None.
+    It runs on as many threads as torch, so that its speed compares with ours. `confidences`: (T,) of the last sequence
+    if the tracker has any (nanotrack), else None.
 
     Args:
         kind: csrt, kcf, mil or nanotrack.
-        models: of nanotrack alone: the folder of its two ONNX files.
+        models: for nanotrack only: the folder of its two ONNX files.
 
     Raises:
-        ValueError: another kind, one that this OpenCV does not have, or models that it cannot read.
+        ValueError: an unknown kind, one that this OpenCV does not have, or models that it cannot read.
     """
 
     def __init__(self, kind: str, models: str | os.PathLike[str] | None = None) -> None:
@@ -84,7 +84,7 @@ class OpenCVTracker:
         self._models: NanoModels | None = None
         if kind == "nanotrack":
             if models is None:
-                raise ValueError("--nano-models: left out; nanotrack needs the folder of its two ONNX files")
+                raise ValueError("--nano-models: missing; nanotrack needs the folder of its two ONNX files")
             self._models = find_nano_models(models)
             try:
                 self._make()
@@ -96,7 +96,7 @@ class OpenCVTracker:
             return self._create()
         parameters = cv2.TrackerNano.Params()
         parameters.backbone, parameters.neckhead = map(str, self._models)
-        with quiet_opencv():  # OpenCV 5 warns that its new engine has no choice of target, which nobody asked for
+        with quiet_opencv():  # OpenCV 5 warns that its new engine has no choice of target; none is made
             return self._create(parameters)
 
     def track(
@@ -107,7 +107,7 @@ class OpenCVTracker:
         cv2.setNumThreads(torch.get_num_threads())
         try:
             return self._track(img_files, box)
-        except cv2.error as error:  # of another kind than ValueError and RuntimeError: it would end the evaluation
+        except cv2.error as error:  # neither a ValueError nor a RuntimeError, it would end the evaluation
             raise ValueError(str(error)) from error
         finally:
             cv2.setNumThreads(threads)
@@ -118,7 +118,7 @@ class OpenCVTracker:
         tracker = self._make()
         boxes, times, scores = [np.asarray(box, dtype=float)], [0.0], [1.0]
         for number, path in enumerate(img_files):
-            # BGR, as OpenCV's trackers expect it: NanoTrack's swaps the channels itself.
+            # BGR, as OpenCV's trackers expect: NanoTrack's swaps the channels itself.
             frame = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR)
             began = time.perf_counter()
             if number == 0:

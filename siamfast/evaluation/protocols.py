@@ -1,4 +1,4 @@
-"""What the benchmarks agree on and differ in: which frames count, how sequences are averaged, where results lie."""
+"""The benchmarks' protocols: which frames count, how sequences are averaged, and the paths of results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from siamfast.io.files import replacing
 
 
 class ResultFiles(NamedTuple):
-    """Where the parts of a Result lie."""
+    """The paths of a Result's parts."""
 
     boxes: Path
     times: Path
@@ -24,12 +24,12 @@ class ResultFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class Protocol:
-    """One-pass evaluation as a benchmark does it.
+    """The one-pass evaluation of a benchmark.
 
     kind: the layout of the data set (siamfast.data.readers). folder: of its results, below results/. first_counts:
     whether the given first frame is scored. pooled: whether frames of all sequences are averaged, or sequences.
-    nested: results/FOLDER/TRACKER/NAME/NAME_001.txt, as the GOT-10k toolkit has them, or TRACKER/NAME.txt, as it has
-    OTB's. origin: what the benchmark calls the first pixel, which its result files are in.
+    nested: results/FOLDER/TRACKER/NAME/NAME_001.txt, the GOT-10k toolkit's own layout, or TRACKER/NAME.txt, its layout
+    for OTB. origin: the number of the first pixel in the benchmark's result files.
     """
 
     kind: str
@@ -40,9 +40,9 @@ class Protocol:
     origin: int = 0
 
     def files(self, results: Path, tracker: str, sequence: str) -> ResultFiles:
-        """Where a run's result lies."""
+        """The paths of a run's result."""
         top = results / self.folder / tracker
-        # Out of the benchmark's own folder, which goes to GOT-10k's server as it is.
+        # Outside the benchmark's own folder, which is sent to GOT-10k's server as it is.
         confidences = results / "confidences" / self.folder / tracker / f"{sequence}.txt"
         if self.nested:
             inner = top / sequence
@@ -50,7 +50,7 @@ class Protocol:
         return ResultFiles(top / f"{sequence}.txt", top / "times" / f"{sequence}_time.txt", confidences)
 
     def truth(self, sequence: Sequence) -> NDArray[np.float64]:
-        """(T, 4) boxes that are scored against; nan where a frame does not count: absent, hidden, or given."""
+        """(T, 4) boxes to score against; nan where a frame does not count: absent, hidden, or given."""
         truth = np.array(sequence.boxes, dtype=np.float64)
         if sequence.visibility is not None:
             truth[sequence.visibility <= 0] = np.nan
@@ -68,7 +68,7 @@ PROTOCOLS = {
 
 
 def write_result(protocol: Protocol, results: Path, tracker: str, sequence: str, result: Result) -> None:
-    """Write a run, the boxes last, so that what has boxes is whole."""
+    """Write a run, the boxes last, so that a run with boxes is complete."""
     files = protocol.files(results, tracker, sequence)
     shifted = result.boxes + np.array([protocol.origin, protocol.origin, 0, 0])
     parts = [(files.times, result.times[:, None], "%.8f"), (files.boxes, shifted, "%.3f")]
@@ -81,9 +81,9 @@ def write_result(protocol: Protocol, results: Path, tracker: str, sequence: str,
 
 
 def read_result(protocol: Protocol, results: Path, tracker: str, sequence: Sequence) -> Result | None:
-    """A run's result; None where there is none, or one of another length.
+    """A run's result; None if it is missing or has another length.
 
-    Its confidences are None where none were written: by a tracker without any, or before siamfast wrote them.
+    Its confidences are None if none were written: by a tracker without any, or by an earlier siamfast.
     """
     files = protocol.files(results, tracker, sequence.name)
     try:

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file with plots, tables and the worst moments, that needs nothing else."""
+"""The report of an evaluation: one self-contained HTML file with plots, tables and the worst moments."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ figcaption { font-size: .85em; color: #444; }
 img { display: block; max-width: 320px; }
 .swatch { display: inline-block; width: .9em; height: .9em; margin-right: .4em; }
 """
-_LOW, _WORST = 0.1, 6  # an overlap that is as good as none; thumbnails of a tracker
+_LOW, _WORST = 0.1, 6  # an overlap that counts as none; thumbnails per tracker
 
 
 def report(title: str, about: dict[str, Any], summaries: list[Summary], errors: list[tuple[str, str]]) -> str:
-    """The page.
+    """The HTML page.
 
     Args:
         title: of the page.
-        about: what a reader needs to know of the run, name -> value.
-        summaries: of the trackers, the first one's worst moments first.
-        errors: (what, why) of what could not be evaluated.
+        about: facts about the run, name -> value.
+        summaries: of the trackers; the first one's worst moments come first.
+        errors: (name, reason) of each run that failed.
     """
     color = {s.label: COLORS[n % len(COLORS)] for n, s in enumerate(summaries)}
     parts = [f"<h1>{html.escape(title)}</h1>", _about(about)]
     if errors:
-        rows = "".join(f"<tr><td>{html.escape(what)}</td><td>{html.escape(why)}</td></tr>" for what, why in errors)
+        rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(why)}</td></tr>" for name, why in errors)
         parts.append(f"<h2>Not evaluated</h2><table class=errors>{rows}</table>")
     parts += ["<h2>Figures</h2>", _figures(summaries, color)]
     if any(s.curves for s in summaries):
         plots = "".join(_plot(summaries, color, *plot) for plot in _PLOTS)
         parts.append(f"<h2>Curves</h2><div class=plots>{plots}</div>")
-    parts += ["<h2>Sequences</h2>", "<p class=note>AO; below 0.2 marked.</p>", _sequences(summaries)]
-    explanation = "Where a run's overlap first stays below 0.1, or is lowest; the truth in white."
+    parts += ["<h2>Sequences</h2>", "<p class=note>AO; values below 0.2 are marked.</p>", _sequences(summaries)]
+    explanation = "The frame from which a run's overlap stays below 0.1, or its lowest; the truth is white."
     parts.append(f"<h2>Worst moments</h2><p class=note>{explanation}</p>")
     parts += [_moments(s, color[s.label]) for s in summaries]
     return (
@@ -97,7 +97,7 @@ def _figures(summaries: list[Summary], color: dict[str, str]) -> str:
 def _plot(
     summaries: list[Summary], color: dict[str, str], name: str, title: str, axis: str, thresholds: Any, figure: str
 ) -> str:
-    """One set of curves as SVG."""
+    """A plot of one kind of curve as SVG."""
     from matplotlib.figure import Figure
 
     drawing = Figure(figsize=(4.6, 3.8))
@@ -133,10 +133,10 @@ def _sequences(summaries: list[Summary]) -> str:
 
 
 def worst_frame(run: Run) -> tuple[int, float]:
-    """The frame from which the overlap stays below _LOW for ten frames or to the end; else the frame of the lowest.
+    """The frame from which the overlap stays below _LOW for ten frames or to the end; else the frame with the lowest.
 
     Returns:
-        its place and its overlap.
+        Its index and its overlap.
     """
     overlaps = overlap(run.boxes, run.truth)
     counted = np.flatnonzero(np.isfinite(overlaps))
@@ -163,7 +163,7 @@ def _moments(summary: Summary, color: str) -> str:
 
 
 def _thumbnail(run: Run, place: int, color: str) -> str:
-    """A frame with both boxes, 320 pixels wide, as a data URI; empty where it cannot be decoded."""
+    """A frame with both boxes, 320 pixels wide, as a data URI; empty if it cannot be decoded."""
     try:
         frame = read_image(run.sequence.frames[place])
     except (ValueError, OSError):

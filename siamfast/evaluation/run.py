@@ -1,4 +1,4 @@
-"""Running a tracker through a sequence."""
+"""Run a tracker through a sequence."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from siamfast.data.sequences import Sequence
 
 
 class TracksSequences(Protocol):
-    """What `run_tracker` needs: the got10k toolkit's `Tracker.track`, or siamfast.Tracker.
+    """The interface that `run_tracker` needs: the got10k toolkit's `Tracker.track`, or siamfast.Tracker.
 
-    `track` returns boxes and times, as that toolkit wants it. A tracker that knows how sure it is leaves an attribute
-    `confidences` besides, a number for each frame.
+    `track` returns boxes and times, as in that toolkit. A tracker with confidences sets an attribute `confidences`, one
+    number per frame.
     """
 
     def track(self, img_files: Any, box: Any, visualize: bool = False) -> tuple[Any, Any]: ...
 
 
 class Result(NamedTuple):
-    """A tracker on a sequence.
+    """The result of a tracker on a sequence.
 
-    boxes: (T, 4) x, y, w, h, the first as given. times: (T,) seconds a frame, decoding left out. confidences: (T,), the
-    first of no meaning; None: the tracker has none.
+    boxes: (T, 4) x, y, w, h, the first as given. times: (T,) seconds per frame, without decoding. confidences: (T,),
+    the first without meaning; None: the tracker has none.
     """
 
     boxes: NDArray[np.float64]
@@ -38,7 +38,7 @@ def run_tracker(tracker_factory: Callable[[], TracksSequences], sequence: Sequen
     """Track a sequence from the box of its first frame.
 
     Args:
-        tracker_factory: makes a fresh tracker.
+        tracker_factory: makes a new tracker.
         sequence: its first frame must have a box.
 
     Raises:
@@ -53,7 +53,7 @@ def run_tracker(tracker_factory: Callable[[], TracksSequences], sequence: Sequen
     if rows.shape != (len(sequence), 4):
         raise ValueError(f"tracker: returned boxes of shape {rows.shape}, expected ({len(sequence)}, 4)")
     spent = np.asarray(times, dtype=np.float64)
-    if spent.shape != (len(sequence),):  # a tracker that times itself otherwise: the mean is all that is known
+    if spent.shape != (len(sequence),):  # a tracker with other timings: only the mean is known
         spent = np.full(len(sequence), (time.perf_counter() - begin) / len(sequence))
     confidences = getattr(tracker, "confidences", None)
     if confidences is not None:

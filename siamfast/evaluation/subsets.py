@@ -1,4 +1,4 @@
-"""Which part of a data set is evaluated, and what it is called."""
+"""The part of a data set to evaluate, and its name."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 NAMES = ("train", "val", "test", "all")
-_LASOT_TEST = "testing_set.txt"  # a name a line, as LaSOT comes with it
+_LASOT_TEST = "testing_set.txt"  # part of LaSOT, one name per line
 
 
 class Subset(NamedTuple):
-    """name: for the report. root: where its sequences are. listed: the names of LaSOT's test set; None: all that are
-    there count."""
+    """name: for the report. root: folder of its sequences. listed: the names of LaSOT's test set; None: all sequences
+    count."""
 
     name: str
     root: Path
@@ -26,8 +26,8 @@ def choose_subset(dataset: str, root: Path, requested: str | None) -> Subset:
     """The part of a data set to evaluate.
 
     Args:
-        dataset: one of PROTOCOLS. root: where it is. asked: one of NAMES; None: GOT-10k's val, LaSOT's test where its
-            list is there, else all.
+        dataset: one of PROTOCOLS. root: its folder. requested: one of NAMES; None: GOT-10k's val, LaSOT's test if its
+            list exists, else all.
 
     Raises:
         ValueError: a part that this data set, or the one on disk, does not have.
@@ -38,8 +38,8 @@ def choose_subset(dataset: str, root: Path, requested: str | None) -> Subset:
     if dataset == "lasot" and listing.is_file():
         if requested == "val":
             raise ValueError("--subset: got 'val', expected train, test or all of LaSOT")
-        words = frozenset(listing.read_text(encoding="utf-8-sig").split())
-        return Subset(requested or "test", root, None if requested == "all" else words)
+        names = frozenset(listing.read_text(encoding="utf-8-sig").split())
+        return Subset(requested or "test", root, None if requested == "all" else names)
     if requested not in (None, "all"):
         lacking = f"{listing} is not there" if dataset == "lasot" else f"a data set of the layout {dataset} has none"
         raise ValueError(f"--subset: got {requested!r}, but {lacking}")

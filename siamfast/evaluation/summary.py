@@ -1,4 +1,4 @@
-"""From result files to figures: of every sequence, and of all of them as the benchmark averages."""
+"""Turn result files into figures: per sequence, and over all of them with the benchmark's averaging."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ COLUMNS = (*FIGURES, "lost_auc", "fps")  # of a Summary
 
 @dataclass(frozen=True)
 class Run:
-    """A tracker on a sequence: boxes and truth (T, 4); frames a second by the median update; scores, None where no
-    frame counts; confidences (T,), None where the tracker has none."""
+    """A tracker on a sequence: boxes and truth (T, 4); frames per second by the median update; scores, None if no frame
+    counts; confidences (T,), None if the tracker has none."""
 
     sequence: Sequence
     boxes: NDArray[np.float64]
@@ -53,20 +53,20 @@ class Summary:
     runs: list[Run]
 
     def as_json(self) -> dict[str, Any]:
-        """Figures of the whole and of each sequence; None where there is none."""
-        each = {
-            run.sequence.name: _known((run.scores._asdict() if run.scores else {}) | {"fps": run.fps})
+        """Figures over all sequences and per sequence; None for one that is not finite."""
+        sequences = {
+            run.sequence.name: _finite((run.scores._asdict() if run.scores else {}) | {"fps": run.fps})
             for run in self.runs
         }
-        return {"overall": _known(self.figures), "sequences": each}
+        return {"overall": _finite(self.figures), "sequences": sequences}
 
 
-def _known(figures: dict[str, Any]) -> dict[str, Any]:
+def _finite(figures: dict[str, Any]) -> dict[str, Any]:
     return {name: value if np.isfinite(value) else None for name, value in figures.items()}
 
 
 def summarize(protocol: Protocol, results: Path, entry: Entry, sequences: list[Sequence]) -> Summary:
-    """What a tracker did on the sequences that it has results of."""
+    """Summarize a tracker over the sequences with results."""
     runs = []
     for sequence in sequences:
         result = read_result(protocol, results, entry.label, sequence)
@@ -95,12 +95,12 @@ def summarize(protocol: Protocol, results: Path, entry: Entry, sequences: list[S
 
 
 def _lost_auc(runs: list[Run]) -> float:
-    """`lost_auc` over the frames of all runs that have confidences, pooled; the given first frames left out."""
-    known = [run for run in runs if run.confidences is not None]
-    if not known:
+    """`lost_auc` over the pooled frames of all runs with confidences, without the given first frames."""
+    confident = [run for run in runs if run.confidences is not None]
+    if not confident:
         return float("nan")
     boxes, truth, confidences = (
-        np.concatenate([getattr(run, name)[1:] for run in known]) for name in ("boxes", "truth", "confidences")
+        np.concatenate([getattr(run, name)[1:] for run in confident]) for name in ("boxes", "truth", "confidences")
     )
     return lost_auc(boxes, truth, confidences)
 

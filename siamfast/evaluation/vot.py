@@ -1,4 +1,4 @@
-"""A tracker of ours behind TraX, the protocol by which the VOT toolkit runs trackers."""
+"""Serve a siamfast tracker over TraX, the protocol of the VOT toolkit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def serve(server: Any, tracker: Any) -> bool:
         return False
     image = read_image(request.image["color"].path())
     if request.type == trax.TraxStatus.INITIALIZE:
-        box = request.objects[0][0].bounds()  # we ask for rectangles, so it is one
+        box = request.objects[0][0].bounds()  # a rectangle, because we ask for rectangles
         tracker.init(image, box)
         confidence = 1.0
     else:

@@ -1,1 +1,1 @@
-"""The lean trainer: one config, one loop, exact resume."""
+"""The trainer: configurations, one loop with exact resume, and one file per task."""

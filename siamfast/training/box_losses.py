@@ -9,12 +9,12 @@ import torch.nn.functional as F
 
 from siamfast.models.guided import Prediction
 
-WEIGHTS = {"classification": 1.0, "centerness": 1.0, "overlap": 3.0}  # video_analyst's
+WEIGHTS = {"classification": 1.0, "centerness": 1.0, "overlap": 3.0}  # as in video_analyst
 
 
 class Targets(NamedTuple):
-    """inside (N, h, w) bool: cells that lie in the target; centerness (N, h, w), 0 outside; boxes (N, 4) left, top,
-    right, bottom."""
+    """inside (N, h, w) bool: cells in the target; centerness (N, h, w), 0 outside; boxes (N, 4) left, top, right,
+    bottom."""
 
     inside: torch.Tensor
     centerness: torch.Tensor
@@ -22,14 +22,14 @@ class Targets(NamedTuple):
 
 
 def make_targets(boxes: torch.Tensor, positive: torch.Tensor, place: torch.Tensor) -> Targets:
-    """What the cells should say.
+    """The training targets of the cells.
 
     Source: Tian et al. 2019, "FCOS", eq. 1 and 3, on one level.
 
     Args:
         boxes: (N, 4) x, y, w, h in search-crop pixels, from the edge of the first.
-        positive: (N,) bool: the crop shows the target; elsewhere no cell is inside.
-        place: (n,) of the cells along both sides, likewise.
+        positive: (N,) bool: the crop shows the target; in other crops no cell is inside.
+        place: (n,) the cells' positions along both sides, in the same pixels.
     """
     left, top = boxes[:, :2].T[..., None, None]
     right, bottom = (boxes[:, :2] + boxes[:, 2:]).T[..., None, None]
@@ -51,7 +51,7 @@ def box_iou(boxes: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def box_loss(prediction: Prediction, targets: Targets) -> dict[str, torch.Tensor]:
-    """The three parts of the loss, each over the number of cells inside in the batch.
+    """The three parts of the loss, each divided by the number of cells inside in the batch.
 
     classification: focal loss (alpha 0.25, gamma 2; Lin et al. 2017, eq. 5) summed over all cells; centerness: binary
     cross-entropy, overlap: 1 - IoU, both summed over the cells inside.

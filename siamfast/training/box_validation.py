@@ -1,4 +1,4 @@
-"""Validation of the trackers that predict boxes: guided, without a guide, and guided to a wrong place."""
+"""Validation of trackers that predict boxes: with a guide, without one, and with a guide to a wrong place."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class Variant(NamedTuple):
-    """A way to guide the network, and what it predicts then."""
+    """A kind of guidance, and the network's prediction with it."""
 
     name: str
     prediction: Prediction
@@ -29,30 +29,31 @@ def validate_boxes(
     record: Record,
     step: int,
 ) -> dict[str, float]:
-    """Loss of the first variant, and for each of them the overlap of the best cell's box with the target.
+    """Loss of the first variant, and for each variant the overlap of the best cell's box with the target.
 
-    A network that leans on its guide falls with a wrong one.
+    A network that relies too much on its guide gets worse with a wrong one.
 
     Args:
         batches: on the network's device, images as floats.
-        targets: of a batch.
-        variants: of a batch; the generator alone draws what is random in them. The first is how the tracker works.
+        targets: makes the targets of a batch.
+        variants: makes the variants of a batch, with random numbers from the generator alone. The first is the
+            tracker's own.
         record: gets the figures, and the first batch's responses.
-        step: of the training.
+        step: the training step.
 
     Returns:
-        loss; NAME_overlap and NAME_hit_rate, the share of overlaps above 0.5, of the pairs that show a target.
+        loss; NAME_overlap and NAME_hit_rate (the share of overlaps above 0.5) over the pairs that show a target.
     """
     losses: list[float] = []
     overlaps: dict[str, list[torch.Tensor]] = {}
     generator = torch.Generator().manual_seed(0)
     for number, batch in enumerate(batches):
-        wanted = targets(batch)
+        truth = targets(batch)
         for place, (name, prediction) in enumerate(variants(batch, generator)):
-            iou = box_iou(best_boxes(prediction), wanted.boxes)[batch["positive"]]
+            iou = box_iou(best_boxes(prediction), truth.boxes)[batch["positive"]]
             overlaps.setdefault(name, []).append(iou)
             if place == 0:
-                parts = box_loss(prediction, wanted)
+                parts = box_loss(prediction, truth)
                 losses.append(float(sum(WEIGHTS[k] * v for k, v in parts.items())) * len(iou))
                 if number == 0:
                     record.responses(step, batch["search"], prediction.scores[:, None])

@@ -1,4 +1,4 @@
-"""The training configurations: dataclasses whose every field is a flag of `siamfast train`."""
+"""The training configurations: dataclasses with one field per flag of `siamfast train`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from siamfast.models import guided, mobile
 
 
-# Names of before: of fields, in checkpoints and as flags; of values.
+# Old names that checkpoints and flags may still use: of fields, and of values.
 RENAMED_FIELDS = {"colour_weight": "color_weight"}
 RENAMED_VALUES = {"signal": {"colour": "color"}}
 
 
 def with_new_names(fields: dict[str, Any]) -> dict[str, Any]:
-    """A configuration's fields by the names that they have now.
+    """A configuration's fields under their current names.
 
     >>> with_new_names({"colour_weight": 0.5, "signal": "colour"})
     {'color_weight': 0.5, 'signal': 'color'}
@@ -31,29 +31,29 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclass
 class RunConfig:
-    """What every training has: data, steps, optimizer, record."""
+    """The options of every training: data, steps, optimizer, record."""
 
     data: str = _option(
         "synthetic",
-        "'synthetic', or a folder: folders of frames (correspondence); a store, or KIND:FOLDER, a data set as curate "
-        "reads it, annotated sequences where KIND is left out; 'static': two views of one photograph; several by "
+        "'synthetic', or a folder: folders of frames (correspondence); a store, or KIND:FOLDER, a data set of a kind "
+        "that curate reads (without KIND: annotated sequences); 'static': two views of one photograph; several with "
         "weights: A=2,B=1",
     )
-    photos: str = _option("", "folder of photographs: four in five textures of synthetic scenes are cut from them")
-    val_data: str = _option("", "validation data, as --data; empty: held-out synthetic scenes, or --data itself")
-    out: str = _option("runs/run", "folder for checkpoints, logs and weights; a run found there is resumed")
+    photos: str = _option("", "folder of photographs, from which four in five textures of synthetic scenes are cut")
+    val_data: str = _option("", "validation data, like --data; empty: held-out synthetic scenes, or --data itself")
+    out: str = _option("runs/run", "folder for checkpoints, logs and weights; an existing run is resumed")
     init: str = _option("", "weights to start from (safetensors or a checkpoint of another project); empty: random")
     steps: int = _option(20_000, "optimizer steps")
-    batch_size: int = _option(32, "pairs (siamfc) or clips (correspondence) in a step")
-    seed: int = _option(0, "seed of the initial weights, of the data and of the augmentation")
+    batch_size: int = _option(32, "pairs, triples or clips per step")
+    seed: int = _option(0, "seed of the initial weights, the data and the augmentation")
     device: str = _option("auto", "'auto' (CUDA where there is one), 'cpu', 'cuda', 'cuda:1', ...")
-    amp: Literal["auto", "bf16", "off"] = _option("auto", "bfloat16 autocast; auto: where the device has fast bfloat16")
+    amp: Literal["auto", "bf16", "off"] = _option("auto", "bfloat16 autocast; auto: on devices with fast bfloat16")
     workers: int = _option(
         -1, "processes that draw the data; -1: one per spare core, at most 8; 0: in the main process"
     )
-    max_gap: int = _option(100, "largest distance of the two frames of a pair, or of neighbouring frames of a clip")
-    color_jitter: float = _option(0.2, "brightness, contrast, saturation factors drawn from 1 +- this, for each image")
-    blur: float = _option(0.1, "share of images blurred")
+    max_gap: int = _option(100, "largest distance between the frames of a pair, or neighbouring frames of a clip")
+    color_jitter: float = _option(0.2, "brightness, contrast, saturation factors are drawn from 1 +- this per image")
+    blur: float = _option(0.1, "share of blurred images")
     # optimizer
     optimizer: Literal["sgd", "adamw"] = _option("sgd", "sgd: momentum 0.9, exponential decay; adamw: cosine decay")
     lr: float = _option(1e-2, "first learning rate")
@@ -62,13 +62,13 @@ class RunConfig:
     weight_decay: float = _option(5e-4, "weight decay")
     average: float = _option(
         0.0,
-        "decay a step of the moving average of the weights, which is validated and written; 0: the weights as they are",
+        "decay per step of the weights' moving average, which is validated and written; 0: the plain weights",
     )
     # record
     log_every: int = _option(20, "steps between TensorBoard scalars")
-    val_every: int = _option(1000, "steps between validations; also after the last")
-    val_pairs: int = _option(512, "pairs or clips of a validation")
-    save_every: int = _option(200, "steps between checkpoints; also after the last")
+    val_every: int = _option(1000, "steps between validations; there is one after the last step too")
+    val_pairs: int = _option(512, "pairs or clips per validation")
+    save_every: int = _option(200, "steps between checkpoints; there is one after the last step too")
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "max_gap", "log_every", "val_every", "val_pairs", "save_every"):
@@ -93,18 +93,18 @@ class RunConfig:
 
 @dataclass
 class PairConfig(RunConfig):
-    """What trainings on pairs of crops share."""
+    """The options of trainings on pairs of crops."""
 
     exemplar: int = _option(127, "side of the template crop, pixels")
     instance: int = _option(255, "side of the search crop, pixels")
     max_shift: float = _option(32.0, "largest shift of the target from the centre of the search crop, pixels")
     max_stretch: float = _option(0.08, "largest relative change of the search crop's size")
-    negatives: float = _option(0.0, "share of pairs whose search crop shows no target")
-    filter: bool = _option(True, "leave out frames whose target is tiny, huge, thin or hidden, as siamfc-pytorch does")
-    gray: float = _option(0.15, "share of pairs turned gray")
-    flip: float = _option(0.0, "share of pairs mirrored")
+    negatives: float = _option(0.0, "share of pairs without the target in the search crop")
+    filter: bool = _option(True, "leave out frames with a tiny, huge, thin or hidden target, like siamfc-pytorch")
+    gray: float = _option(0.15, "share of gray pairs")
+    flip: float = _option(0.0, "share of mirrored pairs")
     noise: float = _option(0.0, "largest sigma of noise added to a crop, grey levels")
-    cutout: float = _option(0.0, "share of search crops that a rectangle is cut out of")
+    cutout: float = _option(0.0, "share of search crops with a rectangle cut out")
 
     def __post_init__(self) -> None:
         from siamfast.models.alexnet import smallest_input
@@ -124,12 +124,12 @@ class PairConfig(RunConfig):
 class SiamFCConfig(PairConfig):
     """`siamfast train`: SiamFC by the paper's recipe (Bertinetto et al. 2016, section 4)."""
 
-    out: str = _option("runs/siamfc", "folder for checkpoints, logs and weights; a run found there is resumed")
+    out: str = _option("runs/siamfc", "folder for checkpoints, logs and weights; an existing run is resumed")
     # loss
     r_pos: float = _option(16.0, "radius of the positive labels, search-crop pixels")
-    r_neg: float = _option(0.0, "radius beyond which labels are negative, where larger than r_pos")
+    r_neg: float = _option(0.0, "radius beyond which labels are negative, if larger than r_pos")
     metric: Literal["l1", "l2"] = _option("l2", "distance of the labels: l1 (the seed) or l2 (the paper)")
-    balance: Literal["sample", "batch"] = _option("sample", "positives and negatives share each sample, or the batch")
+    balance: Literal["sample", "batch"] = _option("sample", "balance of positives and negatives")
     scale: float = _option(1e-3, "factor of the response at the start")
     learn_scale: bool = _option(True, "train the response's factor")
     learn_bias: bool = _option(True, "train the response's bias")
@@ -143,45 +143,43 @@ class SiamFCConfig(PairConfig):
 
 @dataclass
 class GuidedConfig(PairConfig):
-    """`siamfast train --task guided`: an anchor-free tracker that is told where the target was."""
+    """`siamfast train --task guided`: an anchor-free tracker guided by the previous place of the target."""
 
-    out: str = _option("runs/guided", "folder for checkpoints, logs and weights; a run found there is resumed")
+    out: str = _option("runs/guided", "folder for checkpoints, logs and weights; an existing run is resumed")
     init: str = _option(
         "",
         "weights to start from: 'siamfc', the packaged ones; a file of SiamFC or of a guided tracker; empty: random",
     )
-    batch_size: int = _option(16, "triples in a step")
+    batch_size: int = _option(16, "triples per step")
     optimizer: Literal["sgd", "adamw"] = _option("adamw", "sgd: momentum 0.9, exponential decay; adamw: cosine decay")
     lr: float = _option(5e-4, "first learning rate")
     weight_decay: float = _option(1e-4, "weight decay")
-    negatives: float = _option(0.1, "share of pairs whose search crop shows no target")
+    negatives: float = _option(0.1, "share of pairs without the target in the search crop")
     max_stretch: float = _option(0.25, "largest relative change of the search crop's size")
     # network
     backbone: str = _option("alexnet", "alexnet, SiamFC's; or resnet, three stages of a ResNet-18")
     head_width: int = _option(96, "channels of neck and head")
     guidance: str = _option(
         "mask+gaussian+flow+confidence+entropy",
-        "maps that guide, joined by +, of mask, scaled, gaussian, center, direction, flow, confidence, entropy, "
+        "guidance maps, joined by +, from mask, scaled, gaussian, center, direction, flow, confidence, entropy, "
         "coordinates; 'none': an unguided tracker",
     )
     gate: bool = _option(True, "squeeze-and-excitation of the maps by the warp's confidence")
     non_local: bool = _option(False, "a non-local block on the fused features")
-    freeze_backbone: int = _option(0, "steps in which neck and head alone are trained")
+    freeze_backbone: int = _option(0, "steps in which only neck and head are trained")
     encoder: str = _option("", "weights of the correspondence encoder; empty: the packaged one")
     # the third frame
     previous: int = _option(3, "largest distance of the previous frame from the search frame")
-    first_frames: float = _option(0.1, "share of triples whose previous frame is the template's")
-    same_augmentation: bool = _option(
-        True, "colour, blur and noise of the previous frame are those of the search frame"
-    )
-    # against leaning on the guide
-    box_jitter: float = _option(0.1, "standard deviation of the previous box's place and size, of its sides")
-    own_boxes: float = _option(0.3, "share of previous boxes that the model itself predicts, reached half-way")
+    first_frames: float = _option(0.1, "share of triples with the template's frame as the previous one")
+    same_augmentation: bool = _option(True, "the previous frame has the colour, blur and noise of the search frame")
+    # against relying on the guide alone
+    box_jitter: float = _option(0.1, "standard deviation of the previous box's place and size, as a share of its sides")
+    own_boxes: float = _option(0.3, "share of previous boxes predicted by the model itself, reached half-way")
     guidance_dropout: float = _option(0.2, "share of triples without guidance")
-    wrong_guidance: float = _option(0.1, "share of triples that are guided to another place")
-    # correspondence trained along: 0: the encoder is not touched
-    color_weight: float = _option(0.0, "weight of colours predicted by the warp; above 0 the encoder is trained")
-    cycle_weight: float = _option(0.0, "weight of coming back to where one started; above 0 the encoder is trained")
+    wrong_guidance: float = _option(0.1, "share of triples guided to another place")
+    # correspondence, trained too if above 0; at 0 the encoder does not change
+    color_weight: float = _option(0.0, "weight of the loss of warped colours; above 0 the encoder is trained")
+    cycle_weight: float = _option(0.0, "weight of the loss of cycles; above 0 the encoder is trained")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -191,8 +189,8 @@ class GuidedConfig(PairConfig):
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
         for name in ("box_jitter", "color_weight", "cycle_weight"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
-        names = self.architecture().names  # says what is wrong with its fields
-        self._check("guidance", bool(names) or not self.trains_encoder, "some, for correspondence to be trained along")
+        names = self.architecture().names  # checks its fields
+        self._check("guidance", bool(names) or not self.trains_encoder, "some maps, to train correspondence too")
 
     @property
     def trains_encoder(self) -> bool:
@@ -210,39 +208,39 @@ class GuidedConfig(PairConfig):
 class MobileConfig(PairConfig):
     """`siamfast train --task mobile`: the light tracker over a backbone learned on ImageNet."""
 
-    out: str = _option("runs/mobile", "folder for checkpoints, logs and weights; a run found there is resumed")
+    out: str = _option("runs/mobile", "folder for checkpoints, logs and weights; an existing run is resumed")
     init: str = _option(
         "mobile",
         "weights to start from: 'mobile', the packaged ones; a file of `siamfast convert-backbone`, for the backbone "
-        "alone, or of a mobile tracker; empty: random",
+        "only, or of a mobile tracker; empty: random",
     )
     exemplar: int = _option(129, "side of the template crop, pixels")
     instance: int = _option(209, "side of the search crop, pixels")
-    batch_size: int = _option(16, "triples in a step")
+    batch_size: int = _option(16, "triples per step")
     optimizer: Literal["sgd", "adamw"] = _option("adamw", "sgd: momentum 0.9, exponential decay; adamw: cosine decay")
     lr: float = _option(1e-3, "first learning rate")
     weight_decay: float = _option(1e-4, "weight decay")
-    negatives: float = _option(0.2, "share of pairs whose search crop shows no target")
-    average: float = _option(0.999, "decay a step of the moving average of the weights, which is validated and written")
+    negatives: float = _option(0.2, "share of pairs without the target in the search crop")
+    average: float = _option(0.999, "decay per step of the weights' moving average, which is validated and written")
     max_shift: float = _option(56.0, "largest shift of the target from the centre of the search crop, pixels")
     max_stretch: float = _option(0.35, "largest relative change of the search crop's size")
-    flip: float = _option(0.5, "share of pairs mirrored")
+    flip: float = _option(0.5, "share of mirrored pairs")
     noise: float = _option(4.0, "largest sigma of noise added to a crop, grey levels")
-    cutout: float = _option(0.1, "share of search crops that a rectangle is cut out of")
+    cutout: float = _option(0.1, "share of search crops with a rectangle cut out")
     smallest: int = _option(
-        145, "smallest side that the search crops of a batch are cut to, pixels: a tracker may search in smaller ones"
+        145, "smallest side to which a batch's search crops are cut, pixels: a tracker may search in smaller ones"
     )
     # network
     head_width: int = _option(64, "channels of embedding and head")
     head_blocks: int = _option(3, "residual blocks of the head's common trunk")
     guided: bool = _option(True, "match the target's region in the last frame beside the template")
-    backbone_rate: float = _option(0.0, "learning rate of the backbone as a share of the head's; 0: it stays as it is")
+    backbone_rate: float = _option(0.0, "learning rate of the backbone as a share of the head's; 0: it does not change")
     # the third frame
     recent: int = _option(4, "largest distance of the last frame from the search frame")
-    box_jitter: float = _option(0.08, "standard deviation of the last box's place and size, of its sides")
-    first_frames: float = _option(0.1, "share of triples whose last frame is the template's")
+    box_jitter: float = _option(0.08, "standard deviation of the last box's place and size, as a share of its sides")
+    first_frames: float = _option(0.1, "share of triples with the template's frame as the last one")
     guidance_dropout: float = _option(0.15, "share of triples without a last frame")
-    wrong_guidance: float = _option(0.1, "share of triples whose last box is another place")
+    wrong_guidance: float = _option(0.1, "share of triples with a last box at another place")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -255,7 +253,7 @@ class MobileConfig(PairConfig):
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "a share between 0 and 1")
         for name in ("box_jitter", "backbone_rate"):
             self._check(name, getattr(self, name) >= 0, "0 or more")
-        self.architecture()  # says what is wrong with its fields
+        self.architecture()  # checks its fields
 
     def architecture(self) -> mobile.MobileArchitecture:
         from siamfast.models.mobile import MobileArchitecture
@@ -267,20 +265,21 @@ class MobileConfig(PairConfig):
 class CorrespondenceConfig(RunConfig):
     """`siamfast train --task correspondence`: the encoder, on unlabelled video."""
 
-    out: str = _option("runs/correspondence", "folder for checkpoints, logs and weights; a run found there is resumed")
+    out: str = _option("runs/correspondence", "folder for checkpoints, logs and weights; an existing run is resumed")
     steps: int = _option(5_000, "optimizer steps")
-    batch_size: int = _option(8, "clips in a step")
-    max_gap: int = _option(4, "largest distance of neighbouring frames of a clip, frames")
+    batch_size: int = _option(8, "clips per step")
+    max_gap: int = _option(4, "largest distance between neighbouring frames of a clip")
     optimizer: Literal["sgd", "adamw"] = _option("adamw", "sgd: momentum 0.9, exponential decay; adamw: cosine decay")
     lr: float = _option(1e-3, "first learning rate")
     weight_decay: float = _option(1e-4, "weight decay")
-    val_pairs: int = _option(64, "clips of a validation")
+    val_pairs: int = _option(64, "clips per validation")
     signal: Literal["cycle", "color", "both"] = _option(
-        "both", "cycle: coordinates carried away in time and back; color: that of a gray frame, from three others"
+        "both",
+        "cycle: carry coordinates through time and back; color: predict a gray frame's colours from three",
     )
     width: int = _option(32, "channels of the encoder's first stage, an eighth of the last's (ResNet-18: 64)")
     side: int = _option(161, "side of the views of a frame, pixels, a multiple of 8 and 1 more")
-    cycle: int = _option(4, "longest cycle, frames away")
+    cycle: int = _option(4, "longest cycle, frames in one direction")
     cycle_temperature: float = _option(0.07, "temperature of the cycles' affinity")
 
     def __post_init__(self) -> None:

@@ -17,14 +17,14 @@ from siamfast.training.config import CorrespondenceConfig
 from siamfast.training.loop import Loop
 from siamfast.training.record import Record
 
-_CLUSTER_CLIPS = 64  # clips whose colours make the clusters
+_CLUSTER_CLIPS = 64  # clips from which the colour clusters are made
 
 
 class CorrespondenceTrainer(Loop):
-    """Train CorrespondenceEncoder as `config` says, with exact resume: see `Loop`.
+    """Trains CorrespondenceEncoder by `config`, with exact resume: see `Loop`.
 
-    With signal "both" odd steps learn from cycles, in colour, and even ones from the colours of gray frames: in a batch
-    of both the colour to be predicted would be there to be seen.
+    With signal "both", odd steps learn from cycles in colour frames, and even steps predict the colours of gray frames:
+    in one batch for both, the colours to predict would be visible.
 
     >>> from siamfast.training.config import CorrespondenceConfig
     >>> CorrespondenceTrainer(CorrespondenceConfig(steps=2, out="/tmp/run")).run()  # doctest: +SKIP
@@ -96,7 +96,8 @@ class CorrespondenceTrainer(Loop):
         return features.float().unflatten(0, (-1, count))
 
     def clusters(self) -> torch.Tensor:
-        """(16, 2): colour clusters of the first clips; the data decides them, so a resumed run finds the same."""
+        """(16, 2): colour clusters of the first clips; they depend on the data alone, so a resumed run gets the
+        same."""
         if self._clusters is None:
             stop = min(-(-_CLUSTER_CLIPS // self.config.batch_size), self.config.steps)
             colors = [_colors(b["frames"][:, :4]) for b in self._loader(self._data, self._workers(), stop=stop)]
@@ -106,7 +107,8 @@ class CorrespondenceTrainer(Loop):
 
     @torch.no_grad()
     def validate(self, record: Record) -> dict[str, float]:
-        """Both signals, whichever is trained on: the colours' likelihood, and how far cycles end from their start."""
+        """Validate both signals, whichever is trained: the colours' likelihood, and the distance of cycles from their
+        start."""
         self.model.eval()
         colors, cycles = [], []
         for batch in self.validation_batches():

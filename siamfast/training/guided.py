@@ -1,4 +1,4 @@
-"""The guided tracker's training: triples of crops, a frozen encoder, and what keeps the network from leaning on it."""
+"""The guided tracker's training: triples of crops, a frozen encoder, and measures against relying on it alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from siamfast.training.record import Record
 
 
 class GuidedTrainer(Loop):
-    """Train GuidedSiam as `config` says, with exact resume: see `Loop`.
+    """Trains GuidedSiam by `config`, with exact resume: see `Loop`.
 
     >>> from siamfast.training.config import GuidedConfig
     >>> GuidedTrainer(GuidedConfig(steps=2, batch_size=2, out="/tmp/run", workers=0)).run()  # doctest: +SKIP
@@ -44,7 +44,7 @@ class GuidedTrainer(Loop):
 
     def make_model(self) -> GuidedSiam:
         model = GuidedSiam(self.config.architecture())
-        model.cells(self.config.exemplar, self.config.instance)  # says what is too small
+        model.cells(self.config.exemplar, self.config.instance)  # an error if they are too small
         if self.config.init:
             start_from(model, self.config.init)
         if model.architecture.names:
@@ -77,11 +77,11 @@ class GuidedTrainer(Loop):
         return total + self._correspondence(batch) if self.config.trains_encoder else total
 
     def _correspondence(self, batch: Batch) -> torch.Tensor:
-        """What trains the encoder along with the tracker, on the two neighbouring frames: colours of the search frame
-        predicted from the previous one's, and coordinates that go there and must come back (`signals`)."""
+        """The loss that trains the encoder too, on the two neighbouring frames: colours of the search frame predicted
+        from the previous one, and coordinates carried there and back (`signals`)."""
         assert self.guide is not None
         config, images = self.config, torch.stack((batch["previous"], batch["search"]), 1)
-        side = images.shape[-1] - (images.shape[-1] - 1) % STRIDE  # 8 n + 1 pixels, as the signals count cells
+        side = images.shape[-1] - (images.shape[-1] - 1) % STRIDE  # 8 n + 1 pixels, for the cells of the signals
         images = images[..., :side, :side]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             features = self.guide.encoder(images.flatten(0, 1)).float().unflatten(0, (-1, 2))
@@ -97,7 +97,7 @@ class GuidedTrainer(Loop):
         return total
 
     def export(self, path: Path, figures: dict[str, float]) -> None:
-        """The weights; and the encoder's beside them, where it was trained."""
+        """Write the weights, and the encoder's beside them if it was trained."""
         super().export(path, figures)
         if self.guide is not None and self.config.trains_encoder:
             save_weights(
@@ -105,7 +105,7 @@ class GuidedTrainer(Loop):
             )
 
     def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Colour, blur, noise, cut-outs and flips; all crops of a triple are mirrored, or none, and gray, or none."""
+        """Apply colour, blur, noise, cut-outs and flips; mirroring and gray apply to all crops of a triple or none."""
         config, count = self.config, len(batch["search"])
         flip, gray = (torch.rand(count, generator=generator) < share for share in (config.flip, config.gray))
         names = [name for name in ("template", "search", "previous") if name in batch]
@@ -125,7 +125,7 @@ class GuidedTrainer(Loop):
                 cutout=config.cutout if name == "search" else 0.0,
             )
         if config.same_augmentation and "previous" in draws:
-            seed = COLUMNS.index("seed")  # the noise is another frame's, and what is cut out the search crop's alone
+            seed = COLUMNS.index("seed")  # the noise differs per frame, and only the search crop has a cut-out
             draws["previous"][:, :seed] = draws["search"][:, :seed]
         for name in names:
             augmented[name] = augment(batch[name], draws[name])
@@ -136,26 +136,25 @@ class GuidedTrainer(Loop):
         return augmented
 
     def _previous_boxes(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        """(N, 4), the previous boxes as the guide is given them: the truth with errors, the model's own, or another
-        place."""
+        """(N, 4) previous boxes for the guide: the truth with errors, the model's own, or another place."""
         config, count = self.config, len(batch["search"])
 
-        def drawn(share: float) -> torch.Tensor:
+        def chosen(share: float) -> torch.Tensor:
             return (torch.rand(count, generator=generator) < share).to(self.device)
 
         normal = torch.randn(count, 4, generator=generator).to(self.device)
         boxes = jittered(batch["previous_box"], normal, config.box_jitter)
         progress = min(1.0, 2 * self.step / max(1, config.steps))
-        own = drawn(config.own_boxes * progress).nonzero().flatten()
+        own = chosen(config.own_boxes * progress).nonzero().flatten()
         if len(own):
             boxes[own] = self._predicted_boxes(batch, own)
         angle, further = (torch.rand(count, generator=generator).to(self.device) for _ in range(2))
-        wrong = drawn(config.wrong_guidance)
+        wrong = chosen(config.wrong_guidance)
         return torch.where(wrong[:, None], elsewhere(boxes, 2 * math.pi * angle, 1 + further / 2), boxes)
 
     @torch.no_grad()
     def _predicted_boxes(self, batch: Batch, chosen: torch.Tensor) -> torch.Tensor:
-        """(n, 4) x, y, w, h that the model finds in the previous frames, unguided, as it would have while tracking."""
+        """(n, 4) x, y, w, h: the model's unguided boxes in the previous frames, as while tracking."""
         self.model.eval()
         crops = {"template": batch["template"][chosen], "search": batch["previous"][chosen]}
         boxes = best_boxes(self._predict(crops, None))
@@ -178,7 +177,7 @@ class GuidedTrainer(Loop):
 
     # ------------------------------------------------------------------------------------------------------ validation
     def validate(self, record: Record) -> dict[str, float]:
-        """`validate_boxes` on triples that training never sees."""
+        """`validate_boxes` on triples that are not used for training."""
         self.model.eval()
         batches = (self._floats(batch) for batch in self.validation_batches())
         return validate_boxes(batches, self._targets, self._variants, record, self.step)
@@ -201,6 +200,6 @@ class GuidedTrainer(Loop):
 
 
 def _masked(guidance: Guidance, kept: torch.Tensor) -> Guidance:
-    """Zero where not kept: (N,) bool."""
+    """The guidance, set to 0 where `kept` (N,) bool is false."""
     weight = kept.to(guidance.maps.dtype)[:, None, None]
     return Guidance(guidance.maps * weight[:, None], guidance.trust * weight[:, 0], guidance.mask * weight)

@@ -1,4 +1,4 @@
-"""The training loop: batches in, weights out, exact resume after a kill. What is trained, subclasses say."""
+"""The training loop: batches in, weights out, exact resume after a kill. Subclasses define model, data and loss."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from siamfast.training.optimizer import learning_rate, make_optimizer
 from siamfast.training.record import Record
 from siamfast.workers import begin_worker
 
-_HELD_OUT = 1_000_000_007  # added to the seed of the data that training never sees
+_HELD_OUT = 1_000_000_007  # added to the seed of data that is not used for training
 
 
 class Loop:
-    """Train as `config` says; a checkpoint in `config.out` is taken up where it stopped.
+    """Trains by `config`; a checkpoint in `config.out` is resumed where it stopped.
 
-    The items of step s are s*batch_size ... of an endless data set and their augmentation is drawn from (seed, s), so a
-    resumed run does, step for step, what an uninterrupted one does. Subclasses have `file` (the name of the weights),
-    `unit` (what an item is), `make_model`, `make_data`, `loss` and `validate`.
+    The items of step s are s*batch_size ... of an endless data set, and their augmentation is drawn from (seed, s), so
+    a resumed run does exactly the steps of an uninterrupted one. Subclasses have `file` (the name of the weights),
+    `unit` (the name of an item), `make_model`, `make_data`, `loss` and `validate`.
     """
 
     file: ClassVar[str]
     unit: ClassVar[str]
     config: RunConfig
-    model: Any  # the network that a subclass's `make_model` gives
+    model: Any  # the network from a subclass's `make_model`
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
@@ -56,18 +56,18 @@ class Loop:
         if config.average:
             self.average = AveragedModel(self.model, multi_avg_fn=_moving_average(config.average), use_buffers=True)
         self.step = 0
-        self.seconds = 0.0  # of training, over all runs that led here
-        # Both made now: a wrong path is told before anything is written, not at the first validation.
+        self.seconds = 0.0  # training time, over this run and those that it resumed
+        # Both are made now, so that a wrong path is an error before anything is written, not at the first validation.
         self._data = self.make_data(config.data, config.steps * config.batch_size, config.seed)
         self._val_data = self.make_data(config.val_data or config.data, config.val_pairs, config.seed + _HELD_OUT)
         self._validation: list[dict[str, torch.Tensor]] | None = None
 
     def make_model(self) -> torch.nn.Module:
-        """The model as training begins, on the CPU."""
+        """The model at the start of training, on the CPU."""
         raise NotImplementedError
 
     def trained(self) -> dict[str, torch.nn.Module]:
-        """What the optimizer changes and the checkpoint keeps, by name."""
+        """The modules that the optimizer changes and the checkpoint stores, by name."""
         return {"model": self.model}
 
     def make_data(self, source: str, length: int, seed: int) -> Dataset[Any]:
@@ -75,16 +75,16 @@ class Loop:
         raise NotImplementedError
 
     def loss(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> torch.Tensor:
-        """Of a batch as the data set gives it; `generator` alone draws the augmentation."""
+        """The loss of a batch from the data set; `generator` alone draws the augmentation."""
         raise NotImplementedError
 
     def validate(self, record: Record) -> dict[str, float]:
-        """Figures on `validation_batches`, recorded."""
+        """Compute and record figures on `validation_batches`."""
         raise NotImplementedError
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """In here `model` is the moving average of the weights, where there is one."""
+        """A context in which `model` has the moving average of the weights, if there is one."""
         model = self.model
         try:
             if self.average is not None and self.average.n_averaged:
@@ -99,7 +99,7 @@ class Loop:
         return self.out / "checkpoint.pt"
 
     def save(self) -> None:
-        """Write the checkpoint; a kill leaves the old one or the new one."""
+        """Write the checkpoint; a kill leaves either the old or the new one."""
         state = {
             "config": dataclasses.asdict(self.config),
             **{name: module.state_dict() for name, module in self.trained().items()},
@@ -108,13 +108,13 @@ class Loop:
             "step": self.step,
             "seconds": self.seconds,
         }
-        buffer = io.BytesIO()  # a full disk is an OSError of ours then, not a RuntimeError of torch's writer
+        buffer = io.BytesIO()  # so that a full disk is our OSError, not a RuntimeError from torch's writer
         torch.save(state, buffer)
         with replacing(self.checkpoint) as temporary:
             temporary.write_bytes(buffer.getbuffer())
 
     def resume(self) -> bool:
-        """Take up the checkpoint in `out`, if there is one."""
+        """Load the checkpoint in `out`; returns whether there is one."""
         if not self.checkpoint.exists():
             return False
         try:
@@ -122,7 +122,7 @@ class Loop:
             self._take(state)
         except OSError:
             raise
-        except Exception as error:  # whatever a damaged file makes the unpickler and the modules raise
+        except Exception as error:  # damaged files make the unpickler and the modules raise anything
             if isinstance(error, ValueError) and str(error).startswith("out: "):
                 raise
             reason = " ".join(str(error).split())[:200]
@@ -132,20 +132,20 @@ class Loop:
         return True
 
     def _take(self, state: dict[str, Any]) -> None:
-        """Be what a checkpoint says, which must be of this configuration."""
-        mine = dataclasses.asdict(self.config)
+        """Set the state to a checkpoint's, which must have this configuration."""
+        current = dataclasses.asdict(self.config)
         free = {"out", "device", "workers", "log_every", "val_every", "val_pairs", "val_data", "save_every"}
-        theirs = {k: v for k, v in with_new_names(state["config"]).items() if k not in free}
-        other = differences(theirs, {name: mine.get(name) for name in theirs})
-        if other:
+        recorded = {k: v for k, v in with_new_names(state["config"]).items() if k not in free}
+        changes = differences(recorded, {name: current.get(name) for name in recorded})
+        if changes:
             further = (
-                f"; the learning rate of that run ends with its {theirs['steps']} steps: to train further, give "
+                f"; the learning rate of that run ends with its {recorded['steps']} steps: to train further, give "
                 f"--init {self.out / self.file} and another --out"
-                if list(theirs) and theirs.get("steps") != mine["steps"]
+                if list(recorded) and recorded.get("steps") != current["steps"]
                 else ""
             )
             raise ValueError(
-                f"out: {self.checkpoint} is of a run with another configuration ({other}); give the same flags to "
+                f"out: {self.checkpoint} is of a run with another configuration ({changes}); give the same flags to "
                 f"resume it, or another --out{further}"
             )
         for name, module in self.trained().items():
@@ -177,7 +177,7 @@ class Loop:
         if resumed:
             bar.write(f"resumed {self.checkpoint} at step {self.step} of {config.steps}")
         try:
-            figures = self._steps(bar, record) or self._validated(record)  # a finished run has no steps left
+            figures = self._steps(bar, record) or self._validated(record)  # a finished run has no steps left to do
         finally:
             unread = unread_frames(self._data) + unread_frames(self._val_data)
             if unread:
@@ -200,9 +200,9 @@ class Loop:
         waited, losses, began = 0.0, 0.0, time.perf_counter()
         logged_at, logged_step = began, self.step
         while self.step < config.steps:
-            asked = time.perf_counter()
+            step_began = time.perf_counter()
             batch = next(batches)
-            waited += time.perf_counter() - asked
+            waited += time.perf_counter() - step_began
             loss = self._train_step(batch)
             self.step += 1
             losses += loss
@@ -227,7 +227,7 @@ class Loop:
             if self.step % config.val_every == 0 or last:
                 figures = self._validated(record)
                 bar.write(f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
-                logged_at = logged_at + (time.perf_counter() - asked)  # validation is not training time
+                logged_at = logged_at + (time.perf_counter() - step_began)  # validation is not training time
             if self.step % config.save_every == 0 or last:
                 now = time.perf_counter()
                 self.seconds, began = self.seconds + now - began, now
@@ -238,7 +238,7 @@ class Loop:
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step) * group["rate"]
-        # Seeded by the step, not by what ran before: a resumed run augments as an uninterrupted one.
+        # Seeded by the step, not by earlier draws, so that a resumed run augments like an uninterrupted one.
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -273,7 +273,8 @@ class Loop:
         return max(1, min(8, len(os.sched_getaffinity(0)) - 1))
 
     def validation_batches(self) -> Iterator[dict[str, torch.Tensor]]:
-        """Drawn once, kept as uint8; under a bar, for the training's own stands still meanwhile."""
+        """The validation data, drawn once and kept as uint8; with its own progress bar, because the training's
+        stands."""
         from tqdm import tqdm
 
         batches = self._loader(self._val_data, self._workers()) if self._validation is None else self._validation
@@ -285,17 +286,18 @@ class Loop:
         self._validation = kept
 
     def export(self, path: Path, figures: dict[str, float]) -> None:
-        """Write the weights alone, with how they came about, as safetensors."""
+        """Write the weights alone as safetensors, with their recipe."""
         recipe = dataclasses.asdict(self.config)
         del recipe["out"]
-        # Weights travel: the names of what went in, not where it lay on this machine.
+        # Weights are shared: store the names of the inputs, not their paths on this machine.
         recipe |= {name: Path(recipe[name]).name for name in ("data", "val_data", "init", "photos")}
         recipe |= {"step": self.step, "seconds": round(self.seconds)}
         save_weights(self.model, path, recipe=recipe, figures=figures)
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """For AveragedModel: exponential, of a decay that rises from 0.1, so that the first weights are soon forgotten."""
+    """An exponential average for AveragedModel; the decay rises from 0.1, so that the first weights soon lose
+    weight."""
 
     def update(averages: list[torch.Tensor], values: list[torch.Tensor], count: torch.Tensor | int) -> None:
         share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))

@@ -25,13 +25,13 @@ from siamfast.training.pairs import make_pairs
 from siamfast.training.record import Record
 
 _IMAGES = {"template": "template_box", "recent": "recent_box", "search": "box"}  # a crop and its box
-_BESIDE = 0.75  # of `elsewhere`, in validation: the other box shows a part of the target
-# Images that a frozen backbone takes at once: more of them leave the CPU's cache (16 at once: 15.9 ms each, 2: 10.3).
+_BESIDE = 0.75  # distance for `elsewhere` in validation: the other box has a part of the target
+# Images per call of a frozen backbone: with more, the CPU's cache overflows (16 at once: 15.9 ms each, 2: 10.3).
 _CHUNK = 2
 
 
 class MobileTrainer(Loop):
-    """Train SiamMobile as `config` says, with exact resume: see `Loop`.
+    """Trains SiamMobile by `config`, with exact resume: see `Loop`.
 
     >>> from siamfast.training.config import MobileConfig
     >>> MobileTrainer(MobileConfig(steps=2, batch_size=2, out="/tmp/run", workers=0)).run()  # doctest: +SKIP
@@ -55,16 +55,16 @@ class MobileTrainer(Loop):
     # ------------------------------------------------------------------------------------------------------------ loss
     def loss(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
         batch = self._cut(self._augmented(self._to_device(batch), generator), generator)
-        region_boxes, kept = batch["template_box"], torch.ones(0)
+        region_boxes, known = batch["template_box"], torch.ones(0)
         if self.config.guided:
             region_boxes = self._last_boxes(batch, generator)
-            kept = torch.rand(len(region_boxes), generator=generator) >= self.config.guidance_dropout
-        parts = box_loss(self._predict(batch, region_boxes, kept.to(self.device)), self._targets(batch))
+            known = torch.rand(len(region_boxes), generator=generator) >= self.config.guidance_dropout
+        parts = box_loss(self._predict(batch, region_boxes, known.to(self.device)), self._targets(batch))
         return sum((WEIGHTS[name] * value for name, value in parts.items()), start=torch.zeros((), device=self.device))
 
     def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Colour, blur, noise, cut-outs and flips; all crops of a triple are mirrored, or none, and gray, or none. In a
-        share of the triples the last frame is the template's."""
+        """Apply colour, blur, noise, cut-outs and flips; mirroring and gray apply to all crops of a triple or none. In
+        a share of the triples the last frame is the template's."""
         config, count = self.config, len(batch["search"])
         flip, gray = (torch.rand(count, generator=generator) < share for share in (config.flip, config.gray))
         augmented = dict(batch)
@@ -92,7 +92,7 @@ class MobileTrainer(Loop):
         return augmented
 
     def _cut(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The middles of the search crops, all of one drawn side."""
+        """Cut the search crops to their middles, all with one drawn side."""
         steps = (self.config.instance - self.config.smallest) // 16
         edge = 8 * int(torch.randint(steps + 1, (1,), generator=generator))
         if not edge:
@@ -101,7 +101,7 @@ class MobileTrainer(Loop):
         return batch | {"search": batch["search"][..., edge:-edge, edge:-edge], "box": batch["box"] - shift}
 
     def _last_boxes(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        """(N, 4) the last boxes as a tracker would have them: the truth with errors, or another place."""
+        """(N, 4) last boxes like a tracker's: the truth with errors, or another place."""
         count = len(batch["search"])
         normal = torch.randn(count, 4, generator=generator).to(self.device)
         boxes = jittered(batch["recent_box"], normal, self.config.box_jitter)
@@ -117,14 +117,14 @@ class MobileTrainer(Loop):
             parts = [self.model.backbone(part) for part in images.split(_CHUNK)]
         return Features(*(torch.cat(part).float() for part in zip(*parts, strict=True)))
 
-    def _predict(self, batch: Batch, region_boxes: torch.Tensor, kept: torch.Tensor) -> Prediction:
-        """kept: (N,) which have a last frame; empty: an unguided network."""
+    def _predict(self, batch: Batch, region_boxes: torch.Tensor, known: torch.Tensor) -> Prediction:
+        """known: (N,) bool, the samples with a last frame; empty: an unguided network."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             template = self.model.template(batch["template"], batch["template_box"], self._features(batch["template"]))
             last = None
-            if len(kept):
+            if len(known):
                 last = self.model.region(batch["recent"], region_boxes, self._features(batch["recent"]))
-            located: Located = self.model(template, batch["search"], last, self._features(batch["search"]), kept)
+            located: Located = self.model(template, batch["search"], last, self._features(batch["search"]), known)
         return located.prediction
 
     def _targets(self, batch: Batch) -> Targets:
@@ -133,7 +133,7 @@ class MobileTrainer(Loop):
 
     # ------------------------------------------------------------------------------------------------------ validation
     def validate(self, record: Record) -> dict[str, float]:
-        """`validate_boxes` on triples that training never sees."""
+        """`validate_boxes` on triples that are not used for training."""
         self.model.eval()
         batches = (self._floats(batch) for batch in self.validation_batches())
         return validate_boxes(batches, self._targets, self._variants, record, self.step)

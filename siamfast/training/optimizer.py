@@ -12,7 +12,7 @@ from siamfast.training.config import RunConfig, SiamFCConfig
 
 
 def learning_rate(config: RunConfig, step: int) -> float:
-    """Of the step: a linear warm-up, then exponential decay for SGD (the paper's), a cosine for AdamW."""
+    """The learning rate of a step: linear warm-up, then exponential decay for SGD (the paper's), a cosine for AdamW."""
     progress = min(1.0, step / max(1, config.steps - 1))
     if config.optimizer == "sgd":
         rate = config.lr * (config.lr_end / config.lr) ** progress
@@ -22,7 +22,7 @@ def learning_rate(config: RunConfig, step: int) -> float:
 
 
 def make_optimizer(modules: Iterable[torch.nn.Module], config: RunConfig) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW; no decay of biases and norms; SiamFC's factor has a rate of its own."""
+    """SGD with momentum, or AdamW; no decay of biases and norms; SiamFC's factor has its own rate."""
     named = [(name, p) for module in modules for name, p in module.named_parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for _, p in named if p.dim() > 1], "weight_decay": config.weight_decay, "rate": 1.0},
@@ -30,8 +30,8 @@ def make_optimizer(modules: Iterable[torch.nn.Module], config: RunConfig) -> tor
     ]
     factor = [p for name, p in named if name == "scale"]
     if factor and isinstance(config, SiamFCConfig):
-        # The factor is about 0.001 and its gradient about 1000 times that of a weight: these rates make its steps
-        # those of its logarithm.
+        # The factor is about 0.001 and its gradient about 1000 times a weight's: these rates give it the steps of its
+        # logarithm.
         rate = config.scale**2 if config.optimizer == "sgd" else config.scale
         groups.append({"params": factor, "weight_decay": 0.0, "rate": rate})
     if config.optimizer == "sgd":

@@ -1,4 +1,4 @@
-"""Where a trainer's pairs come from: the synthetic renderer, stores of curated crops, data sets on disk, or several."""
+"""A trainer's sources of pairs: the synthetic renderer, stores of curated crops, data sets on disk, or several."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from torch.utils.data import Dataset
 from siamfast.data.readers import LAYOUTS
 from siamfast.training.config import GuidedConfig, MobileConfig, PairConfig
 
-_DRAWN = ("synthetic", "static")  # made, not read
+_GENERATED = ("synthetic", "static")  # generated, not read from a folder
 
 
 def make_pairs(config: PairConfig, source: str, length: int, *, seed: int) -> Dataset[Any]:
     """`length` training pairs from `source`: "synthetic", "static" (views of one photograph), a store, or
-    [KIND:]FOLDER, a data set as it lies on disk; or several of them with weights, as in
-    "curated=3,got10k:GOT-10k=1,synthetic".
+    [KIND:]FOLDER, a data set on disk; or several of them with weights, as in "curated=3,got10k:GOT-10k=1,synthetic".
 
     Raises:
-        ValueError: what is none of these, or has no pairs.
+        ValueError: none of these, or a source without pairs.
     """
-    if source in _DRAWN or Path(source).is_dir():  # a name may have commas
-        return _one(config, source, length, seed)
+    if source in _GENERATED or Path(source).is_dir():  # a name may have commas
+        return _single_source(config, source, length, seed)
     sources, weights = [], []
     for part in source.split(","):
         name, _, weight = part.rpartition("=") if "=" in part else (part, "", "1")
@@ -30,7 +29,7 @@ def make_pairs(config: PairConfig, source: str, length: int, *, seed: int) -> Da
             weights.append(float(weight))
         except ValueError:
             raise ValueError(f"data: {part!r} ends in {weight!r}, expected a weight, as in {name}=2") from None
-        sources.append(_one(config, name, length, seed))
+        sources.append(_single_source(config, name, length, seed))
     if len(sources) == 1 and weights[0] > 0:
         return sources[0]
     from siamfast.data.mixed_pairs import MixedPairs
@@ -38,7 +37,7 @@ def make_pairs(config: PairConfig, source: str, length: int, *, seed: int) -> Da
     return MixedPairs(sources, weights, length, seed=seed)
 
 
-def _one(config: PairConfig, source: str, length: int, seed: int) -> Dataset[Any]:
+def _single_source(config: PairConfig, source: str, length: int, seed: int) -> Dataset[Any]:
     shared: dict[str, Any] = {
         "seed": seed,
         "exemplar": config.exemplar,

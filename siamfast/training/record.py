@@ -1,4 +1,4 @@
-"""What a run leaves to look at: metrics.jsonl always, TensorBoard scalars and response maps where it is installed."""
+"""The record of a run: metrics.jsonl always, TensorBoard scalars and response maps if it is installed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Record:
 
     def __init__(self, out: Path, step: int) -> None:
         path = out / "metrics.jsonl"
-        kept = ""
+        rows = ""
         if step and path.exists():
-            # A kill may tear the last line, and steps after the last checkpoint will be done again.
-            kept = "".join(line for line in path.read_text().splitlines(True) if _step_of(line, step + 1) <= step)
+            # A kill may cut the last line, and steps after the last checkpoint will be repeated.
+            rows = "".join(line for line in path.read_text().splitlines(True) if _step_of(line, step + 1) <= step)
         self._rows = path.open("w")
-        self._rows.write(kept)
+        self._rows.write(rows)
         self._writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -37,15 +37,15 @@ class Record:
                 self._writer.add_scalar(name, value, step)
 
     def responses(self, step: int, search: torch.Tensor, response: torch.Tensor, count: int = 8) -> None:
-        """Search crops with their response map laid over in red: search (N, 3, S, S) 0..255, response (N, 1, H, W)."""
+        """Search crops with their response map overlaid in red: search (N, 3, S, S) 0..255, response (N, 1, H, W)."""
         if self._writer is None:
             return
         images = search[:count].float().cpu() / 255
         maps = torch.sigmoid(response[:count].float().cpu())
         maps = F.interpolate(maps, size=images.shape[-2:], mode="bilinear", align_corners=False)
-        shown = images * 0.6
-        shown[:, :1] += 0.4 * maps
-        self._writer.add_images("validation/response", shown.clamp(0, 1), step)
+        overlays = images * 0.6
+        overlays[:, :1] += 0.4 * maps
+        self._writer.add_images("validation/response", overlays.clamp(0, 1), step)
 
     def close(self) -> None:
         self._rows.close()

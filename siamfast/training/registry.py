@@ -1,4 +1,4 @@
-"""Which configuration and trainer go with a task of `siamfast train`. A task is added here and nowhere else."""
+"""The configuration and trainer of each task of `siamfast train`. A new task is registered here and nowhere else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 class Task(NamedTuple):
-    """The fields of its configuration are the task's flags. The module of its trainer is imported when it is made."""
+    """A task: the fields of its configuration are its flags; its trainer's module is imported when a trainer is
+    made."""
 
     configuration: type[config.RunConfig]
     module: str
@@ -29,7 +30,7 @@ DEFAULT = "siamfc"
 
 
 def make_trainer(task: str, configuration: Any) -> Loop:
-    """The trainer of a task, by a configuration of that task."""
+    """The trainer of a task, for a configuration of that task."""
     entry = TASKS[task]
     trainer: Loop = getattr(importlib.import_module(entry.module), entry.name)(configuration)
     return trainer

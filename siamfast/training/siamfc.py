@@ -18,11 +18,11 @@ from siamfast.training.loop import Loop
 from siamfast.training.pairs import make_pairs
 from siamfast.training.record import Record
 
-HIT_RADIUS = 16.0  # pixels of the search crop: the response peaked on the target
+HIT_RADIUS = 16.0  # search-crop pixels within which a response's peak is on the target
 
 
 class SiamFCTrainer(Loop):
-    """Train SiamFC as `config` says, with exact resume: see `Loop`.
+    """Trains SiamFC by `config`, with exact resume: see `Loop`.
 
     >>> from siamfast.training.config import SiamFCConfig
     >>> SiamFCTrainer(SiamFCConfig(steps=2, batch_size=2, out="/tmp/run", workers=0)).run()  # doctest: +SKIP
@@ -69,7 +69,7 @@ class SiamFCTrainer(Loop):
     def _responses(
         self, template: torch.Tensor, search: torch.Tensor, centers: torch.Tensor, positive: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss, and the responses (N, 1, H, W), which have no gradient."""
+        """The loss, and the responses (N, 1, H, W) without a gradient."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             result = xcorr_balanced_loss(
                 self.model.embed(template),
@@ -82,7 +82,7 @@ class SiamFCTrainer(Loop):
                 metric=self.config.metric,
                 balance=self.config.balance,
                 return_scores=True,
-                # A centre far outside labels every cell negative: what a pair without its target is.
+                # A centre far outside labels every cell negative, as a pair without its target needs.
                 centers=torch.where(positive[:, None], centers, 1e6),
             )
         assert isinstance(result, tuple)
@@ -93,7 +93,7 @@ class SiamFCTrainer(Loop):
 
     @torch.no_grad()
     def validate(self, record: Record) -> dict[str, float]:
-        """Loss, and how near the response's peak comes to the target, on pairs that training never sees."""
+        """Loss, and the distance of the response's peak from the target, on pairs that are not used for training."""
         config = self.config
         self.model.eval()
         losses, errors = [], []

@@ -1,4 +1,4 @@
-"""What correspondence is learned from without labels: cycles through time that end where they began, and colour."""
+"""Losses for correspondence without labels: cycles through time that end where they began, and colour."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ COLORS = 16  # clusters of Lab's ab plane (Vondrick et al. 2018)
 def cycle_loss(
     features: torch.Tensor, places: torch.Tensor, *, longest: int = 4, temperature: float = 0.07
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """How far coordinates come back from where they started, carried into the past and back by the affinity.
+    """The distance between coordinates and their return after being carried through time and back by the affinity.
 
     The coordinates of the first view's cells are warped frame by frame k frames away and back, k = 1 .. longest, and
     also in one step there and one back (skip cycles), after Wang, Jabri, Efros 2019, "Learning Correspondence from the
-    Cycle-Consistency of Time", eq. 3 and 4. They come back to a last view that shows the first frame through another
-    window, so that what is learned is not where in the image a cell lies.
+    Cycle-Consistency of Time", eq. 3 and 4. They return to a last view that shows the first frame through another
+    window, so that the network does not learn a cell's place in the image.
 
     Args:
-        features: (N, F + 1, C, n, n) of the views: F frames in order, then the first again through another window.
-        places: (N, 2, n, n), where each cell of the last view lies in the first one: x, y in cells.
+        features: (N, F + 1, C, n, n) of the views: F frames in order, then the first one through another window.
+        places: (N, 2, n, n), the place in the first view of each cell of the last one: x, y in cells.
         longest: the largest k; at most F - 1.
         temperature: of the affinity.
 
     Returns:
-        The loss, a mean distance in cells with slope at most 1 (Charbonnier's), over the cells that the first view
-        shows; and the distances (cycles, cells seen), without a gradient: the k cycles first, shortest first.
+        The loss, a mean distance in cells with slope at most 1 (Charbonnier's), over the cells visible in the first
+        view; and the distances (cycles, visible cells), without a gradient: the k cycles first, shortest first.
     """
     frames = features.shape[1] - 1
     longest = min(longest, frames - 1)
@@ -67,21 +67,21 @@ def cycle_loss(
 def color_loss(features: torch.Tensor, labels: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:
     """Negative log-likelihood of a frame's colours, copied from three other frames by one softmax over all their cells.
 
-    Vondrick et al. 2018, "Tracking Emerges by Colorizing Videos", eq. 1 to 3. The warped labels are a distribution
-    already, so its logarithm is taken, not a softmax of it again.
+    Vondrick et al. 2018, "Tracking Emerges by Colorizing Videos", eq. 1 to 3. The warped labels are already a
+    distribution, so the loss takes their logarithm, without another softmax.
 
     Args:
         features: (N, 4, C, n, n) of gray frames; the last one's colours are predicted from the others'.
         labels: (N, 4, n, n), the colour cluster of each cell, 0 to COLORS - 1.
         temperature: of the affinity.
     """
-    known = F.one_hot(labels[:, :3], COLORS).permute(0, 1, 4, 2, 3).to(torch.float32)
-    colors = correspondence_warp(features[:, 3], features[:, :3], known, temperature=temperature, normalize=False)
+    one_hot = F.one_hot(labels[:, :3], COLORS).permute(0, 1, 4, 2, 3).to(torch.float32)
+    colors = correspondence_warp(features[:, 3], features[:, :3], one_hot, temperature=temperature, normalize=False)
     return F.nll_loss((colors + 1e-5).log(), labels[:, 3])
 
 
 def frame_color_loss(features: torch.Tensor, frames: torch.Tensor, *, temperature: float = 0.07) -> torch.Tensor:
-    """How far the colours of a frame are from those that correspondence copies from the frame before it, as a share of
+    """The distance of a frame's colours from those copied from the previous frame by correspondence, as a share of
     Lab's ab plane: the mean over cells of Charbonnier's distance, divided by 100.
 
     Args:
@@ -95,7 +95,8 @@ def frame_color_loss(features: torch.Tensor, frames: torch.Tensor, *, temperatur
 
 
 def cell_colors(frames: torch.Tensor) -> torch.Tensor:
-    """frames: (N, 3, S, S) RGB 0..255, S = 8(n - 1) + 1 -> (N, 2, n, n) float32: a, b of Lab, mean around a cell."""
+    """frames: (N, 3, S, S) RGB 0..255, S = 8(n - 1) + 1 -> (N, 2, n, n) float32: Lab's a, b, averaged around each
+    cell."""
     small = F.avg_pool2d(frames.float(), STRIDE + 1, STRIDE, STRIDE // 2, count_include_pad=False)
     linear = (small.clamp(0, 255) / 255).permute(0, 2, 3, 1).contiguous().cpu().numpy()
     lab = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2Lab)[..., 1:] for image in linear])
