@@ -1,1 +1,1 @@
-"""Images, videos, masks and files: in checked, out whole."""
+"""Images, videos, masks and files: inputs are checked, outputs are written completely or not at all."""

@@ -1,11 +1,11 @@
-"""Which codec a video file says it has: OpenCV does not tell for files that it cannot open."""
+"""The codec that a video file names: OpenCV does not report it for files that it cannot open."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-_ENDS = 1 << 22  # bytes at either end of the file where its index is looked for
+_ENDS = 1 << 22  # bytes at either end of the file that are searched for its index
 _PATTERNS = (
     re.compile(rb"hdlr.{8}vide.*?stsd.{12}(.{4})", re.DOTALL),  # MP4, MOV: the sample description of a video track
     re.compile(rb"strh.{4}vids(.{4})", re.DOTALL),  # AVI: the handler of a video stream
@@ -14,7 +14,7 @@ _PATTERNS = (
 
 
 def codec_of(path: str) -> str | None:
-    """The codec's name in the container, such as "hvc1" or "V_AV1"; None where none is found."""
+    """The codec's name in the container, such as "hvc1" or "V_AV1"; None if there is none."""
     try:
         with Path(path).open("rb") as file:
             content = file.read(_ENDS)
@@ -31,7 +31,7 @@ def codec_of(path: str) -> str | None:
 
 
 def why_unreadable(path: str) -> str:
-    """The end of a message on a video file without a frame that decodes: its codec, and what can be done."""
+    """The end of an error message about a video file without a decodable frame: its codec, and a remedy."""
     codec = codec_of(path)
     if codec is None or not codec.isprintable():
         return ""

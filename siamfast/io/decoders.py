@@ -1,6 +1,6 @@
-"""What libjpeg and libpng say while OpenCV decodes: kept off the terminal, and damage that they pass over is an error.
+"""Decode with OpenCV, keep the messages of libjpeg and libpng off the terminal, and turn reported damage into errors.
 
-Both write to file descriptor 2 by themselves and hand out what they made of a damaged file, with no other sign of it.
+Both libraries write to file descriptor 2 themselves and return an image of a damaged file with no other sign of it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # ends coded data: 0xFF00 is a byte of it, D0 to D7 are restarts
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # ends coded data: 0xFF00 is a data byte, D0 to D7 are restarts
 _SCAN, _END = 0xDA, 0xD9
-_THEIRS = re.compile(r"Corrupt JPEG|Premature end|Invalid |Unsupported |Bogus |Warning: unknown JFIF|libpng |iCCP")
+_MESSAGES = re.compile(r"Corrupt JPEG|Premature end|Invalid |Unsupported |Bogus |Warning: unknown JFIF|libpng |iCCP")
 _DAMAGE = re.compile(r"Corrupt JPEG data|Premature end|libpng error")
-# Some cameras pad the coded data: all pixels are there. More is what a decoder that lost its place leaves over.
+# Some cameras pad the coded data; the image is complete. More bytes are left by a decoder that lost its place.
 _PADDING = re.compile(r"Corrupt JPEG data: (\d|1[0-6]) extraneous bytes before marker 0xd9")
 
 
 class quiet_opencv:
-    """Within it OpenCV logs nothing."""
+    """A context in which OpenCV logs nothing."""
 
-    # OpenCV 4 has the level's functions at the top, OpenCV 5 in utils.logging alone.
+    # OpenCV 4 has the functions for the level in cv2, OpenCV 5 only in cv2.utils.logging.
     _logging = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging
 
     def __enter__(self) -> None:
@@ -38,13 +38,13 @@ class quiet_opencv:
 
 
 def decode_pixels(content: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
-    """(H, W, 3) BGR of an image file's content; flags: of cv2.imdecode.
+    """Decode an image file's content to (H, W, 3) BGR; flags: of cv2.imdecode.
 
     Raises:
-        ValueError: it is cut short, damaged, or no image; the message begins with a verb.
+        ValueError: it is cut short, damaged, or not an image; the message begins with a verb.
     """
     if content[:2] == b"\xff\xd8":
-        # What is behind the end (a motion photo's video, a second picture) is none of libjpeg's business.
+        # Drop data after the end (a motion photo's video, a second picture), which libjpeg must not read.
         end = jpeg_end(content)
         content = content[: end or 0]
     elif content[:4] == b"\x89PNG":
@@ -52,8 +52,8 @@ def decode_pixels(content: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.u
     elif content[:2] == b"BM" and len(content) < int.from_bytes(content[2:6], "little"):
         content = b""
     if not content:
-        raise ValueError("is cut short")  # OpenCV would fill up with gray
-    with quiet_opencv(), _heard() as lines:
+        raise ValueError("is cut short")  # OpenCV would fill the rest with gray
+    with quiet_opencv(), _decoder_messages() as lines:
         try:
             image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
         except cv2.error:
@@ -67,7 +67,8 @@ def decode_pixels(content: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.u
 
 
 def jpeg_end(content: bytes) -> int | None:
-    """Where a JPEG ends, just behind its end marker; None where it has none. A thumbnail's, in the head, is not it.
+    """The offset just after a JPEG's end marker, or None without one. The end of a thumbnail in the header does not
+    count.
 
     >>> jpeg_end(b"\\xff\\xd8\\xff\\xda\\x00\\x02coded\\xff\\x00\\xff\\xd9, and a video")
     15
@@ -82,7 +83,7 @@ def jpeg_end(content: bytes) -> int | None:
         if kind == 0xFF:  # a marker may be preceded by any number of 0xFF
             at += 1
             continue
-        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")  # every segment says how long it is
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")  # every segment states its length
         if kind == _SCAN:
             marker = _MARKER.search(content, at)
             if marker is None:
@@ -96,23 +97,23 @@ _one_at_a_time = threading.Lock()  # there is one file descriptor 2
 
 def _new_lock() -> None:
     global _one_at_a_time
-    _one_at_a_time = threading.Lock()  # in a forked child: the thread that held it is not there
+    _one_at_a_time = threading.Lock()  # in a forked child, where the thread that owned the old one does not exist
 
 
 os.register_at_fork(after_in_child=_new_lock)
 
 
 @contextmanager
-def _heard() -> Iterator[list[str]]:
-    """The lines that decoders write to file descriptor 2 within it; of other threads they are passed on."""
+def _decoder_messages() -> Iterator[list[str]]:
+    """Collect the lines that decoders write to file descriptor 2 in this context; lines of others are passed on."""
     lines: list[str] = []
-    if not hasattr(os, "memfd_create"):  # not Linux: what decoders say is neither kept off nor heard
+    if not hasattr(os, "memfd_create"):  # not Linux: the messages are neither kept off the terminal nor collected
         yield lines
         return
     with _one_at_a_time:
         try:
             terminal = os.dup(2)
-        except OSError:  # closed: nothing to keep clean, and nothing to listen to
+        except OSError:  # closed: there are no messages
             yield lines
             return
         buffer = os.memfd_create("stderr")
@@ -126,7 +127,7 @@ def _heard() -> Iterator[list[str]]:
             if size:
                 for line in os.pread(buffer, size, 0).splitlines(keepends=True):
                     text = line.decode(errors="replace").strip()
-                    if _THEIRS.match(text):
+                    if _MESSAGES.match(text):
                         lines.append(text)
                     else:
                         os.write(terminal, line)

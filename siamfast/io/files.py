@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, errors that say which file, folders that one command at a time writes."""
+"""Write files completely or not at all, name the file in errors, and lock folders for one command at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """An OSError within it says which file: one of a write, such as that the disk is full, does not by itself."""
+    """Name the file in an OSError of this context: errors of a write, such as a full disk, do not name it
+    themselves."""
     try:
         yield
     except OSError as error:
@@ -23,9 +24,9 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; renamed to it when the block ends, removed when it raises.
+    """A temporary name beside `path` to write to; renamed to `path` when the block ends, removed if it raises.
 
-    Its ending is that of `path`, which some writers choose the format by. A kill leaves the old file or the new one.
+    It has the ending of `path`, by which some writers choose the format. A kill leaves either the old or the new file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -46,12 +47,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def only_writer(folder: str | os.PathLike[str], name: str) -> Iterator[None]:
-    """Within it no other process is within it for the same `name` in `folder`, which is made where it is not.
+    """Lock `name` in `folder` against other processes; the folder is made if missing.
 
-    The lock is the kernel's, on the file FOLDER/.NAME.lock: it ends with the process, however that ends.
+    It is the kernel's lock on the file FOLDER/.NAME.lock: it ends with the process, however that ends.
 
     Raises:
-        ValueError: another process is.
+        ValueError: another process has the lock.
     """
     path = Path(folder) / f".{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,16 +64,16 @@ def only_writer(folder: str | os.PathLike[str], name: str) -> Iterator[None]:
                 f"{os.fspath(folder)}: another command is writing there ({path.name} is locked); wait for it, or write "
                 "to another folder"
             ) from None
-        except OSError:  # a file system that has no locks: better two writers than none
+        except OSError:  # a file system without locks: better two writers than none
             pass
         yield
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Where two sets of settings differ, for a message; empty where they do not.
+def differences(recorded: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+    """The differences between two sets of settings, for a message; empty if there are none.
 
     >>> differences({"quality": 90, "kind": "otb"}, {"quality": 80, "kind": "otb"})
     'quality: 90 there, 80 here'
     """
-    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
-    return ", ".join(f"{name}: {there.get(name)!r} there, {here.get(name)!r} here" for name in names)
+    names = [name for name in {**recorded, **current} if recorded.get(name) != current.get(name)]
+    return ", ".join(f"{name}: {recorded.get(name)!r} there, {current.get(name)!r} here" for name in names)

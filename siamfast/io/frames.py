@@ -1,4 +1,4 @@
-"""What every source of frames is, whatever reads it."""
+"""The base class of all sources of frames."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from types import TracebackType
 from siamfast.io.images import Image
 
 DEFAULT_FPS = 25.0
-# So many failures in a row are the end of a video, whatever its header says of more frames.
+# This many failures in a row are the end of a video, even if its header announces more frames.
 MAX_BAD_RUN = 100
 
 
 class Frames:
-    """The frames of a source, once through; a context manager that lets go of the source.
+    """The frames of a source, for one pass; a context manager that closes the source.
 
-    name: for messages. fps: of the source, DEFAULT_FPS where it has none. count: how many frames it announces, None
-    where it does not say. skipped: frames before the last good one that did not decode, so far. start: the index of the
-    first frame that is given out (image files alone). time: of the last frame that was given out, seconds from the
-    first one; None where the source has no clock. trouble: why a stream ended early; empty where it did not.
+    name: for messages. fps: of the source, or DEFAULT_FPS. count: the number of frames that it announces, or None.
+    skipped: undecodable frames before the last good one, so far. start: the index of the first frame to yield (image
+    files only). time: of the last frame, seconds from the first one; None if the source has no clock. trouble: why a
+    stream ended early, or empty.
 
-    Iterating yields (index, image): index counts from 0 and includes what was skipped; image is (H, W, 3) uint8 RGB.
+    Iterating yields (index, image): index counts from 0 and includes skipped frames; image is (H, W, 3) uint8 RGB.
     """
 
     name: str = ""
@@ -40,7 +40,7 @@ class Frames:
         return []
 
     def close(self) -> None:
-        """Let go of the source."""
+        """Close the source."""
 
     def __enter__(self) -> Frames:
         return self
@@ -52,5 +52,5 @@ class Frames:
 
 
 def is_url(text: str) -> bool:
-    """Whether it is a URL, of any scheme: FFmpeg knows which it can open."""
+    """Whether it is a URL, of any scheme: FFmpeg decides which it can open."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text) is not None

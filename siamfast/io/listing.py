@@ -1,4 +1,4 @@
-"""What is in a folder of data, without what tools leave there: notebooks, file managers, archivers, network drives."""
+"""List folders of data without the files of tools: notebooks, file managers, archivers, network drives."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-# Beside names that begin with a dot: .ipynb_checkpoints, ._* of macOS, .DS_Store, .thumbnails, .git.
+# In addition to names that begin with a dot: .ipynb_checkpoints, ._* of macOS, .DS_Store, .thumbnails, .git.
 _LEFT_BY_TOOLS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__pycache__"}
 
 
 def is_left_by_tools(path: Path) -> bool:
-    """Whether a file or folder is no part of the data, by its name.
+    """Whether a file or folder is not data but left by a tool, by its name.
 
     >>> [is_left_by_tools(Path(name)) for name in ("._1.jpg", "__MACOSX", "1.jpg")]
     [True, True, False]
@@ -20,7 +20,7 @@ def is_left_by_tools(path: Path) -> bool:
 
 
 def entries(folder: Path, pattern: str = "*") -> list[Path]:
-    """Files and folders in `folder` that match a glob, sorted; nothing that tools leave, at any depth of the glob."""
+    """Files and folders in `folder` that match a glob, sorted, without those of tools at any depth of the glob."""
     paths = (path for path in folder.glob(pattern))
     return sorted(p for p in paths if not any(is_left_by_tools(Path(part)) for part in p.relative_to(folder).parts))
 
@@ -31,10 +31,10 @@ def folders(folder: Path, pattern: str = "*") -> list[Path]:
 
 
 def existing(folder: Path, what: str) -> Path:
-    """`folder` itself.
+    """`folder` itself, if it exists.
 
     Raises:
-        ValueError: it is not there; `what` says what it is looked for.
+        ValueError: it does not; `what` tells what is expected there.
     """
     if not folder.is_dir():
         raise ValueError(f"root: {folder} is not a folder, where {what}")
@@ -52,5 +52,5 @@ def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files directly in `folder`, by the numbers in their names; not what tools leave there."""
+    """The image files directly in `folder`, sorted by the numbers in their names, without those of tools."""
     return sorted((p for p in entries(folder) if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)

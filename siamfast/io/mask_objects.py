@@ -1,7 +1,7 @@
-"""Which pixels of a mask image belong to which object: whole numbers, colours, an alpha channel; soft edges are cut.
+"""Assign the pixels of a mask image to objects, by colours; soft edges are cut.
 
-A mask that was resized, smoothed or saved as JPEG has edges of levels in between. Taken as they are, each level would
-be an object. Where there is one object they are cut at half; between several objects nobody can say: an error.
+A mask that was resized, smoothed or saved as JPEG has intermediate levels at its edges, each of which would count as an
+object. With a single object they are cut at half; between several objects they are ambiguous: an error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Colours nearer than this share of the largest level are one colour with noise, as JPEG leaves it.
+# Colours nearer than this share of the largest level are one colour with JPEG noise.
 _NOISE = 0.2
 # Fewer steps than these may be objects: two thin ones that touch.
 _LEAST_STEPS = 3
@@ -20,14 +20,14 @@ MOST_OBJECTS = 255
 
 
 def color_codes(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(H, W, 3) uint8 RGB -> (H, W) int64: a number for every colour, black 0."""
+    """(H, W, 3) uint8 RGB -> (H, W) int64: one number per colour, 0 for black."""
     codes: NDArray[np.int64] = pixels.astype(np.int64) @ np.array([65536, 256, 1])
     return codes
 
 
 def has_soft_edges(codes: NDArray[np.integer[Any]]) -> bool:
-    """Whether most codes but 0, three or more, are only steps between others: nowhere are they around a pixel on all
-    sides, and each of their pixels touches another code that is not 0.
+    """Whether most codes except 0, and at least three, are only steps between others: they surround no pixel of their
+    own on all sides, and each of their pixels touches another code that is not 0.
 
     Args:
         codes: (H, W), 0 for background.
@@ -40,7 +40,7 @@ def has_soft_edges(codes: NDArray[np.integer[Any]]) -> bool:
     values, inverse = np.unique(codes, return_inverse=True)
     if (values != 0).sum() < _LEAST_STEPS:
         return False
-    # Places from 1 on, background infinitely far: neighbours are compared with minima and maxima.
+    # Numbers from 1 on, with the background at infinity, so that minima and maxima compare neighbours.
     place = inverse.reshape(codes.shape).astype(np.float32) + 1
     background = np.asarray(codes) == 0
     around = np.ones((3, 3), np.uint8)
@@ -61,15 +61,15 @@ def cut_soft_edges(
     """The one object of a mask with soft edges or JPEG noise.
 
     Args:
-        channels: (H, W, C) levels or colours, black where there is no object.
-        codes: (H, W), one for each colour.
-        what: what to name in errors.
+        channels: (H, W, C) levels or colours, black without an object.
+        codes: (H, W), one per colour.
+        what: the mask's name in errors.
 
     Returns:
         (H, W) bool: nearer to the object's colour than to black.
 
     Raises:
-        ValueError: several objects, none, or more pixels in between than the object has.
+        ValueError: several objects, none, or more intermediate pixels than the object has.
     """
     peak = float(channels.max())
     refusal = ValueError(
@@ -80,7 +80,7 @@ def cut_soft_edges(
     place = np.unique(codes, return_inverse=True)[1].reshape(codes.shape).astype(np.float32)
     inner = cv2.erode(place, around) == cv2.dilate(place, around)
     colors, counts = np.unique(channels[inner], axis=0, return_counts=True)
-    centers: list[NDArray[Any]] = []  # of what covers areas, the largest first
+    centers: list[NDArray[Any]] = []  # colours of areas, the largest first
     for color in colors[np.argsort(-counts, kind="stable")]:
         if all(np.abs(color - center).max() > _NOISE * peak for center in centers):
             centers.append(color)
@@ -90,7 +90,7 @@ def cut_soft_edges(
     bright = [center for center in centers if center.max() > _NOISE * peak]
     if len(dark) != 1 or len(bright) > 1 or peak <= 0:
         raise refusal
-    # An object too small for an inner pixel: its brightest is its colour.
+    # An object too small for an inner pixel has its brightest pixel's colour.
     color = bright[0] if bright else channels.reshape(-1, channels.shape[-1])[channels.max(-1).argmax()]
     off, on = (np.abs(channels - center).max(-1) for center in (dark[0], color))
     nearer_off: NDArray[np.bool_] = on < off

@@ -1,4 +1,4 @@
-"""Mask images in and out: object numbers in indexed, gray or coloured images, written as they came."""
+"""Read and write mask images: object numbers in indexed, gray or coloured images, written with their palette."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from siamfast.io.files import replacing
 from siamfast.io.mask_objects import MOST_OBJECTS, color_codes, cut_soft_edges, has_soft_edges
 
-LARGEST_NUMBER = 65535  # of an object, as a PNG of 16 bits holds it
+LARGEST_NUMBER = 65535  # the largest object number in a 16-bit PNG
 _LOSSY = ("JPEG", "MPO")
 _CUT = "its soft edges were cut at half"
 
 
 class MaskImage(NamedTuple):
     """numbers: (H, W) uint8, or uint16 where one is above 255; 0 for background, each other number an object. palette:
-    (256, 3) uint8 RGB, the colours they are written in; None: as gray levels. notes: what was mended in reading."""
+    (256, 3) uint8 RGB, the colours for writing; None: gray levels. notes: repairs made on reading."""
 
     numbers: NDArray[np.uint8] | NDArray[np.uint16]
     palette: NDArray[np.uint8] | None
@@ -33,8 +33,8 @@ class MaskImage(NamedTuple):
 
 
 def default_palette() -> NDArray[np.uint8]:
-    """(256, 3) uint8 RGB, as PASCAL VOC and DAVIS colour their masks: bits of the number spread over the channels, the
-    lowest three as the highest of red, green and blue, and so on.
+    """(256, 3) uint8 RGB, the palette of PASCAL VOC and DAVIS: bits of the number spread over the channels, the lowest
+    three as the highest of red, green and blue, and so on.
 
     >>> default_palette()[:4].tolist()
     [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
@@ -48,16 +48,17 @@ def default_palette() -> NDArray[np.uint8]:
 
 
 def read_mask(path: str | os.PathLike[str], option: str = "--mask", like: MaskImage | None = None) -> MaskImage:
-    """A mask image, turned as its EXIF orientation says: indexed (DAVIS) by its indices, gray of any depth by its
-    levels, coloured by its colours (black: background). Transparent is background; opaque pixels that are a picture, or
-    black, are one object. Soft edges and JPEG noise around one object are cut at half.
+    """Read a mask image, turned by its EXIF orientation. Objects are the indices of an indexed image (DAVIS), the
+    levels of a gray one of any depth, or the colours of a coloured one (black: background). Transparent pixels are
+    background; opaque ones are one object if they form a picture or are black. Soft edges and JPEG noise around a
+    single object are cut at half.
 
     Args:
-        path: the image. option: what to name in errors. like: a mask whose colours keep their numbers in this one.
+        path: the image. option: its name in errors. like: a mask with colours that keep their numbers in this one.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not an image, of several pages, or one from which objects cannot be told.
+        ValueError: not an image, several pages, or no clear objects.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{option}: {path} is not a file")
@@ -68,7 +69,7 @@ def read_mask(path: str | os.PathLike[str], option: str = "--mask", like: MaskIm
             if pages > 1 and image.format != "MPO":
                 raise ValueError(f"{what} has {pages} pages, expected one image")
             if image.mode in ("RGB", "RGBA", "LA") and image.tile and "16" in str(image.tile[0][3]):
-                raise ValueError(f"{what} has 16 bits a channel and several channels, expected 8 bits, or gray")
+                raise ValueError(f"{what} has 16 bits per channel and several channels, expected 8 bits, or gray")
             lossy = image.format in _LOSSY
             upright = ImageOps.exif_transpose(image)
             upright.load()
@@ -92,7 +93,7 @@ def _gray(levels: NDArray[Any], lossy: bool, what: str) -> MaskImage:
     numbers = levels.astype(np.int64)
     if (numbers != levels).any():
         if levels.max() > 1:
-            raise ValueError(f"{what} has levels that are no whole numbers, expected whole ones, or shares of 0 to 1")
+            raise ValueError(f"{what} has levels that are not whole numbers, expected whole ones, or shares of 0 to 1")
         return MaskImage((levels > 0.5).astype(np.uint8), None, ("its levels, shares of 0 to 1, were cut at half",))
     notes: tuple[str, ...] = ()
     if (lossy and len(np.unique(numbers)) > 2) or has_soft_edges(numbers):
@@ -111,7 +112,7 @@ def _indexed(image: Image.Image, what: str, like: MaskImage | None) -> MaskImage
     palette[: len(stored)] = stored
     numbers = np.asarray(image, np.uint8)
     used = np.unique(numbers)
-    # Programs that count colours by themselves may have black, the background, at another index than 0.
+    # Programs that number colours themselves may have black, the background, at another index than 0.
     black_elsewhere = palette[0].any() and not palette[used].any(1).all()
     if black_elsewhere or has_soft_edges(numbers):
         return _colored(palette[numbers], False, what, like)
@@ -123,7 +124,7 @@ def _colored(pixels: NDArray[np.uint8], lossy: bool, what: str, like: MaskImage 
     notes: tuple[str, ...] = ()
     if (lossy and len(np.unique(codes)) > 2) or has_soft_edges(codes):
         on = cut_soft_edges(pixels.astype(np.float64), codes, what)
-        # In the colour that most of it has.
+        # Written in its most frequent colour.
         values, counts = np.unique(codes[on], return_counts=True)
         codes, notes = np.where(on, values[counts.argmax()], 0), (_CUT,)
     return _numbered(codes, what, like, notes)
@@ -136,15 +137,15 @@ def _transparent(rgba: NDArray[np.uint8], what: str, like: MaskImage | None) -> 
     count = len(np.unique(codes[codes > 0]))
     if 0 < count <= MOST_OBJECTS and not has_soft_edges(codes):
         return _numbered(codes, what, like, notes)
-    return MaskImage(opaque.astype(np.uint8) * 255, None, (*notes, "what is opaque in it is one object"))
+    return MaskImage(opaque.astype(np.uint8) * 255, None, (*notes, "its opaque part is one object"))
 
 
 def _numbered(codes: NDArray[np.int64], what: str, like: MaskImage | None, notes: tuple[str, ...]) -> MaskImage:
-    """Colours numbered in their order, those of `like` as there."""
+    """Number colours in their order; colours of `like` keep their numbers."""
     values, places = np.unique(codes, return_inverse=True)
     _check_count(values, what)
     palette = default_palette()
-    known: dict[int, int] = {0: 0}  # black is background, whether or not it is there
+    known: dict[int, int] = {0: 0}  # black is background, whether or not it occurs
     if like is not None and like.palette is not None:
         palette = like.palette.copy()
         known |= {int(color_codes(palette[v])): v for v in like.objects()}
@@ -153,9 +154,7 @@ def _numbered(codes: NDArray[np.int64], what: str, like: MaskImage | None, notes
         if value not in known:
             known[value] = next(free, 0)
             if not known[value]:
-                raise ValueError(
-                    f"{what} has colours beside those of the first mask, together more than {MOST_OBJECTS}"
-                )
+                raise ValueError(f"{what} has more colours than the first mask, together more than {MOST_OBJECTS}")
             palette[known[value]] = value >> 16, value >> 8 & 255, value & 255
     numbers = np.array([known[int(v)] for v in values], np.uint8)[places].reshape(codes.shape)
     return MaskImage(numbers, palette, notes)
@@ -170,14 +169,14 @@ def _check_count(values: NDArray[np.integer[Any]], what: str) -> None:
 
 
 def read_written(path: Path) -> MaskImage:
-    """A mask as `write_mask` wrote it: its numbers as they are, however thin objects have become."""
+    """Read a mask of `write_mask`: its numbers are kept, however thin an object is."""
     with Image.open(path) as image:
         palette = None if image.mode != "P" else np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         return MaskImage(np.asarray(image), palette)
 
 
 def write_mask(path: Path, numbers: NDArray[np.uint8] | NDArray[np.uint16], palette: NDArray[np.uint8] | None) -> None:
-    """Write a PNG, of 16 bits where `numbers` are, under a temporary name, then rename it."""
+    """Write a PNG, with 16 bits if `numbers` has them, under a temporary name, then rename it."""
     image = Image.fromarray(numbers)
     if palette is not None:
         image.putpalette(palette.tobytes())

@@ -1,4 +1,4 @@
-"""Results out: video and text written beside their name, and put in place only when they are whole."""
+"""Write results: video and text get a temporary name and are renamed when complete."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from siamfast.io.images import Image
 _H264 = "libx264"
 # Container -> codec.
 CODECS = {".mp4": _H264, ".m4v": _H264, ".mov": _H264, ".mkv": _H264, ".avi": "mjpeg"}
-_TICK = Fraction(1, 90_000)  # seconds: what H.264 is timed in
+_TICK = Fraction(1, 90_000)  # seconds: the time unit of H.264
 
 
 class _Output:
-    """A file under a temporary name in the folder of its own: `commit` renames it, `discard` removes it.
+    """A file under a temporary name in its folder: `commit` renames it, `discard` removes it.
 
-    As a context manager it is discarded unless it was committed.
+    As a context manager it is discarded unless committed.
     """
 
     def __init__(self, path: str | os.PathLike[str], option: str) -> None:
@@ -35,7 +35,7 @@ class _Output:
             raise IsADirectoryError(f"{option}: {self.path} is a folder, expected a file name")
         if not folder.is_dir():
             raise FileNotFoundError(f"{option}: cannot write {self.path}: there is no folder {folder}")
-        # The suffix stays last: FFmpeg chooses the container by it.
+        # The suffix stays last, because FFmpeg chooses the container by it.
         self.temporary = folder / f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}"
         try:
             self.temporary.touch()
@@ -44,10 +44,10 @@ class _Output:
         self.committed = False
 
     def _finish(self) -> None:
-        """Write out what is pending and let go of the temporary file."""
+        """Write pending data and close the temporary file."""
 
     def commit(self) -> None:
-        """Put the file in place, replacing what was there."""
+        """Rename the file into place, replacing an old one."""
         self._finish()
         os.replace(self.temporary, self.path)
         self.committed = True
@@ -70,15 +70,15 @@ class _Output:
 
 
 class VideoOutput(_Output):
-    """A video of RGB frames; its size is the first frame's, frames of other sizes are resized to it. Odd sides grow by
-    a pixel, the last one repeated: the codecs take even sides.
+    """A video of RGB frames with the first frame's size; other frames are resized to it. Odd sides grow by repeating
+    the last pixel, because the codecs need even ones.
 
-    H.264 in 4:2:0, which players and browsers show, or Motion JPEG in .avi; written by PyAV.
+    It is H.264 in 4:2:0, which players and browsers show, or Motion JPEG in .avi, written by PyAV.
 
     Args:
         path: its suffix chooses the container: .mp4, .m4v, .mov, .mkv, .avi.
-        fps: frames a second, for frames that come without a time.
-        option: what to name in errors.
+        fps: frames per second, for frames without a time.
+        option: its name in errors.
 
     Raises:
         ValueError: another suffix. OSError: it cannot be written (nothing is left behind).
@@ -93,7 +93,7 @@ class VideoOutput(_Output):
         self._option = option
         self._container: av.container.OutputContainer | None = None
         self._time = 0.0  # of the last frame
-        self._ticks = -1  # of it, as written
+        self._ticks = -1  # time of the last frame, as written
         self._size = (0, 0)
         self.frames = 0
         super().__init__(path, option)
@@ -103,11 +103,11 @@ class VideoOutput(_Output):
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            time: seconds from the first frame, so that a variable rate is kept; None: 1 / fps after the last one, as
-                always in .avi, which has no times.
+            time: seconds from the first frame, to keep a variable rate; None: 1 / fps after the last one, as always in
+                .avi, which has no times.
 
         Raises:
-            OSError: it cannot be written, such as when the disk is full.
+            OSError: it cannot be written, for example because the disk is full.
         """
         height, width = image.shape[:2]
         with self._named():
@@ -129,7 +129,7 @@ class VideoOutput(_Output):
         self.frames += 1
 
     def _begin(self) -> None:
-        # FFmpeg takes what is before a colon in a relative name for a protocol.
+        # FFmpeg takes the part of a relative name before a colon for a protocol.
         options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
         self._container = av.open(os.path.abspath(self.temporary), "w", options=options)
         rate = Fraction(self._fps).limit_denominator(1001)
@@ -141,7 +141,7 @@ class VideoOutput(_Output):
             stream.options = {
                 "crf": "20",
                 "preset": "ultrafast",
-            }  # 2 ms a frame of 480 x 360; "veryfast": 7, and half the bytes
+            }  # 2 ms per frame of 480 x 360; "veryfast": 7, and half the bytes
             self._clock = _TICK
             stream.codec_context.time_base = self._clock
         else:
@@ -169,14 +169,14 @@ class VideoOutput(_Output):
 
     def discard(self) -> None:
         """Leave nothing behind."""
-        with suppress(av.FFmpegError):  # of a file that goes away
+        with suppress(av.FFmpegError):  # about a file that is removed
             super().discard()
 
     def commit(self) -> None:
-        """Put the video in place.
+        """Rename the video into place.
 
         Raises:
-            OSError: it cannot be written whole, such as when the disk is full.
+            OSError: it cannot be completed, for example because the disk is full.
         """
         with self._named():
             if self._container is not None:
@@ -197,7 +197,7 @@ class TextOutput(_Output):
         self._file: TextIO = self.temporary.open("w", encoding="utf-8", newline="\n")
 
     def write(self, line: str) -> None:
-        """One line, without its end."""
+        """Write one line, given without its newline."""
         self._file.write(line + "\n")
 
     def _finish(self) -> None:

@@ -1,5 +1,5 @@
-"""Frames in: from a video file, a stream, a folder, a glob of images or a camera, as RGB arrays; undecodable ones are
-counted. Videos and streams are read by PyAV (FFmpeg), cameras by OpenCV, which PyAV's wheels have no driver for."""
+"""Read frames from a video file, a stream, a folder, a glob of images or a camera, as RGB arrays; undecodable ones are
+counted. PyAV (FFmpeg) reads videos and streams; OpenCV reads cameras, for which PyAV's wheels have no driver."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ImageFrames(Frames):
     """Image files in order.
 
     Raises:
-        ValueError: on iterating, when the first does not decode (the first box belongs to it).
+        ValueError: on iterating, if the first one does not decode (the first box belongs to it).
     """
 
     def __init__(self, paths: list[Path], name: str) -> None:
@@ -82,7 +82,7 @@ class CameraFrames(Frames):
 
 
 def open_frames(source: str | os.PathLike[str]) -> Frames:
-    """Open what the user named.
+    """Open a source of frames.
 
     Args:
         source: a video file; a folder of images, or one with a folder `img` of them; a glob such as "shots/*.png"; an

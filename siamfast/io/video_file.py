@@ -1,4 +1,4 @@
-"""Video files and network streams, read by PyAV in a thread ahead of the tracker."""
+"""Read video files and network streams by PyAV, in a thread ahead of the tracker."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from siamfast.io.codecs import why_unreadable
 from siamfast.io.frames import DEFAULT_FPS, MAX_BAD_RUN, Frames, is_url
 from siamfast.io.images import Image
 
-FASTEST_BELIEVED = 100.0  # frames a second; above, the times of frames are looked at
-AHEAD = 4  # frames that are decoded and wait
+FASTEST_BELIEVED = 100.0  # frames per second; above it, the times of frames are checked
+AHEAD = 4  # decoded frames that wait
 TIMEOUT = 10.0  # seconds that a stream may take to answer, or to send the next frame
 
 
 class _Decoded(NamedTuple):
-    """One frame as the thread hands it over."""
+    """One frame from the reader's thread."""
 
-    image: Image | None  # None where it did not decode
+    image: Image | None  # None if it did not decode
     time: float | None  # seconds, by the file's clock
-    lost: int  # frames before it that did not decode and left nothing
+    lost: int  # frames before it that did not decode and left no item
 
 
 class _Order:
-    """How many frames were to come before one, by the time stamps of the packets: of a damaged packet a decoder may
-    give an error, a frame that is marked, both, or nothing."""
+    """Counts the frames due before each one by the packets' time stamps, because a decoder may return an error, a
+    marked frame, both, or nothing for a damaged packet."""
 
     def __init__(self) -> None:
         self._waiting: list[int] = []
@@ -44,11 +44,11 @@ class _Order:
             heapq.heappush(self._waiting, packet.pts)
 
     def lost_before(self, frame: av.VideoFrame) -> int:
-        """Frames between the last one and this one that a damage has cost."""
+        """Frames lost to damage between the last one and this one."""
         earlier = 0
         while self._waiting and frame.pts is not None and self._waiting[0] <= frame.pts:
             earlier += heapq.heappop(self._waiting) < frame.pts
-        lost = earlier if self.damaged else 0  # else fields that come in packets of their own
+        lost = earlier if self.damaged else 0  # else these are fields in separate packets
         self.damaged = False
         return lost
 
@@ -56,17 +56,17 @@ class _Order:
 class VideoFrames(Frames):
     """A video file, or a stream by its URL.
 
-    Turned as the file's orientation says. Time stamps are the file's, so that variable rates are kept. A frame that
-    does not decode is skipped; those that build on it come as the decoder conceals the loss.
+    Frames are turned by the file's orientation. Time stamps are the file's, so variable rates are kept. A frame that
+    does not decode is skipped; frames that depend on it are as the decoder conceals the loss.
 
     Raises:
-        ValueError: it cannot be opened, holds no video, or has no frame that decodes.
+        ValueError: it cannot be opened, has no video, or has no frame that decodes.
     """
 
     def __init__(self, source: str) -> None:
         self.name = source
         self._remote = is_url(source)
-        # Of a relative name with a colon FFmpeg takes what is before it for a protocol.
+        # FFmpeg takes the part of a relative name before a colon for a protocol.
         self._path = source if self._remote else os.path.abspath(source)
         self._container = _open(self._path, self.name, self._remote)
         if not self._container.streams.video:
@@ -79,7 +79,7 @@ class VideoFrames(Frames):
         self._stream.thread_type = "AUTO"
         rate = float(self._stream.average_rate or 0)
         seconds = (self._container.duration or 0) / av.time_base
-        self._live = self._remote and not seconds > 0  # a file behind a URL has an end that it announces
+        self._live = self._remote and not seconds > 0  # a file behind a URL announces its end
         self.fps = rate
         if not 0 < rate <= FASTEST_BELIEVED:
             self.fps = DEFAULT_FPS if self._remote else _measured_fps(self._path, rate)
@@ -104,7 +104,7 @@ class VideoFrames(Frames):
             if item.image is None:
                 failures += 1
             else:
-                # Failures count as skipped once a good frame follows: those at the end are the end.
+                # Failures count as skipped once a good frame follows; at the end they are just the end.
                 self.skipped += failures
                 good, failures = good + 1, 0
                 first = item.time if first is None else first
@@ -119,7 +119,7 @@ class VideoFrames(Frames):
         self._stop.set()
         if self._thread.is_alive():
             with contextlib.suppress(queue.Empty):
-                while True:  # the thread may wait for room
+                while True:  # the thread may be waiting for room
                     self._queue.get_nowait()
             self._thread.join()
         self._container.close()
@@ -135,7 +135,7 @@ class VideoFrames(Frames):
             self._hand_over(error)
 
     def _hand_over(self, item: _Decoded | BaseException | None) -> bool:
-        """Whether it was taken; False when the source is closed."""
+        """Put an item into the queue; returns False if the source is closed."""
         while not self._stop.is_set():
             with contextlib.suppress(queue.Full):
                 self._queue.put(item, timeout=0.1)
@@ -150,7 +150,7 @@ class VideoFrames(Frames):
             except StopIteration:
                 return
             except av.FFmpegError as error:
-                # The end of what can be read. A file that was cut off ends there, a stream was broken off.
+                # Nothing more can be read: a truncated file ends here, a stream broke off.
                 if self._remote:
                     self.trouble = f"the stream broke off ({_reason(error)})"
                 return
@@ -183,17 +183,17 @@ def _reason(error: Exception) -> str:
 
 
 def _pixels(frame: av.VideoFrame) -> Image:
-    """(H, W, 3) RGB, turned as the file's orientation says, by quarters."""
+    """(H, W, 3) RGB, turned by the file's orientation, in quarter turns."""
     image = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     quarters = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, quarters)) if quarters else image
 
 
 def _measured_fps(path: str, announced: float) -> float:
-    """Frames a second by the times of the first frames, where a header may announce the rate of its clock instead.
+    """Frames per second from the first frames' times, because a header may announce the rate of its clock instead.
 
-    WebM counts thousandths of a second, other containers as much as 90000 ticks: where frames do not come at regular
-    times, FFmpeg gives that number. A rate that fits the times (a fast camera's) is kept.
+    WebM counts thousandths of a second, other containers up to 90000 ticks: for frames at irregular times FFmpeg
+    returns that number. A rate that fits the times (a fast camera's) is kept.
     """
     times: list[float] = []
     with contextlib.suppress(av.FFmpegError), av.open(path) as container:
@@ -202,7 +202,7 @@ def _measured_fps(path: str, announced: float) -> float:
                 times.append(float(packet.pts * packet.time_base))
             if len(times) == 60:
                 break
-    times.sort()  # packets come in the order of decoding
+    times.sort()  # packets are in decoding order
     if len(times) < 2 or not math.isfinite(times[-1]) or times[-1] <= times[0]:
         return announced if 0 < announced <= 1000 else DEFAULT_FPS
     measured = (len(times) - 1) / (times[-1] - times[0])

@@ -145,7 +145,7 @@ def test_masks_without_clear_objects_are_refused(tmp_path: Path, name: str, mess
 
 def test_color_with_16_bits_per_channel_is_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "m.png"), np.dstack([_two_rectangles().astype(np.uint16)] * 3))
-    with pytest.raises(ValueError, match="16 bits a channel"):
+    with pytest.raises(ValueError, match="16 bits per channel"):
         read_mask(tmp_path / "m.png")
 
 
