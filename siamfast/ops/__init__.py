@@ -1,7 +1,7 @@
-"""The ops, a folder each: the public function, its arguments, autograd, the specification, and the backends.
+"""The ops, one folder each: the public function, its arguments, autograd, the specification and the backends.
 
-siamfc_crops and propagate_labels are compositions of them, a file each; dispatch, library and lasting serve all.
+siamfc_crops and propagate_labels are compositions of them, one file each; dispatch, library and lasting serve all.
 """
 
-# Those with backends of their own: packages here that have `can_run`, which `siamfast info` asks.
+# Ops with their own backends: packages here with `can_run`, which `siamfast info` calls.
 OPS = ("xcorr", "balanced_logistic_loss", "correspondence_warp", "crop_and_resize", "augment")

@@ -1,4 +1,4 @@
-"""Which implementation serves a call: the backends' names, how one is forced, and how a call picks one."""
+"""Choose the implementation of a call: the backends' names, forcing one, and picking one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from types import ModuleType
 import torch
 
 BACKENDS = ("triton", "cpp", "torch", "reference")
-AUTO_ORDER = ("triton", "cpp", "torch")  # the reference is a specification: it serves only when it is forced
+AUTO_ORDER = ("triton", "cpp", "torch")  # the reference is a specification: it serves only if forced
 
-# Process-wide on purpose: autograd runs the backward of CUDA graphs in threads of its own, where a
-# thread-local or a context variable set by the user's thread would not be seen.
+# Process-wide on purpose: autograd runs backward for CUDA tensors in its own threads, where a thread-local or context
+# variable of the user's thread is not visible.
 _forced: str | None = None
 
 
@@ -28,22 +28,22 @@ def _check_name(name: str, source: str) -> str:
 def transformed() -> bool:
     """Whether the call is within a transform of torch.func (grad, vmap, jvp, ...) or recorded by torch.jit.trace: plain
     PyTorch serves both, and what was traced is saved, loaded and differentiated without siamfast."""
-    # A compiler has its own way with transforms, and does not trace this question.
+    # A compiler handles transforms itself, and cannot trace this check.
     if torch.compiler.is_compiling():
         return False
     return torch._C._are_functorch_transforms_active() or torch._C._get_tracing_state() is not None
 
 
 def values_unknown() -> bool:
-    """Whether the values of tensors cannot be looked at here: within a compiler or a transform."""
+    """Whether the values of tensors are not available, inside a compiler or a transform."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def forced() -> str | None:
-    """The backend that `backend(...)` or else the variable SIAMFAST_BACKEND forces; None when neither does.
+    """The backend forced by `backend(...)` or else by the variable SIAMFAST_BACKEND; None if neither does.
 
-    Within a transform of torch.func it is the reference: plain PyTorch, which every transform goes through, where our
-    kernels have no batching rule, no forward derivative, and Functions that transforms refuse.
+    Inside a transform of torch.func it is the reference: plain PyTorch supports every transform, while our kernels have
+    no batching rule, no forward derivative, and Functions that transforms refuse.
     """
     if transformed():
         return "reference"
@@ -61,7 +61,7 @@ def backend(name: str) -> Iterator[None]:
         name: "triton" (CUDA tensors), "cpp" (CPU tensors), "torch" (anything) or "reference" (the specification).
 
     Raises:
-        ValueError: for another name. A call that the forced backend cannot serve raises ValueError with the reason.
+        ValueError: an unknown name. A call that the forced backend cannot serve raises ValueError with the reason.
 
     >>> import siamfast, torch
     >>> with siamfast.backend("reference"):
@@ -76,17 +76,17 @@ def backend(name: str) -> Iterator[None]:
         _forced = before
 
 
-# (backend, device, dtype) -> None when it can serve, else the reason why it cannot. device: "cpu", "cuda" (the current
+# (backend, device, dtype) -> None if it can serve, else the reason why it cannot. device: "cpu", "cuda" (the current
 # one) or "cuda:1".
 Reason = Callable[[str, str, torch.dtype], "str | None"]
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)
-# Of dtypes where they are handed to siamfast._C; enum Dtype in csrc/common/row_kernels.h has the same.
+# Codes of dtypes for siamfast._C, the same as enum Dtype in csrc/common/row_kernels.h.
 CODES = {torch.uint8: 0, torch.float32: 1, torch.bfloat16: 2, torch.float16: 3}
 
 
 def reason(name: str, device: str, dtype: torch.dtype, kernel_dtypes: Sequence[torch.dtype] = FLOATS) -> str | None:
-    """Why backend `name` of an op whose C++ and Triton kernels take `kernel_dtypes` cannot serve, or None."""
+    """The reason why backend `name` cannot serve an op with C++ and Triton kernels for `kernel_dtypes`, or None."""
     if name == "cpp":
         return cpp_reason(device, dtype, kernel_dtypes)
     if name == "triton":
@@ -99,12 +99,12 @@ def reason(name: str, device: str, dtype: torch.dtype, kernel_dtypes: Sequence[t
 
 
 def plain_reason(name: str, device: str, dtype: torch.dtype) -> str | None:
-    """As `reason`, of an op that has only the two PyTorch backends."""
+    """Like `reason`, for an op with only the two PyTorch backends."""
     return reason(name, device, dtype) if name in ("torch", "reference") else f"this op has no {name} kernel"
 
 
 def can_run(name: str, device: str, dtype: torch.dtype, raise_error: bool, reason: Reason = reason) -> bool:
-    """Whether `name` serves tensors of this device and dtype; with `raise_error` the reason why not is raised."""
+    """Whether `name` serves tensors of this device and dtype; with `raise_error` it raises the reason why not."""
     why = reason(_check_name(name, "backend"), device, dtype)
     if why is not None and raise_error:
         raise ValueError(f"backend {name!r} cannot run this call: {why}")
@@ -133,7 +133,7 @@ def extension() -> tuple[ModuleType | None, str]:
 
 
 def loaded_extension() -> ModuleType:
-    """siamfast._C, for a call that `reason` has let through."""
+    """siamfast._C, for a call that `reason` has allowed."""
     module, cause = extension()
     if module is None:
         raise RuntimeError(cause)
@@ -141,7 +141,7 @@ def loaded_extension() -> ModuleType:
 
 
 def cpp_reason(device: str, dtype: torch.dtype, dtypes: Container[torch.dtype] = FLOATS) -> str | None:
-    """Why an op's C++ kernels, made for `dtypes`, cannot serve, or None."""
+    """The reason why an op's C++ kernels for `dtypes` cannot serve, or None."""
     if device != "cpu":
         return f"the C++ kernels take CPU tensors, not {device}"
     if dtype not in dtypes:
@@ -152,7 +152,7 @@ def cpp_reason(device: str, dtype: torch.dtype, dtypes: Container[torch.dtype] =
 
 @cache
 def triton_missing() -> str | None:
-    """None when Triton can be imported, else the original cause."""
+    """None if Triton can be imported, else the original cause."""
     try:
         importlib.import_module("triton")
     except ImportError as error:
@@ -161,7 +161,7 @@ def triton_missing() -> str | None:
 
 
 def triton_reason(device: str, dtype: torch.dtype, dtypes: Container[torch.dtype] = FLOATS) -> str | None:
-    """Why an op's Triton kernels, made for `dtypes`, cannot serve, or None."""
+    """The reason why an op's Triton kernels for `dtypes` cannot serve, or None."""
     kind, _, index = device.partition(":")
     if kind != "cuda":
         return f"the Triton kernels take CUDA tensors, not {device}"
@@ -171,7 +171,7 @@ def triton_reason(device: str, dtype: torch.dtype, dtypes: Container[torch.dtype
 
 
 def _current_gpu() -> int | None:
-    """None on a machine without a GPU, where only `siamfast info` and `can_run` ask about CUDA."""
+    """The current CUDA device; None without a GPU, where only `siamfast info` and `can_run` ask."""
     return torch.cuda.current_device() if torch.cuda.is_available() else None
 
 
@@ -181,7 +181,7 @@ LEAST_CAPABILITY = (8, 0)
 
 @cache
 def gpu_too_old(index: int | None) -> str | None:
-    """None when Triton serves this CUDA device, else why not."""
+    """None if Triton serves this CUDA device, else the reason why not."""
     if index is None:
         return None
     major, minor = torch.cuda.get_device_capability(index)

@@ -1,4 +1,4 @@
-"""Device tensors that are made once and kept."""
+"""Make device tensors that are cached for later calls."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Made = TypeVar("Made")
 
 
 def make_lasting(make: Callable[[], Made], device: torch.device) -> Made:
-    """What `make` returns, in memory that no CUDA graph owns.
+    """The result of `make`, in memory that no CUDA graph owns.
 
-    While a graph is warmed up or captured (`torch.compile(mode="reduce-overhead")`, `torch.cuda.graph`) the thread that
-    does so allocates from the graph's own pool, which is written again at every replay. Other threads do not.
+    While a graph is warmed up or captured (`torch.compile(mode="reduce-overhead")`, `torch.cuda.graph`) that thread
+    allocates from the graph's own pool, which every replay overwrites. Other threads do not.
 
     Args:
         make: makes tensors on `device`.
-        device: where; on a CPU `make` is simply called.
+        device: their device; on a CPU `make` is simply called.
     """
     if device.type != "cuda":
         return make()

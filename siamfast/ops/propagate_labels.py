@@ -1,4 +1,5 @@
-"""Label propagation through a video: the loop over frames around `correspondence_warp`, as known projects do it."""
+"""Label propagation through a video: the loop over frames around `correspondence_warp`, with the settings of known
+projects."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "timecycle": {
         "temperature": 512**-0.5, "topk": 5, "topk_norm": "post", "frames": "mean", "context": 7, "pad_start": True,
     },
-    # Jabri, Owens, Efros 2020: radius 12 (strict), which the first frame is exempt from.
+    # Jabri, Owens, Efros 2020: radius 12 (strict), not for the first frame.
     "crw": {
         "temperature": 0.05, "topk": 10, "radius": 12, "window": "circle", "first_global": True, "context": 20,
         "pad_start": True,
@@ -25,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dino": {"temperature": 0.1, "topk": 5, "radius": 12, "window": "square", "context": 7},
     # Li et al. 2019: plain products, temperature 1.
     "uvc": {"temperature": 1.0, "normalize": False, "topk": 5, "topk_norm": "post", "frames": "mean", "context": 7},
-    # Vondrick et al. 2018: products as they are, twice as sharp as in training, the three frames before.
+    # Vondrick et al. 2018: plain products, twice as sharp as in training, the three frames before.
     "color": {"temperature": 0.5, "normalize": False, "context": 3},
 }  # fmt: skip
 
@@ -36,12 +37,12 @@ def propagate_labels(
     """Carry the labels of the first frame through a video, frame by frame.
 
     Args:
-        features: (C, H, W) or (1, C, H, W) of each frame, the first one's first; any iterable, read as it is needed.
+        features: (C, H, W) or (1, C, H, W) per frame, in order; any iterable, read as needed.
         labels: (K, H, W) of the first frame, floating: a mask or a distribution over K classes.
         preset: "timecycle", "crw", "dino", "uvc", or "color" (also "colour") for features trained by colour alone.
-        overrides: any option of `correspondence_warp` but returns and global_frames; `context` (how many frames before
-            the current one), `first_global` (whether the radius does not bound the first frame), `pad_start` (whether
-            copies of the first frame stand for those before the video's start, as they do in CRW and TimeCycle).
+        overrides: any option of `correspondence_warp` except returns and global_frames; `context` (number of frames
+            before the current one), `first_global` (whether the radius does not bound the first frame), `pad_start`
+            (whether copies of the first frame replace those before the video's start, as in CRW and TimeCycle).
 
     Yields:
         (K, H, W) for every frame; the first is `labels`.
@@ -54,7 +55,7 @@ def propagate_labels(
     >>> [tuple(frame.shape) for frame in siamfast.propagate_labels(video, mask, preset="dino", radius=3)]
     [(2, 8, 8), (2, 8, 8), (2, 8, 8), (2, 8, 8)]
     """
-    preset = "color" if preset == "colour" else preset  # its name before
+    preset = "color" if preset == "colour" else preset  # its former name
     if preset not in PRESETS:
         raise ValueError(f"preset: got {preset!r}, expected one of {', '.join(PRESETS)}")
     if not isinstance(labels, torch.Tensor) or labels.dim() != 3 or not labels.is_floating_point():
@@ -92,19 +93,19 @@ def _propagate(
                 raise ValueError(
                     f"labels: got {tuple(labels.shape)}, expected the features' grid {tuple(current.shape[2:])}"
                 )
-            found = labels
+            current_labels = labels
         else:
             alone = options.get("radius") is not None and first_global
-            found = correspondence_warp(
+            current_labels = correspondence_warp(
                 current,
                 torch.stack(keys, 1),
                 torch.stack(values, 1),
                 global_frames=(0,) if alone else (),
                 **options,
             )[0]
-        yield found
+        yield current_labels
         copies = context + 1 if number == 0 and pad_start else 1
         keys += [current] * copies
-        values += [found.unsqueeze(0)] * copies
+        values += [current_labels.unsqueeze(0)] * copies
         if len(keys) > context + 1:
             del keys[1], values[1]

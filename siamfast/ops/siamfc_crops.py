@@ -1,4 +1,4 @@
-"""SiamFC's pair of crops of one box: the exemplar and the instance, with where they came from."""
+"""SiamFC's pair of crops of one box: the exemplar and the instance, with their windows."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from siamfast.ops.crop_and_resize.windows import convention, make_windows
 def context_size(boxes: ArrayLike, *, context_amount: float = 0.5) -> Any:
     """The side of the square around a box and its context: s_z = sqrt((w + p)(h + p)), p = context_amount * (w + h).
 
-    Source: Bertinetto et al. 2016, section 3.4, where p = (w + h) / 4 on each side, that is context_amount = 0.5.
+    Source: Bertinetto et al. 2016, section 3.4, where p = (w + h) / 4 per side, that is context_amount = 0.5.
 
     Args:
         boxes: (4,) or (M, 4): x, y, w, h in pixels.
         context_amount: 0 or more.
 
     Returns:
-        float64, a number for one box, (M,) for many; pixels.
+        float64, a number for one box, (M,) for several; pixels.
 
     Raises:
-        ValueError: for another shape, sides that are not finite and above 0, or a negative context_amount.
+        ValueError: another shape, sides that are not finite and above 0, or a negative context_amount.
 
     >>> float(context_size([0, 0, 100, 100]))
     200.0
@@ -45,9 +45,9 @@ class SiamFCCrops(NamedTuple):
     """Two crops of one box.
 
     template, search: (exemplar, exemplar, C), (instance, instance, C), the image's dtype. template_window,
-    search_window: (3,) x, y, side of the square each was cut from, image pixels. template_padding, search_padding: how
-    far it reaches over the image's left, top, right, bottom edge, pixels. template_box, search_box: (4,) x, y, w, h of
-    the target in the crop, crop pixels. scale: crop pixels an image pixel, before rounding.
+    search_window: (3,) x, y, side of the crop's square, image pixels. template_padding, search_padding: how far it
+    reaches beyond the image's left, top, right, bottom edge, pixels. template_box, search_box: (4,) x, y, w, h of the
+    target in the crop, crop pixels. scale: crop pixels per image pixel, before rounding.
     """
 
     template: NDArray[Any]
@@ -64,7 +64,7 @@ class SiamFCCrops(NamedTuple):
 def siamfc_crops(
     image: NDArray[Any], box: ArrayLike, *, exemplar: int = 127, instance: int = 255, context_amount: float = 0.5
 ) -> SiamFCCrops:
-    """The exemplar and instance crops of a box as SiamFC's curation makes them: mean-padded, both from one mean.
+    """The exemplar and instance crops of a box, as in SiamFC's curation: both padded with the image's mean.
 
     Args:
         image: (H, W, C) numpy array.
@@ -83,9 +83,9 @@ def siamfc_crops(
     if not isinstance(image, np.ndarray) or image.ndim != 3:
         raise TypeError(f"image: got {type(image).__name__}, expected a numpy array (H, W, C)")
     side = float(context_size(box, context_amount=context_amount))
-    given = np.asarray(box, dtype=np.float64)
-    x, y, w, h = given.tolist()
-    center = box_centers_by_index(given)
+    target = np.asarray(box, dtype=np.float64)
+    x, y, w, h = target.tolist()
+    center = box_centers_by_index(target)
     mean = mean_color(image)
     color = np.trunc(mean) if image.dtype == np.uint8 else mean
     crops, windows, paddings, boxes = [], [], [], []

@@ -117,7 +117,7 @@ def test_the_box_of_a_view_surrounds_the_target(seed: int) -> None:
     points = np.round((outline + place.middle - 0.5) * 16).astype(np.int32)
     place.image = np.ascontiguousarray(cv2.fillPoly(place.image.copy(), [points], (255, 255, 255), cv2.LINE_AA, 4))
     view = place.view(rng)
-    target = place.seen(view)
+    target = place.box_in(view)
     center, size, side = target[:2] + target[2:] / 2 + rng.normal(size=2) * 10, 200.0, 257
     crop = place.crop(view, center, size, side)
     rows, columns = (np.nonzero(crop[..., 0].max(axis) > 127)[0] for axis in (1, 0))
@@ -217,7 +217,7 @@ def test_cutouts_are_written_once(tmp_path: Path, marked: Path, capsys: pytest.C
     assert {Path(name).stem for name in written} == {"thing", "plain"}
     assert main(words) == 0
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == written
-    assert "of 2 photographs show a thing" in capsys.readouterr().out
+    assert "of 2 photographs show an object" in capsys.readouterr().out
     assert main(["cutouts", str(marked), str(marked)]) == 2
     assert "is PHOTOS" in capsys.readouterr().err
 

@@ -157,7 +157,7 @@ def test_a_hiding_target_has_no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_search_for_a_seed_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip_folder, "_PATIENCE", 3)
-    with pytest.raises(ValueError, match="no clip of 12 frames suits, of the seeds 0 to 2"):
+    with pytest.raises(ValueError, match="no clip of 12 frames suits, with the seeds 0 to 2"):
         next_seed(Settings(0, 12, SIZE, masks=False, hides=True), 0)
 
 

@@ -13,19 +13,19 @@ from siamfast.ops.augment import autograd
 from siamfast.ops.augment.call import AugmentCall, Options
 from siamfast.ops.augment.reference import COLUMNS
 
-# column -> least and largest value; what they bound is how far a kernel has to look.
+# column -> least and largest value; they bound how far a kernel has to read.
 _LIMITS = {
     "x": (-1e6, 1e6), "y": (-1e6, 1e6), "step_x": (0.5, 2.0), "step_y": (0.5, 2.0), "blur": (0.0, 3.0),
     "brightness": (0.0, 100.0), "contrast": (0.0, 100.0), "saturation": (0.0, 100.0), "noise": (0.0, 255.0),
     "seed": (0.0, 2.0**24 - 1),
 }  # fmt: skip
-_LEAST_BLUR = 0.5  # below it a Gaussian sampled at whole pixels is none
+_LEAST_BLUR = 0.5  # below it a Gaussian sampled at whole pixels has no effect
 
 
 def can_run(
     backend: str, device_type: str = "cpu", dtype: torch.dtype = torch.float32, *, raise_error: bool = False
 ) -> bool:
-    """Whether a backend can write `dtype` on this device; with `raise_error` the reason why not is raised."""
+    """Whether a backend can write `dtype` on this device; with `raise_error` it raises the reason why not."""
     return dispatch.can_run(backend, device_type, dtype, raise_error)
 
 
@@ -33,13 +33,13 @@ def no_draws(count: int, size: tuple[int, int]) -> torch.Tensor:
     """Draws that change nothing: the middle of images of `size` (height, width), a step of 1, no colour, no noise.
 
     Args:
-        count: of the images. size: their (height, width).
+        count: number of images. size: their (height, width).
 
     Returns:
         (count, 14) float32; columns as in `siamfast.augment`.
 
     Raises:
-        TypeError: a count or a size that is no number.
+        TypeError: a count or size that is not a number.
 
     >>> no_draws(1, (255, 255))[0, :4].tolist()
     [127.0, 127.0, 1.0, 1.0]
@@ -62,23 +62,23 @@ def augment(
     """Augment a batch of uint8 crops, each by its own draws, in one pass: two Triton launches, or one loop in C++.
 
     A crop is moved, stretched and mirrored; blurred; a rectangle of it is cut out; saturation, contrast and brightness
-    change, in this order; noise is added; the result is clamped to 0 .. 255 and normalised. What lies beside the image,
-    and the cut-out, is the image's mean, of every 8th pixel of every 8th row; contrast turns about the mean's luma.
-    Without blur pixels are bilinear, with a triangle as wide as the step where that is larger than 1.
+    change, in this order; noise is added; the result is clamped to 0 .. 255 and normalised. Pixels outside the image
+    and in the cut-out get the image's mean, taken over every 8th pixel of every 8th row; contrast turns about the
+    mean's luma. Without blur, sampling is bilinear, or a triangle as wide as the step if that is larger than 1.
 
     Args:
-        images: (N, 3, H, W) uint8 RGB tensor, any strides; contiguous and channels_last are read as they are. Or the
-            (N, H, W, 3) uint8 array that `crop_and_resize` makes of a frame, which is read as it is too.
-        draws: (N, 14) float32 on the CPU, a row an image. Columns, `siamfast.ops.augment.reference.COLUMNS`:
-            x, y: the pixel of the image that the output's middle shows; centres of pixels are whole numbers.
-            step_x, step_y: pixels of the image an output pixel, 0.5 to 2; negative: mirrored.
+        images: (N, 3, H, W) uint8 RGB tensor, any strides; contiguous and channels_last ones are not copied. Or the (N,
+            H, W, 3) uint8 array that `crop_and_resize` makes of a frame, which is not copied either.
+        draws: (N, 14) float32 on the CPU, one row per image. Columns, `siamfast.ops.augment.reference.COLUMNS`:
+            x, y: the pixel of the image at the output's middle; centres of pixels are whole numbers.
+            step_x, step_y: image pixels per output pixel, 0.5 to 2; negative: mirrored.
             blur: sigma of a Gaussian, image pixels: 0, or 0.5 to 3.
             brightness, contrast, saturation: factors, 0 or more; a saturation of 0 is gray.
-            noise, seed: sigma in grey levels, and the whole number, below 2^24, that its draws depend on alone.
-            left, top, right, bottom: what is cut out, output pixels, right and bottom excluded.
-            `siamfast.draw_augmentation` draws them as trackers are trained; `no_draws` changes nothing.
-        out_size: side, or (height, width), of the output; None: as the images.
-        mean, std: subtracted and divided by, in grey levels; one number, or one a channel.
+            noise, seed: sigma in grey levels, and a whole number below 2^24 that alone decides its draws.
+            left, top, right, bottom: the cut-out, output pixels, right and bottom excluded.
+            `siamfast.draw_augmentation` draws them for training; `no_draws` changes nothing.
+        out_size: side, or (height, width), of the output; None: that of the images.
+        mean, std: subtracted, then divided by, in grey levels; one number, or one per channel.
         dtype: of the output: float32, bfloat16, float16, or float64 (plain PyTorch).
 
     Returns:
@@ -86,7 +86,7 @@ def augment(
 
     Raises:
         TypeError: images that are not uint8, draws that are not float32, an unknown dtype.
-        ValueError: shapes that do not fit, draws beyond the limits above, a std that is not positive.
+        ValueError: shapes that do not fit, draws outside the limits above, a std that is not positive.
 
     Source:
         the augmentations of SiamFC's training (Bertinetto et al. 2016, section 4.3), of siamfc-pytorch, pysot and
@@ -129,7 +129,7 @@ def _check_draws(draws: torch.Tensor, count: int) -> None:
         raise ValueError(
             f"draws: got shape {tuple(draws.shape)} on {draws.device}, expected ({count}, {len(COLUMNS)}) on the CPU"
         )
-    if torch.compiler.is_compiling():  # values are not there yet
+    if torch.compiler.is_compiling():  # values do not exist yet
         return
     table = draws.numpy()
     for number, (name, (low, high)) in enumerate(_LIMITS.items()):
@@ -141,9 +141,9 @@ def _check_draws(draws: torch.Tensor, count: int) -> None:
             good &= column == column.round()
         if not good.all():
             bad = int((~good).argmax())
-            said = {"blur": f"0, or {_LEAST_BLUR} to {high}", "seed": "a whole number from 0 to 2^24 - 1"}
+            ranges = {"blur": f"0, or {_LEAST_BLUR} to {high}", "seed": "a whole number from 0 to 2^24 - 1"}
             raise ValueError(
-                f"draws: {name} of image {bad} is {table[bad, number]}, expected {said.get(name, f'{low} to {high}')}"
+                f"draws: {name} of image {bad} is {table[bad, number]}, expected {ranges.get(name, f'{low} to {high}')}"
             )
 
 

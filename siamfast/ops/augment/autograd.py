@@ -1,4 +1,4 @@
-"""The raw op under augment: registration and choice of the backend. Arguments are checked by then."""
+"""The raw op of augment: registration and choice of the backend. Its arguments are already checked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _kernel(images: torch.Tensor, draws: torch.Tensor, *options: Any) -> torch.T
         return cpp.forward(call)
     if chosen == "triton":
         return triton.forward(call)
-    # One matrix per axis is the best plain formula too: "torch" and "reference" are the same here.
+    # One matrix per axis is also the best plain formula, so "torch" and "reference" are the same here.
     return reference.augment(images, draws, *call.options)
 
 

@@ -1,4 +1,4 @@
-"""How augment's raw op is called: its arguments by name."""
+"""The arguments of augment's raw op, by name."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 
 
 class Options(NamedTuple):
-    """What the raw op takes beside tensors."""
+    """The raw op's arguments that are not tensors."""
 
-    height: int  # of the output, as width
+    height: int  # of the output, like width
     width: int
-    mean: list[float]  # one per channel, in grey levels, as std
+    mean: list[float]  # one per channel, in grey levels, like std
     std: list[float]
     dtype: torch.dtype  # of the output
 

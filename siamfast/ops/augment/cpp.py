@@ -1,4 +1,4 @@
-"""The `cpp` backend of augment: the call handed to siamfast._C."""
+"""The `cpp` backend of augment: passes the call to siamfast._C."""
 
 from __future__ import annotations
 

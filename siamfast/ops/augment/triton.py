@@ -1,4 +1,4 @@
-"""The `triton` backend of augment: the call handed to the launcher in siamfast.kernels."""
+"""The `triton` backend of augment: passes the call to the launcher in siamfast.kernels."""
 
 from __future__ import annotations
 

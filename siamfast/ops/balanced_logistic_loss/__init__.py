@@ -1,4 +1,4 @@
-"""SiamFC's balanced logistic loss, its labels made on the fly, and what trackers put in its place."""
+"""SiamFC's balanced logistic loss, with labels made on the fly, and the losses that other trackers use instead."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def logistic_labels(
 
     Args:
         size: side of the square response map in cells, or (H, W).
-        stride: input pixels a cell.
+        stride: input pixels per cell.
         r_pos, r_neg: radii in input pixels: 1 within r_pos, 0 beyond max(r_neg, r_pos).
         metric: "l1", |dx| + |dy| (the seed), or "l2", Euclidean (the paper).
         neutral: the label between the radii: "half" and "half-weighted" 0.5, "ignore" -1.
-        centers: (N, 2) x, y of the target in cells for a map each; None: the middle of the map.
+        centers: (N, 2) x, y of the target in cells, one map per centre; None: the middle of the map.
         dtype, device: of the result.
 
     Returns:
@@ -93,33 +93,33 @@ def balanced_logistic_loss(
     reduction: str = "mean",
     centers: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The logistic loss of a response map in which positives and negatives weigh the same.
+    """The logistic loss of a response map, with equal weight for positives and negatives.
 
     ``loss[n] = sum_cells w * (max(s, 0) - s*y + log(1 + exp(-|s|)))`` (Bertinetto et al. 2016, eq. 2 and 3), stable for
     any finite score. Value and score gradient are computed together; backward only scales.
 
     Args:
-        scores: (N, 1, H, W) or (N, H, W) logits; under autocast, as always, the loss is computed in float32 (float64
-            for float64).
+        scores: (N, 1, H, W) or (N, H, W) logits; also under autocast, the loss is computed in float32 (float64 for
+            float64).
         labels: (H, W) or the scores' shape: 1 positive, 0 negative, -1 ignored, between 0 and 1 neutral. None: made on
             the fly by `logistic_labels` with the options below.
         stride, r_pos, r_neg, metric, centers: as for `logistic_labels`, centers (N, 2). A centre far outside the map
             makes a pair negative: all its labels are 0.
         neutral: "half" or "ignore": neutral cells weigh 0. "half-weighted": they weigh 1 with their label (bilylee's
             SiamFC-TensorFlow, and the seed by accident).
-        balance: "sample": in each sample positives share 1/2, negatives neg_weight/2; where there are no positives the
-            negatives keep their share. "batch": the counts are those of the whole batch and all weights sum to 1
+        balance: "sample": in each sample positives share 1/2, negatives neg_weight/2; without positives the negatives
+            keep their share. "batch": the counts are those of the whole batch and all weights sum to 1
             (siamfc-pytorch's BalancedLoss). "cells": no balance, every labelled cell of the batch weighs the same.
         neg_weight: factor of the negatives.
-        gamma: above 0 the focal loss (Lin et al. 2017): weights times (1 - p)^gamma for positives and p^gamma for
-            negatives, scaled so that their sum stays. 2 and balance="cells" are siamfc-pytorch's FocalLoss.
-        hard_negatives: online hard negative mining: only this many negatives for each positive count, those of the
-            highest scores (in each sample, or in the batch where the balance is the batch's); without a positive, this
-            many. 3 and balance="cells" are siamfc-pytorch's OHNMLoss.
+        gamma: above 0, the focal loss (Lin et al. 2017): weights times (1 - p)^gamma for positives and p^gamma for
+            negatives, scaled to keep their sum. 2 and balance="cells" are siamfc-pytorch's FocalLoss.
+        hard_negatives: online hard negative mining: only this many negatives per positive count, those with the highest
+            scores (per sample, or over the batch if the balance is the batch's); without a positive, this many. 3 and
+            balance="cells" are siamfc-pytorch's OHNMLoss.
         reduction: "mean" over samples, "sum" over samples, or "none".
 
     Returns:
-        a scalar, or (N,) for "none"; float32 (float64 for float64 scores). 0 for N = 0.
+        A scalar, or (N,) for "none"; float32 (float64 for float64 scores). 0 for N = 0.
 
     Raises:
         TypeError, ValueError: for what does not fit, naming the argument.
@@ -137,19 +137,19 @@ def balanced_logistic_loss(
     given_options = stride, r_pos, r_neg, metric, neutral, balance, neg_weight, gamma, hard_negatives, reduction
     try:
         options = check_options(*given_options) if torch.compiler.is_compiling() else _checked_before(*given_options)
-    except TypeError:  # also for what has no hash
+    except TypeError:  # also raised for arguments without a hash
         options = check_options(*given_options)
-    given, centers = check_labels(tuple(scores.shape), scores.device, scores.dtype, labels, centers)
+    labels, centers = check_labels(tuple(scores.shape), scores.device, scores.dtype, labels, centers)
     if hard_negatives is None and not gamma:
-        return raw.loss(scores, given, centers, options)
-    return _reweighed(scores, given, centers, options, float(gamma), hard_negatives)
+        return raw.loss(scores, labels, centers, options)
+    return _reweighed(scores, labels, centers, options, float(gamma), hard_negatives)
 
 
 def _reweighed(
     scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options,
     gamma: float, hard_negatives: float | None,
 ) -> torch.Tensor:  # fmt: skip
-    """Weights that depend on the scores: mined labels go on to the op, focal weights have a derivative of their own."""
+    """Weights that depend on the scores: mined labels are passed to the op, focal weights have their own derivative."""
     maps = scores.squeeze(1) if scores.dim() == 4 else scores
     maps = maps.to(sum_dtype(scores.dtype))
     if labels is None:
@@ -168,7 +168,7 @@ def check_options(
     stride: float, r_pos: float, r_neg: float, metric: str, neutral: str, balance: str = "sample",
     neg_weight: float = 1.0, gamma: float = 0.0, hard_negatives: float | None = None, reduction: str = "mean",
 ) -> Options:  # fmt: skip
-    """The options as the raw op takes them.
+    """The raw op's options, checked.
 
     Raises:
         TypeError, ValueError: for what does not fit, naming the argument.
@@ -195,7 +195,7 @@ def check_options(
     )  # fmt: skip
 
 
-# Every step asks with the same options. typed: True is not 1 here.
+# Every training step has the same options. typed: True is not 1 here.
 _checked_before = lru_cache(maxsize=64, typed=True)(check_options)
 
 
@@ -210,7 +210,7 @@ def check_labels(
     shape: tuple[int, ...], device: torch.device, dtype: torch.dtype, labels: torch.Tensor | None,
     centers: torch.Tensor | None,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
-    """Labels (1 or N, H, W) and centers (N, 2) for scores of this shape as the raw op takes them; None stays None.
+    """The raw op's labels (1 or N, H, W) and centers (N, 2) for scores of this shape; None stays None.
 
     Raises:
         TypeError, ValueError: for what does not fit, naming the argument.

@@ -1,4 +1,4 @@
-"""The raw op under balanced_logistic_loss: registration, backend, autograd. Arguments are checked by then."""
+"""The raw op of balanced_logistic_loss: registration, backend, autograd. Its arguments are already checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def loss(
     centers: torch.Tensor | None,  # (N, 2) in `sum_dtype`; with labels None
     options: Options,
 ) -> torch.Tensor:
-    """The op, with a graph where one is needed; within a transform of torch.func the specification."""
+    """The op, with a graph if one is needed; within a transform of torch.func, the specification."""
     if dispatch.transformed():
         return _formula(scores, labels, centers, options)
     if torch.is_grad_enabled() and scores.requires_grad:
@@ -29,7 +29,7 @@ def loss(
 def _formula(
     scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options
 ) -> torch.Tensor:
-    """The specification, from the raw op's arguments."""
+    """The specification, for the raw op's arguments."""
     maps = eager.score_maps(scores).to(sum_dtype(scores.dtype))
     if labels is None:
         labels = options.made_labels((maps.shape[1], maps.shape[2]), centers, maps.dtype, maps.device)
@@ -39,7 +39,7 @@ def _formula(
 # ------------------------------------------------------------------------------------------------------- registration
 def _kernel(
     scores: torch.Tensor, labels: torch.Tensor | None, centers: torch.Tensor | None, *numbers: Any
-) -> tuple[torch.Tensor, torch.Tensor]:  # the loss, and its derivative by every score, both in `sum_dtype`
+) -> tuple[torch.Tensor, torch.Tensor]:  # the loss, and its derivative by each score, both in `sum_dtype`
     options = Options(*numbers)
     chosen = dispatch.pick(scores.device, scores.dtype)
     if chosen == "cpp":
@@ -50,9 +50,9 @@ def _kernel(
         return eager.forward(scores, labels, centers, options)
     with library.autograd_enabled():
         leaf = scores.detach().to(sum_dtype(scores.dtype)).requires_grad_()
-        found = _formula(leaf, labels, centers, options)
-        (slope,) = torch.autograd.grad(found.sum(), leaf)
-    return found.detach(), slope
+        losses = _formula(leaf, labels, centers, options)
+        (slope,) = torch.autograd.grad(losses.sum(), leaf)
+    return losses.detach(), slope
 
 
 def _fake(scores: Any, labels: Any, centers: Any, *numbers: Any) -> tuple[Any, Any]:
@@ -71,19 +71,19 @@ _forward = library.register(
 class _Loss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: torch.Tensor, labels: Any, centers: Any, options: Options) -> torch.Tensor:
-        found, slope = _forward(scores, labels, centers, *options)
+        result, slope = _forward(scores, labels, centers, *options)
         ctx.save_for_backward(slope, scores, labels, centers)
         ctx.options = options
-        return found
+        return result
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         slope, scores, labels, centers = ctx.saved_tensors
         (grad,) = grads
         if torch.is_grad_enabled():  # create_graph: the slope has no derivative, the formula has
-            (found,) = library.reference_gradients(
+            (gradient,) = library.reference_gradients(
                 lambda s: _formula(s, labels, centers, ctx.options), (scores,), grad, [True]
             )
         else:
-            found = slope * (grad.reshape(-1, *[1] * (slope.dim() - 1)) if grad.dim() else grad)
-        return found.to(scores.dtype), None, None, None
+            gradient = slope * (grad.reshape(-1, *[1] * (slope.dim() - 1)) if grad.dim() else grad)
+        return gradient.to(scores.dtype), None, None, None

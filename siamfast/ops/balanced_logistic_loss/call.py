@@ -1,4 +1,4 @@
-"""How the loss's raw op is called: its options by name, and what its numbers stand for."""
+"""The options of the loss's raw op by name, and the meaning of its codes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from siamfast.ops.balanced_logistic_loss import reference
 
 
 class Metric(IntEnum):
-    """How far a cell is from the centre."""
+    """The distance of a cell from the centre."""
 
     L1 = 0
     L2 = 1
 
 
 class Neutral(IntEnum):
-    """What cells between the radii count for."""
+    """The effect of cells between the radii."""
 
     HALF = 0
     IGNORE = 1
@@ -26,7 +26,7 @@ class Neutral(IntEnum):
 
 
 class Balance(IntEnum):
-    """Whose positives and negatives weigh alike."""
+    """The set of cells over which positives and negatives are balanced."""
 
     SAMPLE = 0
     BATCH = 1
@@ -34,7 +34,7 @@ class Balance(IntEnum):
 
 
 class Reduction(IntEnum):
-    """What becomes of the samples' losses."""
+    """The reduction of the samples' losses."""
 
     MEAN = 0
     SUM = 1
@@ -49,13 +49,13 @@ REDUCTION = ("mean", "sum", "none")
 
 
 class Options(NamedTuple):
-    """As the raw ops and the C++ kernels take them."""
+    """The options of the raw op and the C++ kernels."""
 
     stride: float
     r_pos: float
     r_neg: float
     neg_weight: float
-    metric: int  # a Metric, and so on
+    metric: int  # a Metric; the next ones are codes too
     neutral: int
     balance: int
     reduction: int
@@ -78,16 +78,16 @@ class Options(NamedTuple):
         return labels if labels.dim() == 3 else labels[None]
 
     def reduced(self, losses: torch.Tensor) -> torch.Tensor:
-        """(N,) -> what the reduction says."""
+        """Apply the reduction to losses (N,)."""
         if self.reduction == Reduction.NONE:
             return losses
         return losses.sum() / max(losses.shape[0], 1) if self.reduction == Reduction.MEAN else losses.sum()
 
     def factor(self, samples: int) -> float:
-        """How much of each sample's loss is in the result."""
+        """The factor of each sample's loss in the result."""
         return 1 / max(samples, 1) if self.reduction == Reduction.MEAN else 1.0
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What the loss of scores of this dtype is computed in."""
+    """The dtype in which the loss of scores of `dtype` is computed."""
     return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,4 +1,4 @@
-"""The `cpp` backend of the logistic loss: the raw op's arguments handed to siamfast._C."""
+"""The `cpp` backend of the logistic loss: passes the raw op's arguments to siamfast._C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from siamfast.ops.balanced_logistic_loss.call import Options, Reduction
 
 
 class LossMaps(NamedTuple):
-    """As csrc/balanced_logistic_loss/loss.h has it: addresses, 0 for none, and the scores' dtype."""
+    """As in csrc/balanced_logistic_loss/loss.h: addresses, 0 for none, and the scores' dtype."""
 
     samples: int
     height: int

@@ -1,4 +1,4 @@
-"""The `torch` backend of the loss: plain PyTorch, with the derivative by every score beside the loss."""
+"""The `torch` backend of the loss: plain PyTorch that also returns the derivative by each score."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def score_maps(scores: torch.Tensor) -> torch.Tensor:
 def _shared_cells(
     shape: tuple[int, int], options: Options, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Targets and weights (1, H, W) that all samples share: a trainer asks for the same in every step."""
+    """Targets and weights (1, H, W) that all samples share, cached: they are the same in every training step."""
 
     def make() -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.inference_mode(False):  # tensors of inference mode could not be used in training later
+        with torch.inference_mode(False):  # inference-mode tensors could not be used in later training
             labels = options.made_labels(shape, None, dtype, device)
             return labels.clamp_min(0), reference.cell_weights(labels, **options.weighing)
 
@@ -44,8 +44,8 @@ def forward(
             labels = options.made_labels((maps.shape[1], maps.shape[2]), centers, maps.dtype, maps.device)
         targets, weights = labels.clamp_min(0), reference.cell_weights(labels, **options.weighing)
     idle = weights == 0
-    # Not softplus(s) - s*y, nor PyTorch's (1 - y)*s - logsigmoid(s): where a cell is already right, each cancels
-    # to 0 on one side; here the small loss is a term of its own.
+    # Not softplus(s) - s*y, nor PyTorch's (1 - y)*s - logsigmoid(s): for a cell that is already right, each cancels to
+    # 0 on one side; here the small loss is a separate term.
     cells = F.softplus(-maps.abs()).add_(maps.clamp_min(0).sub_(maps * targets)).mul_(weights)
     losses = cells.masked_fill_(idle, 0).sum((1, 2))
     slope = torch.sigmoid(maps).sub_(targets).mul_(weights).masked_fill_(idle, 0).mul_(options.factor(len(maps)))

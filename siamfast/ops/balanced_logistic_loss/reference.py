@@ -1,4 +1,4 @@
-"""The specification of SiamFC's balanced logistic loss, of its labels, and of what trackers put in its place."""
+"""The specification of SiamFC's balanced logistic loss, of its labels, and of the losses that trackers use instead."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def cell_weights(labels: torch.Tensor, *, neutral: str, balance: str, neg_weight
     """labels: (N, H, W), 1 positive, 0 negative, -1 ignored, between 0 and 1 neutral -> the weight of each cell.
 
     "sample": in each sample the positives share 1/2 and the negatives share neg_weight/2.
-    "batch" (siamfc-pytorch): the positives of the whole batch share 1, its negatives neg_weight, and all is divided by
-    its sum; times N, so that the mean over samples is their sum.
-    "cells": each positive of the batch weighs 1, each negative neg_weight, and the rest as for "batch".
+    "batch" (siamfc-pytorch): the positives of the whole batch share 1, its negatives neg_weight, and all weights are
+    divided by their sum; times N, so that the mean over samples is their sum.
+    "cells": each positive of the batch weighs 1, each negative neg_weight; then as for "batch".
     """
     positive, negative = (labels == 1).to(labels.dtype), (labels == 0).to(labels.dtype)
     cells = (1, 2) if balance == "sample" else (0, 1, 2)
@@ -61,15 +61,15 @@ def cell_weights(labels: torch.Tensor, *, neutral: str, balance: str, neg_weight
 def focused(
     weights: torch.Tensor, scores: torch.Tensor, targets: torch.Tensor, *, gamma: float, balance: str
 ) -> torch.Tensor:  # (N, H, W)
-    """The weights times (1 - p)^gamma for targets of 1 and p^gamma for targets of 0, their sum as before: of each
-    sample, or of the batch."""
+    """The weights times (1 - p)^gamma for targets of 1 and p^gamma for targets of 0, scaled to keep their sum per
+    sample or over the batch."""
     # exp of a log: p^gamma by itself has no finite derivative at p = 0 for gamma < 1.
     hard = targets * (gamma * F.logsigmoid(-scores)).exp() + (1 - targets) * (gamma * F.logsigmoid(scores)).exp()
     weights = weights.expand_as(scores)
-    found = torch.where(weights != 0, weights * hard, torch.zeros_like(scores))
+    focused_weights = torch.where(weights != 0, weights * hard, torch.zeros_like(scores))
     cells = (1, 2) if balance == "sample" else (0, 1, 2)
-    before, after = weights.sum(cells, keepdim=True), found.sum(cells, keepdim=True)
-    return found * (before / after.clamp_min(torch.finfo(scores.dtype).tiny))
+    before, after = weights.sum(cells, keepdim=True), focused_weights.sum(cells, keepdim=True)
+    return focused_weights * (before / after.clamp_min(torch.finfo(scores.dtype).tiny))
 
 
 def hard_negatives(
@@ -79,17 +79,17 @@ def hard_negatives(
     ratio: float,
     balance: str,
 ) -> torch.Tensor:  # (N, H, W)
-    """The labels, with -1 (ignored) for all negatives but the ratio * positives of highest score: of each sample, or of
-    the batch. Without a positive the `ratio` hardest remain."""
+    """The labels, with -1 (ignored) for all negatives except the ratio * positives with the highest scores, per sample
+    or over the batch. Without a positive the `ratio` hardest remain."""
     labels = labels.expand_as(scores)
     groups = labels.shape[0] if balance == "sample" else min(1, labels.shape[0])
     flat, score = labels.reshape(groups, -1), scores.detach().reshape(groups, -1)
     negative = flat == 0
-    # By place in the sorted row: equal scores go to the lower index.
+    # By place in the sorted row, so that the lower of two equal scores' indices comes first.
     order = torch.where(negative, score, -torch.inf).sort(dim=1, descending=True, stable=True).indices
     place = order.argsort(dim=1)
-    kept = (ratio * (flat == 1).sum(1, keepdim=True).clamp_min(1)).floor()
-    return torch.where(negative & (place >= kept), -1.0, flat).reshape(labels.shape)
+    count = (ratio * (flat == 1).sum(1, keepdim=True).clamp_min(1)).floor()
+    return torch.where(negative & (place >= count), -1.0, flat).reshape(labels.shape)
 
 
 def balanced_logistic_loss(
@@ -101,7 +101,8 @@ def balanced_logistic_loss(
     neg_weight: float,
     gamma: float = 0.0,
 ) -> torch.Tensor:  # (N,) the loss of each sample
-    """sum over cells of weight * BCE-with-logits(score, label); a cell of weight 0 counts for nothing, nan or not."""
+    """sum over cells of weight * BCE-with-logits(score, label); a cell of weight 0 does not count, even if it is
+    nan."""
     targets = labels.clamp_min(0).expand_as(scores)
     weights = cell_weights(labels, neutral=neutral, balance=balance, neg_weight=neg_weight)
     if gamma:

@@ -1,4 +1,4 @@
-"""The `triton` backend of the logistic loss: arguments of the raw op handed to the launcher in siamfast.kernels."""
+"""The `triton` backend of the logistic loss: passes the raw op's arguments to the launcher in siamfast.kernels."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from siamfast.ops.correspondence_warp import autograd as raw
 from siamfast.ops.correspondence_warp import eager, reference
 from siamfast.ops.correspondence_warp.call import Options, Outputs, Tensors
 
-_DETAILS = ("confidence", "entropy", "lse", "indices")  # what the raw op gives beside the values, when asked
+_DETAILS = ("confidence", "entropy", "lse", "indices")  # the raw op's outputs beside the values, with details
 _RETURNS = ("values", "flow", *_DETAILS)
 
 
@@ -52,23 +52,24 @@ def correspondence_warp(
         reference: (N, C, Hr, Wr), or (N, T, C, Hr, Wr) for T context frames; query's dtype and device.
         values: (N, K, Hr, Wr) or (N, T, K, Hr, Wr), floating, any dtype: mask, labels, colours.
         temperature: divides the products.
-        normalize: features to length 1 first; a zero feature then matches all keys alike.
-        radius: only keys within this many cells of the query's own place (on the keys' grid; centres scale when the
+        normalize: scale features to length 1 first; a zero feature then matches all keys alike.
+        radius: use only keys within this many cells of the query's own place (on the keys' grid; centres scale if the
             grids differ). window "square": |dy|, |dx| <= radius; "circle": distance < radius.
         global_frames: context frames that the radius does not bound, counted from 0.
-        topk: only the k keys with the largest logits, ties to the lower index; more than there are: all.
+        topk: use only the k keys with the largest logits, ties to the lower index; all if there are fewer.
         topk_norm: "pre": softmax over the chosen; "post": chosen after the softmax, not renormalised.
-        frames: "joint": one softmax over all context frames; "mean": one for each, results averaged.
+        frames: "joint": one softmax over all context frames; "mean": one per frame, with averaged results.
         key_bias: (N, Hr, Wr) or (N, T, Hr, Wr), added to the logits.
-        returns: any of "values" (N, K, Hq, Wq); "flow" (N, 2, Hq, Wq), the expected place of the match less the
+        returns: any of "values" (N, K, Hq, Wq); "flow" (N, 2, Hq, Wq), the expected place of the match minus the
             query's own, dx and dy in cells of the keys' grid; "confidence", the largest weight, "entropy" of the
             weights in nats and "lse", the log-sum-exp of the logits, (N, Hq, Wq); "indices" (N, k, Hq, Wq) int64 of the
-            chosen keys in the flattened (T, Hr, Wr), largest first (k = 1 without topk). With frames="mean" confidence,
-            entropy and lse are means over frames, and indices are those of each frame, (N, T, k, Hq, Wq).
+            chosen keys in the flattened (T, Hr, Wr), largest first (k = 1 without topk). With frames="mean",
+            confidence, entropy and lse are means over frames, and indices are per frame, (N, T, k, Hq, Wq).
 
     Returns:
-        one tensor for one name, a tuple in the order asked for several; values in their own dtype, the rest in float32
-        (float64 for float64 features). Gradients flow to query, reference, values and key_bias through all but indices.
+        One tensor for one name, a tuple in the given order for several; values in their own dtype, the others in
+        float32 (float64 for float64 features). Gradients flow to query, reference, values and key_bias through all but
+        indices.
 
     Raises:
         TypeError, ValueError: for what does not fit, naming the argument; a window that leaves a query without a key.
@@ -85,24 +86,24 @@ def correspondence_warp(
     options = _options(query, keys, temperature, normalize, radius, window, global_frames, topk, topk_norm, frames)
     count, channels = keys.shape[1], values.shape[2]
     values_dtype = values.dtype
-    if "flow" in names:  # bfloat16 would round a place of 100 cells by a quarter
+    if "flow" in names:  # bfloat16 would round a place of about 100 cells by a quarter
         values = values.to(eager.compute_dtype(query))
         values = torch.cat([values, _places(keys, values)], 2)
     average = frames == "mean"
-    if average:  # each frame a sample of its own
+    if average:  # each frame becomes a sample
         query = query.repeat_interleave(count, 0)
         keys, values = keys.flatten(0, 1).unsqueeze(1), values.flatten(0, 1).unsqueeze(1)
         bias = None if bias is None else bias.flatten(0, 1).unsqueeze(1)
     details = any(name in names for name in _DETAILS)
     outputs = _run(query, keys, values, bias, options, details)
-    found = dict(zip(("values", *_DETAILS) if details else ("values",), outputs, strict=False))
+    results_by_name = dict(zip(("values", *_DETAILS) if details else ("values",), outputs, strict=False))
     if average:
-        found = {k: v.unflatten(0, (-1, count)) for k, v in found.items()}
-        found = {k: v if k == "indices" else v.mean(1) for k, v in found.items()}
+        results_by_name = {k: v.unflatten(0, (-1, count)) for k, v in results_by_name.items()}
+        results_by_name = {k: v if k == "indices" else v.mean(1) for k, v in results_by_name.items()}
     if "flow" in names:
-        found["flow"] = found["values"][:, channels:] - _own_places(query, keys, values.dtype)
-        found["values"] = found["values"][:, :channels].to(values_dtype)
-    results = tuple(found[name] for name in names)
+        results_by_name["flow"] = results_by_name["values"][:, channels:] - _own_places(query, keys, values.dtype)
+        results_by_name["values"] = results_by_name["values"][:, :channels].to(values_dtype)
+    results = tuple(results_by_name[name] for name in names)
     return results[0] if len(results) == 1 else results
 
 
@@ -120,15 +121,15 @@ def correspondence_affinity(
     frames: str = "joint",
     key_bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The affinity that `correspondence_warp` never stores, to look at: for small inputs.
+    """The affinity that `correspondence_warp` never stores, for inspection of small inputs.
 
     Args:
         query, reference, temperature, normalize, radius, window, global_frames, topk, topk_norm, frames, key_bias: as
             for `correspondence_warp`: query (N, C, Hq, Wq), reference (N, C, Hr, Wr) or (N, T, C, Hr, Wr).
 
     Returns:
-        (N, Hq, Wq, T, Hr, Wr): the weight of every key for every query, 0 where it has none. With frames="mean" each
-        frame's weights sum to 1/T.
+        (N, Hq, Wq, T, Hr, Wr): the weight of each key for each query, 0 for keys that it does not use. With
+        frames="mean" each frame's weights sum to 1/T.
 
     Raises:
         TypeError, ValueError: as `correspondence_warp`, naming the argument.
@@ -172,10 +173,10 @@ def _inputs(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor | None, key_bias: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """query (N, C, Hq, Wq), keys (N, T, C, Hr, Wr), values (N, T, K, Hr, Wr), key_bias (N, T, Hr, Wr)."""
-    given = [("query", query), ("reference", keys)]
-    given += [("values", values)] if values is not None else []
-    given += [("key_bias", key_bias)] if key_bias is not None else []
-    for name, value in given:
+    tensors = [("query", query), ("reference", keys)]
+    tensors += [("values", values)] if values is not None else []
+    tensors += [("key_bias", key_bias)] if key_bias is not None else []
+    for name, value in tensors:
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{name}: got {type(value).__name__}, expected a torch.Tensor")
         if not value.is_floating_point():
@@ -217,7 +218,7 @@ def _options(
     query: torch.Tensor, keys: torch.Tensor, temperature: float, normalize: bool, radius: float | None, window: str,
     global_frames: Sequence[int], topk: int | None, topk_norm: str, frames: str,
 ) -> Options:  # fmt: skip
-    """Checked; without details, and with the top k of all frames' keys."""
+    """The raw op's options, checked; without details, and with the top k of all frames' keys."""
     if not (_is_number(temperature) and 0 < temperature < math.inf):
         raise ValueError(f"temperature: got {temperature!r}, expected a number above 0")
     for name, value, choices in (
@@ -262,7 +263,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _farthest(queries: int, keys: int) -> float:
-    """The largest distance of a query's place from its nearest key along one axis, in cells of the keys."""
+    """The largest distance between a query's place and its nearest key along one axis, in cells of the keys."""
     places = [(i + 0.5) * keys / queries - 0.5 for i in range(queries)]
     return max(abs(place - min(max(round(place), 0), keys - 1)) for place in places)
 

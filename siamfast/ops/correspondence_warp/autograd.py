@@ -1,4 +1,4 @@
-"""The raw op under correspondence_warp: registration, backend, autograd. Arguments are checked by then."""
+"""The raw op of correspondence_warp: registration, backend, autograd. Its arguments are already checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from siamfast.ops.correspondence_warp.call import BackwardCall, Gradients, Optio
 
 
 def warp(tensors: Tensors, options: Options) -> Outputs:
-    """The op, with a graph where one is needed; the forced reference differentiates by itself."""
+    """The op, with a graph if one is needed; a forced reference is differentiable by itself."""
     if dispatch.forced() == "reference":
         return specification(tensors, options)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
@@ -21,20 +21,20 @@ def warp(tensors: Tensors, options: Options) -> Outputs:
 
 
 def specification(tensors: Tensors, options: Options) -> Outputs:
-    """The reference, from the raw op's arguments."""
+    """The reference, for the raw op's arguments."""
     query, keys, values, bias = tensors
     dtype = eager.compute_dtype(query)
     bias = None if bias is None else bias.to(dtype)
     with torch.autocast(query.device.type, enabled=False):
-        found = reference.correspondence_warp(
+        outputs = reference.correspondence_warp(
             query.to(dtype), keys.to(dtype), values, bias, options.temperature, options.normalize,
             options.public_radius, options.public_window, tuple(options.global_frames), options.public_topk,
             options.public_topk_norm,
         )  # fmt: skip
     if options.details:
-        return Outputs(found[0].to(values.dtype), *found[1:])
-    first, second, third = (found[1].new_zeros(0) for _ in range(3))  # outputs must not alias one another
-    return Outputs(found[0].to(values.dtype), first, second, third, first.long())
+        return Outputs(outputs[0].to(values.dtype), *outputs[1:])
+    first, second, third = (outputs[1].new_zeros(0) for _ in range(3))  # outputs must not alias each other
+    return Outputs(outputs[0].to(values.dtype), first, second, third, first.long())
 
 
 def _kernel(query: Any, keys: Any, values: Any, key_bias: Any, *numbers: Any) -> tuple[torch.Tensor, ...]:
@@ -54,22 +54,24 @@ def _fake(query: Any, keys: Any, values: Any, key_bias: Any, *numbers: Any) -> t
 
 
 def _backward_kernel(*flat: Any) -> tuple[torch.Tensor, ...]:
-    grads, given, tensors, options, needs = BackwardCall.of(*flat)
+    grads, outputs, tensors, options, needs = BackwardCall.of(*flat)
     chosen = dispatch.pick(tensors.query.device, tensors.query.dtype)
     if chosen == "reference":
         return _reference_backward(*flat)
-    # Weights of all keys cut to the top k, and the log-sum-exp, have slopes at all keys beside those at the chosen.
+    # Weights of all keys cut to the top k, and the log-sum-exp, have slopes at all keys, not only at the chosen ones.
     dense_too = options.topk and (options.post or (options.details and bool(grads.lse.any())))
-    zero = torch.zeros_like(given.confidence)  # nobody has seen what was not wanted
+    zero = torch.zeros_like(outputs.confidence)  # without details their slopes are 0
     slopes = grads if options.details else Gradients(grads.values, zero, zero, zero)
     if chosen == "triton" and not dense_too:
-        found = triton.backward(slopes, given, tensors, options, needs)
+        gradients = triton.backward(slopes, outputs, tensors, options, needs)
     elif chosen == "cpp" and not dense_too:
-        every = cpp.backward(slopes, given, tensors, options)
-        found = tuple(g if need else tensors.query.new_empty(0) for g, need in zip(every, needs, strict=True))
+        all_gradients = cpp.backward(slopes, outputs, tensors, options)
+        gradients = tuple(
+            g if need else tensors.query.new_empty(0) for g, need in zip(all_gradients, needs, strict=True)
+        )
     else:
-        found = eager.backward(grads, tensors, options, needs)
-    return tuple(g.contiguous() for g in found)
+        gradients = eager.backward(grads, tensors, options, needs)
+    return tuple(g.contiguous() for g in gradients)
 
 
 def _reference_backward(*flat: Any) -> tuple[torch.Tensor, ...]:
@@ -87,8 +89,8 @@ def _reference_backward(*flat: Any) -> tuple[torch.Tensor, ...]:
 def _backward_fake(*flat: Any) -> tuple[torch.Tensor, ...]:
     call = BackwardCall.of(*flat)
     nothing = call.tensors.query.new_empty(0)
-    made = zip(call.tensors, call.needs, strict=True)
-    return tuple(t.new_empty(t.shape) if n and t is not None else nothing.clone() for t, n in made)
+    pairs = zip(call.tensors, call.needs, strict=True)
+    return tuple(t.new_empty(t.shape) if need and t is not None else nothing.clone() for t, need in pairs)
 
 
 _TENSORS = "Tensor query, Tensor keys, Tensor values, Tensor? key_bias"
@@ -113,9 +115,9 @@ class _Warp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, keys: Any, values: torch.Tensor, key_bias: Any, *numbers: Any) -> Any:
         ctx.options = options = Options(*numbers)
-        # Backward begins with what forward found: the kernels' details cost them next to nothing.
+        # Backward starts from forward's details, which cost the kernels almost nothing.
         full = options.details or (query.device.type in ("cpu", "cuda") and query.dtype != torch.float64)
-        # In full precision: slopes are differences from what came out.
+        # In full precision, because slopes are differences from the outputs.
         exact = values.to(eager.compute_dtype(query))
         outputs = _forward(query, keys, exact, key_bias, *options._replace(details=full))
         ctx.save_for_backward(*outputs, query, keys, values, key_bias)
@@ -127,5 +129,5 @@ class _Warp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         needs = list(ctx.needs_input_grad[:4])
-        found = _backward(*grads[:4], *ctx.saved_tensors, *ctx.options, needs)
-        return (*(g if n else None for g, n in zip(found, needs, strict=True)), *[None] * len(ctx.options))
+        gradients = _backward(*grads[:4], *ctx.saved_tensors, *ctx.options, needs)
+        return (*(g if n else None for g, n in zip(gradients, needs, strict=True)), *[None] * len(ctx.options))

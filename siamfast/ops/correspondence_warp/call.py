@@ -1,4 +1,4 @@
-"""How the warp's raw op is called and what it gives: tensors, options and outputs by name."""
+"""The arguments and outputs of the warp's raw op, by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class Tensors(NamedTuple):
-    """The tensors that the raw op takes."""
+    """The raw op's tensors."""
 
     query: torch.Tensor  # (N, C, Hq, Wq)
     keys: torch.Tensor  # (N, T, C, Hr, Wr)
@@ -18,25 +18,25 @@ class Tensors(NamedTuple):
 
     @property
     def bias_or_query(self) -> torch.Tensor:
-        """Whose dtype the bias's gradient has."""
+        """The tensor with the dtype of the bias's gradient."""
         return self.query if self.key_bias is None else self.key_bias
 
 
 class Options(NamedTuple):
-    """As the raw ops and the C++ kernels take them."""
+    """The options of the raw op and the C++ kernels."""
 
     temperature: float
     normalize: bool
     radius: float  # in cells of the keys' grid; below 0: no window
     circle: bool
-    global_frames: list[int]  # which the window does not bound
+    global_frames: list[int]  # frames that the window does not bound
     topk: int  # 0: all keys
     post: bool  # weights of all keys, cut to the top k; else a softmax of the top k
-    details: bool  # whether more than the values is wanted
+    details: bool  # whether to return more than the values
 
     @property
     def public_radius(self) -> float | None:
-        """As `correspondence_warp` and the specification take it, and so on."""
+        """The radius as in `correspondence_warp` and the specification; the next properties likewise."""
         return None if self.radius < 0 else self.radius
 
     @property
@@ -62,10 +62,10 @@ class Gradients(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """Without details all but the values are empty."""
+    """The op's outputs; without details all but the values are empty."""
 
     values: torch.Tensor  # (N, K, Hq, Wq)
-    confidence: torch.Tensor  # (N, Hq, Wq), as the next two
+    confidence: torch.Tensor  # (N, Hq, Wq), like the next two
     entropy: torch.Tensor
     lse: torch.Tensor
     indices: torch.Tensor  # (N, k, Hq, Wq) int64 of the chosen keys in the flattened (T, Hr, Wr); k = 1 for all keys
@@ -75,18 +75,18 @@ class BackwardCall(NamedTuple):
     """The arguments of the raw op's backward."""
 
     grads: Gradients
-    given: Outputs  # forward's
+    outputs: Outputs  # forward's
     tensors: Tensors
     options: Options
-    needs: list[bool]  # gradients wanted for query, keys, values, key_bias
+    needs: list[bool]  # gradients needed for query, keys, values, key_bias
 
     @classmethod
     def of(cls, *flat: Any) -> BackwardCall:
-        """From what the dispatcher passes, one after another."""
-        rest = iter(flat)
-        grads = Gradients(*itertools.islice(rest, len(Gradients._fields)))
-        given = Outputs(*itertools.islice(rest, len(Outputs._fields)))
-        tensors = Tensors(*itertools.islice(rest, len(Tensors._fields)))
-        options = Options(*itertools.islice(rest, len(Options._fields)))
-        (needs,) = rest
-        return cls(grads, given, tensors, options, list(needs))
+        """From the dispatcher's flat arguments."""
+        arguments = iter(flat)
+        grads = Gradients(*itertools.islice(arguments, len(Gradients._fields)))
+        outputs = Outputs(*itertools.islice(arguments, len(Outputs._fields)))
+        tensors = Tensors(*itertools.islice(arguments, len(Tensors._fields)))
+        options = Options(*itertools.islice(arguments, len(Options._fields)))
+        (needs,) = arguments
+        return cls(grads, outputs, tensors, options, list(needs))

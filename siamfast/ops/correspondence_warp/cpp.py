@@ -1,4 +1,4 @@
-"""The `cpp` backend of correspondence_warp: the raw op's arguments handed to siamfast._C."""
+"""The `cpp` backend of correspondence_warp: passes the raw op's arguments to siamfast._C."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from siamfast.ops.correspondence_warp.call import Gradients, Options, Outputs, T
 
 
 class WarpOutput(NamedTuple):
-    """As csrc/correspondence_warp/warp.h has it: addresses."""
+    """As in csrc/correspondence_warp/warp.h: addresses."""
 
     values: int
     confidence: int
@@ -21,7 +21,7 @@ class WarpOutput(NamedTuple):
 
 
 class WarpGiven(NamedTuple):
-    """As csrc/correspondence_warp/warp.h has it: addresses of forward's results and of their gradients."""
+    """As in csrc/correspondence_warp/warp.h: addresses of forward's results and of their gradients."""
 
     values: int
     confidence: int
@@ -35,7 +35,7 @@ class WarpGiven(NamedTuple):
 
 
 class WarpGradients(NamedTuple):
-    """As csrc/correspondence_warp/warp.h has it: addresses."""
+    """As in csrc/correspondence_warp/warp.h: addresses."""
 
     query: int
     keys: int
@@ -44,7 +44,7 @@ class WarpGradients(NamedTuple):
 
 
 class _Inputs(NamedTuple):
-    """The tensors in the types and axes that C++ takes; they own the memory that buffers point into."""
+    """The tensors with the types and axes for C++; they own the memory that buffers point into."""
 
     query: torch.Tensor  # (N, 1, C, Hq, Wq)
     keys: torch.Tensor  # (N, T, C, Hr, Wr)
@@ -81,12 +81,12 @@ def forward(tensors: Tensors, options: Options) -> Outputs:
 
 def backward(
     grads: Gradients,
-    given: Outputs,  # forward's, with details
+    outputs: Outputs,  # forward's, with details
     tensors: Tensors,
     options: Options,  # with a top k its own softmax, and no gradient of lse
-) -> tuple[torch.Tensor, ...]:  # by query, keys, values, key_bias (zeros' shape where there is none)
+) -> tuple[torch.Tensor, ...]:  # for query, keys, values, key_bias (also without a bias)
     query, keys, values, _ = tensors
-    results = Outputs(given.values.float().contiguous(), *(t.contiguous() for t in given[1:]))
+    results = Outputs(outputs.values.float().contiguous(), *(t.contiguous() for t in outputs[1:]))
     slopes = Gradients(*(g.float().contiguous() for g in grads))
     gradients = [torch.empty(t.shape, dtype=torch.float32) for t in (query, keys, values, keys[:, :, 0])]
     d_query, d_keys, d_values, d_bias = gradients
@@ -104,5 +104,5 @@ def backward(
         ),
         torch.get_num_threads(),
     )  # fmt: skip
-    like = query, keys, values, tensors.bias_or_query
-    return tuple(g.to(t.dtype) for g, t in zip(gradients, like, strict=True))
+    inputs_by_gradient = query, keys, values, tensors.bias_or_query
+    return tuple(g.to(t.dtype) for g, t in zip(gradients, inputs_by_gradient, strict=True))

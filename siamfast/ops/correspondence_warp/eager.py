@@ -1,5 +1,5 @@
 """The `torch` backend of correspondence_warp: a few query rows at a time, forward and backward, so that no N x N
-matrix is ever stored. Backward computes each block's weights again."""
+matrix is ever stored. Backward recomputes each block's weights."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch.nn.functional as F
 from siamfast.ops import library
 from siamfast.ops.correspondence_warp.call import Gradients, Options, Outputs, Tensors
 
-_BLOCK = 1_000_000  # logits of a block: 4 MB in float32, of which backward holds about 15
+_BLOCK = 1_000_000  # logits per block: 4 MB in float32; backward keeps about 15 such arrays
 
 
 def compute_dtype(query: torch.Tensor) -> torch.dtype:
-    """bfloat16 features would change about 1 % of the top-10 sets: products are taken in float32."""
+    """The dtype of the products: float32 for bfloat16 features, which would change about 1 % of the top-10 sets."""
     return torch.float64 if query.dtype == torch.float64 else torch.float32
 
 
 def no_details(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What stands for confidence, entropy, lse and indices when none is wanted; outputs of an op may not alias."""
+    """Empty confidence, entropy, lse and indices for calls without details; outputs of an op may not alias."""
     confidence, entropy, lse = (values.new_zeros(0) for _ in range(3))
     return confidence, entropy, lse, values.new_zeros(0, dtype=torch.int64)
 
@@ -30,7 +30,7 @@ def _unit(features: torch.Tensor) -> torch.Tensor:
 
 
 def _blocks(query: torch.Tensor, keys: torch.Tensor) -> Iterator[tuple[int, int]]:
-    """Ranges of query rows whose logits fit a block."""
+    """Ranges of query rows with logits that fit a block."""
     per_row = query.shape[0] * query.shape[3] * keys.shape[1] * keys.shape[3] * keys.shape[4]
     step = max(1, _BLOCK // max(1, per_row))
     for begin in range(0, query.shape[2], step):
@@ -38,7 +38,7 @@ def _blocks(query: torch.Tensor, keys: torch.Tensor) -> Iterator[tuple[int, int]
 
 
 def _forbidden(rows: tuple[int, int], query: torch.Tensor, keys: torch.Tensor, options: Options) -> torch.Tensor | None:
-    """(rows * Wq, T * Hr * Wr) bool: keys outside the window of each query; None: there is no window."""
+    """(rows * Wq, T * Hr * Wr) bool: keys outside the window of each query; None without a window."""
     radius = options.radius
     if radius < 0:
         return None
@@ -64,7 +64,7 @@ def _largest(scores: torch.Tensor, k: int) -> torch.Tensor:
     free = k - above.sum(-1, keepdim=True)
     chosen = above | (equal & (equal.cumsum(-1) <= free))
     count = scores.shape[-1]
-    # The chosen ones in rising order of index, then sorted by value without changing that order among equals.
+    # Put the chosen ones in rising order of index, then sort by value without changing that order among equals.
     rank = torch.where(chosen, torch.arange(count, 0, -1, device=scores.device), 0)
     index = torch.topk(rank, k, dim=-1).indices
     order = torch.sort(scores.gather(-1, index), dim=-1, descending=True, stable=True).indices
@@ -91,8 +91,8 @@ def _attend(
         index = _largest(scores.detach(), topk)
         kept = scores.gather(-1, index)
         weights = torch.exp(kept - lse[..., None]) if post else torch.softmax(kept, -1)
-        # The values of the chosen keys alone. Gathered from v as it lies, so that backward adds into (N, K, J): from v
-        # expanded over the queries its gradient would first be written out for every query.
+        # Only the values of the chosen keys. They are gathered from v itself, so that backward adds into (N, K, J):
+        # with v expanded over the queries, its gradient would first be written out for every query.
         flat = index.flatten(1)[:, None].expand(-1, v.shape[1], -1)
         gathered = torch.gather(v, 2, flat).unflatten(2, index.shape[1:])  # (N, K, n, k)
         warped = (gathered * weights[:, None]).sum(-1)
@@ -100,7 +100,7 @@ def _attend(
         weights = torch.softmax(scores, -1)
         warped = torch.matmul(v, weights.transpose(1, 2))
     if not details:
-        # One empty tensor each: outputs of an op must not alias one another.
+        # Four separate empty tensors: outputs of an op must not alias each other.
         first, second, third = (warped.new_zeros(0) for _ in range(3))
         return Outputs(warped, first, second, third, first.long())
     if not topk:
@@ -112,7 +112,7 @@ def _attend(
 def _prepare(
     tensors: Tensors, options: Options
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Flattened, in the compute dtype: (N, C, Q), (N, C, J), (N, K, J), (N, J)."""
+    """The tensors flattened, in the compute dtype: (N, C, Q), (N, C, J), (N, K, J), (N, J)."""
     query, keys, values, bias = tensors
     dtype = compute_dtype(query)
     q, r = query.to(dtype).flatten(2), keys.to(dtype).transpose(1, 2).flatten(2)
@@ -127,8 +127,8 @@ def forward(tensors: Tensors, options: Options) -> Outputs:
     query, keys, values, _ = tensors
     details = options.details
     hq, wq = query.shape[2:]
-    # Written into place block by block: small results kept between large temporaries would pin the heap under glibc,
-    # and the blocks' memory would add up after all (measured: 1.4 GB at 120 x 120 cells, against 25 MB).
+    # Results are written into place block by block: small results between large temporaries would pin glibc's heap, and
+    # the memory of all blocks would add up (measured: 1.4 GB at 120 x 120 cells, against 25 MB).
     joined: list[torch.Tensor] = []
     for rows in _blocks(query, keys):
         far = _forbidden(rows, query, keys, options)
@@ -147,13 +147,13 @@ def backward(
     grads: Gradients,
     tensors: Tensors,
     options: Options,
-    needs: list[bool],  # gradients wanted for query, keys, values, key_bias
+    needs: list[bool],  # gradients needed for query, keys, values, key_bias
 ) -> tuple[torch.Tensor, ...]:
     query, keys = tensors.query, tensors.keys
     wq = query.shape[3]
     with library.autograd_enabled():
-        given = zip(tensors, needs, strict=True)
-        inputs = [None if t is None else t.detach().requires_grad_(n) for t, n in given]
+        pairs_of_needs = zip(tensors, needs, strict=True)
+        inputs = [None if t is None else t.detach().requires_grad_(n) for t, n in pairs_of_needs]
         prepared = _prepare(Tensors(*inputs), options)  # type: ignore[arg-type]
         flat = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in prepared]
         q, r, v, bias = flat
@@ -166,14 +166,14 @@ def backward(
             span = slice(rows[0] * wq, rows[1] * wq)
             outputs = _attend(q[:, :, span], r, v, bias, far, options)[: 4 if options.details else 1]
             slopes = [g.flatten(-2)[..., span].to(o.dtype) for g, o in zip(grads, outputs, strict=False)]
-            wanted = [t for t, total in zip(flat, totals, strict=True) if total is not None]
+            leaves = [t for t, total in zip(flat, totals, strict=True) if total is not None]
             live = [(o, s) for o, s in zip(outputs, slopes, strict=True) if o.requires_grad]
             ends, starts = [o for o, _ in live], [s for _, s in live]
-            found = torch.autograd.grad(ends, wanted, starts, allow_unused=True)  # type: ignore[arg-type]
-            for total, part in zip([t for t in totals if t is not None], found, strict=True):
+            parts = torch.autograd.grad(ends, leaves, starts, allow_unused=True)  # type: ignore[arg-type]
+            for total, part in zip([t for t in totals if t is not None], parts, strict=True):
                 if part is not None:
                     total += part
-        # From the flattened, normalised features back to the inputs.
+        # From the flattened, normalised tensors back to the inputs.
         pairs = [(p, t) for p, t in zip(prepared, totals, strict=True) if p is not None and t is not None]
         sources = [t for t, n in zip(inputs, needs, strict=True) if n and t is not None]
         back = iter(torch.autograd.grad([p for p, _ in pairs], sources, [t for _, t in pairs]) if sources else ())

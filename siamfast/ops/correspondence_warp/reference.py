@@ -14,7 +14,7 @@ def allowed_keys(
     global_frames: tuple[int, ...],
     device: torch.device | str | None = None,
 ) -> torch.Tensor:  # (Hq*Wq, T*Hr*Wr) bool
-    """Which keys each query may see: those within `radius` cells of its own place, on the keys' grid."""
+    """The keys that each query may use: those within `radius` cells of its own place, on the keys' grid."""
     (hq, wq), (frames, hr, wr) = query_grid, key_grid
     if radius is None:
         return torch.ones(hq * wq, frames * hr * wr, dtype=torch.bool, device=device)
@@ -49,7 +49,8 @@ def logits(
 
 
 def weights(values: torch.Tensor, topk: int | None, topk_norm: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits -> (affinity, order): softmax over all keys, or over or cut to the k largest, ties to the lower index."""
+    """Logits -> (affinity, order): softmax over all keys, over the k largest, or cut to them; ties to the lower
+    index."""
     order = torch.sort(values, dim=-1, descending=True, stable=True).indices
     if topk is None:
         return torch.softmax(values, -1), order[..., :1]

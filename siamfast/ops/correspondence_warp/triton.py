@@ -1,4 +1,4 @@
-"""The `triton` backend of correspondence_warp: arguments of the raw op handed to the launchers in siamfast.kernels."""
+"""The `triton` backend of correspondence_warp: passes the raw op's arguments to the launchers in siamfast.kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from siamfast.ops.correspondence_warp.call import Gradients, Options, Outputs, T
 
 
 def _too_many(tensors: Tensors, options: Options) -> bool:
-    """Whether lists would be longer than the kernels', or than the keys that some query sees."""
+    """Whether the top-k lists would be longer than the kernels' lists, or than some query's number of keys."""
     from siamfast.kernels.correspondence_warp import launch, windows
 
     query, keys = tensors.query, tensors.keys
@@ -33,22 +33,22 @@ def forward(tensors: Tensors, options: Options) -> Outputs:
     if tensors.query.shape[0] == 0 or _too_many(tensors, options):
         return eager.forward(tensors, options)
     task = _task(tensors, options)
-    found = launch.top_forward(task, topk=options.topk, post=options.post) if options.topk else launch.forward(task)
+    results = launch.top_forward(task, topk=options.topk, post=options.post) if options.topk else launch.forward(task)
     grid = tensors.query.shape[2:]
-    out = found[0].unflatten(2, grid).to(tensors.values.dtype)
+    out = results[0].unflatten(2, grid).to(tensors.values.dtype)
     if not options.details:
-        return Outputs(out, *eager.no_details(found[0]))
-    confidence, entropy, lse = (f.unflatten(1, grid).contiguous() for f in found[1:4])
-    index = found[4] if options.topk else found[4].unsqueeze(1)
+        return Outputs(out, *eager.no_details(results[0]))
+    confidence, entropy, lse = (f.unflatten(1, grid).contiguous() for f in results[1:4])
+    index = results[4] if options.topk else results[4].unsqueeze(1)
     return Outputs(out, confidence, entropy, lse, index.unflatten(2, grid).contiguous())
 
 
 def backward(
     grads: Gradients,
-    given: Outputs,  # forward's, with details
+    outputs: Outputs,  # forward's, with details
     tensors: Tensors,
     options: Options,  # with a top k its own softmax, and no gradient of lse
-    needs: list[bool],  # gradients wanted for query, keys, values, key_bias
+    needs: list[bool],  # gradients needed for query, keys, values, key_bias
 ) -> tuple[torch.Tensor, ...]:
     from siamfast.kernels.correspondence_warp import launch_backward
     from siamfast.kernels.correspondence_warp.task import slopes_of_features
@@ -59,25 +59,25 @@ def backward(
     task = _task(tensors, options)
     slopes = tuple(g.float().flatten(-2) for g in grads)
     if options.topk:
-        found = launch_backward.top_backward(
-            task, grads=Gradients(*slopes), chosen=given.indices.flatten(-2), need_values=needs[2]
+        gradients = launch_backward.top_backward(
+            task, grads=Gradients(*slopes), chosen=outputs.indices.flatten(-2), need_values=needs[2]
         )
     else:
-        found = launch_backward.backward(
+        gradients = launch_backward.backward(
             task,
             grads=Gradients(*slopes),
             outputs=Outputs(
-                values=given.values.float().flatten(-2),
-                confidence=given.confidence.flatten(-2),
-                entropy=given.entropy.flatten(-2),
-                lse=given.lse.flatten(-2),
-                indices=given.indices.flatten(-2)[:, 0],
+                values=outputs.values.float().flatten(-2),
+                confidence=outputs.confidence.flatten(-2),
+                entropy=outputs.entropy.flatten(-2),
+                lse=outputs.lse.flatten(-2),
+                indices=outputs.indices.flatten(-2)[:, 0],
             ),
             needs=needs,
         )
-    d_query, d_keys = slopes_of_features(task, found, tensors, options, needs)
-    # (N, K, J) as the values lay: (N, T, K, Hr, Wr).
-    d_values = found[2].unflatten(2, (keys.shape[1], *keys.shape[3:])).transpose(1, 2) if needs[2] else None
-    d_bias = None if key_bias is None or not needs[3] else found[3].unflatten(1, key_bias.shape[1:])
-    every = zip((d_query, d_keys, d_values, d_bias), (query, keys, values, tensors.bias_or_query), strict=True)
-    return tuple(query.new_empty(0) if f is None else f.to(t.dtype) for f, t in every)
+    d_query, d_keys = slopes_of_features(task, gradients, tensors, options, needs)
+    # (N, K, J) to the shape of the values: (N, T, K, Hr, Wr).
+    d_values = gradients[2].unflatten(2, (keys.shape[1], *keys.shape[3:])).transpose(1, 2) if needs[2] else None
+    d_bias = None if key_bias is None or not needs[3] else gradients[3].unflatten(1, key_bias.shape[1:])
+    pairs = zip((d_query, d_keys, d_values, d_bias), (query, keys, values, tensors.bias_or_query), strict=True)
+    return tuple(query.new_empty(0) if gradient is None else gradient.to(t.dtype) for gradient, t in pairs)

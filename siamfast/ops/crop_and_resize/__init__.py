@@ -1,4 +1,4 @@
-"""Context crops: cut windows out of an image, fill what lies outside it, resize, in one pass and for many boxes."""
+"""Context crops: cut windows out of an image, fill their parts outside it, and resize, in one pass for many boxes."""
 
 from __future__ import annotations
 
@@ -47,26 +47,27 @@ def crop_and_resize(
 ) -> Any:
     """Cut windows out of an image and resize them; outside the image they show `fill`.
 
-    Nothing of the image's size is copied or padded. The mean is computed once a call, and only if a window can show it
-    (`mean_color` gives it for several calls). With the default `rounding` the result is that of OpenCV's
+    No padding or copy of the image is made. The mean is computed once per call, and only if a window can show it
+    (`mean_color` computes it for several calls). With the default `rounding` the result is that of OpenCV's
     `resize(INTER_LINEAR)` of the padded, cut-out window within one grey level (SiamFC's crop, Bertinetto et al. 2016,
     section 3.4).
 
     Args:
-        image: numpy (H, W, C); torch (C, H, W) or (H, W, C); or a batch of either, window i then being cut from image
-            i. uint8, float32, bfloat16, float16 or (torch and reference backend) float64. Any strides. CUDA tensors
-            stay on the GPU.
-        centers: (2,) or (M, 2): x, y in pixels, pixel centres at whole numbers: a box x, y, w, h has its centre at
-            x + (w - 1) / 2, y + (h - 1) / 2, as trackers compute it.
+        image: numpy (H, W, C); torch (C, H, W) or (H, W, C); or a batch of either, with window i cut from image i.
+            uint8, float32, bfloat16, float16 or (torch and reference backend) float64. Any strides. CUDA tensors stay
+            on the GPU.
+        centers: (2,) or (M, 2): x, y in pixels, with pixel centres at whole numbers: a box x, y, w, h has its centre at
+            x + (w - 1) / 2, y + (h - 1) / 2, as in trackers.
         sizes: side of the square windows in pixels, a number or (M,), or (M, 2) widths and heights; up to 1,000,000.
         out_size: side of the results in pixels, or (height, width).
-        fill: "mean" (of the image, per channel), a colour (a number or one a channel), "replicate" (the edge pixel) or
-            "reflect" (without repeating the edge pixel).
-        rounding: how a window is placed. "pixel": side and corner are rounded, as "siamfc" does (the paper's code,
-            bilylee; the mean truncated to a grey level). "subpixel": the exact window. Or another project's way:
-            "siamfc-pytorch", "pysot", "video_analyst", "pytracking" (edge pixels repeated), "ostrack" (padded with 0).
-        antialias: when shrinking, a triangle filter as wide as the step, as PIL and torch's `antialias=True`.
-        out: what to write into: the result's shape, dtype and kind (numpy or torch), any strides.
+        fill: "mean" (of the image, per channel), a colour (a number or one per channel), "replicate" (the edge pixel)
+            or "reflect" (without repeating the edge pixel).
+        rounding: how a window is placed. "pixel": side and corner are rounded, as in "siamfc" (the paper's code,
+            bilylee; the mean is truncated to a grey level). "subpixel": the exact window. Or another project's
+            convention: "siamfc-pytorch", "pysot", "video_analyst", "pytracking" (edge pixels repeated), "ostrack"
+            (padded with 0).
+        antialias: when shrinking, a triangle filter as wide as the step, like PIL and torch's `antialias=True`.
+        out: the array or tensor to write into, with the result's shape, dtype and kind (numpy or torch), any strides.
         layout: "chw" or "hwc"; None: numpy is HWC; torch is CHW unless only the last dimension is 1, 3 or 4.
 
     Returns:
@@ -74,7 +75,7 @@ def crop_and_resize(
         to the image, through its mean too.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument: centres not finite, sizes not above 0, ...
+        TypeError, ValueError: an argument that does not fit, by its name: centres not finite, sizes not above 0, ...
 
     >>> import numpy as np, siamfast
     >>> frame = np.zeros((720, 1280, 3), np.uint8)
@@ -90,8 +91,8 @@ def crop_and_resize(
         hwc = layout != "chw"
         if _serves_numpy(pixels):
             return _crop_numpy(pixels, windows, fill, options, chosen, out, hwc=hwc, batched=image.ndim == 4)
-        made = _crop_torch(torch.from_numpy(np.ascontiguousarray(pixels)), windows, fill, options, chosen)
-        array = (made.permute(0, 2, 3, 1) if hwc else made).numpy()
+        crops = _crop_torch(torch.from_numpy(np.ascontiguousarray(pixels)), windows, fill, options, chosen)
+        array = (crops.permute(0, 2, 3, 1) if hwc else crops).numpy()
         if out is None:
             return array
         _check_out(out, array.shape, array.dtype)
@@ -113,7 +114,7 @@ def crop_and_resize(
 
 
 def mean_color(image: Any, *, layout: str | None = None) -> NDArray[np.float64]:
-    """The mean of each channel of an image, to pass as `fill` of several crops of it.
+    """The mean of each channel of an image, to pass as `fill` to several calls.
 
     Args:
         image: (H, W, C) array or (C, H, W) tensor.
@@ -181,9 +182,9 @@ def _torch_is_hwc(image: torch.Tensor, layout: str | None) -> bool:
     return hwc
 
 
-def _check_sides(given: Any, nchw: Any) -> None:
+def _check_sides(shape: Any, nchw: Any) -> None:
     if min(nchw[1:]) < 1:
-        raise ValueError(f"image: got shape {tuple(given)}, expected at least one channel and one pixel")
+        raise ValueError(f"image: got shape {tuple(shape)}, expected at least one channel and one pixel")
 
 
 def _check_out(out: Any, shape: Any, dtype: Any) -> None:
@@ -195,15 +196,15 @@ def _check_out(out: Any, shape: Any, dtype: Any) -> None:
 
 
 def _colors(fill: Any, count: int, channels: int) -> Any:
-    """(N, C) float64 of a given colour, as `as_numbers` gives them; zeros for an edge mode, which reads none."""
-    many: Any = torch if dispatch.values_unknown() else np
+    """(N, C) float64 of a colour, of the kind that `as_numbers` returns; zeros for an edge mode, which reads none."""
+    namespace: Any = torch if dispatch.values_unknown() else np
     if isinstance(fill, str):
-        return many.zeros((count, channels), dtype=many.float64)
+        return namespace.zeros((count, channels), dtype=namespace.float64)
     color = as_numbers(fill, "fill")
-    finite = many is torch or bool(np.isfinite(color).all())
+    finite = namespace is torch or bool(np.isfinite(color).all())
     if color.ndim > 1 or tuple(color.shape) not in ((), (1,), (channels,)) or not finite:
         raise ValueError(f"fill: got {fill!r}, expected a finite number or one for each of {channels} channels")
-    return color + many.zeros((count, channels))
+    return color + namespace.zeros((count, channels))
 
 
 def _check_count(images: int, windows: int) -> None:
@@ -213,7 +214,7 @@ def _check_count(images: int, windows: int) -> None:
 
 # --------------------------------------------------------------------------------------------------------------- numpy
 def _serves_numpy(pixels: NDArray[Any]) -> bool:
-    """Whether the C++ kernel takes this array as it is: no tensor is made then."""
+    """Whether the C++ kernel takes this array directly, without making a tensor."""
     name = dispatch.forced()
     if name not in (None, "cpp") or pixels.dtype == np.float64:
         return False
@@ -286,7 +287,7 @@ def _crop_torch(
 
 
 def _tensor_mean(pixels: torch.Tensor) -> torch.Tensor:
-    """(N, C) means of (N, C, H, W): exact for uint8, on the CPU by the SIMD sums that serve numpy."""
+    """(N, C) means of (N, C, H, W): exact for uint8, on the CPU by the SIMD sums for numpy."""
     if pixels.dtype == torch.uint8 and pixels.device.type == "cpu" and not dispatch.values_unknown():
         array = pixels.numpy()
         if _serves_numpy(array):

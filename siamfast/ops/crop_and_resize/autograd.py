@@ -1,4 +1,4 @@
-"""The raw op under crop_and_resize: registration, choice of the backend, autograd. Arguments are checked by then."""
+"""The raw op of crop_and_resize: registration, choice of the backend, autograd. Its arguments are already checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ reason = functools.partial(dispatch.reason, kernel_dtypes=KERNEL_DTYPES)
 
 
 def crop(call: CropCall) -> torch.Tensor:  # (M, C, height, width)
-    """The op, with a graph where one is needed; the forced reference differentiates by itself."""
+    """The op, with a graph if one is needed; a forced reference is differentiable by itself."""
     image, windows, fill, options = call
     if dispatch.forced() == "reference":
         return reference.crop_and_resize(image, windows, fill, *options)
@@ -31,7 +31,7 @@ def _kernel(*flat: Any) -> torch.Tensor:
     call = CropCall.of(*flat)
     chosen = dispatch.pick(call.image.device, call.image.dtype, reason)
     if chosen == "triton" and call.options.antialias:
-        chosen = "torch"  # a filter's taps are many and few crops need it
+        chosen = "torch"  # a filter has many taps, and few crops need it
     if chosen == "reference":
         return reference.crop_and_resize(*flat)
     if chosen == "torch":

@@ -1,4 +1,4 @@
-"""How crop_and_resize's raw op is called: its arguments by name."""
+"""The arguments of crop_and_resize's raw op, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from siamfast.ops.crop_and_resize import reference
 
 
 class Border(IntEnum):
-    """What is outside the image."""
+    """The pixels outside the image."""
 
     CONSTANT = reference.BORDERS["constant"]  # the fill
     REPLICATE = reference.BORDERS["replicate"]  # the edge pixel
@@ -19,17 +19,17 @@ class Border(IntEnum):
 
 
 class Rule(IntEnum):
-    """Where an output cell looks."""
+    """The sampling rule of an output cell."""
 
-    PIXEL = reference.RULES["pixel"]  # OpenCV's resize of the cut-out window: taps never leave the window
-    SUBPIXEL = reference.RULES["subpixel"]  # half-pixel centres: taps at the window's rim read on into the image
+    PIXEL = reference.RULES["pixel"]  # OpenCV's resize of the cut-out window: taps stay in the window
+    SUBPIXEL = reference.RULES["subpixel"]  # half-pixel centres: taps at the window's rim read the image beyond it
     CORNER_ALIGNED = reference.RULES["corner-aligned"]  # the first and last cell are the window's first and last pixel
 
 
 class Options(NamedTuple):
-    """What the raw op takes beside tensors."""
+    """The raw op's arguments that are not tensors."""
 
-    height: int  # of the output, as width
+    height: int  # of the output, like width
     width: int
     border: int  # a Border
     rule: int  # a Rule

@@ -1,4 +1,4 @@
-"""The `cpp` backend of crop_and_resize: images handed to siamfast._C, tensors and NumPy arrays alike."""
+"""The `cpp` backend of crop_and_resize: passes tensors and NumPy arrays to siamfast._C."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def crop_arrays(
     out: NDArray[Any],  # (M, C, height, width) view, written
     options: Options,
 ) -> None:
-    """The same for NumPy arrays, into one that is there: a tracker's call, without PyTorch's cost."""
+    """The same for NumPy arrays, into an existing one: for trackers, without PyTorch's cost per call."""
     dispatch.loaded_extension().crop_and_resize(
         buffers.of_array(images), windows, fill, buffers.of_array(out), options, torch.get_num_threads()
     )
 
 
 def channel_sums(images: NDArray[np.uint8]) -> list[list[int]]:
-    """images: (N, C, H, W) view. The sum of each channel of each image."""
+    """The sum of each channel of each image; images: (N, C, H, W) view."""
     module, source, threads = dispatch.loaded_extension(), buffers.of_array(images), torch.get_num_threads()
     return [module.channel_sums(source, n, threads) for n in range(images.shape[0])]

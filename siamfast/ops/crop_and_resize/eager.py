@@ -1,4 +1,4 @@
-"""The `torch` backend of crop_and_resize: four gathers, or two matrix products where a filter is asked for."""
+"""The `torch` backend of crop_and_resize: four gathers, or two matrix products with a filter."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _taps(corner: torch.Tensor, side: torch.Tensor, count: int, rule: int) -> tu
 
 
 def _border(index: torch.Tensor, size: int, border: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The pixel that stands at each index, and whether the index is inside the image."""
+    """The pixel for each index, and whether the index is inside the image."""
     inside = (index >= 0) & (index < size)
     if border == Border.REFLECT and size > 1:
         phase = torch.remainder(index, 2 * (size - 1))

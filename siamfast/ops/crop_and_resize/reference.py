@@ -1,4 +1,4 @@
-"""The specification of crop_and_resize: one weight matrix for each axis, out = Wy image Wx^T + what is left * fill."""
+"""The specification of crop_and_resize: one weight matrix per axis, out = Wy image Wx^T + rest * fill."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 
 import torch
 
-# Where an output cell looks, and what lies outside the image; the numbers are those of the compiled kernels.
+# The sampling rules of output cells, and the borders of the image; the numbers are those of the compiled kernels.
 RULES = {"pixel": 0, "subpixel": 1, "corner-aligned": 2}
 BORDERS = {"constant": 0, "replicate": 1, "reflect": 2}
 
 
 def border_index(index: int, size: int, border: int) -> int:
-    """The pixel of the image that stands at `index`; -1 for the fill. Reflection does not repeat the edge pixel."""
+    """The pixel of the image for `index`; -1 for the fill. Reflection does not repeat the edge pixel."""
     if 0 <= index < size:
         return index
     if border == BORDERS["constant"]:
@@ -24,13 +24,13 @@ def border_index(index: int, size: int, border: int) -> int:
 
 
 def axis_taps(corner: float, side: float, count: int, rule: int, antialias: bool) -> list[list[tuple[int, float]]]:
-    """For each output cell the (index, weight) of the pixels it mixes, before borders are looked at.
+    """For each output cell, the (index, weight) of the pixels that it mixes, before borders are applied.
 
     A window covers [corner, corner + side); pixel j covers [j, j + 1) and has its value at j, in indices.
     """
     aligned = rule == RULES["corner-aligned"]
     step = ((side - 1) / (count - 1) if count > 1 else 0.0) if aligned else side / count
-    # The rule "pixel" cuts the window out before it is resized: its taps stop at its own rim.
+    # The rule "pixel" cuts the window out before resizing: its taps stop at its own rim.
     low, high = (int(corner), int(corner) + int(side) - 1) if rule == RULES["pixel"] else (-math.inf, math.inf)
     cells = []
     for i in range(count):

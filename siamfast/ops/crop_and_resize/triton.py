@@ -1,4 +1,4 @@
-"""The `triton` backend of crop_and_resize: the call handed to the launcher in siamfast.kernels."""
+"""The `triton` backend of crop_and_resize: passes the call to the launcher in siamfast.kernels."""
 
 from __future__ import annotations
 

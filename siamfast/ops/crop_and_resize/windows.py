@@ -1,4 +1,4 @@
-"""From centres and sizes to windows: the conventions of trackers, and the checks of what a caller passes."""
+"""Turn centres and sizes into windows: the conventions of trackers, and the checks of the arguments."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from siamfast.ops import dispatch
 from siamfast.ops.crop_and_resize.reference import RULES
 
-_LARGEST = 1_000_000  # pixels of a window's side; beyond it something is wrong, and memory would go
+_LARGEST = 1_000_000  # pixels of a window's side; a larger one is a mistake that would exhaust memory
 
 
 @dataclass(frozen=True)
 class Convention:
-    """How a project rounds: its side, its corner, its mean, its border, and the rule it samples by."""
+    """A project's convention: how it rounds side, corner and mean, its border and its sampling rule."""
 
     side: str  # "round", "ceil", "exact"
     corner: (
@@ -41,10 +41,10 @@ CONVENTIONS = {
 
 
 def convention(rounding: str) -> Convention:
-    """What `rounding` names: how a centre and a size become a window.
+    """The convention that `rounding` names.
 
     Raises:
-        ValueError: another name.
+        ValueError: an unknown name.
     """
     if rounding not in CONVENTIONS:
         raise ValueError(f"rounding: got {rounding!r}, expected one of {', '.join(CONVENTIONS)}")
@@ -54,8 +54,8 @@ def convention(rounding: str) -> Convention:
 def make_windows(centers: Any, sizes: Any, chosen: Convention) -> Any:
     """centers (2,) or (M, 2), sizes a number, (M,) or (M, 2) -> (M, 4) x, y, width, height, float64.
 
-    A numpy array; a torch tensor inside a compiled graph, which can hold nothing else. The same functions of either
-    compute it. The values are checked outside of a graph.
+    The result is a numpy array, or a torch tensor inside a compiled graph, which allows nothing else; both have the
+    functions used here. Values are checked only outside a graph.
     """
     middle, side = as_numbers(centers, "centers"), as_numbers(sizes, "sizes")
     if middle.ndim == 1:
@@ -64,36 +64,36 @@ def make_windows(centers: Any, sizes: Any, chosen: Convention) -> Any:
         raise ValueError(f"centers: got shape {tuple(middle.shape)}, expected (2,) or (M, 2)")
     if side.ndim > 2 or (side.ndim == 2 and side.shape[1] != 2):
         raise ValueError(f"sizes: got shape {tuple(side.shape)}, expected a number, (M,) or (M, 2)")
-    many: Any = torch if isinstance(middle, torch.Tensor) else np
+    namespace: Any = torch if isinstance(middle, torch.Tensor) else np
     if side.ndim < 2:
         count = side.shape[0] if side.ndim else middle.shape[0]
-        side = side[..., None] + many.zeros((count, 2))  # `broadcast_to` takes numpy 4 us
+        side = side[..., None] + namespace.zeros((count, 2))  # `broadcast_to` takes numpy 4 us
     if middle.shape[0] == 1 and side.shape[0] != 1:
-        middle = middle + many.zeros(tuple(side.shape))
+        middle = middle + namespace.zeros(tuple(side.shape))
     if side.shape[0] != middle.shape[0]:
         raise ValueError(f"sizes: got {side.shape[0]}, expected as many as centers ({middle.shape[0]})")
-    if many is np:
+    if namespace is np:
         _check_values(middle, side)
     if chosen.side == "round":
-        side = many.clip(many.round(side), 1, None)
+        side = namespace.clip(namespace.round(side), 1, None)
     elif chosen.side == "ceil":
-        side = many.ceil(side)
+        side = namespace.ceil(side)
     if chosen.corner == "round":
-        corner = many.round(middle - (side - 1) / 2)
+        corner = namespace.round(middle - (side - 1) / 2)
     elif chosen.corner == "floor":
-        corner = many.floor(middle - (side + 1) / 2 + 0.5)
+        corner = namespace.floor(middle - (side + 1) / 2 + 0.5)
     elif chosen.corner == "truncate":
-        corner = many.trunc(middle) - many.floor((side - 1) / 2)
+        corner = namespace.trunc(middle) - namespace.floor((side - 1) / 2)
     else:
         corner = middle - (side - 1) / 2
-    return many.concatenate((corner, side), 1)
+    return namespace.concatenate((corner, side), 1)
 
 
 def within(windows: Any, height: int, width: int, chosen: Convention, antialias: bool) -> bool:
-    """Whether no window reads beyond the image, so that its fill is never seen. May say no where one just does not."""
+    """Whether no window reads outside the image, so the fill is not needed. May be false for a window just inside."""
     if dispatch.values_unknown() or (antialias and chosen.rule != "pixel"):
         return False
-    margin = 0 if chosen.rule == "pixel" else 2  # taps of the other rules reach over the window's rim
+    margin = 0 if chosen.rule == "pixel" else 2  # taps of the other rules reach beyond the window's rim
     low, high = windows[:, :2], windows[:, :2] + windows[:, 2:]
     return bool((low >= margin).all() and (high <= (width - margin, height - margin)).all())
 
@@ -111,7 +111,7 @@ def as_numbers(values: Any, name: str) -> Any:
     """Numbers in any form as float64: a numpy array, or a CPU tensor inside a compiled graph."""
     try:
         if dispatch.values_unknown():
-            # float64 from the start: numbers in a list would be float32 first
+            # float64 at once: numbers in a list would be float32 first
             exact = values if isinstance(values, torch.Tensor) else torch.as_tensor(values, dtype=torch.float64)
             return exact.detach().to("cpu", torch.float64)
         if isinstance(values, torch.Tensor):
@@ -125,7 +125,7 @@ def as_numbers(values: Any, name: str) -> Any:
 
 
 def round_mean(mean: NDArray[np.float64], chosen: Convention, whole: bool) -> NDArray[np.float64]:
-    """The mean as the convention stores it: in whole grey levels only where the image is (uint8)."""
+    """The mean as the convention stores it: in whole grey levels only if the image has them (uint8)."""
     if chosen.mean == "zero":
         return np.zeros_like(mean)
     if not whole or chosen.mean == "exact":
@@ -149,7 +149,7 @@ assert all(c.rule in RULES for c in CONVENTIONS.values())
 
 
 def pixel_layout(image: torch.Tensor) -> torch.memory_format:
-    """Interleaved pixels in, interleaved pixels out."""
+    """The memory format of crops: interleaved pixels stay interleaved."""
     if image.is_contiguous():
         return torch.contiguous_format
     last = torch.channels_last

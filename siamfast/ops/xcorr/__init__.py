@@ -36,11 +36,11 @@ def xcorr(
     Args:
         z: (Nz, O*C, Hz, Wz) template features; O kernels of C channels each, O slowest (pysot's `xcorr_fast`).
         x: (Nx, C, Hx, Wx) search features. Same floating dtype and device as z; any strides.
-        scale, bias: numbers, or tensors with 1 or O elements, which get their gradients.
+        scale, bias: numbers, or tensors with 1 or O elements, which get gradients.
         padding: zeros around x, an int or (ph, pw); or "circular-h": wrap along H, replicate along W, by half the size
             of x (HDN's log-polar correlation).
-        pairing: "cycle": Nx = k*Nz and search n meets template n mod Nz (siamfc-pytorch). "all": every search
-            meets every template (SiamDW's `Corr_Up`).
+        pairing: "cycle": Nx = k*Nz and search n goes with template n mod Nz (siamfc-pytorch). "all": every search goes
+            with every template (SiamDW's `Corr_Up`).
 
     Returns:
         (Nx, O, Ho, Wo), or (Nx, Nz*O, Ho, Wo) for "all", with Ho = Hx + 2*ph - Hz + 1; z's dtype, sums in float32.
@@ -82,7 +82,7 @@ def make_call(
 
 
 def run_call(call: XcorrCall) -> torch.Tensor:
-    """The correlation; the forced reference differentiates by itself."""
+    """The correlation; a forced reference is differentiable by itself."""
     if dispatch.forced() == "reference":
         return autograd.by_reference(call)
     return autograd.full(call)
@@ -122,7 +122,8 @@ def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -
 
 @library.symbolic
 def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Every template cell is a 1x1 kernel (LightTrack, Yan et al. 2021; NanoTrack): one response map per cell.
+    """Cross-correlation with each template cell as a 1x1 kernel (LightTrack, Yan et al. 2021; NanoTrack): one map per
+    cell.
 
     ``response[n, i*Wz + j, y, x] = sum_c z[n mod Nz, c, i, j] * x[n, c, y, x]``.
 
@@ -150,7 +151,7 @@ def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         cells = z.flatten(2).transpose(1, 2).reshape(z.shape[0], z.shape[1] * z.shape[2] * z.shape[3], 1, 1)
         return xcorr(cells, x)
     can_run(dispatch.forced() or "torch", x.device.type, x.dtype, raise_error=True)
-    # Not len(): it makes a number of a batch that an export leaves open.
+    # Not len(), which turns a dynamic batch size of an export into a number.
     searches = x.flatten(2) if x.shape[0] == z.shape[0] else x.flatten(2).unflatten(0, (-1, z.shape[0]))
     products = torch.matmul(z.flatten(2).transpose(1, 2), searches)  # a plain matrix product: PyTorch's is the fastest
     return products.reshape(x.shape[0], z.shape[2] * z.shape[3], *x.shape[2:])
@@ -205,7 +206,7 @@ def _number_or_tensor(
 
 
 def _resolve_padding(z: torch.Tensor, x: torch.Tensor, padding: Padding) -> tuple[torch.Tensor, int, int]:
-    """x, and the zeros around it that the kernel writes; a border that copies x is written out here."""
+    """x, and the zeros around it that the kernel adds; a border that copies x is added to x here."""
     if isinstance(padding, str):
         if padding != "circular-h":
             raise ValueError(f"padding: got {padding!r}, expected an int, (ph, pw) or 'circular-h'")

@@ -1,4 +1,4 @@
-"""The raw ops under the correlations: registration, choice of the backend, autograd. Arguments are checked by then."""
+"""The raw ops of the correlations: registration, choice of the backend, autograd. Arguments are already checked."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def _needs_grad(*tensors: torch.Tensor | None) -> bool:
 
 
 def full(call: XcorrCall) -> torch.Tensor:
-    """The op `siamfast::xcorr`, with a graph where one is needed."""
+    """The op `siamfast::xcorr`, with a graph if one is needed."""
     apply = _XCorr.apply if _needs_grad(*call.tensors) else _xcorr_forward
     return apply(*call.tensors, *call.numbers)
 
 
 def depthwise(call: DepthwiseCall) -> torch.Tensor:
-    """The op `siamfast::xcorr_depthwise`, with a graph where one is needed."""
+    """The op `siamfast::xcorr_depthwise`, with a graph if one is needed."""
     return (_XCorrDepthwise.apply if _needs_grad(call.z, call.x) else _depthwise_forward)(*call)
 
 

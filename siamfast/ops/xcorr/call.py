@@ -1,4 +1,4 @@
-"""How the correlations' raw ops are called: their arguments by name."""
+"""The arguments of the correlations' raw ops, by name."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 
 
 class Numbers(NamedTuple):
-    """What the raw op takes beside tensors.
+    """The raw op's arguments that are not tensors.
 
-    A factor and a bias that are trained are tensors; those that are numbers stand here, so that a call without
-    gradients makes no tensor of them. A tensor takes the place of its number.
+    A trained factor or bias is a tensor; a constant one is a number here, so that a call without gradients makes no
+    tensor of it. A tensor replaces its number.
     """
 
     scale_constant: float
     bias_constant: float
     pad_y: int
     pad_x: int
-    all_pairs: bool  # every search with every template; else each with its own
+    all_pairs: bool  # every search goes with every template; else each with its own
 
 
 class XcorrCall(NamedTuple):

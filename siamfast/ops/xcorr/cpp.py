@@ -1,4 +1,4 @@
-"""The `cpp` backend of the correlations: arguments of the raw ops handed to siamfast._C."""
+"""The `cpp` backend of the correlations: passes the raw ops' arguments to siamfast._C."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
     if out.numel() == 0:
         return out.to(x.dtype)
     kernels = _one_template(z) if numbers.all_pairs else z
-    # With a trained scale the bias comes after it.
+    # With a trained scale the bias is added after it.
     late = numbers.bias_constant if scale is not None else 0.0
     dispatch.loaded_extension().xcorr_full(
         buffers.of_tensor(kernels), buffers.of_tensor(x), out.data_ptr(), alpha=numbers.scale_constant,
@@ -43,7 +43,7 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
 def full_backward(
     grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo)
     call: XcorrCall,
-    needs: list[bool],  # gradients wanted for z, x, scale, bias
+    needs: list[bool],  # gradients needed for z, x, scale, bias
 ) -> tuple[torch.Tensor, ...]:
     z, x, scale, bias, numbers = call
     if z.shape[2:] == (1, 1) or grad.numel() == 0:
@@ -62,7 +62,7 @@ def full_backward(
     if need_x:
         dx = torch.empty_like(x, memory_format=layout(x))
     slope = (grad * numbers.scale_constant if numbers.scale_constant != 1.0 else grad).contiguous()
-    # dz is wanted before `scale` came in: <it, z> is the gradient of `scale`, with no division by it.
+    # Compute dz without `scale` first: <dz, z> is the gradient of `scale`, without dividing by it.
     scaled = slope
     if scale is not None:
         scaled = (slope.view(slope.shape[0], -1, per_template, *slope.shape[2:]) * scale.reshape(-1, 1, 1)).float()
@@ -79,8 +79,8 @@ def full_backward(
         threads=torch.get_num_threads(),
     )
     if scale is not None and dz.numel():
-        dz, found = eager.through_scale(dz, z, scale, per_template)
-        dz, dscale = dz if need_z else nothing, found if need_scale else nothing
+        dz, scale_gradient = eager.through_scale(dz, z, scale, per_template)
+        dz, dscale = dz if need_z else nothing, scale_gradient if need_scale else nothing
     return dz, dx, dscale, dbias
 
 
@@ -97,7 +97,7 @@ def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:  # (Nx, C, Ho, Wo)
 def depthwise_backward(
     grad: torch.Tensor,  # (Nx, C, Ho, Wo)
     call: DepthwiseCall,
-    needs: list[bool],  # gradients wanted for z, x
+    needs: list[bool],  # gradients needed for z, x
 ) -> tuple[torch.Tensor, torch.Tensor]:
     z, x, pad_y, pad_x = call
     need_z, need_x = needs

@@ -2,7 +2,7 @@
 
 Full: G = z^T x for each pair, one matrix product [O*Hz*Wz, C] x [C, Hx*Wx]; then
 response[y, x] = sum_ij G[(i, j), (y + i, x + j)], a sum along shifted diagonals. 1.7 times the FLOP of the
-definition, at the speed of a GEMM. Backward: dG[(i, j), q] = grad[q - (i, j)], dx = z dG, dz = dG x^T.
+definition, but at the speed of a GEMM. Backward: dG[(i, j), q] = grad[q - (i, j)], dx = z dG, dz = dG x^T.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
 
 
 def layout(x: torch.Tensor) -> torch.memory_format:
-    """The memory format of x's gradient: channels_last stays so, all else comes contiguous."""
+    """The memory format of x's gradient: channels_last stays, anything else becomes contiguous."""
     if x.is_contiguous():
         return torch.contiguous_format
     last = torch.channels_last
@@ -22,7 +22,7 @@ def layout(x: torch.Tensor) -> torch.memory_format:
 
 
 def _upcast(t: torch.Tensor) -> torch.Tensor:
-    # bfloat16 and float16 would round G before its sum; the sums are owed in float32.
+    # bfloat16 and float16 would round G before its sum; the sums must be in float32.
     return t if t.dtype in (torch.float32, torch.float64) else t.float()
 
 
@@ -51,7 +51,7 @@ def through_scale(
     scale: torch.Tensor,  # 1 or O elements
     per_template: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The gradients of z and of scale; <unscaled, z> is that of scale, with no division by it."""
+    """The gradients of z and scale; <unscaled, z> is that of scale, without dividing by it."""
     rows = unscaled.reshape(z.shape[0], per_template, -1)
     per_kernel = (rows * z.reshape(rows.shape)).sum((0, 2))
     total = per_kernel.sum() if scale.numel() == 1 else per_kernel
@@ -77,7 +77,7 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
         products = torch.matmul(kernels, cells.unflatten(0, (-1, nz)))
     products = products.view(nx, maps, hz * wz, h * w)
     response = products.view(nx, maps, h, w) if hz == wz == 1 else _diagonals(products, hz, wz, h, w).sum((-2, -1))
-    # In place: the response is ours, and small beside what was read.
+    # In place, because the response is new and small beside the inputs.
     if numbers.scale_constant != 1.0:
         response = response.mul_(numbers.scale_constant)
     response = response.view(nx, -1, per_template, ho, wo)
@@ -91,7 +91,7 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
 
 
 def _kernels(z: torch.Tensor, channels: int) -> torch.Tensor:
-    """z: (Nz, O*C, Hz, Wz) -> (Nz, O*Hz*Wz, C): one row a template cell; a view when O = 1."""
+    """z: (Nz, O*C, Hz, Wz) -> (Nz, O*Hz*Wz, C): one row per template cell; a view if O = 1."""
     nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
     return _upcast(z).reshape(nz, -1, channels, hz * wz).transpose(2, 3).reshape(nz, -1, channels)
 
@@ -99,7 +99,7 @@ def _kernels(z: torch.Tensor, channels: int) -> torch.Tensor:
 def full_backward(
     grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo)
     call: XcorrCall,
-    needs: list[bool],  # gradients wanted for z, x, scale, bias
+    needs: list[bool],  # gradients needed for z, x, scale, bias
 ) -> tuple[torch.Tensor, ...]:
     z, x, scale, bias, (alpha, _, ph, pw, all_pairs) = call
     nx, channels = x.shape[:2]
@@ -119,13 +119,11 @@ def full_backward(
         dx = torch.zeros_like(x, memory_format=layout(x)) if need_x else nothing
         dscale = scale.new_zeros(scale.shape) if need_scale and scale is not None else nothing
         return dz, dx, dscale, dbias
-    # dG: (Nx, O*Hz*Wz, H*W); a cell that no response reached stays zero.
+    # dG: (Nx, O*Hz*Wz, H*W); cells that reach no response stay zero.
     products = grad.new_zeros(nx, maps, hz * wz, h * w)
     _diagonals(products, hz, wz, h, w).copy_((grad * alpha if alpha != 1.0 else grad)[..., None, None])
     kernels = _kernels(z, channels)
-    groups = (
-        (1, nx) if all_pairs else (nx // nz, nz)
-    )  # (searches of one template, templates with searches of their own)
+    groups = (1, nx) if all_pairs else (nx // nz, nz)  # (searches per template, templates with their own searches)
     products = products.view(*groups, -1, h * w)
     if need_x:
         rows = kernels
@@ -140,8 +138,8 @@ def full_backward(
         dx = dx[:, :, ph : h - ph, pw : w - pw].to(x.dtype).contiguous(memory_format=layout(x))
     if need_z or need_scale:
         cells = _pad(_upcast(x), ph, pw).flatten(2).unflatten(0, groups)
-        found = torch.matmul(products, cells.transpose(2, 3))  # (k, Nz or Nx, O*Hz*Wz, C)
-        unscaled = found.sum((0, 1)).view(nz, -1, channels) if all_pairs else found.sum(0)
+        per_pair = torch.matmul(products, cells.transpose(2, 3))  # (k, Nz or Nx, O*Hz*Wz, C)
+        unscaled = per_pair.sum((0, 1)).view(nz, -1, channels) if all_pairs else per_pair.sum(0)
         unscaled = unscaled.view(nz, per_template, hz * wz, channels).transpose(2, 3).reshape(z.shape)
         if scale is None:
             dz = unscaled.to(z.dtype).contiguous()
@@ -170,7 +168,7 @@ def _grouped(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor
 def depthwise_backward(
     grad: torch.Tensor,  # (Nx, C, Ho, Wo)
     call: DepthwiseCall,
-    needs: list[bool],  # gradients wanted for z, x
+    needs: list[bool],  # gradients needed for z, x
 ) -> tuple[torch.Tensor, torch.Tensor]:
     z, x, ph, pw = call
     nx = x.shape[0]
@@ -182,8 +180,8 @@ def depthwise_backward(
         return dz, dx
     grad = _upcast(grad)
     if need_x:
-        # dx = the full correlation of grad with the flipped template: another forward, which PyTorch has fast,
-        # where its own backward of this convolution takes 30 times the forward.
+        # dx = the full correlation of grad with the flipped template: another forward pass, which is fast in PyTorch,
+        # while its own backward of this convolution takes 30 times the forward.
         wide = F.pad(grad, (wz - 1 - pw, wz - 1 - pw, hz - 1 - ph, hz - 1 - ph))  # a negative number crops
         dx = _grouped(z.flip(2, 3), wide, 0, 0).view(x.shape).to(x.dtype).contiguous(memory_format=layout(x))
     if need_z:

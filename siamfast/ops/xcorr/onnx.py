@@ -1,8 +1,8 @@
-"""What the raw correlations become in ONNX: matrix products, slices and sums, which every runtime has.
+"""The raw correlations in ONNX: matrix products, slices and sums, which every runtime has.
 
-The grouped convolution that trackers export instead has weights that are computed at run time, which converters to
-TensorRT and others refuse. PyTorch's ONNX exporter takes these from its table of decompositions; `torch.export` itself
-and `torch.compile` keep the ops whole.
+Trackers usually export a grouped convolution with weights computed at run time, which converters to TensorRT and others
+refuse. PyTorch's ONNX exporter takes these functions from its table of decompositions; `torch.export` itself and
+`torch.compile` keep the ops whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from siamfast.ops.xcorr.call import XcorrCall
 
 
 def full(z: torch.Tensor, x: torch.Tensor, *arguments: Any) -> torch.Tensor:  # the raw op's
-    """G = z^T x, then the sum of its shifted windows, one a template cell."""
+    """G = z^T x, then the sum of its shifted windows, one per template cell."""
     call = XcorrCall.of(z, x, *arguments)
     _, _, scale, bias, (alpha, beta, ph, pw, all_pairs) = call
     nz, _, hz, wz = z.shape

@@ -9,7 +9,7 @@ Padding = int | tuple[int, int] | str
 
 
 def pad_search(x: torch.Tensor, padding: Padding) -> torch.Tensor:
-    """x: (N, C, H, W) with its border written out."""
+    """x: (N, C, H, W) with its border added."""
     if padding == "circular-h":  # HDN: log-polar maps, angle along H wraps around, log-radius along W does not
         half_h, half_w = x.shape[2] // 2, x.shape[3] // 2
         return F.pad(F.pad(x, (0, 0, half_h, half_h), mode="circular"), (half_w, half_w, 0, 0), mode="replicate")
@@ -27,7 +27,7 @@ def xcorr(
     padding: Padding = 0,
     pairing: str = "cycle",
 ) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
-    """response[n, o, y, x] = scale * sum_cij z[m, oC+c, i, j] x[n, c, y+i, x+j] + bias, m as `pairing` says."""
+    """response[n, o, y, x] = scale * sum_cij z[m, oC+c, i, j] x[n, c, y+i, x+j] + bias, m by `pairing`."""
     channels, (hz, wz) = x.shape[1], z.shape[2:]
     x = pad_search(x, padding)
     ho, wo = x.shape[2] - hz + 1, x.shape[3] - wz + 1
@@ -35,13 +35,14 @@ def xcorr(
         outputs = z.shape[1] // channels * (z.shape[0] if pairing == "all" else 1)
         response = x.new_zeros(x.shape[0], outputs, ho, wo) + 0 * (x.sum() + z.sum())
     else:
-        # Template m's kernels are rows m*O ... m*O + O-1. Contiguous: PyTorch's float64 backward refuses other weights.
-        every = z.reshape(-1, channels, hz, wz).contiguous()
+        # Template m's kernels are rows m*O ... m*O + O-1. Contiguous, because PyTorch's float64 backward refuses
+        # others.
+        all_kernels = z.reshape(-1, channels, hz, wz).contiguous()
         per_template = z.shape[1] // channels
         rows = []
         for n in range(x.shape[0]):
             m = n % z.shape[0]
-            kernels = every if pairing == "all" else every[m * per_template : (m + 1) * per_template]
+            kernels = all_kernels if pairing == "all" else all_kernels[m * per_template : (m + 1) * per_template]
             rows.append(F.conv2d(x[n : n + 1], kernels))
         response = torch.cat(rows)
     if isinstance(scale, torch.Tensor):

@@ -1,4 +1,4 @@
-"""The `triton` backend of the correlations: arguments of the raw ops handed to the launchers in siamfast.kernels."""
+"""The `triton` backend of the correlations: passes the raw ops' arguments to the launchers in siamfast.kernels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
         return x.new_empty(x.shape[0], outputs, *call.response_size)
     sizes = *z.shape[2:], x.shape[2] + 2 * numbers.pad_y, x.shape[3] + 2 * numbers.pad_x
     blocks = launch.forward_blocks(*sizes, outputs, tf32.precision(x))
-    if blocks is None:  # a search so wide that a row of G does not fit the chip
+    if blocks is None:  # the search is so wide that a row of G does not fit on the chip
         return eager.full_forward(call)
     return launch.forward(
         z=z,
@@ -44,7 +44,7 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
 def full_backward(
     grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo)
     call: XcorrCall,
-    needs: list[bool],  # gradients wanted for z, x, scale, bias
+    needs: list[bool],  # gradients needed for z, x, scale, bias
 ) -> tuple[torch.Tensor, ...]:
     from siamfast.kernels.xcorr import launch_backward
 
@@ -75,8 +75,8 @@ def full_backward(
     elif dz is not nothing:
         launch_backward.template_gradient(grad=slope, x=x, dz=dz, **options)
     if scale is not None and dz is not nothing:
-        dz, found = eager.through_scale(dz, z, scale, per_template)
-        dz, dscale = dz if need_z else nothing, found if need_scale else nothing
+        dz, scale_gradient = eager.through_scale(dz, z, scale, per_template)
+        dz, dscale = dz if need_z else nothing, scale_gradient if need_scale else nothing
     return dz, dx, dscale, dbias
 
 
@@ -94,7 +94,7 @@ def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:
 def depthwise_backward(
     grad: torch.Tensor,  # (Nx, C, Ho, Wo)
     call: DepthwiseCall,
-    needs: list[bool],  # gradients wanted for z, x
+    needs: list[bool],  # gradients needed for z, x
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from siamfast.kernels.xcorr import launch_depthwise
 

@@ -1,4 +1,4 @@
-"""SiamFC's head and loss in one call: the correlation, the balanced logistic loss, and the way back to z and x."""
+"""SiamFC's head and loss in one call: the correlation, the balanced logistic loss, and the gradients of z and x."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def xcorr_balanced_loss(
     centers: torch.Tensor | None = None,
     return_scores: bool = False,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """`balanced_logistic_loss(xcorr(z, x, ...), ...)` of one template kernel: SiamFC's head and loss in one call.
+    """`balanced_logistic_loss(xcorr(z, x, ...), ...)` for one template kernel: SiamFC's head and loss in one call.
 
-    In training on a GPU one launch gives the loss and the gradients of z, x, scale and bias, and backward only scales
-    them; everywhere else, and in float16, whose small gradients would vanish before a GradScaler's factor enlarges
-    them, it is the two ops one after the other.
+    In training on a GPU one launch computes the loss and the gradients of z, x, scale and bias, and backward only
+    scales them. Elsewhere it is the two ops in turn; also in float16, because its small gradients would vanish before a
+    GradScaler's factor enlarges them.
 
     Args:
         z, x: (Nz, C, Hz, Wz) templates and (Nx, C, Hx, Wx) searches, as for `xcorr` with one kernel per template.
         scale, bias, padding: as for `xcorr`.
         labels, stride, r_pos, r_neg, metric, neutral: as for `balanced_logistic_loss`.
-        balance, neg_weight, gamma, hard_negatives, reduction, centers: likewise.
+        balance, neg_weight, gamma, hard_negatives, reduction, centers: as for `balanced_logistic_loss`.
         return_scores: also return the response (N, 1, Ho, Wo), without a gradient.
 
     Returns:
-        the loss, or (loss, scores).
+        The loss, or (loss, scores).
 
     Raises:
         TypeError, ValueError: for what does not fit, naming the argument.
@@ -58,14 +58,14 @@ def xcorr_balanced_loss(
     """
     both = isinstance(z, torch.Tensor) and isinstance(x, torch.Tensor) and z.dim() == x.dim() == 4
     if both and z.shape[1] != x.shape[1]:
-        raise ValueError(f"z: got {z.shape[1]} channels, expected x's {x.shape[1]}: one kernel a template")
+        raise ValueError(f"z: got {z.shape[1]} channels, expected x's {x.shape[1]}: one kernel per template")
     call = make_call(z, x, scale, bias, padding)
     if gamma == 0 and hard_negatives is None:
         options = check_options(stride, r_pos, r_neg, metric, neutral, balance, neg_weight, reduction=reduction)
         cells = x.shape[0], 1, *call.response_size
-        given, around = check_labels(cells, x.device, x.dtype, labels, centers)
-        if fused.serves(call, given, around, options):
-            loss, scores = fused.loss_and_scores(call, given, around, options)
+        checked_labels, checked_centers = check_labels(cells, x.device, x.dtype, labels, centers)
+        if fused.serves(call, checked_labels, checked_centers, options):
+            loss, scores = fused.loss_and_scores(call, checked_labels, checked_centers, options)
             return (loss, scores) if return_scores else loss
     scores = run_call(call)
     loss = balanced_logistic_loss(

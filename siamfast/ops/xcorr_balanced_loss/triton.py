@@ -1,6 +1,6 @@
 """The fused correlation and loss on a GPU: one launch for the loss and all gradients, backward only scales them.
 
-Eager training only. What it does not serve is the composition of the two ops, which it equals.
+It serves eager training only; other calls are the composition of the two ops, with equal results.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from siamfast.ops.xcorr.eager import layout
 
 
 def serves(call: XcorrCall, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options) -> bool:
-    """Whether this call is one for the fused kernel."""
+    """Whether the fused kernel serves this call."""
     z, x, numbers = call.z, call.x, call.numbers
     if not x.is_cuda or dispatch.forced() not in (None, "triton"):
         return False
     if dispatch.triton_reason(str(x.device), x.dtype) is not None:
         return False
-    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in call.tensors)
+    needs_gradient = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in call.tensors)
     traced = dispatch.values_unknown() or _get_current_dispatch_mode() is not None
-    return wanted and not traced and fits(z, x, numbers.pad_y, numbers.pad_x, labels, centers, options)
+    return needs_gradient and not traced and fits(z, x, numbers.pad_y, numbers.pad_x, labels, centers, options)
 
 
 def fits(
     z: torch.Tensor, x: torch.Tensor, ph: int, pw: int, labels: torch.Tensor | None, centers: torch.Tensor | None,
     options: Options,
 ) -> bool:  # fmt: skip
-    """Whether the kernel's blocks hold these sizes, and one program knows what a sample's cells weigh."""
+    """Whether the sizes fit the kernel's blocks, and one program can compute the weights of a sample's cells."""
     if z.shape[0] != x.shape[0] or x.numel() == 0:
         return False
-    if x.dtype == torch.float16:  # gradients of some 1e-7 are stored here before GradScaler's factor enlarges them
+    if x.dtype == torch.float16:  # gradients of about 1e-7 are stored here before GradScaler's factor enlarges them
         return False
     own_labels = centers is not None or (labels is not None and labels.shape[0] > 1)
     if own_labels and options.balance != Balance.SAMPLE:
@@ -79,7 +79,7 @@ class _Fused(torch.autograd.Function):
             dx=dx,
         )
         ctx.save_for_backward(z, x, scale, bias, labels, centers)
-        ctx.numbers, ctx.options, ctx.found = numbers, options, (dz, dx, sums)
+        ctx.numbers, ctx.options, ctx.gradients = numbers, options, (dz, dx, sums)
         scores = scores.to(x.dtype)
         ctx.mark_non_differentiable(scores)
         return sums[0].clone() if options.reduction == Reduction.NONE else sums[0].sum(), scores
@@ -87,10 +87,10 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         needs, nothing = list(ctx.needs_input_grad[:4]), (None,) * 4
-        grad, found, ctx.found = grads[0], ctx.found, None
+        grad, gradients, ctx.gradients = grads[0], ctx.gradients, None
         z, x, scale, bias, labels, centers = ctx.saved_tensors
-        if torch.is_grad_enabled() or found is None:
-            # For a derivative of the derivative, or a second time (retain_graph): what was ready is given away.
+        if torch.is_grad_enabled() or gradients is None:
+            # For a second derivative, or a second backward (retain_graph): the gradients of forward are used up.
             def composition(z: Any, x: Any, scale: Any, bias: Any) -> torch.Tensor:
                 response = xcorr_autograd.full(XcorrCall(z, x, scale, bias, ctx.numbers))
                 return loss_autograd.loss(response, labels, centers, ctx.options)
@@ -99,7 +99,7 @@ class _Fused(torch.autograd.Function):
             return (*(g if need else None for g, need in zip(again, needs, strict=True)), *nothing)
         from siamfast.kernels.xcorr_balanced_loss import launch
 
-        dz, dx, (_, by_bias, by_scale) = found
+        dz, dx, (_, by_bias, by_scale) = gradients
         each = grad.float().expand(len(x)).contiguous()
         for need, slope in zip(needs, (dz, dx), strict=False):
             if need:
