@@ -1,4 +1,4 @@
-"""siamfast: the operations that siamese trackers spend their time in, each done once, well."""
+"""siamfast: fast operations for siamese trackers on PyTorch, and trackers built on them."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ __all__ = [
 
 flops.register()
 
-# Imported when first asked for: the ops alone import as quickly as torch.
+# Imported on first use, so that the ops alone import as quickly as torch.
 _LAZY = {
     "CorrespondenceEncoder": "siamfast.models.correspondence",
     "GuidedTracker": "siamfast.tracking.guided",

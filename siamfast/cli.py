@@ -1,4 +1,4 @@
-"""The command line: `siamfast track | propagate | train | ...`. Each command is a file of its name in commands/."""
+"""The command line: `siamfast track | propagate | train | ...`. Each command is a file in commands/ with its name."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from types import ModuleType
 
 from siamfast.version import __version__
 
-# A command is a module of its name in siamfast.commands, with add_arguments and run; it is imported when asked for.
+# A command is a module with its name in siamfast.commands, with add_arguments and run; it is imported when needed.
 _COMMANDS = {
     "track": "track one target through a video, a folder of images or a camera",
     "propagate": "carry the masks of the first frame through a video",
-    "show-correspondence": "draw where the cells of one image lie in another",
+    "show-correspondence": "draw the matches of one image's cells in another",
     "train": "train the mobile tracker, SiamFC, a guided tracker or a correspondence encoder",
     "convert-backbone": "convert ImageNet weights of MobileNetV2 for `train --task mobile`",
-    "cutouts": "mark what photographs show, for textures of synthetic video",
+    "cutouts": "mark the objects of photographs, for synthetic video",
     "export": "write a mobile tracker's graphs for onnxruntime beside its weights",
     "curate": "crop the targets of a data set into a store for training",
     "synthesize": "write synthetic clips with exact boxes, to evaluate on",
     "eval": "evaluate trackers on OTB, GOT-10k, LaSOT or a folder of sequences",
-    "vot": "serve the VOT toolkit, by TraX",
-    "demo": "render a synthetic clip, track it, show what came out",
-    "bench": "our ops beside plain PyTorch on this machine; what the GPU kernels compile to",
-    "info": "versions, devices, which backend serves which op, and what is missing",
+    "vot": "serve the VOT toolkit over TraX",
+    "demo": "render a synthetic clip, track it, show the result",
+    "bench": "our ops beside plain PyTorch on this machine; the resources of the GPU kernels",
+    "info": "versions, devices, the backend of each op, and what is missing",
 }
 
 
@@ -37,7 +37,7 @@ def _module(command: str) -> ModuleType:
 
 
 def _joined(words: list[str]) -> list[str]:
-    """`--box -5,40,30,30` as `--box=-5,40,30,30`: argparse would take numbers that begin with a minus for an option.
+    """`--box -5,40,30,30` as `--box=-5,40,30,30`: argparse would take numbers with a leading minus for an option.
 
     >>> _joined(["track", "a.mp4", "--box", "-5,40,30,30", "--csv", "b.csv"])
     ['track', 'a.mp4', '--box=-5,40,30,30', '--csv', 'b.csv']
@@ -52,7 +52,7 @@ def _joined(words: list[str]) -> list[str]:
 
 
 def _naming_options(line: str, parser: argparse.ArgumentParser) -> str:
-    """A message on an argument of a function, "box: got ...", with the option that gave it: "--box: got ..."."""
+    """A message about a function's argument, "box: got ...", with its option instead: "--box: got ..."."""
     name, colon, rest = line.partition(": ")
     for action in parser._actions:  # argparse has no public list of them
         if colon and action.dest == name:
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # while an error can still be handled
         return code
     except BrokenPipeError:
-        # Who reads the output has had enough (`| head`). What is still to be written at exit goes nowhere.
+        # The reader of the output has closed it (`| head`). Output still pending at exit is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""Our ops beside what a PyTorch user writes today, on this machine: values checked first, then timed interleaved."""
+"""Compare our ops with a PyTorch user's own code on this machine: check the values, then time both interleaved."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PICTURES = (".png", ".svg", ".pdf")
 
 @dataclass(frozen=True)
 class Case:
-    """Two ways to compute one thing; each callable returns what `check` compares."""
+    """Two ways to compute the same values; each callable returns the tensor to compare."""
 
     name: str
     peer_name: str
     ours: Callable[[], torch.Tensor]
     peer: Callable[[], torch.Tensor]
-    tolerance: float  # of the largest absolute difference, relative to the largest value
+    tolerance: float  # limit of the largest absolute difference, relative to the largest value
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Row:
 
 
 def interleaved(runs: dict[str, Callable[[], Any]], seconds: float, turns: int = 1000) -> dict[str, list[float]]:
-    """Seconds of every call, in turn, until each has had `seconds` or `turns` turns; 3 turns at least.
+    """Seconds of every call, in turn, until each has had `seconds` or `turns` turns; at least 3 turns.
 
-    A load that comes and goes meets all contenders alike; and so does the cache that one leaves to the next, for each
-    turn has an order of its own. CUDA work is waited for.
+    Changing load affects all contenders alike, and so does the cache state left by another one, because each turn has
+    its own order. CUDA work is waited for.
     """
     wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -74,7 +74,7 @@ def compare(case: Case, *, seconds: float = 0.4) -> Row:
     """Check that both compute the same, then time them A B A B ... for about `seconds` each.
 
     Raises:
-        ValueError: when the values differ by more than the case allows; no time is reported then.
+        ValueError: the values differ by more than the case allows; then no time is reported.
     """
     ours, peer = case.ours(), case.peer()
     difference = float((ours.double() - peer.double()).abs().max() / peer.double().abs().max().clamp_min(1e-30))
@@ -97,7 +97,7 @@ def _with_gradients(run: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> 
 
 
 def _grouped(z: torch.Tensor, x: torch.Tensor, groups: int) -> torch.Tensor:
-    """A grouped convolution, the batch folded into its channels: how trackers write every correlation."""
+    """A grouped convolution with the batch folded into its channels, as trackers write every correlation."""
     folded = x.reshape(1, -1, *x.shape[2:])
     kernels = z.reshape(groups, -1, *z.shape[2:])
     return F.conv2d(folded, kernels, groups=groups).reshape(x.shape[0], -1, *(a - b + 1 for a, b in _sides(x, z)))
@@ -124,7 +124,7 @@ def _materialised(query: torch.Tensor, reference: torch.Tensor, values: torch.Te
 
 
 def _padded_crop(frame: np.ndarray, center: tuple[float, float], size: int, out: int) -> np.ndarray:
-    """OpenCV's way: mean, border, slice, resize."""
+    """The crop with OpenCV: mean, border, slice, resize."""
     mean = cv2.mean(frame)[:3]
     x0, y0 = (round(c - (size - 1) / 2) for c in center)
     x1, y1 = x0 + size, y0 + size
@@ -135,7 +135,7 @@ def _padded_crop(frame: np.ndarray, center: tuple[float, float], size: int, out:
 
 
 def cases() -> list[Case]:
-    """The ops at shapes of real trackers, float32."""
+    """The ops at the shapes of real trackers, float32."""
     torch.manual_seed(0)
     z, x = torch.randn(8, 256, 6, 6), torch.randn(8, 256, 22, 22)
     zd, xd = torch.randn(8, 256, 5, 5), torch.randn(8, 256, 29, 29)
@@ -198,13 +198,13 @@ def table(rows: list[Row]) -> str:
 
 
 def chart(rows: list[Row], file: Path) -> None:
-    """A bar a row: how many times as long the peer takes. The picture's kind is the name's ending, one of PICTURES."""
+    """Draw one bar per row: the peer's time over ours. The file's ending, one of PICTURES, sets the format."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 0.5 * len(rows) + 1), layout="constrained")
     axes = figure.add_subplot()
     places, ratios = range(len(rows))[::-1], [row.ratio for row in rows]
-    # From 1 on: what is slower than its peer hangs to the left.
+    # Bars start at 1: an op slower than its peer extends to the left.
     axes.barh(places, [ratio - 1 for ratio in ratios], left=1)
     for place, ratio in zip(places, ratios, strict=True):
         axes.annotate(f" {ratio:.1f}x ", (ratio, place), va="center", ha="left" if ratio >= 1 else "right")
@@ -212,6 +212,6 @@ def chart(rows: list[Row], file: Path) -> None:
     axes.set_xscale("log")
     axes.set_xlim(min(0.5, *ratios) / 1.3, max(2.0, *ratios) * 1.5)
     axes.set_yticks(places, [f"{row.name.strip()}\nbeside {row.peer_name}" for row in rows], fontsize=8)
-    axes.set_xlabel("times faster than what PyTorch users write")
+    axes.set_xlabel("times faster than a PyTorch user's code")
     with replacing(file) as unfinished:
         figure.savefig(unfinished, format=file.suffix[1:], dpi=110)

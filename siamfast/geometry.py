@@ -1,12 +1,12 @@
-"""Boxes, their middles, windows and cells, and the conversions between the two ways of counting pixels.
+"""Boxes, their centres, windows and cells, and conversions between the two pixel conventions.
 
-By edge: pixel 0 spans 0 to 1, so the middle of n pixels is n / 2 and a box of x, y, w, h ends at x + w. Boxes are given
-so in every public function.
+By edge: pixel 0 spans 0 to 1, so the middle of n pixels is n / 2 and a box x, y, w, h ends at x + w. All public
+functions take boxes by edge.
 
 By index: the centre of pixel 0 is 0 and that of the last one n - 1, so the middle of n pixels is (n - 1) / 2. Crops
-(`crop_and_resize`, SiamFC's curation), convolutions and resampling count so.
+(`crop_and_resize`, SiamFC's curation), convolutions and resampling count by index.
 
-No other module adds or takes half a pixel by hand.
+No other module adds or subtracts half a pixel by hand.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Boxes = TypeVar("Boxes", NDArray[Any], torch.Tensor)
 
 
 def edge_to_index(place: Places) -> Places:
-    """Where a place that is counted from the first pixel's edge lies, counted from the first pixel's centre."""
+    """Convert a place counted from the first pixel's edge to one counted from the first pixel's centre."""
     return place - 0.5
 
 
@@ -44,12 +44,12 @@ def middle_by_index(count: Places) -> Places:
 
 
 def box_centers(boxes: Boxes) -> Boxes:
-    """(..., 4) x, y, w, h -> (..., 2) x, y of the centres, by edge as the boxes are."""
+    """(..., 4) x, y, w, h -> (..., 2) x, y of the centres, by edge like the boxes."""
     return boxes[..., :2] + boxes[..., 2:] / 2
 
 
 def box_centers_by_index(boxes: Boxes) -> Boxes:
-    """(..., 4) x, y, w, h, by edge -> (..., 2) x, y of the centres by index: what `crop_and_resize` takes."""
+    """(..., 4) x, y, w, h, by edge -> (..., 2) x, y of the centres by index, for `crop_and_resize`."""
     return boxes[..., :2] + middle_by_index(boxes[..., 2:])
 
 
@@ -59,7 +59,7 @@ def boxes_around(centers: NDArray[Any], sides: NDArray[Any]) -> NDArray[Any]:
 
 
 def boxes_around_index(centers: NDArray[Any], sides: NDArray[Any]) -> NDArray[Any]:
-    """As `boxes_around`, of centres by index.
+    """Like `boxes_around`, for centres by index.
 
     >>> boxes_around_index(np.array([4.5, 9.5]), np.array([10.0, 20.0]))
     array([ 0.,  0., 10., 20.])
@@ -68,8 +68,8 @@ def boxes_around_index(centers: NDArray[Any], sides: NDArray[Any]) -> NDArray[An
 
 
 def resized_index(index: Places, factor: float) -> Places:
-    """Where pixel or cell `index` of an image that was enlarged `factor` times lies in the image before, both by index,
-    when the edges of both coincide.
+    """The place in an image of pixel or cell `index` of its version enlarged `factor` times, both by index, with
+    coinciding edges.
 
     >>> resized_index(np.arange(4), 2.0)
     array([-0.25,  0.25,  0.75,  1.25])
@@ -78,9 +78,9 @@ def resized_index(index: Places, factor: float) -> Places:
 
 
 def cell_coverage(low: Any, side: Any, place: Any, cell: float = STRIDE) -> Any:
-    """The share of a cell of `cell` pixels around `place` that lies in low .. low + side, along one axis, 0 to 1.
+    """The share of a cell of `cell` pixels around `place` inside low .. low + side, along one axis, 0 to 1.
 
-    Arrays or tensors that broadcast.
+    Takes arrays or tensors that broadcast.
     """
     minimum, maximum = (torch.minimum, torch.maximum) if isinstance(place, torch.Tensor) else (np.minimum, np.maximum)
     return (minimum(place + cell / 2, low + side) - maximum(place - cell / 2, low)).clip(0, cell) / cell

@@ -1,4 +1,4 @@
-"""What the machine is, for reports and rows of benchmarks."""
+"""The machine's description, for reports and rows of benchmarks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import platform
 
 
 def cpu_name() -> str:
-    """The processor's model, or its architecture where the system does not say."""
+    """The processor's model, or its architecture if the system does not report the model."""
     try:
         with open("/proc/cpuinfo") as lines:
             return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

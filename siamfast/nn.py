@@ -1,4 +1,4 @@
-"""The ops as modules: thin, without state but what is trained."""
+"""The ops as thin modules, with trained values as their only state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class XCorr(nn.Module):
     """`siamfast.xcorr` with a factor and a bias that may be trained.
 
     Args:
-        scale, bias: where they start.
+        scale, bias: their initial values.
         learn_scale, learn_bias: whether they are parameters or buffers.
         padding, pairing: as for `siamfast.xcorr`.
 
@@ -68,7 +68,7 @@ class BalancedLogisticLoss(nn.Module):
     def forward(
         self, scores: torch.Tensor, labels: torch.Tensor | None = None, centers: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """scores: (N, 1, H, W) or (N, H, W), labels: that or (H, W), centers: (N, 2) -> loss."""
+        """scores: (N, 1, H, W) or (N, H, W), labels: the same or (H, W), centers: (N, 2) -> loss."""
         return balanced_logistic_loss(scores, labels, centers=centers, **self.options)
 
 

@@ -1,3 +1,3 @@
-"""The version, alone in a file so that building needs no import of the package."""
+"""The version, in a separate file so that building needs no import of the package."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Processes of pools and data loaders: one thread each, deaf to Ctrl-C, and gone when the process that made them is."""
+"""Set up processes of pools and data loaders: one thread each, no reaction to Ctrl-C, and an end with their parent."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import threading
 
 
 def begin_worker(_: int = 0) -> None:
-    """A pool's initializer and a data loader's worker_init_fn; the argument, a data loader's number, is not needed.
+    """A pool's initializer and a data loader's worker_init_fn; its argument, the worker's number, is not used.
 
-    The processes are the parallelism, so each has one thread. Ctrl-C is the parent's to handle. A parent that is killed
-    (kill -9, out of memory) ends no child, and a pool's would wait for work for ever: a thread of theirs waits for
-    the end of the pipe that every child of multiprocessing has from its parent.
+    The processes are the parallelism, so each has one thread. The parent handles Ctrl-C. A killed parent (kill -9, out
+    of memory) does not end its children, and a pool's would wait for work for ever. So a thread in each child waits
+    for the end of the pipe that every child of multiprocessing has from its parent.
     """
     import cv2
     import torch
@@ -30,4 +30,4 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)  # what it was doing has nobody to go to
+    os._exit(1)  # nobody needs its work any more

@@ -1,4 +1,4 @@
-"""Other projects' names: their correlations on our kernels, `patch` to swap them in place, their checkpoints."""
+"""Other projects' correlations under their own names on our kernels, and `patch` to swap them in place."""
 
 from siamfast.compat.patching import Patch, patch
 

@@ -8,5 +8,5 @@ from siamfast.ops.xcorr import xcorr_depthwise as _xcorr_depthwise
 
 
 def xcorr_depthwise_circular(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """x: (N, C, Hx, Wx) wraps around along H and repeats its edge along W; kernel: (N, C, Hz, Wz)."""
+    """x: (N, C, Hx, Wx), wrapped along H and with repeated edges along W; kernel: (N, C, Hz, Wz)."""
     return _xcorr_depthwise(kernel, x, padding="circular-h")

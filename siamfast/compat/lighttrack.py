@@ -13,5 +13,5 @@ def pixel_corr(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def pixel_corr_mat(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """The same sums as `pixel_corr`; there one matrix product, here too."""
+    """The same sums as `pixel_corr`; LightTrack has it as one matrix product."""
     return _xcorr_pixelwise(z, x)

@@ -1,8 +1,8 @@
-"""Swaps the correlations of a loaded project for ours, wherever it refers to them, and undoes it.
+"""Swap the correlations of a loaded project for ours, wherever it refers to them, and undo it.
 
-Forks copy these functions and change them under the same name: another argument order, a padding, a result more. So
-a function is known by its name but trusted by its results: it is swapped only when ours gives the same values on
-random features of several shapes, and named as left alone otherwise.
+Forks copy these functions and change them under the same name: another argument order, a padding, another result. So a
+function is recognised by its name but checked by its results: it is swapped only if ours gives the same values on
+random features of several shapes, and otherwise listed as left alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _swapped_arguments(function: Correlation) -> Correlation:
     return call
 
 
-# Ours, in the order they are tried; a project's function takes (search, template), or the other order.
+# Our functions, in the order of trial; a project's function takes (search, template), or the other order.
 _DEPTHWISE: tuple[Correlation, ...] = (pysot.xcorr_depthwise, nanotrack.xcorr_depthwise)
 _PIXELWISE: tuple[Correlation, ...] = (nanotrack.xcorr_pixelwise,)
 CANDIDATES: dict[str, tuple[Correlation, ...]] = {
@@ -46,14 +46,14 @@ CANDIDATES: dict[str, tuple[Correlation, ...]] = {
     "_conv2d_group": (pysot.xcorr_fast,),
 }
 _OURS = frozenset(function for candidates in CANDIDATES.values() for function in candidates)
-# Whole modules, where the correlation is written out in `forward`.
+# Whole modules, for a correlation inside `forward`.
 HEADS: dict[str, type[torch.nn.Module]] = {"Corr_Up": siamdw.Corr_Up}
 
 
 class Patch:
-    """What `patch` did; `undo()` or leaving the `with` block takes it back.
+    """The changes of `patch`; `undo()` or leaving the `with` block reverts them.
 
-    swapped: "module.name -> siamfast's function", one line a place. left: "module.name: why", functions of a known
+    swapped: "module.name -> siamfast's function", one line per place. left: "module.name: why", functions with a known
     name that do something else.
     """
 
@@ -71,7 +71,7 @@ class Patch:
         self.undo()
 
     def undo(self) -> None:
-        """Put everything back as it was; a second call does nothing."""
+        """Restore everything; a second call does nothing."""
         while self._before:
             holder, name, before = self._before.pop()
             setattr(holder, name, before)
@@ -87,10 +87,10 @@ def patch(project: str | ModuleType) -> Patch:
 
     Args:
         project: the project's module or its dotted name; its loaded submodules count as part of it. Import what you
-            use first: what is not loaded yet is not seen.
+            use first: modules that are not loaded are not patched.
 
     Returns:
-        A `Patch`: what was swapped, what was left alone and why, and the way back. Also a context manager.
+        A `Patch`: the swapped functions, those left alone and why, and `undo`. Also a context manager.
 
     Raises:
         TypeError: not a module or a name. ValueError: no such module is loaded, or it has no function of a known name.
@@ -120,16 +120,16 @@ def patch(project: str | ModuleType) -> Patch:
     if not modules:
         raise ValueError(f"project: no module {name!r} is loaded; import it first")
     done = Patch()
-    seen: set[int] = set()
+    visited: set[int] = set()
     for module in modules:
         for key, value in list(vars(module).items()):
-            if id(value) in seen or not callable(value) or getattr(value, "__wrapped__", value) in _OURS:
+            if id(value) in visited or not callable(value) or getattr(value, "__wrapped__", value) in _OURS:
                 continue
             if key in CANDIDATES and inspect.isfunction(value):
-                seen.add(id(value))
+                visited.add(id(value))
                 _swap_function(done, module, key, value)
             elif inspect.isclass(value) and value.__module__ == module.__name__:
-                seen.add(id(value))
+                visited.add(id(value))
                 _swap_methods(done, module, value)
     if not done.swapped and not done.left:
         raise ValueError(f"project: {name!r} has none of {', '.join((*CANDIDATES, *HEADS))}")
@@ -146,7 +146,7 @@ def _swap_function(done: Patch, module: ModuleType, key: str, original: Correlat
 
 
 def _references(original: Any) -> Iterator[tuple[ModuleType, str]]:
-    """Every name of every loaded module that is bound to `original`: `from ... import` makes such."""
+    """Every name in every loaded module that is bound to `original`, for example by `from ... import`."""
     for holder in list(sys.modules.values()):
         if isinstance(holder, ModuleType):
             for name, value in list(vars(holder).items()):
@@ -167,7 +167,7 @@ def _swap_methods(done: Patch, module: ModuleType, owner: type) -> None:
         method = vars(owner).get(key)
         if method is None or not inspect.isfunction(method):
             continue
-        bound = functools.partial(method, None)  # none of the known ones looks at `self`
+        bound = functools.partial(method, None)  # none of the known ones uses `self`
         ours = _same_values(bound, CANDIDATES[key])
         if ours is None:
             done.left.append(f"{place}.{key}: its values differ from a plain correlation's")
@@ -184,7 +184,8 @@ def _as_method(function: Correlation) -> Correlation:
 
 
 def _probes() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(search, template) of one and two pairs, rectangular, so that no other rule gives the same shapes and values."""
+    """(search, template) of one and two pairs, rectangular, so that no other function gives the same shapes and
+    values."""
     generator = torch.Generator().manual_seed(0)
     for batch, z, x in ((2, (3, 2), (8, 7)), (1, (4, 4), (6, 9))):
         yield (
@@ -197,7 +198,7 @@ def _agree(first: Correlation, second: Correlation, pairs: list[tuple[torch.Tens
     try:
         with torch.no_grad():
             results = [(first(a.clone(), b.clone()), second(a, b)) for a, b in pairs]
-    except Exception:  # whatever a fork raises: it is not the function we know
+    except Exception:  # a fork that raises anything is not the function we know
         return False
     return all(
         isinstance(a, torch.Tensor) and a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-4)

@@ -17,7 +17,7 @@ def xcorr_fast(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 
 
 def xcorr_slow(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """The same sums as `xcorr_fast`; there a loop over the batch."""
+    """The same sums as `xcorr_fast`; pysot has it as a loop over the batch."""
     return _xcorr(kernel, x)
 
 
