@@ -156,7 +156,7 @@ def test_several_pages_are_refused(name: str, tmp_path: Path, capsys: pytest.Cap
     pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
     assert main(["track", str(tmp_path / name), "--box", "10,10,20,20"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "has 3 pages, expected one image a file" in line
+    assert "has 3 pages, expected one image per file" in line
 
 
 def test_truncated_frames_are_rejected_in_eval_and_training(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -175,7 +175,7 @@ def test_broken_sequences_are_listed_and_the_rest_is_evaluated(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--model", "siamfc:x"], "'x' is no option=value"),
+        (["--model", "siamfc:x"], "'x' is not option=value"),
         (["--model", "siamfc:speed=9"], "unknown arguments speed"),
         (["--model", "nowhere.safetensors"], "nowhere.safetensors"),
         (["--peers", "dimp"], "peers: got 'dimp'"),

@@ -278,7 +278,7 @@ S = torch.zeros(2, 1, 5, 5)
         (
             lambda: siamfast.xcorr_balanced_loss(torch.zeros(1, 8, 3, 3), torch.zeros(1, 4, 5, 5)),
             ValueError,
-            "z: got 8 channels, expected x's 4: one kernel a template",
+            "z: got 8 channels, expected x's 4: one kernel per template",
         ),
     ],
 )
