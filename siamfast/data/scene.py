@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from siamfast.data import textures
 from siamfast.data.photos import Photos, Piece
+from siamfast.data.sensor import sensor_image
 from siamfast.data.sprites import Appearance
 from siamfast.data.thing import Thing, curve
 
@@ -194,7 +195,7 @@ class Scene:
                 t, np.zeros(2), np.array([shape[1] / self.width, shape[0] / self.height]), shape, with_target
             )
             self._fill_outside(canvas, corner, scale, small.mean((0, 1)))
-        image = self._sensor(canvas, t, window)
+        image = sensor_image(canvas, (*self.seed, t), window, noise=self.noise, compress=self.jpeg)
         if native == out:
             return image
         return np.asarray(cv2.resize(image, out[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
@@ -262,37 +263,6 @@ class Scene:
         canvas[max(0, y1) :] = fill
         canvas[:, : max(0, x0)] = fill
         canvas[:, max(0, x1) :] = fill
-
-    def _sensor(
-        self, canvas: NDArray[np.float32], t: int, window: tuple[float, float, float, float]
-    ) -> NDArray[np.uint8]:
-        """Noise, 8 bits and JPEG: the same for the same window of the same frame."""
-        where = [int(v * 16) & 0xFFFFFFFF for v in window]
-        rng = np.random.default_rng((*self.seed, t, *where))
-        if self.noise:
-            # One table of noise, entered at random: drawing 200,000 normals would take as long as all else.
-            table = _noise_table()
-            start = int(rng.integers(len(table) - canvas.size)) if canvas.size < len(table) else 0
-            noise = (
-                np.resize(table[start:], canvas.size)
-                if canvas.size >= len(table)
-                else table[start : start + canvas.size]
-            )
-            canvas = canvas + noise.reshape(canvas.shape) * np.float32(self.noise)
-        image = np.clip(canvas, 0, 255).astype(np.uint8)
-        if self.jpeg:
-            _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))])
-            image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
-        return image
-
-
-_NOISE: list[NDArray[np.float32]] = []
-
-
-def _noise_table() -> NDArray[np.float32]:
-    if not _NOISE:
-        _NOISE.append(np.random.default_rng(5).normal(size=1_000_000).astype(np.float32))
-    return _NOISE[0]
 
 
 def _reflected(path: Array, low: Array, high: Array) -> Array:
