@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -168,71 +168,88 @@ def curate(
     progress: Any = None,
     pool: Executor | None = None,
 ) -> None:
-    """Curate what `writer` does not have yet; in `workers` processes, or in this one where that is 0.
+    """Make the parts that `writer` does not have, in `workers` processes, or in this one if that is 0.
 
     Args:
-        pool: where to run instead, `workers` of them, e.g. dask's; the parts come back here to be written.
+        pool: an executor to use instead, with `workers` workers, e.g. dask's; the parts come back here to be written.
         shard: (i, n): every n-th video, from the i-th on.
         progress: a tqdm bar of videos; None: none.
 
     Raises:
-        ValueError: no such data set. RuntimeError: a worker died; what was committed stays.
+        ValueError: no such data set. RuntimeError: a worker died; committed parts stay.
     """
-    recorded = writer.done()
     videos = list_videos(recipe.kind, root)[shard[0] - 1 :: shard[1]]
-    if progress is not None:
-        progress.reset(total=len(videos))
-    began, crops, frames = time.perf_counter(), 0, 0
+    work = _Work(root, videos, writer, progress)
+    if pool is not None:
+        _curate_in_pool(recipe, work, pool, workers)
+    elif workers:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_worker) as own_pool:
+            _curate_in_pool(recipe, work, own_pool, workers)
+    else:
+        for task in work.tasks():
+            for following in work.store(task, curate_part(recipe, root, task.video, task.first)):
+                work.store(following, curate_part(recipe, root, following.video, following.first))
 
-    def missing(video: Path, total: int) -> list[tuple[Path, int]]:
-        known = recorded.get(_relative(video, root), {})
-        return [(video, first) for first in range(PART, total, PART) if first not in known]
 
-    def store(video: Path, part: Part) -> list[tuple[Path, int]]:
-        """The parts that are to follow: the first one says how many frames there are."""
-        nonlocal crops, frames
-        writer.add(part)
-        crops += len(part.crops)
-        frames += min(PART, part.total - part.first)
+class _Task(NamedTuple):
+    """A part to make: frames `first` and following of a video."""
+
+    video: Path
+    first: int
+
+
+class _Work:
+    """The parts of some videos that a writer does not have: `tasks` lists them, `store` writes one and counts it."""
+
+    def __init__(self, root: Path, videos: list[Path], writer: Writer, progress: Any) -> None:
+        self.root = root
+        self._videos, self._writer, self._progress = videos, writer, progress
+        self._stored = writer.done()
+        self._began, self._crops, self._frames = time.perf_counter(), 0, 0
         if progress is not None:
-            rate = frames / (time.perf_counter() - began)
-            progress.set_postfix_str(f"{crops} crops, {rate:.0f} frames/s", refresh=False)
-        return missing(video, part.total) if part.first == 0 else []
+            progress.reset(total=len(videos))
 
-    def todo() -> Iterator[tuple[Path, int]]:
-        for video in videos:
-            known = recorded.get(_relative(video, root), {})
-            yield from missing(video, known[0]) if 0 in known else [(video, 0)]
-            if progress is not None:
-                progress.update(1)
+    def tasks(self) -> Iterator[_Task]:
+        """Each video's missing parts; only the first part if that is missing, because it has the number of frames."""
+        for video in self._videos:
+            stored = self._stored.get(_relative(video, self.root), {})
+            yield from self._missing(video, stored[0]) if 0 in stored else [_Task(video, 0)]
+            if self._progress is not None:
+                self._progress.update(1)
 
-    if workers == 0 and pool is None:
-        for task in todo():
-            for more in store(task[0], curate_part(recipe, root, *task)):
-                store(more[0], curate_part(recipe, root, *more))
-        return
-    waiting = todo()
-    running: dict[Future[Part], Path] = {}
-    queue: list[tuple[Path, int]] = []
-    own = pool is None
-    if pool is None:
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_worker)
+    def store(self, task: _Task, part: Part) -> list[_Task]:
+        """Write a part; returns the tasks that follow from a video's first one."""
+        self._writer.add(part)
+        self._crops += len(part.crops)
+        self._frames += min(PART, part.total - part.first)
+        if self._progress is not None:
+            rate = self._frames / (time.perf_counter() - self._began)
+            self._progress.set_postfix_str(f"{self._crops} crops, {rate:.0f} frames/s", refresh=False)
+        return self._missing(task.video, part.total) if part.first == 0 else []
+
+    def _missing(self, video: Path, total: int) -> list[_Task]:
+        stored = self._stored.get(_relative(video, self.root), {})
+        return [_Task(video, first) for first in range(PART, total, PART) if first not in stored]
+
+
+def _curate_in_pool(recipe: Recipe, work: _Work, pool: Executor, workers: int) -> None:
+    """Do the work in a pool, with at most two parts per worker under way."""
+    tasks = work.tasks()
+    running: dict[Future[Part], _Task] = {}
+    following: list[_Task] = []
     try:
         while True:
             while len(running) < 2 * workers:
-                upcoming = queue.pop() if queue else next(waiting, None)
-                if upcoming is None:
+                task = following.pop() if following else next(tasks, None)
+                if task is None:
                     break
-                running[pool.submit(curate_part, recipe, root, *upcoming)] = upcoming[0]
+                running[pool.submit(curate_part, recipe, work.root, task.video, task.first)] = task
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                video = running.pop(future)
-                queue += reversed(store(video, future.result()))
+                following += reversed(work.store(running.pop(future), future.result()))
     except BrokenProcessPool:
         raise RuntimeError("a worker process died (out of memory?); run the command again to go on") from None
     finally:
         for future in running:
             future.cancel()
-        if own:
-            pool.shutdown(cancel_futures=True)
