@@ -8,7 +8,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ from siamfast.io.files import differences, only_writer, replacing
 from siamfast.models.inference import choose_device, fast_bfloat16
 from siamfast.models.weights import save_weights
 from siamfast.training.config import RunConfig, with_new_names
-from siamfast.training.optimizer import learning_rate, make_optimizer
+from siamfast.training.optimizer import learning_rate, make_optimizer, moving_average
 from siamfast.training.record import Record
 from siamfast.workers import begin_worker
 
@@ -54,7 +54,7 @@ class Loop:
         self.optimizer = make_optimizer(self.trained().values(), config)
         self.average: AveragedModel | None = None
         if config.average:
-            self.average = AveragedModel(self.model, multi_avg_fn=_moving_average(config.average), use_buffers=True)
+            self.average = AveragedModel(self.model, multi_avg_fn=moving_average(config.average), use_buffers=True)
         self.step = 0
         self.seconds = 0.0  # training time, over this run and those that it resumed
         # Both are made now, so that a wrong path is an error before anything is written, not at the first validation.
@@ -293,18 +293,3 @@ class Loop:
         recipe |= {name: Path(recipe[name]).name for name in ("data", "val_data", "init", "photos")}
         recipe |= {"step": self.step, "seconds": round(self.seconds)}
         save_weights(self.model, path, recipe=recipe, figures=figures)
-
-
-def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential average for AveragedModel; the decay rises from 0.1, so that the first weights soon lose
-    weight."""
-
-    def update(averages: list[torch.Tensor], values: list[torch.Tensor], count: torch.Tensor | int) -> None:
-        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        for average, value in zip(averages, values, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, share)
-            else:
-                average.copy_(value)
-
-    return update

@@ -1,9 +1,9 @@
-"""The optimizer of a training and its learning rate over the steps."""
+"""The optimizer of a training, its learning rate over the steps, and the moving average of the weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -37,3 +37,18 @@ def make_optimizer(modules: Iterable[torch.nn.Module], config: RunConfig) -> tor
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
+
+
+def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential average for AveragedModel; the decay rises from 0.1, so that the first weights soon lose
+    weight."""
+
+    def update(averages: list[torch.Tensor], values: list[torch.Tensor], count: torch.Tensor | int) -> None:
+        share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, share)
+            else:
+                average.copy_(value)
+
+    return update
