@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         f"{out}: {time.perf_counter() - began:.0f} s"
         + (f"; {errors} could not be read, see {out / _errors_name(arguments.shard)}" if errors else "")
         + ("; once repaired, the same command reads them" if errors and not stopped else "")
-        + ("; stopped, the same command goes on" if stopped else ""),
+        + ("; stopped, the same command resumes it" if stopped else ""),
         file=sys.stderr,
     )
     return 130 if stopped else int(errors > 0)

@@ -108,7 +108,7 @@ class Cutout:
         level = factor * self._unit / scale
         sign = -1.0 if self._mirrored else 1.0
         across, down = (SIDE / 2 - np.array([sign, 1.0]) * self._middle / level * factor).tolist()
-        # Pixel centres lie at integers for warpAffine, at halves for us.
+        # Pixel centres are at integers for warpAffine, at halves for us.
         matrix = np.array(
             [[sign * factor, 0, across + 0.5 * sign * factor - 0.5], [0, factor, down + 0.5 * factor - 0.5]]
         )
@@ -219,7 +219,7 @@ class Sprite:
         level = int(np.clip(np.floor(-np.log2(np.sqrt(abs(np.linalg.det(to_canvas))) + 1e-9)), 0, 2))
         picture = self.pyramid(side if paint is None or self._bend is not None else 0.0)[level]
         to_canvas = to_canvas * 2**level
-        # Pixel centres lie at integers for warpAffine, at halves for us.
+        # Pixel centres are at integers for warpAffine, at halves for us.
         end = picture.shape[0]
         shift = edge_to_index(origin) - to_canvas @ np.full(2, middle_by_index(end))
         corners = np.array([[-1, -1], [end, -1], [end, end], [-1, end]]) @ to_canvas.T + shift

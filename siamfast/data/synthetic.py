@@ -35,9 +35,9 @@ class SyntheticVideo:
             target, nobody can tell them apart.
 
     Raises:
-        TypeError, ValueError: for arguments that are no such numbers, or a folder without images.
+        TypeError, ValueError: arguments that are not such numbers, or a folder without images.
         FileNotFoundError: no such folder.
-        IndexError: for a frame outside 0 .. length - 1.
+        IndexError: a frame outside 0 .. length - 1.
 
     >>> video = SyntheticVideo(3, length=20)
     >>> video.frame(0).shape, video.box(0).shape
@@ -137,7 +137,7 @@ class SyntheticPairs(Dataset[dict[str, torch.Tensor]]):
         photos: as for SyntheticVideo.
 
     Raises:
-        TypeError, ValueError: for arguments that are no such numbers, or a folder without images.
+        TypeError, ValueError: arguments that are not such numbers, or a folder without images.
         FileNotFoundError: no such folder.
 
     >>> item = SyntheticPairs(1000)[5]

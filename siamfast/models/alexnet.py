@@ -87,7 +87,7 @@ class AlexNet(nn.Module):
         """images: (N, 3, H, W), floating -> features (N, 256, h, w), h = feature_size(H). Keeps channels_last.
 
         Raises:
-            ValueError: when `images` is not (N, 3, H, W) with sides of at least smallest_input() pixels.
+            ValueError: `images` is not (N, 3, H, W) with sides of at least smallest_input() pixels.
         """
         least = smallest_input()
         if images.dim() != 4 or images.shape[1] != 3 or min(images.shape[2:]) < least:

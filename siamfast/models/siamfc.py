@@ -100,6 +100,6 @@ class SiamFC(nn.Module):
             (k * Nz, 1, Ho, Wo); 17 x 17 for 127 and 255.
 
         Raises:
-            ValueError: for shapes that do not fit.
+            ValueError: shapes that do not fit.
         """
         return xcorr(self.embed(template), self.embed(search), scale=self.scale, bias=self.bias)

@@ -48,7 +48,7 @@ def propagate_labels(
         (K, H, W) for every frame; the first is `labels`.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument.
+        TypeError, ValueError: an argument that does not fit, by its name.
 
     >>> import torch, siamfast
     >>> video, mask = torch.randn(4, 16, 8, 8), torch.rand(2, 8, 8)

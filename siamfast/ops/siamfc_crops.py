@@ -73,7 +73,7 @@ def siamfc_crops(
         context_amount: context around the box, as a share of w + h.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument.
+        TypeError, ValueError: an argument that does not fit, by its name.
 
     >>> import numpy as np, siamfast
     >>> crops = siamfast.siamfc_crops(np.zeros((360, 480, 3), np.uint8), (10, 20, 60, 80))

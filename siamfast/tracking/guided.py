@@ -123,7 +123,7 @@ class GuidedTracker(SequenceTracker):
             The tracker itself.
 
         Raises:
-            ValueError: the box has no area or lies outside the image. TypeError: not an image.
+            ValueError: the box has no area or is outside the image. TypeError: not an image.
         """
         frame, self._box, self._fill = check_first_frame(image, box)
         crop = self._crop(frame, self._side(), self.config.exemplar)

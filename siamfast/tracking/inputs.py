@@ -61,7 +61,7 @@ def check_first_frame(image: Any, box: ArrayLike | Sequence[float]) -> FirstFram
     """The arguments of a tracker's `init`, checked.
 
     Raises:
-        ValueError: the box has no area or lies outside the image. TypeError: not an image.
+        ValueError: the box has no area or is outside the image. TypeError: not an image.
     """
     pixels = as_rgb(image)
     height, width = pixels.shape[:2]
@@ -86,5 +86,5 @@ def check_box(box: ArrayLike | Sequence[float], width: int, height: int) -> NDAr
     if w <= 0 or h <= 0:
         raise ValueError(f"box: got {text}, which has no area: expected w > 0 and h > 0")
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-        raise ValueError(f"box: got {text}, which lies outside the image of {width} x {height} pixels")
+        raise ValueError(f"box: got {text}, which is outside the image of {width} x {height} pixels")
     return values

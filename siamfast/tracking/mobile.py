@@ -156,7 +156,7 @@ class MobileTracker(SequenceTracker):
             The tracker itself.
 
         Raises:
-            ValueError: the box has no area or lies outside the image. TypeError: not an image.
+            ValueError: the box has no area or is outside the image. TypeError: not an image.
         """
         frame, self._box, self._fill = check_first_frame(image, box)
         side = self._side()

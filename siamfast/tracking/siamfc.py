@@ -139,7 +139,7 @@ class SiamFCTracker(SequenceTracker):
             The tracker itself.
 
         Raises:
-            ValueError: the box has no area or lies outside the image. TypeError: not an image.
+            ValueError: the box has no area or is outside the image. TypeError: not an image.
         """
         # As in siamfc-pytorch, the first frame's mean fills the crops of every frame.
         frame, checked, self._fill = check_first_frame(image, box)

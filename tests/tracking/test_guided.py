@@ -183,5 +183,5 @@ def test_update_before_init_is_an_error(net: GuidedSiam) -> None:
         tracker.update(frames()[0])
     with pytest.raises(RuntimeError, match="init"):
         _ = tracker.response
-    with pytest.raises(ValueError, match="lies outside"):
+    with pytest.raises(ValueError, match="is outside"):
         tracker.init(frames()[0], (500, 500, 10, 10))

@@ -46,7 +46,7 @@ def logistic_labels(
         (H, W), or (N, H, W) with `centers`.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument.
+        TypeError, ValueError: an argument that does not fit, by its name.
 
     >>> logistic_labels(5, stride=8, r_pos=8).int().tolist()[2]
     [0, 1, 1, 1, 0]
@@ -122,7 +122,7 @@ def balanced_logistic_loss(
         A scalar, or (N,) for "none"; float32 (float64 for float64 scores). 0 for N = 0.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument.
+        TypeError, ValueError: an argument that does not fit, by its name.
 
     >>> import torch, siamfast
     >>> round(siamfast.balanced_logistic_loss(torch.zeros(8, 1, 17, 17)).item(), 4)
@@ -171,7 +171,7 @@ def check_options(
     """The raw op's options, checked.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument.
+        TypeError, ValueError: an argument that does not fit, by its name.
     """
     for name, choice, choices in (
         ("metric", metric, METRIC), ("neutral", neutral, NEUTRAL), ("balance", balance, BALANCE),
@@ -213,7 +213,7 @@ def check_labels(
     """The raw op's labels (1 or N, H, W) and centers (N, 2) for scores of this shape; None stays None.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument.
+        TypeError, ValueError: an argument that does not fit, by its name.
     """
     dtype = sum_dtype(dtype)
     if labels is None:

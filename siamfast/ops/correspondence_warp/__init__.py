@@ -72,7 +72,7 @@ def correspondence_warp(
         indices.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument; a window that leaves a query without a key.
+        TypeError, ValueError: an argument that does not fit, by its name; a window that leaves a query without a key.
 
     >>> import torch, siamfast
     >>> now, before, mask = torch.randn(1, 64, 20, 20), torch.randn(1, 64, 20, 20), torch.rand(1, 1, 20, 20)
@@ -132,7 +132,7 @@ def correspondence_affinity(
         frames="mean" each frame's weights sum to 1/T.
 
     Raises:
-        TypeError, ValueError: as `correspondence_warp`, naming the argument.
+        TypeError, ValueError: as for `correspondence_warp`.
 
     >>> import torch, siamfast
     >>> float(siamfast.correspondence_affinity(torch.ones(1, 4, 2, 2), torch.ones(1, 4, 2, 2))[0, 0, 0].sum())

@@ -47,7 +47,7 @@ def xcorr(
         Under autocast z and x go to its dtype, as for a convolution.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument.
+        TypeError, ValueError: an argument that does not fit, by its name.
 
     >>> import torch, siamfast
     >>> z, x = torch.randn(8, 256, 6, 6), torch.randn(8, 256, 22, 22)
@@ -64,7 +64,7 @@ def make_call(
     """The arguments, checked.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument.
+        TypeError, ValueError: an argument that does not fit, by its name.
     """
     _check_features(z, x)
     if pairing not in ("cycle", "all"):
@@ -103,7 +103,7 @@ def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -
         (Nx, C, Ho, Wo), Ho = Hx + 2*ph - Hz + 1; z's dtype.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument.
+        TypeError, ValueError: an argument that does not fit, by its name.
 
     >>> import torch, siamfast
     >>> siamfast.xcorr_depthwise(torch.randn(28, 256, 5, 5), torch.randn(28, 256, 29, 29)).shape
@@ -135,7 +135,7 @@ def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         (Nx, Hz*Wz, Hx, Wx); z's dtype.
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument.
+        TypeError, ValueError: an argument that does not fit, by its name.
 
     >>> import torch, siamfast
     >>> siamfast.xcorr_pixelwise(torch.randn(2, 96, 8, 8), torch.randn(2, 96, 16, 16)).shape

@@ -49,7 +49,7 @@ def xcorr_balanced_loss(
         The loss, or (loss, scores).
 
     Raises:
-        TypeError, ValueError: for what does not fit, naming the argument.
+        TypeError, ValueError: an argument that does not fit, by its name.
 
     >>> import torch, siamfast
     >>> z, x = torch.randn(2, 256, 6, 6), torch.randn(2, 256, 22, 22)
