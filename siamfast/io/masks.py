@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,7 +65,8 @@ def read_mask(path: str | os.PathLike[str], option: str = "--mask", like: MaskIm
         raise FileNotFoundError(f"{option}: {path} is not a file")
     what = f"{option}: {path}"
     try:
-        with Image.open(path) as image:
+        # From memory: of a file PIL reads as many bytes as a damaged chunk claims to have.
+        with Image.open(io.BytesIO(Path(path).read_bytes())) as image:
             pages = getattr(image, "n_frames", 1)
             if pages > 1 and image.format != "MPO":
                 raise ValueError(f"{what} has {pages} pages, expected one image")

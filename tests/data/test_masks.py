@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -172,3 +174,17 @@ def test_notes_are_empty_when_nothing_was_repaired(tmp_path: Path) -> None:
     mask = read_mask(tmp_path / "m.png")
     assert isinstance(mask, MaskImage)
     assert mask.notes == ()
+
+
+def test_a_chunk_that_claims_to_be_huge_takes_no_memory(tmp_path: Path) -> None:
+    write_mask(tmp_path / "m.png", _two_rectangles(), default_palette())
+    content = bytearray((tmp_path / "m.png").read_bytes())
+    at = content.index(b"IDAT") - 4
+    content[at : at + 4] = (0x7FFFFFFF).to_bytes(4, "big")
+    (tmp_path / "m.png").write_bytes(content)
+    tracemalloc.start()
+    with contextlib.suppress(ValueError):  # or the rows that are there, which are whole
+        read_mask(tmp_path / "m.png")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 26
