@@ -133,7 +133,7 @@ def _wrong(name: str) -> tuple[Image.Image, dict[str, object]]:
         ("pages.tif", "has 2 pages, expected one image"),
         ("large.tif", "has the number 140000"),
         ("negative.tif", "below 0"),
-        ("fractions.tif", "no whole numbers"),
+        ("fractions.tif", "not whole numbers"),
         ("many.png", "not a mask"),
     ],
 )
