@@ -8,26 +8,17 @@ random features of several shapes, and otherwise listed as left alone.
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType, TracebackType
 from typing import Any
 
 import torch
 
 from siamfast.compat import hdn, lighttrack, nanotrack, pysot, siamdw, siamfc_pytorch
-
-Correlation = Callable[..., Any]
-
-
-def _swapped_arguments(function: Correlation) -> Correlation:
-    @functools.wraps(function)
-    def call(first: torch.Tensor, second: torch.Tensor) -> Any:
-        return function(second, first)
-
-    return call
-
+from siamfast.compat.swapped import Correlation, Swapped
 
 # Our functions, in the order of trial; a project's function takes (search, template), or the other order.
 _DEPTHWISE: tuple[Correlation, ...] = (pysot.xcorr_depthwise, nanotrack.xcorr_depthwise)
@@ -46,6 +37,19 @@ CANDIDATES: dict[str, tuple[Correlation, ...]] = {
     "_conv2d_group": (pysot.xcorr_fast,),
 }
 _OURS = frozenset(function for candidates in CANDIDATES.values() for function in candidates)
+# Repositories whose package has another name, lower case, without separators.
+PACKAGES = {
+    "videoanalyst": "videoanalyst",
+    "trackit": "models",
+    "lighttrack": "lib",
+    "siamfcpytorch": "siamfc",
+    "siamcar": "pysot",
+    "siamrpn": "pysot",
+    "siamdw": "models",
+    "nanotrack": "nanotrack",
+    "siammask": "models",
+    "siamban": "siamban",
+}
 # Whole modules, for a correlation inside `forward`.
 HEADS: dict[str, type[torch.nn.Module]] = {"Corr_Up": siamdw.Corr_Up}
 
@@ -61,6 +65,7 @@ class Patch:
         self.swapped: list[str] = []
         self.left: list[str] = []
         self._before: list[tuple[Any, str, Any]] = []
+        self._originals: list[tuple[Swapped, Any]] = []
 
     def __enter__(self) -> Patch:
         return self
@@ -71,10 +76,14 @@ class Patch:
         self.undo()
 
     def undo(self) -> None:
-        """Restore everything; a second call does nothing."""
+        """Restore everything, also in modules and models that were made meanwhile; a second call does nothing."""
         while self._before:
             holder, name, before = self._before.pop()
             setattr(holder, name, before)
+        while self._originals:
+            swapped, original = self._originals.pop()
+            for holder, name in _references(swapped):
+                setattr(holder, name, original)
 
     def _set(self, holder: Any, name: str, value: Any, place: str, ours: Any) -> None:
         self._before.append((holder, name, vars(holder)[name]))
@@ -87,13 +96,15 @@ def patch(project: str | ModuleType) -> Patch:
 
     Args:
         project: the project's module or its dotted name; its loaded submodules count as part of it. Import what you
-            use first: modules that are not loaded are not patched.
+            use first: modules that are not loaded are not patched. Your own modules count where they have imported a
+            function under its own name, and models where they keep one as an attribute.
 
     Returns:
         A `Patch`: the swapped functions, those left alone and why, and `undo`. Also a context manager.
 
     Raises:
-        TypeError: not a module or a name. ValueError: no such module is loaded, or it has no function of a known name.
+        TypeError: not a module or a name. ValueError: no such module is loaded, it is patched already, or it has no
+            function of a known name.
 
     >>> import sys, types, siamfast.compat, torch.nn.functional as F
     >>> module = types.ModuleType("a_tracker")
@@ -118,7 +129,11 @@ def patch(project: str | ModuleType) -> Patch:
     if isinstance(project, ModuleType) and project not in modules:
         modules.append(project)
     if not modules:
-        raise ValueError(f"project: no module {name!r} is loaded; import it first")
+        package = PACKAGES.get("".join(c for c in name.lower() if c.isalnum()), name)
+        hint = f"; the package of that repository is {package!r}" if package != name else ""
+        raise ValueError(f"project: no module {name!r} is loaded; import it first{hint}")
+    if any(isinstance(value, Swapped) for module in modules for value in vars(module).values()):
+        raise ValueError(f"project: {name!r} is patched already; undo() that patch first")
     done = Patch()
     visited: set[int] = set()
     for module in modules:
@@ -141,17 +156,22 @@ def _swap_function(done: Patch, module: ModuleType, key: str, original: Correlat
     if ours is None:
         done.left.append(f"{module.__name__}.{key}: its values differ from a plain correlation's")
         return
+    project = module.__name__.partition(".")[0]
     for holder, name in _references(original):
-        done._set(holder, name, ours, holder.__name__, ours)
+        place = holder.__name__ if isinstance(holder, ModuleType) else type(holder).__qualname__
+        # A variable of the user's that keeps the original under another name is kept for something.
+        outside = isinstance(holder, ModuleType) and place.partition(".")[0] != project
+        if not (outside and name != key):
+            done._set(holder, name, ours, place, ours.function)
+    done._originals.append((ours, original))
 
 
-def _references(original: Any) -> Iterator[tuple[ModuleType, str]]:
-    """Every name in every loaded module that is bound to `original`, for example by `from ... import`."""
-    for holder in list(sys.modules.values()):
-        if isinstance(holder, ModuleType):
-            for name, value in list(vars(holder).items()):
-                if value is original:
-                    yield holder, name
+def _references(original: Any) -> list[tuple[Any, str]]:
+    """Where `original` is bound: names in loaded modules, by `from ... import`, and attributes of live models."""
+    modules = [module for module in list(sys.modules.values()) if isinstance(module, ModuleType)]
+    live = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.nn.Module)]
+    holders: list[Any] = [*modules, *live]
+    return [(holder, name) for holder in holders for name, value in list(vars(holder).items()) if value is original]
 
 
 def _swap_methods(done: Patch, module: ModuleType, owner: type) -> None:
@@ -172,11 +192,11 @@ def _swap_methods(done: Patch, module: ModuleType, owner: type) -> None:
         if ours is None:
             done.left.append(f"{place}.{key}: its values differ from a plain correlation's")
             continue
-        done._set(owner, key, _as_method(ours), place, ours)
+        done._set(owner, key, _as_method(ours), place, ours.function)
 
 
-def _as_method(function: Correlation) -> Correlation:
-    @functools.wraps(function)
+def _as_method(function: Swapped) -> Correlation:
+    @functools.wraps(function.function)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
@@ -206,11 +226,11 @@ def _agree(first: Correlation, second: Correlation, pairs: list[tuple[torch.Tens
     )
 
 
-def _same_values(original: Correlation, candidates: tuple[Correlation, ...]) -> Correlation | None:
+def _same_values(original: Correlation, candidates: tuple[Correlation, ...]) -> Swapped | None:
     pairs = list(_probes())
     turned = [(z, x) for x, z in pairs]
     for ours in candidates:
-        for call in (ours, _swapped_arguments(ours)):
+        for call in (Swapped(ours), Swapped(ours, turned=True)):
             for order in (pairs, turned):
                 if _agree(original, call, order):
                     return call

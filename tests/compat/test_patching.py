@@ -4,8 +4,6 @@ layout."""
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,40 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from siamfast.compat import hdn, lighttrack, mmtracking, nanotrack, patch, pysot, siamdw, siamfc_pytorch, siammask
-
-GROUPED = """
-import torch.nn.functional as F
-def grouped(x, kernel, padding=0):
-    n, c = kernel.shape[:2]
-    out = F.conv2d(x.reshape(1, n * c, *x.shape[2:]), kernel.reshape(n * c, 1, *kernel.shape[2:]),
-                   groups=n * c, padding=padding)
-    return out.reshape(n, c, *out.shape[2:])
-def up_channel(x, kernel):
-    n = len(kernel)
-    out = F.conv2d(x.reshape(1, -1, *x.shape[2:]), kernel.reshape(-1, x.shape[1], *kernel.shape[2:]), groups=n)
-    return out.reshape(n, -1, *out.shape[2:])
-"""
-
-
-def _tree(root: Path, name: str, files: dict[str, str]) -> None:
-    """A package of `files`; every folder gets its __init__.py."""
-    for path, text in {**files, "plain.py": GROUPED}.items():
-        file = root / name / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        for folder in (file.parent, *file.parent.parents):
-            if folder == root:
-                break
-            (folder / "__init__.py").touch()
-
-
-@pytest.fixture
-def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.syspath_prepend(tmp_path)
-    yield tmp_path
-    for name, module in list(sys.modules.items()):
-        if str(tmp_path) in (getattr(module, "__file__", None) or ""):
-            del sys.modules[name]
+from tests.compat.projects import make_package
 
 
 def _random(*shape: int) -> torch.Tensor:
@@ -54,7 +19,7 @@ def _random(*shape: int) -> torch.Tensor:
 
 
 def test_pysots_functions_and_their_importers_are_swapped_and_restored(packages: Path) -> None:
-    _tree(
+    make_package(
         packages,
         "pysot_like",
         {
@@ -72,8 +37,9 @@ def test_pysots_functions_and_their_importers_are_swapped_and_restored(packages:
     z, x = _random(2, 4, 3, 3), _random(2, 4, 8, 8)
     expected = rpn.head(z, x)
     with patch("pysot_like") as done:
-        assert rpn.xcorr_depthwise is core.xcorr_depthwise is pysot.xcorr_depthwise
-        assert rpn.fast is pysot.xcorr_fast
+        assert rpn.xcorr_depthwise is core.xcorr_depthwise
+        assert core.xcorr_depthwise.function is pysot.xcorr_depthwise
+        assert rpn.fast.function is pysot.xcorr_fast
         assert sorted(done.swapped) == [
             "pysot_like.core.xcorr.xcorr_depthwise -> siamfast.compat.pysot.xcorr_depthwise",
             "pysot_like.core.xcorr.xcorr_fast -> siamfast.compat.pysot.xcorr_fast",
@@ -114,7 +80,7 @@ def test_pysots_functions_and_their_importers_are_swapped_and_restored(packages:
     ],
 )
 def test_a_function_is_swapped_only_if_it_computes_the_same(packages: Path, name: str, body: str, ours: str) -> None:
-    _tree(
+    make_package(
         packages, "project", {"model.py": f"import torch.nn.functional as F\nfrom .plain import *\ndef {name}{body}\n"}
     )
     model = importlib.import_module("project.model")
@@ -138,7 +104,7 @@ def test_a_function_is_swapped_only_if_it_computes_the_same(packages: Path, name
     ],
 )
 def test_a_fork_with_other_values_is_left_alone_and_named(packages: Path, body: str) -> None:
-    _tree(packages, "fork", {"model.py": f"from .plain import *\ndef xcorr_depthwise{body}\n"})
+    make_package(packages, "fork", {"model.py": f"from .plain import *\ndef xcorr_depthwise{body}\n"})
     model = importlib.import_module("fork.model")
     original = model.xcorr_depthwise
     done = patch("fork")
@@ -148,7 +114,7 @@ def test_a_fork_with_other_values_is_left_alone_and_named(packages: Path, body: 
 
 
 def test_siamfc_pytorchs_method_and_siamdws_head_are_swapped(packages: Path) -> None:
-    _tree(
+    make_package(
         packages,
         "heads",
         {
@@ -224,6 +190,8 @@ def test_names_of_other_projects_equal_their_formulas() -> None:
         (3, TypeError, "project: got int, expected a module or its name"),
         ("no_such_project", ValueError, "project: no module 'no_such_project' is loaded; import it first"),
         ("json", ValueError, "project: 'json' has none of xcorr_fast"),
+        ("siamfc-pytorch", ValueError, "import it first; the package of that repository is 'siamfc'"),
+        ("video_analyst", ValueError, "import it first; the package of that repository is 'videoanalyst'"),
     ],
 )
 def test_bad_projects_are_named(project: object, error: type[Exception], message: str) -> None:
