@@ -104,6 +104,8 @@ def backends() -> list[str]:
             try:
                 module.can_run(backend, device, torch.float32, raise_error=True)
             except ValueError as error:
+                if dispatch.NO_KERNEL in str(error):  # nothing that this machine lacks
+                    continue
                 reasons.setdefault(f"{device}: {error}", []).append(name)
     mendable = [f"{reason} ({', '.join(names)})" for reason, names in reasons.items()]
     return [*rows, *([""] if mendable else []), *mendable]

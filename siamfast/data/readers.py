@@ -192,7 +192,7 @@ def list_videos(kind: str, root: str | Path) -> list[Path]:
     """One path per video of a data set, in order; no video is read yet.
 
     Args:
-        kind: one of LAYOUTS: vid, got10k, otb, lasot, trackingnet, youtubebb, davis, mot, folder.
+        kind: one of LAYOUTS.
         root: its folder.
 
     Raises:

@@ -23,7 +23,7 @@ class SequencePairs(TrackPairs):
     Args:
         root: a data set; with kind "folder" also one sequence.
         length, options: as for TrackPairs.
-        kind: its layout: vid, got10k, otb, lasot, trackingnet, youtubebb, davis, mot, folder.
+        kind: its layout, one of `siamfast.data.readers.LAYOUTS`.
         filter: draw only `usable_frames`; else any frame that shows the target.
 
     Raises:

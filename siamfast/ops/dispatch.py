@@ -98,9 +98,12 @@ def reason(name: str, device: str, dtype: torch.dtype, kernel_dtypes: Sequence[t
     return None
 
 
+NO_KERNEL = "this op has no"
+
+
 def plain_reason(name: str, device: str, dtype: torch.dtype) -> str | None:
     """Like `reason`, for an op with only the two PyTorch backends."""
-    return reason(name, device, dtype) if name in ("torch", "reference") else f"this op has no {name} kernel"
+    return reason(name, device, dtype) if name in ("torch", "reference") else f"{NO_KERNEL} {name} kernel"
 
 
 def can_run(name: str, device: str, dtype: torch.dtype, raise_error: bool, reason: Reason = reason) -> bool:

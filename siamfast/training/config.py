@@ -157,7 +157,9 @@ class GuidedConfig(PairConfig):
     negatives: float = _option(0.1, "share of pairs without the target in the search crop")
     max_stretch: float = _option(0.25, "largest relative change of the search crop's size")
     # network
-    backbone: str = _option("alexnet", "alexnet, SiamFC's; or resnet, three stages of a ResNet-18")
+    backbone: str = _option(
+        "alexnet", "a name in siamfast.models.backbones: alexnet, SiamFC's; resnet, three stages of a ResNet-18"
+    )
     head_width: int = _option(96, "channels of neck and head")
     guidance: str = _option(
         "mask+gaussian+flow+confidence+entropy",

@@ -16,6 +16,7 @@ from siamfast.data.curation import decode_frame
 from siamfast.data.store import CropStore
 from siamfast.data.store_writer import Part
 from siamfast.data.tree import TreeWriter, tree_folder
+from siamfast.data.youtubebb import annotated_videos
 from siamfast.io import images
 from tests.data.vid_videos import GROUP, contents, make_dataset, make_video
 
@@ -172,3 +173,23 @@ def test_a_second_command_on_a_store_is_refused_unless_the_first_was_killed(
     other.kill()
     other.wait()
     assert main(words) == 0
+
+
+def test_a_repaired_line_of_a_shared_table_is_read_for_its_video(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for time in (0, 1000):
+            noise = np.random.default_rng(time).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / "data" / name / f"{time}.jpg"), noise)
+    line = "{},{},0,cat,0,present,0.2,0.6,0.2,0.6\n"
+    good = [line.format(name, time) for name in "ab" for time in (0, 1000)]
+    table = tmp_path / "data" / "boxes.csv"
+    table.write_text("".join([*good[:3], good[3].replace("present", "pre").replace("0.6", "?")]))
+    words = ["curate", "youtubebb", str(tmp_path / "data"), str(tmp_path / "out"), "--workers", "0"]
+    assert main(words) == 1
+    errors = [json.loads(text) for text in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
+    assert [error["reason"][:6] for error in errors] == ["line 4"]
+    table.write_text("".join(good))
+    annotated_videos.cache_clear()
+    assert main(words) == 0
+    assert len(CropStore(tmp_path / "out")) == 4

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from siamfast.data.readers import LAYOUTS, read_videos
+from siamfast.data.readers import LAYOUTS, list_videos, read_videos
 from siamfast.data.sequences import Sequence
 from siamfast.data.vid import read_vid_xml
+from siamfast.data.youtubebb import annotated_videos
 
 Problems = list[tuple[Path, str]]
 
@@ -193,12 +194,17 @@ def test_youtubebb_is_read(tmp_path: Path) -> None:
     _frames(tmp_path / "frames" / "AAB-_6", ["0.jpg", "1000.jpg", "2000.jpg"])
     (tmp_path / "boxes.csv").write_text(
         "AAB-_6,0,0,person,0,present,0.5,0.75,0.25,0.5\nAAB-_6,1000,0,person,0,absent,-1,-1,-1,-1\n"
-        "AAB-_6,1000,0,person,1,present,0,1,0,1\n../etc,0,0,person,0,present,0,1,0,1\ngone,0,0,cat,0,present,0,1,0,1\n"
+        "AAB-_6,1000,0,person,1,present,0,1,0,1\nAAB-_6,x,0,person,0,present,0,1,0,1\ngone,0,0,cat,0,present,0,1,0,1\n"
     )
     ((first, second),), problems = _read("youtubebb", tmp_path)
     np.testing.assert_array_equal(first.boxes, [[30, 10, 15, 10], [np.nan] * 4, [np.nan] * 4])
     np.testing.assert_array_equal(second.boxes[1], [0, 0, 60, 40])
     assert sorted(reason[:6] for _, reason in problems) == ["line 4", "no fra"]
+    with (tmp_path / "boxes.csv").open("a") as file:
+        file.write("../etc,0,0,person,0,present,0,1,0,1\n")
+    annotated_videos.cache_clear()
+    with pytest.raises(ValueError, match=r"boxes\.csv, line 6: got '\.\./etc,"):
+        list_videos("youtubebb", tmp_path)
 
 
 def test_davis_is_read(tmp_path: Path) -> None:
