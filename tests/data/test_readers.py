@@ -13,7 +13,6 @@ from PIL import Image
 from siamfast.data.readers import LAYOUTS, list_videos, read_videos
 from siamfast.data.sequences import Sequence
 from siamfast.data.vid import read_vid_xml
-from siamfast.data.youtubebb import annotated_videos
 
 Problems = list[tuple[Path, str]]
 
@@ -200,10 +199,12 @@ def test_youtubebb_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.boxes, [[30, 10, 15, 10], [np.nan] * 4, [np.nan] * 4])
     np.testing.assert_array_equal(second.boxes[1], [0, 0, 60, 40])
     assert sorted(reason[:6] for _, reason in problems) == ["line 4", "no fra"]
-    with (tmp_path / "boxes.csv").open("a") as file:
-        file.write("../etc,0,0,person,0,present,0,1,0,1\n")
-    annotated_videos.cache_clear()
-    with pytest.raises(ValueError, match=r"boxes\.csv, line 6: got '\.\./etc,"):
+
+
+def test_a_line_of_youtubebb_without_a_video_is_refused(tmp_path: Path) -> None:
+    good = "a,0,0,person,0,present,0.5,0.75,0.25,0.5\n"
+    (tmp_path / "boxes.csv").write_text(good + "../etc,0,0,person,0,present,0,1,0,1\n")
+    with pytest.raises(ValueError, match=r"boxes\.csv, line 2: got '\.\./etc,"):
         list_videos("youtubebb", tmp_path)
 
 
