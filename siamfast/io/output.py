@@ -138,10 +138,8 @@ class VideoOutput(_Output):
         stream.width, stream.height = (side + side % 2 for side in self._size)
         if self._codec == _H264:
             stream.pix_fmt = "yuv420p"
-            stream.options = {
-                "crf": "20",
-                "preset": "ultrafast",
-            }  # 2 ms per frame of 480 x 360; "veryfast": 7, and half the bytes
+            # 2 ms per frame of 480 x 360; "veryfast": 7, and half the bytes.
+            stream.options = {"crf": "20", "preset": "ultrafast"}
             self._clock = _TICK
             stream.codec_context.time_base = self._clock
         else:

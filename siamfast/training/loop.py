@@ -27,6 +27,8 @@ from siamfast.training.optimizer import learning_rate, make_optimizer, moving_av
 from siamfast.training.record import Record
 from siamfast.workers import begin_worker
 
+# Fields of the configuration that may differ when a run is resumed.
+_FREE = {"out", "device", "workers", "log_every", "val_every", "val_pairs", "val_data", "save_every"}
 _HELD_OUT = 1_000_000_007  # added to the seed of data that is not used for training
 
 
@@ -117,43 +119,43 @@ class Loop:
         """Load the checkpoint in `out`; returns whether there is one."""
         if not self.checkpoint.exists():
             return False
-        try:
+        with self._naming_damage():
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            self._take(state)
-        except OSError:
-            raise
-        except Exception as error:  # damaged files make the unpickler and the modules raise anything
-            if isinstance(error, ValueError) and str(error).startswith("out: "):
-                raise
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"out: {self.checkpoint} is damaged ({type(error).__name__}: {reason}); remove it to begin anew"
-            ) from error
-        return True
-
-    def _take(self, state: dict[str, Any]) -> None:
-        """Set the state to a checkpoint's, which must have this configuration."""
-        current = dataclasses.asdict(self.config)
-        free = {"out", "device", "workers", "log_every", "val_every", "val_pairs", "val_data", "save_every"}
-        recorded = {k: v for k, v in with_new_names(state["config"]).items() if k not in free}
-        changes = differences(recorded, {name: current.get(name) for name in recorded})
+            recorded = {k: v for k, v in with_new_names(state["config"]).items() if k not in _FREE}
+            current = dataclasses.asdict(self.config)
+            changes = differences(recorded, {name: current.get(name) for name in recorded})
         if changes:
-            further = (
-                f"; the learning rate of that run ends with its {recorded['steps']} steps: to train further, give "
-                f"--init {self.out / self.file} and another --out"
-                if list(recorded) and recorded.get("steps") != current["steps"]
-                else ""
-            )
+            further = ""
+            if recorded.get("steps") not in (None, current["steps"]):
+                further = (
+                    f"; the learning rate of that run ends with its {recorded['steps']} steps: to train further, give "
+                    f"--init {self.out / self.file} and another --out"
+                )
             raise ValueError(
                 f"out: {self.checkpoint} is of a run with another configuration ({changes}); give the same flags to "
                 f"resume it, or another --out{further}"
             )
-        for name, module in self.trained().items():
-            module.load_state_dict(state[name])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        with self._naming_damage():
+            for name, module in self.trained().items():
+                module.load_state_dict(state[name])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.seconds = state["step"], state["seconds"]
+        return True
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        """A damaged file makes the unpickler and the modules raise anything; too little memory is no damage."""
+        try:
+            yield
+        except (OSError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"out: {self.checkpoint} is damaged ({type(error).__name__}: {reason}); remove it to begin anew"
+            ) from error
 
     # ------------------------------------------------------------------------------------------------------------- loop
     def run(self) -> dict[str, float]:
