@@ -1,5 +1,6 @@
-"""Other projects' correlations under their own names on our kernels, and `patch` to swap them in place."""
+"""Other projects' trackers on our kernels: `accelerate` for whole trackers, `patch` and imports for correlations."""
 
+from siamfast.compat.accelerating import Acceleration, Step, accelerate
 from siamfast.compat.patching import Patch, patch
 
-__all__ = ["Patch", "patch"]
+__all__ = ["Acceleration", "Patch", "Step", "accelerate", "patch"]

@@ -65,7 +65,7 @@ class Patch:
         self.swapped: list[str] = []
         self.left: list[str] = []
         self._before: list[tuple[Any, str, Any]] = []
-        self._originals: list[tuple[Swapped, Any]] = []
+        self._originals: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> Patch:
         return self
@@ -84,6 +84,20 @@ class Patch:
             swapped, original = self._originals.pop()
             for holder, name in _references(swapped):
                 setattr(holder, name, original)
+
+    def rebind(self, original: Any, ours: Any, key: str, module: ModuleType, owner: type | None = None) -> None:
+        """Put `ours` in the place of `original`, the function `key` of `module` or the method of its class `owner`."""
+        if owner is not None:
+            self._set(owner, key, ours, f"{module.__name__}.{owner.__qualname__}", ours)
+            return
+        project = module.__name__.partition(".")[0]
+        for holder, name in _references(original):
+            place = holder.__name__ if isinstance(holder, ModuleType) else type(holder).__qualname__
+            # A variable of the user's that keeps the original under another name is kept for something.
+            outside = isinstance(holder, ModuleType) and place.partition(".")[0] != project
+            if not (outside and name != key):
+                self._set(holder, name, ours, place, getattr(ours, "function", ours))
+        self._originals.append((ours, original))
 
     def _set(self, holder: Any, name: str, value: Any, place: str, ours: Any) -> None:
         self._before.append((holder, name, vars(holder)[name]))
@@ -156,14 +170,7 @@ def _swap_function(done: Patch, module: ModuleType, key: str, original: Correlat
     if ours is None:
         done.left.append(f"{module.__name__}.{key}: its values differ from a plain correlation's")
         return
-    project = module.__name__.partition(".")[0]
-    for holder, name in _references(original):
-        place = holder.__name__ if isinstance(holder, ModuleType) else type(holder).__qualname__
-        # A variable of the user's that keeps the original under another name is kept for something.
-        outside = isinstance(holder, ModuleType) and place.partition(".")[0] != project
-        if not (outside and name != key):
-            done._set(holder, name, ours, place, ours.function)
-    done._originals.append((ours, original))
+    done.rebind(original, ours, key, module)
 
 
 def _references(original: Any) -> list[tuple[Any, str]]:

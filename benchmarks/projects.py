@@ -1,0 +1,250 @@
+"""Other projects' trackers before and after `siamfast.compat.accelerate`: boxes and time of a frame.
+
+python -m benchmarks.projects CLONES [--only NAME ...] [--frames 60] [--results FILE]
+
+CLONES holds checkouts under the repositories' names (pysot, siamban, SiamCAR, siamfc-pytorch, SiamTrackers, TracKit,
+video_analyst). Most need `pip install yacs colorama`; what they import for training alone may be missing. The networks
+have random weights (seed 0), pysot's with small box heads, so that a box stays a box; calls of `.cuda()` do nothing.
+Each tracker runs in a process of its own, over a clip of siamfast's renderer, four times: before, accelerated, undone
+and accelerated again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import collections.abc
+import importlib
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks import harness
+from siamfast.compat import accelerate
+from siamfast.data.synthetic import SyntheticVideo
+
+RESULTS = Path(__file__).parent / "results" / "projects.jsonl"
+
+
+class Subject(NamedTuple):
+    """A tracker under one interface."""
+
+    parts: list[Any]  # what is accelerated
+    init: Callable[[Any, list[float]], Any]
+    step: Callable[[Any], Any]  # frame -> a box and whatever else the tracker returns
+    trial: bool = False  # whether the parts cannot be tried alone
+
+
+def _module(folder: Path, name: str) -> Any:
+    sys.path.insert(0, str(folder))
+    for missing in (
+        "torchvision.models.resnet",
+        "torchvision.ops",
+        "pycocotools.coco",
+        "pycocotools.mask",
+        "loguru",
+        "pandas",
+    ):
+        try:
+            importlib.import_module(missing)
+        except (ImportError, RuntimeError):  # not installed, or made for another PyTorch
+            parts = missing.split(".")
+            sys.modules.update({".".join(parts[: i + 1]): mock.MagicMock() for i in range(len(parts))})
+    return importlib.import_module(name)
+
+
+def _calm(network: torch.nn.Module, *names: str) -> torch.nn.Module:
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if any(part in name for part in names):
+                parameter.mul_(0.1)
+    return network.eval()
+
+
+def _as_pysot(folder: Path, package: str, config: str) -> Subject:
+    cfg = _module(folder, f"{package}.core.config").cfg
+    cfg.merge_from_file(str(folder / config))
+    cfg.CUDA = False
+    network = importlib.import_module(f"{package}.models.model_builder").ModelBuilder()
+    if package == "pysot":
+        network = _calm(network, "loc.head.3")
+    tracker = importlib.import_module(f"{package}.tracker.tracker_builder").build_tracker(network.eval())
+    return Subject([tracker], tracker.init, tracker.track)
+
+
+def _siamcar(folder: Path) -> Subject:
+    """The network alone: their tracker calls `ndarray.ptp`, which numpy 2 does not have."""
+    cfg = _module(folder, "pysot.core.config").cfg
+    cfg.merge_from_file(str(folder / "experiments/siamcar_r50/config.yaml"))
+    cfg.CUDA = False
+    network = importlib.import_module("pysot.models.model_builder").ModelBuilder().eval()
+
+    def crop(frame: Any, side: int) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(frame[:side, :side])).permute(2, 0, 1)[None].float()
+
+    return Subject(
+        [network],
+        lambda frame, box: network.template(crop(frame, 127)),
+        lambda frame: network.track(crop(frame, 255))["loc"].detach().numpy().ravel(),
+    )
+
+
+def _siamfc(folder: Path) -> Subject:
+    tracker = _module(folder, "siamfc").TrackerSiamFC()
+    return Subject([tracker], tracker.init, tracker.update)
+
+
+def _state_machine(tracker: Any, network: Any) -> Subject:
+    """TracKit's and LightTrack's trackers keep what they know in a dictionary."""
+    state: dict[str, Any] = {}
+
+    def init(frame: Any, box: list[float]) -> None:
+        x, y, w, h = box
+        state.update(tracker.init(frame, np.array([x + w / 2, y + h / 2]), np.array([w, h]), network))
+
+    def step(frame: Any) -> Any:
+        state.update(tracker.track(state, frame))
+        return np.concatenate([state["target_pos"], state["target_sz"]])
+
+    return Subject([tracker, network], init, step, trial=True)
+
+
+def _ocean(folder: Path) -> Subject:
+    models = _module(folder / "lib", "models.models")
+    network = models.Ocean(align=False, online=False).eval()
+    tracker = importlib.import_module("tracker.ocean").Ocean(_Info(dataset="VOT2018"))
+    return _state_machine(tracker, network)
+
+
+class _Info:
+    align = online = TRT = epoch_test = False
+    stride = 16
+
+    def __init__(self, dataset: str) -> None:
+        self.dataset = dataset
+
+
+def _video_analyst(folder: Path) -> Subject:
+    for name in ("Iterable", "Mapping"):  # they import these as Python below 3.10 had them
+        setattr(collections, name, getattr(collections.abc, name))
+    config = _module(folder, "videoanalyst.config.config").cfg
+    config.merge_from_file(str(folder / "experiments/siamfcpp/test/got10k/siamfcpp_alexnet-got.yaml"))
+    task, cfg = importlib.import_module("videoanalyst.config.config").specify_task(config["test"])
+    cfg.model.task_model.SiamTrack.pretrain_model_path = ""
+    network = importlib.import_module("videoanalyst.model.builder").build(task, cfg.model).eval()
+    tracker = importlib.import_module("videoanalyst.pipeline.builder").build(task, cfg.pipeline, network)
+    return Subject([tracker], tracker.init, tracker.update)
+
+
+SUBJECTS: dict[str, tuple[str, Callable[[Path], Subject]]] = {
+    "NanoTrack v3": (
+        "SiamTrackers",
+        lambda f: _as_pysot(f / "NanoTrack", "nanotrack", "models/config/configv3.yaml"),
+    ),
+    "pysot AlexNet": ("pysot", lambda f: _as_pysot(f, "pysot", "experiments/siamrpn_alex_dwxcorr/config.yaml")),
+    "pysot ResNet-50": ("pysot", lambda f: _as_pysot(f, "pysot", "experiments/siamrpn_r50_l234_dwxcorr/config.yaml")),
+    "pysot MobileNetV2": (
+        "pysot",
+        lambda f: _as_pysot(f, "pysot", "experiments/siamrpn_mobilev2_l234_dwxcorr/config.yaml"),
+    ),
+    "SiamBAN": ("siamban", lambda f: _as_pysot(f, "siamban", "experiments/siamban_r50_l234/config.yaml")),
+    "SiamCAR": ("SiamCAR", _siamcar),
+    "siamfc-pytorch": ("siamfc-pytorch", _siamfc),
+    "Ocean": ("TracKit", _ocean),
+    "SiamFC++ AlexNet": ("video_analyst", _video_analyst),
+}
+
+
+def clip(frames: int) -> tuple[list[NDArray[np.uint8]], list[float]]:
+    """BGR frames of 480 x 640 pixels, and the target's box in the first."""
+    video = SyntheticVideo(3, length=frames, size=(480, 640))
+    images = [np.ascontiguousarray(video.frame(t)[..., ::-1]) for t in range(frames)]
+    return images, [float(v) for v in video.box(0)]
+
+
+def _track(subject: Subject, frames: list[Any], box: list[float]) -> tuple[NDArray[np.float64], float]:
+    """((frames - 1, 4) boxes, milliseconds of a frame, median)."""
+    subject.init(frames[0], list(box))
+    boxes, times = [], []
+    for frame in frames[1:]:
+        start = time.perf_counter()
+        result = subject.step(frame)
+        times.append(time.perf_counter() - start)
+        result = result["bbox"] if isinstance(result, dict) else result
+        boxes.append(np.array(result, dtype=np.float64))
+    return np.array(boxes), 1e3 * statistics.median(times)
+
+
+def measure(name: str, clones: Path, frames: int) -> dict[str, Any]:
+    folder, build = SUBJECTS[name]
+    torch.manual_seed(0)
+    torch.set_num_threads(2)
+    torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+    subject = build(clones / folder)
+    images, box = clip(frames)
+
+    def trial() -> Any:
+        return _track(subject, images[:3], box)[0]
+
+    options = {"trial_run": trial} if subject.trial else {}
+    before, first = _track(subject, images, box)
+    done = accelerate(*subject.parts, **options)
+    after, second = _track(subject, images, box)
+    done.undo()
+    undone, third = _track(subject, images, box)
+    done = accelerate(*subject.parts, **options)
+    again, fourth = _track(subject, images, box)
+    print(done.report(), flush=True)
+    if not np.array_equal(before, undone):
+        raise ValueError(f"{name}: undo() did not restore the boxes")
+    commit = subprocess.run(
+        ["git", "-C", clones / folder, "rev-parse", "--short", "HEAD"], capture_output=True, check=False
+    )
+    return {
+        "suite": "projects",
+        **harness.about("cpu"),
+        "project": name,
+        "their_commit": commit.stdout.decode().strip() or None,
+        "frames": frames,
+        "before_ms": round(statistics.mean((first, third)), 2),
+        "after_ms": round(statistics.mean((second, fourth)), 2),
+        "ratio": round((first + third) / (second + fourth), 2),
+        "largest_difference_px": float(max(np.abs(before - after).max(), np.abs(before - again).max())),
+        "steps": {s.name: round(1e3 * s.seconds, 2) for s in done.steps},
+        "left_out": [s.name for s in done.steps if s.difference is None],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clones", type=Path)
+    parser.add_argument("--only", action="append", choices=sorted(SUBJECTS))
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    names = arguments.only or [name for name, (folder, _) in SUBJECTS.items() if (arguments.clones / folder).is_dir()]
+    if not names:
+        parser.error(f"{arguments.clones}: holds none of {', '.join(folder for folder, _ in SUBJECTS.values())}")
+    if len(names) == 1:
+        row = measure(names[0], arguments.clones, arguments.frames)
+        print(f"{row['project']}: {row['before_ms']} -> {row['after_ms']} ms, {row['ratio']} x, "
+              f"boxes differ by {row['largest_difference_px']:.4f} px")  # fmt: skip
+        harness.append(row, arguments.results)
+        return 0
+    # The packages have common names: each project is imported in a process of its own.
+    command = [sys.executable, "-m", "benchmarks.projects", str(arguments.clones), "--frames", str(arguments.frames)]
+    command += ["--results", str(arguments.results)]
+    return max(subprocess.run([*command, "--only", name], check=False).returncode for name in names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Convolutions of someone else's network for inference: BatchNorm and activation folded in, weights in the CPU's order.
+
+The network stays as it is, with its modules, parameters and `state_dict`: only `forward` of single modules is replaced,
+as an attribute of the instance. In training, under autograd, on a GPU and in other dtypes than float32 the original
+modules run.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from siamfast.compat import winograd
+
+# oneDNN's names and numbers of the activations that follow a convolution, and the plain form.
+_FUSED: dict[type, tuple[str, list[float | None], Callable[[torch.Tensor], torch.Tensor]]] = {
+    type(None): ("none", [], lambda x: x),
+    nn.ReLU: ("relu", [], torch.relu_),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0], lambda x: x.clamp_(0, 6)),
+    nn.Hardswish: ("hardswish", [], lambda x: F.hardswish(x, inplace=True)),
+}
+ACTIVATIONS = tuple(kind for kind in _FUSED if issubclass(kind, nn.Module))
+
+
+def plain(convolution: nn.Conv2d, x: torch.Tensor) -> bool:
+    """Whether the original modules have to serve this call."""
+    differentiable = torch.is_grad_enabled() or convolution.training
+    return differentiable or x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu")
+
+
+class FastConvolution:
+    """Stands in for `convolution.forward`: the convolution, then BatchNorm, then the activation, in one call.
+
+    Args:
+        convolution: with zeros as its padding. norm: what follows it alone, or None. activation: what follows that.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, activation: nn.Module | None) -> None:
+        self.convolution, self.norm, self.activation = convolution, norm, activation
+        self._filtering = False
+        self._forget()
+
+    def can_filter(self) -> bool:
+        """Whether minimal filtering serves some calls."""
+        _, stride, dilation, groups = geometry(self.convolution)
+        square = stride == [1, 1] and dilation[0] == dilation[1]
+        return square and winograd.serves(self.convolution.weight, groups)
+
+    def set_filtering(self, filtering: bool) -> None:
+        """Use minimal filtering for inputs that are large enough, or not."""
+        self._filtering = filtering
+        self._forget()
+
+    def _forget(self) -> None:
+        self._made_from: Any = None
+        self._seen: set[torch.Size] = set()
+        self._calls: dict[torch.Size, Callable[[torch.Tensor], torch.Tensor]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is prepared is of this machine and is made again.
+        return {name: getattr(self, name) for name in ("convolution", "norm", "activation", "_filtering")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def _sources(self) -> tuple[Any, ...]:
+        """What tells new weights, loaded or trained, from those that were prepared."""
+        weight, norm = self.convolution.weight, self.norm
+        if norm is None:
+            return id(weight), weight._version
+        mean = norm.running_mean
+        assert mean is not None
+        return id(weight), weight._version, id(mean), mean._version, norm.weight._version
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if plain(self.convolution, x) or x.dim() != 4:
+            return type(self.convolution).forward(self.convolution, x)
+        sources = self._sources()
+        if sources != self._made_from:
+            self._forget()
+            self._made_from = sources
+        call = self._calls.get(x.shape)
+        if call is None:
+            call = self._prepare(x)
+            # A template is embedded once: only a shape that comes again is worth the memory of prepared weights.
+            if x.shape in self._seen:
+                self._calls[x.shape] = call
+            self._seen.add(x.shape)
+        return call(x.contiguous(memory_format=torch.channels_last))
+
+    def _folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """w' = w gamma / sqrt(var + eps), b' = (b - mean) gamma / sqrt(var + eps) + beta."""
+        weight = self.convolution.weight.detach().double()
+        bias = self.convolution.bias
+        bias = weight.new_zeros(len(weight)) if bias is None else bias.detach().double()
+        if self.norm is not None:
+            norm = self.norm
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            gain = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
+            weight = weight * gain.view(-1, 1, 1, 1)
+            bias = (bias - norm.running_mean.double()) * gain + norm.bias.detach().double()
+        return weight.float(), bias.float()
+
+    def _prepare(self, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The fastest call for inputs of this shape."""
+        convolution, (weight, bias) = self.convolution, self._folded()
+        padding, stride, dilation, groups = geometry(convolution)
+        name, numbers, activate = _FUSED[type(self.activation)]
+        outputs = tuple(
+            (side + 2 * p - d * (k - 1) - 1) // s + 1
+            for side, p, d, k, s in zip(x.shape[2:], padding, dilation, convolution.kernel_size, stride, strict=True)
+        )
+        again = x.shape in self._seen  # minimal filtering's memory, too, is for those
+        if again and self._filtering and winograd.tiles(outputs[0], outputs[1], dilation[0]) >= winograd.FEWEST_TILES:
+            filtered = winograd.Winograd(weight, bias, (padding[0], padding[1]), dilation[0], groups)
+            return lambda x: activate(filtered(x))
+        channels_last = weight.contiguous(memory_format=torch.channels_last)
+        direct: Callable[[torch.Tensor], torch.Tensor] = functools.partial(
+            F.conv2d, weight=channels_last, bias=bias, stride=stride, padding=padding, dilation=dilation, groups=groups
+        )
+        if not again:
+            return lambda x: activate(direct(x))
+        try:
+            # What PyTorch's own compiler calls: it reorders no weights in the call, and ends in the activation.
+            pointwise = torch.ops.mkldnn._convolution_pointwise
+            reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+            reordered = reorder(weight.to_mkldnn(), padding, stride, dilation, groups, list(x.shape))
+            arguments = (reordered, bias, padding, stride, dilation, groups, name, numbers, "")
+            pointwise(x.contiguous(memory_format=torch.channels_last), *arguments)
+        except (AttributeError, RuntimeError):  # a PyTorch without oneDNN
+            return lambda x: activate(direct(x))
+        return lambda x: pointwise(x, *arguments)
+
+
+class Skipped:
+    """Stands in for `forward` of a module that its convolution has already done."""
+
+    def __init__(self, module: nn.Module, convolution: nn.Conv2d) -> None:
+        self.module, self.convolution = module, convolution
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        if plain(self.convolution, x) or x.dim() != 4:
+            result: torch.Tensor = type(self.module).forward(self.module, x)
+            return result
+        return x
+
+
+def geometry(convolution: nn.Conv2d) -> tuple[list[int], list[int], list[int], int]:
+    """(padding, stride, dilation, groups), with "same" and "valid" as numbers."""
+    padding, dilation = convolution.padding, list(convolution.dilation)
+    if isinstance(padding, str):
+        reach = [d * (k - 1) for d, k in zip(dilation, convolution.kernel_size, strict=True)]
+        padding = tuple(r // 2 if padding == "same" else 0 for r in reach)
+    return list(padding), list(convolution.stride), dilation, convolution.groups
+
+
+def can_stand_in(convolution: Any) -> bool:
+    """Whether `convolution` is a plain Conv2d that `FastConvolution` knows how to do."""
+    # Projects subclass it to set other defaults.
+    same = isinstance(convolution, nn.Conv2d) and type(convolution).forward is nn.Conv2d.forward
+    if not same or type(convolution)._conv_forward is not nn.Conv2d._conv_forward or "forward" in vars(convolution):
+        return False
+    if convolution.padding_mode != "zeros":
+        return False
+    even = convolution.padding == "same" and any(k % 2 == 0 for k in convolution.kernel_size)
+    return not even and convolution.weight.dtype == torch.float32 and not convolution.weight.is_inference()
+
+
+def can_fold(norm: Any) -> bool:
+    """Whether `norm` is a BatchNorm that scales and shifts by fixed numbers in inference."""
+    same = isinstance(norm, nn.BatchNorm2d) and type(norm).forward is nn.BatchNorm2d.forward
+    if not same or "forward" in vars(norm):
+        return False
+    return norm.weight is not None and norm.running_mean is not None and not norm.weight.is_inference()

@@ -1,0 +1,131 @@
+"""A short run of someone else's tracker or network: what it returns, and how long a frame takes."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+_FRAMES = 3
+_BOX = (30, 40, 70, 50)  # near a corner: a search window often leaves the frame
+
+
+class Outcome(NamedTuple):
+    """What one trial gave."""
+
+    results: list[NDArray[np.float64]]  # every number that it returned, in order
+    seconds: float  # a frame
+
+
+def clip() -> list[NDArray[np.uint8]]:
+    """Frames of 360 x 480 pixels of smooth noise, over which a patch of other noise moves."""
+    noise = np.random.default_rng(0)
+    background = cv2.resize(noise.integers(0, 256, (24, 32, 3), np.uint8), (480, 360), interpolation=cv2.INTER_CUBIC)
+    patch = cv2.resize(noise.integers(0, 256, (5, 7, 3), np.uint8), _BOX[2:], interpolation=cv2.INTER_CUBIC)
+    frames = []
+    for i in range(_FRAMES):
+        frame = background.copy()
+        x, y = _BOX[0] + 3 * i, _BOX[1] + 2 * i
+        frame[y : y + _BOX[3], x : x + _BOX[2]] = patch
+        frames.append(frame)
+    return frames
+
+
+def of_tracker(tracker: Any) -> Callable[[], Any]:
+    """`tracker.init(frame, box)`, then `update(frame)` or `track(frame)` of the frames that follow."""
+    frames = clip()
+
+    def run() -> Any:
+        tracker.init(frames[0], list(_BOX))
+        step = tracker.update if hasattr(tracker, "update") else tracker.track
+        return [copy.deepcopy(step(frame)) for frame in frames[1:]]
+
+    return run
+
+
+def of_network(network: Any) -> Callable[[], Any]:
+    """`network.template(crop)`, then `network.track(crop)`, of noise."""
+    generator = torch.Generator().manual_seed(0)
+    template, search = (torch.rand(1, 3, s, s, generator=generator) * 255 for s in (127, 255))
+
+    def run() -> Any:
+        network.template(template)
+        return [network.track(search) for _ in range(_FRAMES - 1)]
+
+    return run
+
+
+def measure(run: Callable[[], Any], parts: list[Any], networks: list[nn.Module]) -> Outcome:
+    """Run once, then by the clock; every attribute is put back.
+
+    The shortest of some runs is taken: what other processes add is no part of a step.
+    """
+    with untouched(parts, networks):
+        run()
+        seconds: list[float] = []
+        while len(seconds) < 3 or (sum(seconds) < 0.5 and len(seconds) < 20):
+            start = time.perf_counter()
+            results = run()
+            seconds.append(time.perf_counter() - start)
+        return Outcome(list(numbers(results)), min(seconds) / (_FRAMES - 1))
+
+
+@contextmanager
+def untouched(parts: list[Any], networks: list[nn.Module]) -> Iterator[None]:
+    """Put the attributes of the parts and of all modules back afterwards: a trial is no part of the user's run."""
+    things = [part for part in parts if hasattr(part, "__dict__")]
+    things += [module for network in networks for module in network.modules()]
+    before = [(thing, {name: _kept(value) for name, value in vars(thing).items()}) for thing in things]
+    try:
+        yield
+    finally:
+        for thing, attributes in before:
+            vars(thing).clear()
+            vars(thing).update(attributes)
+
+
+def _kept(value: Any) -> Any:
+    return copy.copy(value) if type(value) in (dict, list) else value
+
+
+def numbers(results: Any) -> Iterator[NDArray[np.float64]]:
+    """Every number in nested dictionaries, sequences, arrays and tensors, as arrays."""
+    if isinstance(results, torch.Tensor):
+        yield results.detach().double().cpu().numpy()
+    elif isinstance(results, dict):
+        for value in results.values():
+            yield from numbers(value)
+    elif isinstance(results, (list, tuple)) and not all(isinstance(r, (int, float, np.number)) for r in results):
+        for value in results:
+            yield from numbers(value)
+    elif results is not None and not isinstance(results, str):
+        try:
+            yield np.asarray(results, dtype=np.float64)
+        except (TypeError, ValueError):  # an object of theirs
+            return
+
+
+def difference(before: Outcome, after: Outcome) -> float | None:
+    """The largest difference between two outcomes' numbers, or None where it is more than rounding explains.
+
+    Allowed: a thousandth of the largest number of an array, and never more than 0.05: boxes are in pixels.
+    """
+    if [r.shape for r in before.results] != [r.shape for r in after.results]:
+        return None
+    largest = 0.0
+    for first, second in zip(before.results, after.results, strict=True):
+        if first.size == 0:
+            continue
+        gap = float(np.abs(first - second).max())
+        if not gap <= min(0.05, 1e-3 * max(1.0, float(np.abs(first).max()))):  # not for nan
+            return None
+        largest = max(largest, gap)
+    return largest

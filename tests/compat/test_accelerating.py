@@ -1,0 +1,190 @@
+"""Whole trackers of other projects made faster: the same boxes, told and undone."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import siamfast.compat
+from siamfast.compat import trial, winograd
+from tests.compat.projects import CROPS, make_package
+from tests.compat.test_convolutions import trained
+
+TRACKER = """
+import numpy as np, torch
+import torch.nn as nn
+from accelerated_project.correlation import xcorr_depthwise
+from accelerated_project.crops import get_subwindow as crop
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, 8, 7, 4, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
+            nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.MaxPool2d(2), nn.ReLU(inplace=True))
+        self.head = nn.Conv2d(8, 5, 1)
+
+    def template(self, z):
+        self.zf = self.backbone(z)
+
+    def track(self, x):
+        return self.head(xcorr_depthwise(self.backbone(x), self.zf))
+
+class Tracker:
+    def __init__(self, network):
+        self.network = network
+
+    def get_subwindow(self, im, pos, model_sz, original_sz, avg_chans):
+        return crop(im, pos, model_sz, original_sz, avg_chans)
+
+    def init(self, img, bbox):
+        self.size = np.array(bbox[2:], dtype=float)
+        self.center = np.array(bbox[:2]) + (self.size - 1) / 2
+        self.color = img.mean((0, 1))
+        self.network.template(self.get_subwindow(img, self.center, 63, 80, self.color))
+
+    def track(self, img):
+        out = self.network.track(self.get_subwindow(img, self.center, 127, 160, self.color))
+        score, delta = out[0, 0], out[0, 1:].detach().numpy()
+        y, x = np.unravel_index(int(score.argmax()), score.shape)
+        self.center = self.center + np.tanh(delta[:2, y, x])
+        self.size = self.size * np.exp(0.01 * np.tanh(delta[2:, y, x]))
+        return {"bbox": [*(self.center - self.size / 2), *self.size], "best_score": float(score.detach().max())}
+"""
+CORRELATION = "from accelerated_project.plain import grouped as _grouped\n\n\ndef xcorr_depthwise(x, kernel):\n    return _grouped(x, kernel)\n"  # noqa: E501
+
+
+@pytest.fixture
+def project(packages: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", {3: 4, 5: 4})
+    monkeypatch.setattr(winograd, "FEWEST_TILES", 2)
+    files = {"tracker.py": TRACKER, "correlation.py": CORRELATION, "crops.py": CROPS}
+    make_package(packages, "accelerated_project", files)
+    return importlib.import_module("accelerated_project.tracker")
+
+
+def boxes(tracker: Any) -> np.ndarray:
+    first, *others = trial.clip()
+    tracker.init(first, [30, 40, 70, 50])
+    return np.array([tracker.track(frame)["bbox"] for frame in others * 3])
+
+
+def make(project: Any) -> Any:
+    torch.manual_seed(0)
+    return project.Tracker(trained(project.Network()))
+
+
+def test_same_boxes_and_undone(project: Any) -> None:
+    tracker = make(project)
+    before, state = boxes(tracker), dict(vars(tracker))
+    crop, correlation = project.Tracker.get_subwindow, project.xcorr_depthwise
+    done = siamfast.compat.accelerate(tracker)
+    assert all(vars(tracker)[name] is value for name, value in state.items())  # the trial is no part of the user's run
+    assert [step.name for step in done.steps] == [
+        *("as it was", "crops", "correlations", "gradients", "convolutions", "minimal filtering")
+    ]
+    assert all(step.difference is not None for step in done.steps)
+    assert "3, with 2 BatchNorms and 1 activations" in done.steps[4].details
+    assert done.steps[5].details == "1 convolutions"
+    assert project.xcorr_depthwise is not correlation
+    np.testing.assert_allclose(boxes(tracker), before, atol=0.05)
+    done.undo()
+    done.undo()
+    assert np.array_equal(boxes(tracker), before)
+    assert project.Tracker.get_subwindow is crop
+    assert project.xcorr_depthwise is correlation
+    assert not any("forward" in vars(module) for module in tracker.network.modules())
+    assert vars(tracker).keys() == state.keys()
+
+
+def test_undone_in_the_middle_of_a_sequence(project: Any) -> None:
+    tracker = make(project)
+    first, second, third = trial.clip()
+    with siamfast.compat.accelerate(tracker):
+        tracker.init(first, [30, 40, 70, 50])
+        tracker.track(second)
+    tracker.track(third)
+
+
+def test_report_names_each_step_and_its_share(project: Any) -> None:
+    done = siamfast.compat.accelerate(make(project), minimal_filtering=False)
+    lines = done.report().splitlines()
+    assert len(lines) == 1 + len(done.steps)
+    assert re.match(r"convolutions +[\d.]+ +[\d.]+x +[\d.]+x  [\d.e+-]+  3, with", lines[-1])
+    assert done.speedup == pytest.approx(done.steps[0].seconds / done.steps[-1].seconds)
+
+
+def test_a_network_alone(project: Any) -> None:
+    network = make(project).network
+    done = siamfast.compat.accelerate(network)
+    assert "convolutions" in [step.name for step in done.steps]
+
+
+def test_a_step_that_changes_results_is_left_out(project: Any) -> None:
+    """A sum takes the convolution's result beside BatchNorm, and no module sees it."""
+
+    class Network(project.Network):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+        def track(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x)
+            return super().track(self.norm(y) + 100 * y)
+
+    tracker = project.Tracker(trained(Network()))
+    before = boxes(tracker)
+    done = siamfast.compat.accelerate(tracker)
+    left = {step.name: step.details for step in done.steps if step.difference is None}
+    assert list(left) == ["convolutions"]
+    assert "results change" in left["convolutions"]
+    np.testing.assert_allclose(boxes(tracker), before, atol=0.05)
+
+
+def test_tracker_and_network_apart_with_a_trial_run(project: Any) -> None:
+    tracker = make(project)
+
+    class Apart:
+        def start(self, network: Any) -> Any:
+            tracker.network = network
+            return boxes(tracker)
+
+    network = tracker.network
+    apart = Apart()
+    done = siamfast.compat.accelerate(apart, network, trial_run=lambda: apart.start(network))
+    assert "convolutions" in [step.name for step in done.steps]
+
+
+def test_what_cannot_be_accelerated_is_said(project: Any) -> None:
+    with pytest.raises(TypeError, match="got nothing, expected a tracker or a network"):
+        siamfast.compat.accelerate()
+    with pytest.raises(TypeError, match=r"got object, expected a tracker that keeps a torch\.nn\.Module"):
+        siamfast.compat.accelerate(object())
+    with pytest.raises(ValueError, match="got Linear, expected a tracker with init and track .* pass trial_run"):
+        siamfast.compat.accelerate(nn.Linear(2, 2))
+    tracker = make(project)
+    with siamfast.compat.accelerate(tracker), pytest.raises(ValueError, match="accelerated already; undo"):
+        siamfast.compat.accelerate(tracker)
+    tracker.track = lambda image, settings: None
+    with pytest.raises(ValueError, match="the trial ended in TypeError: .*pass trial_run"):
+        siamfast.compat.accelerate(tracker)
+
+
+def test_interrupted_it_is_undone(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("siamfast.compat.accelerating.chains", interrupt)
+    tracker = make(project)
+    correlation = project.xcorr_depthwise
+    with pytest.raises(KeyboardInterrupt):
+        siamfast.compat.accelerate(tracker)
+    assert project.xcorr_depthwise is correlation
+    assert "track" not in vars(tracker)

@@ -1,0 +1,201 @@
+"""Convolutions that stand in for other projects' modules: the same values, and the originals where those are needed.
+
+Tolerance: 1e-4 of the largest result: folding BatchNorm rounds each weight once (6e-8), sums of up to some thousand
+products differ by their order (1e-6), and minimal filtering by 1e-5.
+"""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from siamfast.compat import winograd
+from siamfast.compat.convolutions import FastConvolution, Skipped
+from siamfast.compat.observed import Chain, chains
+
+ACTIVATIONS = {"none": None, "relu": nn.ReLU(True), "relu6": nn.ReLU6(), "hardswish": nn.Hardswish()}
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "_FEWEST_CHANNELS", {3: 4, 5: 4})
+    monkeypatch.setattr(winograd, "FEWEST_TILES", 2)
+
+
+def trained(module: nn.Module, seed: int = 0) -> nn.Module:
+    """In eval mode, with statistics as after training."""
+    generator = torch.Generator().manual_seed(seed)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.copy_(torch.randn(norm.num_features, generator=generator))
+            norm.running_var.copy_(torch.rand(norm.num_features, generator=generator) + 0.3)
+            norm.weight.data.copy_(torch.rand(norm.num_features, generator=generator) + 0.5)
+            norm.bias.data.copy_(torch.randn(norm.num_features, generator=generator))
+    return module.eval()
+
+
+def quickened(network: nn.Module, run: object, filtering: bool = True) -> list[Chain]:
+    found = chains([network], run)  # type: ignore[arg-type]
+    for chain in found:
+        fast = FastConvolution(*chain)
+        fast.set_filtering(filtering and fast.can_filter())
+        chain.convolution.forward = fast
+        for module in chain[1:]:
+            if module is not None:
+                module.forward = Skipped(module, chain.convolution)
+    return found
+
+
+def close(result: torch.Tensor, truth: torch.Tensor) -> bool:
+    return float((result - truth).abs().max()) <= 1e-4 * max(1.0, float(truth.abs().max()))
+
+
+@given(
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 2),
+    dilation=st.integers(1, 2),
+    groups=st.sampled_from([1, 2, 8]),
+    bias=st.booleans(),
+    norm=st.booleans(),
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    sides=st.tuples(st.integers(9, 24), st.integers(9, 24)),
+    seed=st.integers(0, 2**31),
+)
+def test_same_values(
+    kernel: tuple[int, int],
+    stride: int,
+    padding: int,
+    dilation: int,
+    groups: int,
+    bias: bool,
+    norm: bool,
+    activation: str,
+    sides: tuple[int, int],
+    seed: int,
+) -> None:
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = [nn.Conv2d(8, 16, kernel, stride, padding, dilation, groups, bias)]
+    layers += [nn.BatchNorm2d(16)] * norm
+    last = ACTIVATIONS[activation]
+    network = trained(nn.Sequential(*layers, *([] if last is None else [copy.deepcopy(last)])), seed)
+    x = torch.randn(2, 8, *sides)
+    with torch.no_grad():
+        truth = network(x.clone())
+        found = quickened(network, lambda: network(x.clone()))
+        assert [len([m for m in chain if m is not None]) for chain in found] == [len(network)]
+        for _ in range(3):  # plain the first time, prepared from the second on
+            result = network(x.clone())
+            assert result.shape == truth.shape
+            assert close(result, truth)
+
+
+class Block(nn.Module):
+    """A residual block whose one ReLU serves two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(inner + x)
+
+
+def test_an_activation_of_two_places_stays() -> None:
+    block = trained(Block())
+    x = torch.randn(1, 8, 16, 16)
+    with torch.no_grad():
+        truth = block(x)
+        found = quickened(block, lambda: block(x))
+        assert [(c.norm is not None, c.activation) for c in found] == [(True, None), (True, None)]
+        block(x)
+        assert close(block(x), truth)
+
+
+def test_a_convolution_whose_result_two_modules_take_is_not_folded() -> None:
+    class Fork(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.first, self.second = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x)
+            return self.first(y) + self.second(y)
+
+    fork = trained(Fork())
+    x = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        assert [chain.norm for chain in chains([fork], lambda: fork(x))] == [None]
+
+
+def network_and_input() -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    return trained(nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU())), torch.randn(1, 8, 20, 20)
+
+
+def test_training_and_gradients_take_the_originals() -> None:
+    network, x = network_and_input()
+    original = copy.deepcopy(network)
+    with torch.no_grad():
+        quickened(network, lambda: network(x))
+    for mode in (False, True):
+        network.train(mode), original.train(mode)
+        for each in (network, original):
+            each.zero_grad()
+            each(x).square().sum().backward()
+        for mine, theirs in zip(network.parameters(), original.parameters(), strict=True):
+            assert mine.grad is not None
+            assert torch.equal(mine.grad, theirs.grad)
+        for mine, theirs in zip(network.buffers(), original.buffers(), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_new_weights_are_used() -> None:
+    network, x = network_and_input()
+    other = trained(copy.deepcopy(network), seed=5)
+    with torch.no_grad():
+        quickened(network, lambda: network(x))
+        for _ in range(3):
+            network(x)
+        assert network.state_dict().keys() == other.state_dict().keys()
+        network.load_state_dict(other.state_dict())
+        for _ in range(3):
+            assert close(network(x), other(x))
+
+
+@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
+def test_other_dtypes_take_the_originals(double: bool) -> None:
+    network, x = network_and_input()
+    with torch.no_grad():
+        quickened(network, lambda: network(x))
+        network(x), network(x)
+        if double:
+            network.double()
+            assert network(x.double()).dtype == torch.float64
+        else:
+            with torch.autocast("cpu", torch.bfloat16):
+                assert network(x).dtype == torch.bfloat16
+
+
+def test_copied_and_pickled() -> None:
+    network, x = network_and_input()
+    with torch.no_grad():
+        truth = network(x)
+        quickened(network, lambda: network(x))
+        network(x), network(x)
+        for twin in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+            assert close(twin(x), truth)
+            twin[0].weight.mul_(0)  # a copy has weights of its own
+            assert not close(twin(x), truth)
+            assert close(network(x), truth)
