@@ -7,6 +7,7 @@ random features of several shapes, and otherwise listed as left alone.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import inspect
@@ -16,6 +17,7 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from siamfast.compat import hdn, lighttrack, nanotrack, pysot, siamdw, siamfc_pytorch
 from siamfast.compat.swapped import Correlation, Swapped
@@ -58,7 +60,7 @@ class Patch:
     """The changes of `patch`; `undo()` or leaving the `with` block reverts them.
 
     swapped: "module.name -> siamfast's function", one line per place. left: "module.name: why", functions with a known
-    name that do something else.
+    name that do something else, or that ours would not make faster.
     """
 
     def __init__(self) -> None:
@@ -170,6 +172,9 @@ def _swap_function(done: Patch, module: ModuleType, key: str, original: Correlat
     if ours is None:
         done.left.append(f"{module.__name__}.{key}: its values differ from a plain correlation's")
         return
+    if _is_one_product(original):
+        done.left.append(f"{module.__name__}.{key}: one matrix product already, which ours is too")
+        return
     done.rebind(original, ours, key, module)
 
 
@@ -231,6 +236,31 @@ def _agree(first: Correlation, second: Correlation, pairs: list[tuple[torch.Tens
         isinstance(a, torch.Tensor) and a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-4)
         for a, b in results
     )
+
+
+class _Recorder(TorchDispatchMode):
+    """The operations that PyTorch runs meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def _is_one_product(original: Correlation) -> bool:
+    """Whether a correlation that is known to be right is a single matrix product of its arguments' views."""
+    pair = next(_probes())
+    names: list[str] = []
+    for arguments in (pair, pair[::-1]):  # one of the orders is theirs
+        with contextlib.suppress(Exception), torch.no_grad(), _Recorder() as recorder:
+            original(*arguments)
+            names = recorder.names
+            break
+    costly = [name for name in names if "convolution" in name or name in ("bmm", "mm", "mul", "baddbmm")]
+    return costly == ["bmm"]
 
 
 def _same_values(original: Correlation, candidates: tuple[Correlation, ...]) -> Swapped | None:

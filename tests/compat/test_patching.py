@@ -62,12 +62,14 @@ def test_pysots_functions_and_their_importers_are_swapped_and_restored(packages:
         ("xcorr_depthwise", "(kernel, x): return grouped(x, kernel)", "pysot.xcorr_depthwise"),
         (
             "pixel_corr_mat",
-            "(z, x): return (z.flatten(2).transpose(1, 2) @ x.flatten(2)).reshape(len(x), -1, *x.shape[2:])",
+            "(z, x): return (z.flatten(2)[..., None] * x.flatten(2)[:, :, None]).sum(1).unflatten(2, x.shape[2:])",
             "lighttrack.pixel_corr_mat",
         ),
         (
             "xcorr_pixelwise",
-            "(x, kernel): return (kernel.flatten(2).transpose(1, 2) @ x.flatten(2)).reshape(len(x), -1, *x.shape[2:])",
+            "(x, kernel):\n"
+            "    products = kernel.flatten(2)[..., None] * x.flatten(2)[:, :, None]\n"
+            "    return products.sum(1).unflatten(2, x.shape[2:])",
             "nanotrack.xcorr_pixelwise",
         ),
         (
@@ -91,6 +93,17 @@ def test_a_function_is_swapped_only_if_it_computes_the_same(packages: Path, name
     with patch(model) as done:
         assert done.swapped == [f"project.model.{name} -> siamfast.compat.{ours}"]
         torch.testing.assert_close(getattr(model, name)(*order), expected)
+
+
+def test_a_matrix_product_is_left_alone(packages: Path) -> None:
+    body = "(kernel.flatten(2).transpose(1, 2) @ x.flatten(2)).reshape(len(x), -1, *x.shape[2:])"
+    make_package(packages, "product", {"model.py": f"def xcorr_pixelwise(x, kernel):\n    return {body}\n"})
+    model = importlib.import_module("product.model")
+    original = model.xcorr_pixelwise
+    done = patch("product")
+    assert done.swapped == []
+    assert done.left == ["product.model.xcorr_pixelwise: one matrix product already, which ours is too"]
+    assert model.xcorr_pixelwise is original
 
 
 @pytest.mark.parametrize(
