@@ -2,5 +2,6 @@
 
 from siamfast.compat.accelerating import Acceleration, Step, accelerate
 from siamfast.compat.patching import Patch, patch
+from siamfast.ops.xcorr.onnx import sliced_onnx
 
-__all__ = ["Acceleration", "Patch", "Step", "accelerate", "patch"]
+__all__ = ["Acceleration", "Patch", "Step", "accelerate", "patch", "sliced_onnx"]

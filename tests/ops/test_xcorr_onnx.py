@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import siamfast
+from siamfast.compat import sliced_onnx
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -39,15 +41,20 @@ HEADS = {
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("name", HEADS)
-def test_onnxruntime_equals_pytorch(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "sliced"), [*((name, False) for name in HEADS), ("siamrpn++", True), ("nanotrack", True)]
+)
+def test_onnxruntime_equals_pytorch(name: str, sliced: bool, tmp_path: Path) -> None:
     call, z_shape, x_shape = HEADS[name]
     head, z, x = Head(call).eval(), torch.randn(z_shape), torch.randn(x_shape)
     path = tmp_path / "head.onnx"
-    with torch.no_grad():
+    with torch.no_grad(), sliced_onnx() if sliced else nullcontext():
         torch.onnx.export(head, (z, x), str(path), dynamo=True, verbose=False)
         expected = head(z, x).numpy()
-    operators = {(node.domain, node.op_type) for node in onnx.load(path).graph.node}
+    graph = onnx.load(path).graph
+    operators = {(node.domain, node.op_type) for node in graph.node}
+    convolutions = sum(node.op_type == "Conv" for node in graph.node) - 1  # without the head's own
+    assert convolutions == (name in ("siamrpn++", "nanotrack", "hdn") and not sliced)
     assert {domain for domain, _ in operators} <= {"", "ai.onnx"}, operators
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]

@@ -1,18 +1,42 @@
-"""The raw correlations in ONNX: matrix products, slices and sums, which every runtime has.
+"""The raw correlations in ONNX, in operators that every runtime has.
 
-Trackers usually export a grouped convolution with weights computed at run time, which converters to TensorRT and others
-refuse. PyTorch's ONNX exporter takes these functions from its table of decompositions; `torch.export` itself and
-`torch.compile` keep the ops whole.
+`xcorr` is matrix products, slices and sums. `xcorr_depthwise` is a grouped convolution whose weights are an input:
+onnxruntime runs that fastest. Converters that want constant weights (ncnn, older TensorRT) refuse it; `sliced_onnx`
+gives them slices, products and sums. PyTorch's ONNX exporter takes these functions from its table of decompositions;
+`torch.export` itself and `torch.compile` keep the ops whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from siamfast.ops.xcorr.call import XcorrCall
+
+_sliced = False
+
+
+@contextmanager
+def sliced_onnx() -> Iterator[None]:
+    """Within the block `torch.onnx.export` writes `xcorr_depthwise` without a convolution: as slices, products, sums.
+
+    For converters that refuse a convolution whose weights are not constant. In onnxruntime the convolution, which is
+    written otherwise, is faster.
+
+    >>> import siamfast.compat
+    >>> with siamfast.compat.sliced_onnx():
+    ...     pass  # torch.onnx.export(model, (z, x), "model.onnx", dynamo=True)
+    """
+    global _sliced
+    before, _sliced = _sliced, True
+    try:
+        yield
+    finally:
+        _sliced = before
 
 
 def full(z: torch.Tensor, x: torch.Tensor, *arguments: Any) -> torch.Tensor:  # the raw op's
@@ -40,7 +64,20 @@ def full(z: torch.Tensor, x: torch.Tensor, *arguments: Any) -> torch.Tensor:  # 
 
 
 def depthwise(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
-    """z: (Nz, C, Hz, Wz), x: (k*Nz, C, Hx, Wx) -> (k*Nz, C, Ho, Wo): windows of x times one template cell each."""
+    """z: (Nz, C, Hz, Wz), x: (k*Nz, C, Hx, Wx) -> (k*Nz, C, Ho, Wo)."""
+    nz, channels, hz, wz = z.shape
+    # The number of groups is a constant of the graph: a dynamic number of templates has to be sliced.
+    if not _sliced and isinstance(nz, int):
+        groups, (height, width) = nz * channels, x.shape[2:]
+        response = F.conv2d(
+            x.reshape(-1, groups, height, width), z.reshape(groups, 1, hz, wz), padding=(ph, pw), groups=groups
+        )
+        return response.reshape(-1, channels, *response.shape[2:])
+    return _depthwise_slices(z, x, ph, pw)
+
+
+def _depthwise_slices(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
+    """Windows of x times one template cell each."""
     nz, channels, hz, wz = z.shape
     x = F.pad(x, (pw, pw, ph, ph)) if ph or pw else x
     nx, _, height, width = x.shape
