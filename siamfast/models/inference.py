@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import torch
 
@@ -52,6 +53,9 @@ def choose_precision(precision: str, device: torch.device, *, int8: bool = True)
 
     Raises:
         ValueError: an unknown name, or "int8" where it cannot run.
+
+    Warns:
+        UserWarning: "bfloat16" on a CPU without instructions for it.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
@@ -60,6 +64,11 @@ def choose_precision(precision: str, device: torch.device, *, int8: bool = True)
         missing = missing if int8 else "this network has no 8-bit form"
         if missing is not None:
             raise ValueError(f"precision: got 'int8', but {missing}")
+    if precision == "bfloat16" and device.type == "cpu" and not fast_bfloat16(device):
+        warnings.warn(
+            "precision: got 'bfloat16', which this CPU has no instructions for: several times slower than float32",
+            stacklevel=3,
+        )
     if precision != "auto":
         return precision
     if device.type == "cuda":

@@ -106,7 +106,7 @@ class GuidedTracker(SequenceTracker):
         if model.architecture.names and self.config.guide != "off":
             network = load_encoder(encoder).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
             self._guide = Guide(network, model.backbone, model.architecture.names)
-        self.name = "SiamGuided" if model.architecture.names else "SiamUnguided"
+        self.name = "siamfast-SiamGuided" if model.architecture.names else "siamfast-SiamUnguided"
         c = self.config
         self._window = hann_window(model.cells(c.exemplar, c.instance))
         self._template: GuidedTemplate | None = None

@@ -121,7 +121,7 @@ class MobileTracker(SequenceTracker):
     (4, True)
     """
 
-    name = "SiamMobile"
+    name = "siamfast-SiamMobile"
 
     def __init__(
         self,

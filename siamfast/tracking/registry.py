@@ -55,7 +55,7 @@ def Tracker(
     >>> frames = np.random.default_rng(0).integers(0, 256, (2, 120, 160, 3), dtype=np.uint8)
     >>> tracker = Tracker()
     >>> tracker.name
-    'SiamMobile'
+    'siamfast-SiamMobile'
     >>> box, confidence = tracker.init(frames[0], (60, 40, 30, 20)).update(frames[1])
     """
     if model is not None and model not in TRACKERS:

@@ -18,6 +18,7 @@ from siamfast.models.siamfc_weights import load_model
 from siamfast.ops.crop_and_resize import crop_and_resize
 from siamfast.ops.xcorr import xcorr
 from siamfast.tracking.inputs import Box, as_rgb, check_first_frame
+from siamfast.tracking.opencv_crops import opencv_crops
 from siamfast.tracking.response import Peak, PeakFinder
 from siamfast.tracking.sequence_tracker import SequenceTracker, Track, with_fields
 
@@ -86,6 +87,7 @@ class SiamFCTracker(SequenceTracker):
         device: "auto" (CUDA where there is one), "cpu", "cuda", ...
         precision: of the search features: "auto" (what is fastest without losing accuracy), "float32", "bfloat16",
             "float16", "int8" (CPUs with VNNI).
+        crops: "siamfast", or "opencv": with precision="float32" the boxes are siamfc-pytorch's (docs/trackers.md).
         config: the hyper-parameters; `fields` (any of SiamFCTrackerConfig's) override it.
 
     Raises:
@@ -102,7 +104,7 @@ class SiamFCTracker(SequenceTracker):
     (4, True)
     """
 
-    name = "SiamFC"
+    name = "siamfast-SiamFC"
     is_deterministic = True
 
     def __init__(
@@ -111,10 +113,14 @@ class SiamFCTracker(SequenceTracker):
         *,
         device: str | torch.device = "auto",
         precision: str = "auto",
+        crops: str = "siamfast",
         config: SiamFCTrackerConfig | None = None,
         **fields: Any,
     ) -> None:
         self.config = with_fields("SiamFCTracker", config or SiamFCTrackerConfig(), fields)
+        if crops not in ("siamfast", "opencv"):
+            raise ValueError(f"crops: got {crops!r}, expected 'siamfast' or 'opencv'")
+        self._by_opencv = crops == "opencv"
         self.device = choose_device(device)
         model = load_model(weights)
         self._scale, self.bias = model.scale.item(), model.bias.item()
@@ -201,6 +207,8 @@ class SiamFCTracker(SequenceTracker):
         self, frame: NDArray[np.uint8], sides: NDArray[np.float64], out_size: int, out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
         centers = np.broadcast_to(self._center, (len(sides), 2))
+        if self._by_opencv:
+            return opencv_crops(frame, centers, sides, out_size, self._fill)
         return crop_and_resize(frame, centers, sides, out_size, fill=self._fill, rounding="siamfc-pytorch", out=out)
 
     def _respond(self, crops: NDArray[np.uint8]) -> torch.Tensor:

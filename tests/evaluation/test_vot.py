@@ -31,7 +31,7 @@ def test_a_trax_client_gets_the_trackers_own_boxes(tmp_path: Path) -> None:
         assert server.stdout is not None
         pipes = server.stdin.fileno(), server.stdout.fileno()
         client = trax_client.Client(stream=pipes, log=lambda _: None)  # the bindings fail without a log
-        assert client.tracker_name == "SiamFC"
+        assert client.tracker_name == "siamfast-SiamFC"
         regions = []
         for t, path in enumerate(paths):
             image = {"color": trax.FileImage.create(path)}

@@ -137,8 +137,8 @@ def test_the_command_tracks_with_it_and_shows_the_guidance(weights: Path, tmp_pa
 
 
 def test_weights_name_their_tracker(weights: Path) -> None:
-    assert Tracker(weights).name == "SiamGuided"
-    assert Tracker(model="siamfc").name == "SiamFC"
+    assert Tracker(weights).name == "siamfast-SiamGuided"
+    assert Tracker(model="siamfc").name == "siamfast-SiamFC"
     with pytest.raises(ValueError, match="model: got 'x'"):
         Tracker(model="x")
     with pytest.raises(ValueError, match="holds the architecture 'siam-guided', expected 'siamfc-alexnet'"):
