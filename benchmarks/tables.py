@@ -1,4 +1,4 @@
-"""README.md's and docs/performance.md's tables and plots, made from benchmarks/results/*.jsonl and never typed.
+"""The tables of README.md, docs/performance.md and docs/trackers.md, and the plots, made of benchmarks/results/*.jsonl.
 
 python -m benchmarks.tables           # writes what is stale (`make tables`)
 python -m benchmarks.tables --check   # writes nothing; names what is stale and exits 1
@@ -131,6 +131,20 @@ def all_tables(rows: list[Row]) -> str:
     return "\n\n".join(parts)
 
 
+def projects(rows: list[Row]) -> str:
+    """docs/trackers.md's table: other projects' trackers before and after `accelerate`, the newest row of each."""
+    newest = {(row["device"], row["project"]): row for row in rows}
+    lines = ["| tracker | commit | before | accelerated | times faster | largest difference | CPU |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for (device, project), row in newest.items():
+        before, after = (spoken(1e3 * row[name]) for name in ("before_ms", "after_ms"))
+        gap = f"{row['largest_difference_px']:.4f} px"
+        lines.append(
+            f"| {project} | `{row['their_commit']}` | {before} | {after} | {row['ratio']} | {gap} | {device} |"
+        )
+    return "\n".join(lines)
+
+
 def between(text: str, name: str, content: str) -> str:
     """The text with the part between the marks of `name` replaced."""
     begin, end = f"<!-- {name}: made by `make tables` -->", f"<!-- end of {name} -->"
@@ -146,7 +160,12 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
         short.append(f"{about(device_rows)} ([all rows]({RESULTS}/{stem}.jsonl)):\n\n{headlines(device_rows)}")
         pictures = [f"![{name} on {stem}](performance/{stem}-{name}.png)" for name in DRAWN]
         long.append("\n\n".join([f"## {stem}", about(device_rows) + ".", *pictures, all_tables(device_rows)]))
-    pages = {"README.md": ("speed", short), "docs/performance.md": ("results", long)}
+    foreign = [projects(list(harness.read(root / RESULTS / "projects.jsonl")))]
+    pages = {
+        "README.md": ("speed", short),
+        "docs/performance.md": ("results", long),
+        "docs/trackers.md": ("projects", foreign),
+    }
     return {
         root / page: between((root / page).read_text(), name, "\n\n".join(parts))
         for page, (name, parts) in pages.items()

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from siamfast.cli import main
+from siamfast.models.siamfc import SiamFC
+from siamfast.tracking.siamfc import SiamFCTracker
 from tests.pages_world import make_world
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +77,7 @@ def _names() -> dict[str, Any]:
         "before": feature,
         "mask": torch.rand(1, 1, 22, 22),
         "generator": generator,
+        "tracker": SiamFCTracker(SiamFC().eval(), precision="float32"),
         "centers": [[60.0, 45.0]] * 32,
         "sizes": [[64.0, 64.0]] * 32,
         "boxes": torch.rand(32, 4) * 50,

@@ -132,7 +132,8 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
         raise ValueError(f"parts: the trial ended in {type(error).__name__}: {error}{hint}") from error
     done.steps.append(Step("as it was", "", before.seconds, 0.0))
 
-    packages = sorted({type(part).__module__.partition(".")[0] for part in (*parts, *modules)} - set(_NOT_THEIRS))
+    classes = {owner for part in (*parts, *modules) for owner in type(part).__mro__}
+    packages = sorted({owner.__module__.partition(".")[0] for owner in classes} - set(_NOT_THEIRS))
     steps: list[tuple[str, Callable[[Acceleration], str]]] = [
         ("crops", functools.partial(_crops, packages=packages)),
         ("correlations", functools.partial(_correlations, packages=packages)),
