@@ -52,8 +52,13 @@ PACKAGES = {
     "siammask": "models",
     "siamban": "siamban",
 }
-# Whole modules, for a correlation inside `forward`.
+# Whole modules, whose `forward` is swapped: heads that correlate inside it, and losses.
 HEADS: dict[str, type[torch.nn.Module]] = {"Corr_Up": siamdw.Corr_Up}
+LOSSES: dict[str, type[torch.nn.Module]] = {
+    "BalancedLoss": siamfc_pytorch.BalancedLoss,
+    "FocalLoss": siamfc_pytorch.FocalLoss,
+    "OHNMLoss": siamfc_pytorch.OHNMLoss,
+}
 
 
 class Patch:
@@ -163,7 +168,7 @@ def patch(project: str | ModuleType) -> Patch:
                 visited.add(id(value))
                 _swap_methods(done, module, value)
     if not done.swapped and not done.left:
-        raise ValueError(f"project: {name!r} has none of {', '.join((*CANDIDATES, *HEADS))}")
+        raise ValueError(f"project: {name!r} has none of {', '.join((*CANDIDATES, *HEADS, *LOSSES))}")
     return done
 
 
@@ -188,9 +193,10 @@ def _references(original: Any) -> list[tuple[Any, str]]:
 
 def _swap_methods(done: Patch, module: ModuleType, owner: type) -> None:
     place = f"{module.__name__}.{owner.__qualname__}"
-    if owner.__name__ in HEADS and "forward" in vars(owner):
-        head = HEADS[owner.__name__]
-        if _same_head(owner, head):
+    if owner.__name__ in HEADS | LOSSES and "forward" in vars(owner):
+        head = (HEADS | LOSSES)[owner.__name__]
+        pairs = [(z, x) for x, z in _probes()] if owner.__name__ in HEADS else _scores()
+        if _same_module(owner, head, pairs):
             done._set(owner, "forward", head.forward, place, head.forward)
         else:
             done.left.append(f"{place}.forward: its values differ from {head.__module__}'s")
@@ -274,10 +280,16 @@ def _same_values(original: Correlation, candidates: tuple[Correlation, ...]) -> 
     return None
 
 
-def _same_head(owner: type, head: type[torch.nn.Module]) -> bool:
+def _scores() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """(scores, labels) of a batch, with each label twice at least."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(3, 1, 6, 5, generator=generator) * 3
+    return [(scores, (torch.rand(scores.shape, generator=generator) < 0.2).float())]
+
+
+def _same_module(owner: type, ours: type, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> bool:
     try:
-        theirs, ours = owner(), head()
+        their_module, our_module = owner(), ours()
     except Exception:
         return False
-    pairs = [(z, x) for x, z in _probes()]
-    return all(_agree(theirs.train(mode), ours.train(mode), pairs) for mode in (True, False))
+    return all(_agree(their_module.train(mode), our_module.train(mode), pairs) for mode in (True, False))

@@ -215,3 +215,43 @@ def test_bad_projects_are_named(project: object, error: type[Exception], message
 def test_misuse_raises_an_error_that_a_project_would_catch() -> None:
     with pytest.raises(ValueError, match="z: got 3 channels, expected x's 4"):
         pysot.xcorr_depthwise(_random(2, 4, 8, 8), _random(2, 3, 3, 3))
+
+
+LOSSES = """
+import torch.nn as nn, torch.nn.functional as F
+class BalancedLoss(nn.Module):
+    def __init__(self, neg_weight=1.0):
+        super().__init__()
+        self.neg_weight = neg_weight
+    def forward(self, input, target):
+        positives, negatives = (target == 1).float(), (target == 0).float()
+        weight = positives / positives.sum() + negatives / negatives.sum() * self.neg_weight
+        return F.binary_cross_entropy_with_logits(input, target, weight / weight.sum(), reduction="sum")
+class FocalLoss(nn.Module):
+    def forward(self, input, target):
+        return F.binary_cross_entropy_with_logits(input, target)
+"""
+
+
+def test_losses_are_swapped_where_they_are_the_same(packages: Path) -> None:
+    make_package(packages, "losses_project", {"losses.py": LOSSES})
+    losses = importlib.import_module("losses_project.losses")
+    loss = losses.BalancedLoss(0.5)
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.randn(4, 1, 17, 17, generator=generator).requires_grad_()
+    labels = (torch.rand(scores.shape, generator=generator) < 0.1).float()
+
+    def value_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:
+        value = loss(scores, labels)
+        return value.detach(), torch.autograd.grad(value, scores)[0]
+
+    before = value_and_gradient()
+    with patch("losses_project") as done:
+        assert done.swapped == [
+            "losses_project.losses.BalancedLoss.forward -> siamfast.compat.siamfc_pytorch.BalancedLoss.forward"
+        ]
+        assert done.left == [
+            "losses_project.losses.FocalLoss.forward: its values differ from siamfast.compat.siamfc_pytorch's"
+        ]
+        torch.testing.assert_close(value_and_gradient(), before)
+    torch.testing.assert_close(value_and_gradient(), before, rtol=0, atol=0)
