@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _verify(arguments)
     recipe, shard, root, out = _checked(arguments)
     workers = arguments.workers if arguments.workers >= 0 else len(os.sched_getaffinity(0))
-    began, stopped = time.perf_counter(), False
+    began, stopped, made = time.perf_counter(), False, Counter[str]()
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_writer(out, writer_name(arguments.layout, shard)))
         writer = stack.enter_context(contextlib.closing(make_writer(arguments.layout, out, recipe, shard)))
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             bar = stack.enter_context(
                 contextlib.closing(tqdm(unit="video", desc="curate", file=sys.stderr, dynamic_ncols=True))
             )
-            curate(recipe, root, writer, workers=count, shard=shard, progress=bar, pool=pool)
+            curate(recipe, root, writer, workers=count, shard=shard, progress=bar, pool=pool, made=made)
         except KeyboardInterrupt:
             stopped = True
         except (RuntimeError, OSError) as error:
@@ -75,7 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise (error if isinstance(error, OSError) else ValueError(str(error))) from error
         errors = _write_errors(out, arguments.shard, writer.errors())
     print(
-        f"{out}: {time.perf_counter() - began:.0f} s"
+        f"{out}: "
+        + (f"made {made['crops']} crops of {made['frames']} frames" if made else "nothing was missing")
+        + f" in {time.perf_counter() - began:.0f} s"
         + (f"; {errors} could not be read, see {out / _errors_name(arguments.shard)}" if errors else "")
         + ("; once repaired, the same command reads them" if errors and not stopped else "")
         + ("; stopped, the same command resumes it" if stopped else ""),

@@ -26,7 +26,7 @@ class SiamFC(torch.nn.Module):
 
 
 class BalancedLoss(torch.nn.Module):
-    """The logistic loss in which all positives of the batch weigh 1 and all its negatives `neg_weight`, before scaling."""
+    """All positives of the batch weigh 1 and all its negatives `neg_weight`; then all weights are scaled to sum 1."""
 
     def __init__(self, neg_weight: float = 1.0) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -167,6 +168,7 @@ def curate(
     shard: tuple[int, int] = (1, 1),
     progress: Any = None,
     pool: Executor | None = None,
+    made: Counter[str] | None = None,
 ) -> None:
     """Make the parts that `writer` does not have, in `workers` processes, or in this one if that is 0.
 
@@ -174,12 +176,13 @@ def curate(
         pool: an executor to use instead, with `workers` workers, e.g. dask's; the parts come back here to be written.
         shard: (i, n): every n-th video, from the i-th on.
         progress: a tqdm bar of videos; None: none.
+        made: the "frames" and "crops" that this call makes are added to it.
 
     Raises:
         ValueError: no such data set. RuntimeError: a worker died; committed parts stay.
     """
     videos = list_videos(recipe.kind, root)[shard[0] - 1 :: shard[1]]
-    work = _Work(root, videos, writer, progress)
+    work = _Work(root, videos, writer, progress, Counter() if made is None else made)
     if pool is not None:
         _curate_in_pool(recipe, work, pool, workers)
     elif workers:
@@ -201,11 +204,11 @@ class _Task(NamedTuple):
 class _Work:
     """The parts of some videos that a writer does not have: `tasks` lists them, `store` writes one and counts it."""
 
-    def __init__(self, root: Path, videos: list[Path], writer: Writer, progress: Any) -> None:
+    def __init__(self, root: Path, videos: list[Path], writer: Writer, progress: Any, made: Counter[str]) -> None:
         self.root = root
-        self._videos, self._writer, self._progress = videos, writer, progress
+        self._videos, self._writer, self._progress, self._made = videos, writer, progress, made
         self._stored = writer.done()
-        self._began, self._crops, self._frames = time.perf_counter(), 0, 0
+        self._began = time.perf_counter()
         if progress is not None:
             progress.reset(total=len(videos))
 
@@ -220,11 +223,12 @@ class _Work:
     def store(self, task: _Task, part: Part) -> list[_Task]:
         """Write a part; returns the tasks that follow from a video's first one."""
         self._writer.add(part)
-        self._crops += len(part.crops)
-        self._frames += min(PART, part.total - part.first)
+        made = self._made
+        made["frames"] += min(PART, part.total - part.first)
+        made["crops"] += 2 * len(part.crops)  # an exemplar and an instance of each target
         if self._progress is not None:
-            rate = self._frames / (time.perf_counter() - self._began)
-            self._progress.set_postfix_str(f"{self._crops} crops, {rate:.0f} frames/s", refresh=False)
+            rate = made["frames"] / (time.perf_counter() - self._began)
+            self._progress.set_postfix_str(f"{made['crops']} crops, {rate:.0f} frames/s", refresh=False)
         return self._missing(task.video, part.total) if part.first == 0 else []
 
     def _missing(self, video: Path, total: int) -> list[_Task]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ def test_unreadable_files_are_skipped_counted_and_listed(tmp_path: Path, capsys:
     (frames / "000002.JPEG").write_bytes(b"no image")
     (root / "Annotations" / GROUP / "a" / "000003.xml").write_text("<annotation>")
     assert main(["curate", "vid", str(root), str(tmp_path / "out"), "--workers", "0"]) == 1
-    assert "3 could not be read" in capsys.readouterr().err
+    assert re.search(r"made \d+ crops of \d+ frames in \d+ s; 3 could not be read", capsys.readouterr().err)
     rows = [json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
     assert sorted(Path(row["path"]).name for row in rows) == ["000001.JPEG", "000002.JPEG", "000003.xml"]
     assert {row["reason"].split(" (")[0] for row in rows} == {
@@ -38,10 +39,18 @@ def test_unreadable_files_are_skipped_counted_and_listed(tmp_path: Path, capsys:
     }
     track = CropStore(tmp_path / "out").tracks[0]
     assert track.frames.tolist() == [0, 4]
-    assert (
-        main(["curate", "vid", str(root), str(tmp_path / "out"), "--workers", "0"]) == 1
-    )  # nothing is done again; the list is the same
+    assert main(["curate", "vid", str(root), str(tmp_path / "out"), "--workers", "0"]) == 1  # the list is the same
     assert len((tmp_path / "out" / "errors.jsonl").read_text().splitlines()) == 3
+
+
+def test_the_last_line_says_what_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_dataset(tmp_path / "data")
+    command = ["curate", "vid", str(root), str(tmp_path / "out"), "--workers", "0"]
+    assert main(command) == 0
+    crops = 2 * sum(len(track.frames) for track in CropStore(tmp_path / "out").tracks)
+    assert f"made {crops} crops of " in capsys.readouterr().err
+    assert main(command) == 0
+    assert "nothing was missing" in capsys.readouterr().err
 
 
 def test_a_decompression_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
