@@ -3,10 +3,10 @@
 python -m benchmarks.projects CLONES [--only NAME ...] [--frames 60] [--results FILE]
 
 CLONES holds checkouts under the repositories' names (pysot, siamban, SiamCAR, siamfc-pytorch, SiamTrackers, TracKit,
-video_analyst). Most need `pip install yacs colorama`; what they import for training alone may be missing. The networks
-have random weights (seed 0), pysot's with small box heads, so that a box stays a box; calls of `.cuda()` do nothing.
-Each tracker runs in a process of its own, over a clip of siamfast's renderer, four times: before, accelerated, undone
-and accelerated again.
+LightTrack, SiamMask, video_analyst). Most need `pip install yacs colorama`; what they import for training alone may be
+missing, and names that numpy, PyTorch and Python have dropped since are put back. The networks have random weights,
+pysot's with small box heads, so that a box stays a box; calls of `.cuda()` do nothing. Each tracker runs in a process of
+its own, over a clip of siamfast's renderer, four times: before, accelerated, undone and accelerated again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import collections
 import collections.abc
 import importlib
+import json
 import statistics
 import subprocess
 import sys
@@ -46,6 +47,10 @@ class Subject(NamedTuple):
 
 def _module(folder: Path, name: str) -> Any:
     sys.path.insert(0, str(folder))
+    for gone in ("Iterable", "Mapping"):
+        setattr(collections, gone, getattr(collections.abc, gone))
+    setattr(np, "int", int)  # noqa: B010, as an attribute it is an error for the linter
+    sys.modules["torch._six"] = mock.MagicMock(container_abcs=collections.abc, int_classes=int, string_classes=str)
     for missing in (
         "torchvision.models.resnet",
         "torchvision.ops",
@@ -81,21 +86,42 @@ def _as_pysot(folder: Path, package: str, config: str) -> Subject:
     return Subject([tracker], tracker.init, tracker.track)
 
 
-def _siamcar(folder: Path) -> Subject:
-    """The network alone: their tracker calls `ndarray.ptp`, which numpy 2 does not have."""
-    cfg = _module(folder, "pysot.core.config").cfg
-    cfg.merge_from_file(str(folder / "experiments/siamcar_r50/config.yaml"))
-    cfg.CUDA = False
-    network = importlib.import_module("pysot.models.model_builder").ModelBuilder().eval()
+def _network_alone(network: Any, output: Callable[[Any], torch.Tensor]) -> Subject:
+    """For trackers that cannot run here: fixed crops, and an output of the network, scaled to 1, in place of boxes."""
 
     def crop(frame: Any, side: int) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(frame[:side, :side])).permute(2, 0, 1)[None].float()
 
-    return Subject(
-        [network],
-        lambda frame, box: network.template(crop(frame, 127)),
-        lambda frame: network.track(crop(frame, 255))["loc"].detach().numpy().ravel(),
-    )
+    def step(frame: Any) -> Any:
+        values = output(network.track(crop(frame, 255))).detach().numpy().ravel()
+        return values / np.abs(values).max()
+
+    return Subject([network.eval()], lambda frame, box: network.template(crop(frame, 127)), step)
+
+
+def _siamcar(folder: Path) -> Subject:
+    """Their tracker calls `ndarray.ptp`, which numpy 2 does not have."""
+    cfg = _module(folder, "pysot.core.config").cfg
+    cfg.merge_from_file(str(folder / "experiments/siamcar_r50/config.yaml"))
+    cfg.CUDA = False
+    network = importlib.import_module("pysot.models.model_builder").ModelBuilder()
+    return _network_alone(network, lambda outputs: outputs["loc"])
+
+
+def _siammask(folder: Path) -> Subject:
+    """Their tracker is part of a program that reads its arguments when it is imported."""
+    sys.path.insert(0, str(folder))
+    custom = _module(folder / "experiments" / "siammask_base", "custom")
+    anchors = json.loads((folder / "experiments/siammask_base/config.json").read_text())["anchors"]
+    return _network_alone(custom.Custom(anchors=anchors), lambda outputs: outputs[1])
+
+
+def _lighttrack(folder: Path) -> Subject:
+    models = _module(folder, "lib.models.models")
+    name = "back_04502514044521042540+cls_211000022+reg_100000111_ops_32"
+    network = models.LightTrackM_Subnet(path_name=name, stride=16).eval()
+    tracker = importlib.import_module("lib.tracker.lighttrack").Lighttrack(_Info(dataset="VOT2019"))
+    return _state_machine(tracker, network)
 
 
 def _siamfc(folder: Path) -> Subject:
@@ -134,8 +160,6 @@ class _Info:
 
 
 def _video_analyst(folder: Path) -> Subject:
-    for name in ("Iterable", "Mapping"):  # they import these as Python below 3.10 had them
-        setattr(collections, name, getattr(collections.abc, name))
     config = _module(folder, "videoanalyst.config.config").cfg
     config.merge_from_file(str(folder / "experiments/siamfcpp/test/got10k/siamfcpp_alexnet-got.yaml"))
     task, cfg = importlib.import_module("videoanalyst.config.config").specify_task(config["test"])
@@ -159,7 +183,9 @@ SUBJECTS: dict[str, tuple[str, Callable[[Path], Subject]]] = {
     "SiamBAN": ("siamban", lambda f: _as_pysot(f, "siamban", "experiments/siamban_r50_l234/config.yaml")),
     "SiamCAR": ("SiamCAR", _siamcar),
     "siamfc-pytorch": ("siamfc-pytorch", _siamfc),
+    "SiamMask": ("SiamMask", _siammask),
     "Ocean": ("TracKit", _ocean),
+    "LightTrack": ("LightTrack", _lighttrack),
     "SiamFC++ AlexNet": ("video_analyst", _video_analyst),
 }
 
