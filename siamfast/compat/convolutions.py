@@ -24,6 +24,7 @@ _FUSED: dict[type, tuple[str, list[float | None], Callable[[torch.Tensor], torch
     nn.ReLU6: ("hardtanh", [0.0, 6.0], lambda x: x.clamp_(0, 6)),
     nn.Hardswish: ("hardswish", [], lambda x: F.hardswish(x, inplace=True)),
 }
+_SHAPES = 4  # prepared at a time: a tracker has its search crop and a larger one for a lost target
 ACTIVATIONS = tuple(kind for kind in _FUSED if issubclass(kind, nn.Module))
 
 
@@ -91,6 +92,9 @@ class FastConvolution:
             # A template is embedded once: only a shape that comes again is worth the memory of prepared weights.
             if x.shape in self._seen:
                 self._calls[x.shape] = call
+                if len(self._calls) > _SHAPES:
+                    self._calls.pop(next(iter(self._calls)))
+                self._seen.clear()
             self._seen.add(x.shape)
         return call(x.contiguous(memory_format=torch.channels_last))
 
@@ -170,7 +174,8 @@ def can_stand_in(convolution: Any) -> bool:
     if convolution.padding_mode != "zeros":
         return False
     even = convolution.padding == "same" and any(k % 2 == 0 for k in convolution.kernel_size)
-    return not even and convolution.weight.dtype == torch.float32 and not convolution.weight.is_inference()
+    weight = convolution.weight
+    return not even and weight.dtype == torch.float32 and weight.device.type == "cpu" and not weight.is_inference()
 
 
 def can_fold(norm: Any) -> bool:

@@ -199,3 +199,15 @@ def test_copied_and_pickled() -> None:
             twin[0].weight.mul_(0)  # a copy has weights of its own
             assert not close(twin(x), truth)
             assert close(network(x), truth)
+
+
+def test_few_shapes_are_kept_prepared() -> None:
+    network, _ = network_and_input()
+    with torch.no_grad():
+        quickened(network, lambda: network(torch.randn(1, 8, 20, 20)))
+        fast = network[0].forward
+        for side in range(10, 30):
+            x = torch.randn(1, 8, side, side)
+            for _ in range(3):
+                assert network(x).shape[2:] == (side - 2, side - 2)
+        assert len(fast._calls) <= 4
