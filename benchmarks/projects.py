@@ -15,6 +15,7 @@ import argparse
 import collections
 import collections.abc
 import importlib
+import importlib.machinery
 import json
 import statistics
 import subprocess
@@ -63,7 +64,8 @@ def _module(folder: Path, name: str) -> Any:
             importlib.import_module(missing)
         except (ImportError, RuntimeError):  # not installed, or made for another PyTorch
             parts = missing.split(".")
-            sys.modules.update({".".join(parts[: i + 1]): mock.MagicMock() for i in range(len(parts))})
+            for package in (".".join(parts[: i + 1]) for i in range(len(parts))):
+                sys.modules[package] = mock.MagicMock(__spec__=importlib.machinery.ModuleSpec(package, None))
     return importlib.import_module(name)
 
 
