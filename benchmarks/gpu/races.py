@@ -44,7 +44,9 @@ def gradients(device: str, small: bool) -> tuple[str, Any, Launch]:
     def launch() -> Tensors:
         for tensor in grads.values():
             tensor.fill_(float("nan"))
-        launch_backward.both_gradients(grad=grad, z=z, x=x, scale=None, **grads, alpha=1.0, ph=0, pw=0, all_pairs=False)
+        launch_backward.both_gradients(
+            grad=grad, z=z, x=x, scale=None, **grads, scale_constant=1.0, pad_y=0, pad_x=0, all_pairs=False
+        )
         return grads
 
     return "gradients_config", launch_backward, launch
@@ -67,10 +69,10 @@ def fused(device: str, small: bool) -> tuple[str, Any, Launch]:
             x=x,
             scale=None,
             bias=None,
-            alpha=0.1,
-            beta=0.0,
-            ph=0,
-            pw=0,
+            scale_constant=0.1,
+            bias_constant=0.0,
+            pad_y=0,
+            pad_x=0,
             labels=None,
             centers=centers,
             options=options,

@@ -49,12 +49,12 @@ void call_depthwise_backward(const Tensor &grad, const Tensor &z, const Tensor &
     xcorr_depthwise_backward(sizes, slopes, templates, searches, to_z, to_x);
 }
 
-void call_full(const Tensor &z, const Tensor &x, std::uintptr_t out, float alpha, float beta, int pad_y, int pad_x,
-               int threads) {
+void call_full(const Tensor &z, const Tensor &x, std::uintptr_t out, float scale_constant, float bias_constant,
+               int pad_y, int pad_x, int threads) {
     const XcorrSizes sizes = sizes_of(z, x, pad_y, pad_x, threads);
     const Maps templates = maps_of(z), searches = maps_of(x);
     const py::gil_scoped_release release;
-    xcorr_full(sizes, templates, searches, alpha, beta, reinterpret_cast<float *>(out));
+    xcorr_full(sizes, templates, searches, scale_constant, bias_constant, reinterpret_cast<float *>(out));
 }
 
 void call_full_backward(std::uintptr_t grad_z, std::uintptr_t grad_x, const Tensor &z, const Tensor &x,
@@ -73,8 +73,8 @@ void bind_xcorr(py::module_ &module) {
                py::arg("pad_x"), py::arg("threads"));
     module.def("xcorr_depthwise_backward", &call_depthwise_backward, py::arg("grad"), py::arg("z"), py::arg("x"),
                py::arg("dz"), py::arg("dx"), py::arg("pad_y"), py::arg("pad_x"), py::arg("threads"));
-    module.def("xcorr_full", &call_full, py::arg("z"), py::arg("x"), py::arg("out"), py::arg("alpha"), py::arg("beta"),
-               py::arg("pad_y"), py::arg("pad_x"), py::arg("threads"));
+    module.def("xcorr_full", &call_full, py::arg("z"), py::arg("x"), py::arg("out"), py::arg("scale_constant"),
+               py::arg("bias_constant"), py::arg("pad_y"), py::arg("pad_x"), py::arg("threads"));
     module.def("xcorr_full_backward", &call_full_backward, py::arg("grad_z"), py::arg("grad_x"), py::arg("z"),
                py::arg("x"), py::arg("dz"), py::arg("dx"), py::arg("pad_y"), py::arg("pad_x"), py::arg("threads"));
 }

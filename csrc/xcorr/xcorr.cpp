@@ -126,7 +126,8 @@ void xcorr_depthwise_backward(const XcorrSizes &s, const Maps &grad, const Maps 
     });
 }
 
-void xcorr_full(const XcorrSizes &s, const Maps &z, const Maps &x, float alpha, float beta, float *out) {
+void xcorr_full(const XcorrSizes &s, const Maps &z, const Maps &x, float scale_constant, float bias_constant,
+                float *out) {
     const XcorrKernels &k = xcorr_kernels();
     const int blocks = block_count(s, k), ho = s.out_height(), wo = s.out_width(), cells = ho * wo;
     // Few searches: their channels are split, the parts added in order afterwards. The split depends on the sizes
@@ -156,7 +157,7 @@ void xcorr_full(const XcorrSizes &s, const Maps &z, const Maps &x, float alpha, 
         for (std::ptrdiff_t cell = 0; cell < maps; ++cell) {
             float sum = 0.0f;
             for (int p = 0; p < parts; ++p) sum += partial[static_cast<std::size_t>((n * parts + p) * maps + cell)];
-            out[n * maps + cell] = alpha * sum + beta;
+            out[n * maps + cell] = scale_constant * sum + bias_constant;
         }
 }
 

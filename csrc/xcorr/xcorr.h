@@ -24,8 +24,9 @@ void xcorr_depthwise(const XcorrSizes &sizes, const Maps &z, const Maps &x, cons
 void xcorr_depthwise_backward(const XcorrSizes &sizes, const Maps &grad, const Maps &z, const Maps &x, const Maps &dz,
                               const Maps &dx);
 
-// out: (searches, kernels, out_height, out_width) contiguous, alpha * correlation + beta.
-void xcorr_full(const XcorrSizes &sizes, const Maps &z, const Maps &x, float alpha, float beta, float *out);
+// out: (searches, kernels, out_height, out_width) contiguous, scale_constant * correlation + bias_constant.
+void xcorr_full(const XcorrSizes &sizes, const Maps &z, const Maps &x, float scale_constant, float bias_constant,
+                float *out);
 
 // grad_z, grad_x: (searches, kernels, out_height, out_width) contiguous; the response's gradient as dz and dx see it
 // (they differ by the kernels' scales).

@@ -73,7 +73,7 @@ def gradients_kernel(
     scale_ptr,  # SCALES float32 numbers
     dz_ptr,  # (Nz or 1, OUTPUTS*C, HZ, WZ) contiguous: before `scale`
     dx_ptr,  # (Nx, C, HX, WX), any strides
-    alpha,
+    scale_constant,
     templates,  # Nz, or 1 for all pairs
     nx,
     z_n,
@@ -106,7 +106,8 @@ def gradients_kernel(
     BLOCK_Q: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """dx[c, q] = alpha * sum_m scale[o] z[m, c] dG[m, q]; dz[m, c] = alpha * sum_nq dG[m, q] x[n, c, q]; m = (o, i, j).
+    """dx[c, q] = scale_constant * sum_m scale[o] z[m, c] dG[m, q];
+    dz[m, c] = scale_constant * sum_nq dG[m, q] x[n, c, q]; m = (o, i, j).
 
     One program owns BLOCK_C channels of one template and of its searches. On chip: z, the sums of dz, and a piece of
     dG, which is multiplied by both. Bytes: x, z, dx and dz once; grad comes from the cache after its first use.
@@ -122,9 +123,9 @@ def gradients_kernel(
         template = first + 0 * o.to(tl.int64)  # of the shape of o
     z_at = template * z_n + i * z_y + j * z_x + ((o % PER_TEMPLATE) * C).to(tl.int64) * z_c
     z = tl.load(z_ptr + z_at[None, :] + c.to(tl.int64)[:, None] * z_c, mask=used[None, :] & (c < C)[:, None], other=0.0)
-    factor = alpha
+    factor = scale_constant
     if SCALES == 1:
-        factor = alpha * tl.load(scale_ptr)
+        factor = scale_constant * tl.load(scale_ptr)
     if SCALES > 1:
         weight = tl.load(scale_ptr + o % PER_TEMPLATE, mask=used, other=0.0)
         z = (z.to(tl.float32) * weight[None, :]).to(z.dtype)
@@ -135,7 +136,7 @@ def gradients_kernel(
             dx_c, dx_y, dx_x, C, OUTPUTS, HZ, WZ, HX, WX, PH, PW, FLAT, PRECISION, UPCAST, BLOCK_Q, BLOCK_C,
         )  # fmt: skip
     at = ((first * OUTPUTS + o)[:, None] * C + c[None, :]) * (HZ * WZ) + (i * WZ + j)[:, None]
-    tl.store(dz_ptr + at, (dz * alpha).to(dz_ptr.dtype.element_ty), mask=used[:, None] & (c < C)[None, :])
+    tl.store(dz_ptr + at, (dz * scale_constant).to(dz_ptr.dtype.element_ty), mask=used[:, None] & (c < C)[None, :])
 
 
 @triton.jit
@@ -144,7 +145,7 @@ def search_gradient_kernel(
     z_ptr,  # (Nz, O*C, HZ, WZ), any strides
     scale_ptr,  # SCALES float32 numbers
     dx_ptr,  # (Nx, C, HX, WX), any strides
-    alpha,
+    scale_constant,
     nz,
     z_n,
     z_c,
@@ -172,7 +173,7 @@ def search_gradient_kernel(
     BLOCK_Q: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """dx[c, q] = alpha * sum_oij scale[o] z[o, c, i, j] dG[(o, i, j), q].
+    """dx[c, q] = scale_constant * sum_oij scale[o] z[o, c, i, j] dG[(o, i, j), q].
 
     One program owns BLOCK_C channels x BLOCK_Q pixels of a search, and keeps them on chip. Bytes: grad and z (from the
     cache after their first use), dx once.
@@ -213,7 +214,7 @@ def search_gradient_kernel(
             weight = tl.load(scale_ptr + o % PER_TEMPLATE, mask=used, other=0.0)
             slope = (slope.to(tl.float32) * weight[:, None]).to(z.dtype)
         total = product(z, slope, total, PRECISION, UPCAST)
-    total = total * alpha
+    total = total * scale_constant
     if SCALES == 1:
         total = total * tl.load(scale_ptr)
     if FLAT:
@@ -229,7 +230,7 @@ def template_gradient_kernel(
     grad_ptr,  # (Nx, OUTPUTS, HO, WO) contiguous
     x_ptr,  # (Nx, C, HX, WX), any strides
     dz_ptr,  # (Nz or 1, OUTPUTS*C, HZ, WZ) contiguous: before `scale`
-    alpha,
+    scale_constant,
     templates,  # Nz, or 1 for all pairs
     nx,
     x_n,
@@ -251,7 +252,7 @@ def template_gradient_kernel(
     BLOCK_Q: tl.constexpr,
     BLOCK_C: tl.constexpr,
 ):
-    """dz[o, c, i, j] = alpha * sum over the template's searches and q of dG[(o, i, j), q] x[c, q].
+    """dz[o, c, i, j] = scale_constant * sum over the template's searches and q of dG[(o, i, j), q] x[c, q].
 
     One program owns BLOCK_M taps x BLOCK_C channels of one template. On chip: its piece of dz. Bytes: x once for each
     block of taps (one block for a template of 6x6), grad, dz.
@@ -293,4 +294,4 @@ def template_gradient_kernel(
             )
             total = product(slope, search, total, PRECISION, UPCAST)
     at = ((template * OUTPUTS + o)[:, None] * C + c[None, :]) * (HZ * WZ) + (i * WZ + j)[:, None]
-    tl.store(dz_ptr + at, (total * alpha).to(dz_ptr.dtype.element_ty), mask=used[:, None] & (c < C)[None, :])
+    tl.store(dz_ptr + at, (total * scale_constant).to(dz_ptr.dtype.element_ty), mask=used[:, None] & (c < C)[None, :])

@@ -76,8 +76,8 @@ def full_forward_kernel(
     scale_ptr,  # SCALES float32 numbers
     bias_ptr,  # BIASES float32 numbers
     out_ptr,  # (Nx, OUTPUTS, HO, WO) contiguous; with SPLIT > 1 float32 sums (SPLIT, Nx, OUTPUTS, HO, WO)
-    alpha,
-    beta,
+    scale_constant,
+    bias_constant,
     nz,
     nx,
     z_n,
@@ -133,16 +133,26 @@ def full_forward_kernel(
     cell = (n * OUTPUTS + kernel)[:, None] * (HO * WO) + (out_y * WO + column)[None, :]
     mask = (kernel < OUTPUTS)[:, None] & ((row < BAND) & (out_y < HO) & (column < WO))[None, :]
     if SPLIT == 1:
-        total = _scaled(total, kernel, scale_ptr, bias_ptr, alpha, beta, PER_TEMPLATE, SCALES, BIASES)
+        total = _scaled(total, kernel, scale_ptr, bias_ptr, scale_constant, bias_constant, PER_TEMPLATE, SCALES, BIASES)
     else:
         cell += part.to(tl.int64) * nx * OUTPUTS * (HO * WO)
     tl.store(out_ptr + cell, total.to(out_ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def _scaled(total, kernel, scale_ptr, bias_ptr, alpha, beta, PER_TEMPLATE, SCALES: tl.constexpr, BIASES: tl.constexpr):
-    """alpha * scale * total + beta + bias; total: (kernels, cells); one scale and bias for all, or one per kernel."""
-    total = total * alpha
+def _scaled(
+    total,
+    kernel,
+    scale_ptr,
+    bias_ptr,
+    scale_constant,
+    bias_constant,
+    PER_TEMPLATE,
+    SCALES: tl.constexpr,
+    BIASES: tl.constexpr,
+):
+    """scale_constant * scale * total + bias_constant + bias; total: (kernels, cells); scale, bias: one, or one each."""
+    total = total * scale_constant
     if SCALES == 1:
         total = total * tl.load(scale_ptr)
     if SCALES > 1:
@@ -151,7 +161,7 @@ def _scaled(total, kernel, scale_ptr, bias_ptr, alpha, beta, PER_TEMPLATE, SCALE
         total = total + tl.load(bias_ptr)
     if BIASES > 1:
         total = total + tl.load(bias_ptr + kernel % PER_TEMPLATE)[:, None]
-    return total + beta
+    return total + bias_constant
 
 
 @triton.jit
@@ -160,8 +170,8 @@ def add_parts_kernel(
     scale_ptr,
     bias_ptr,
     out_ptr,  # (Nx, OUTPUTS, cells) contiguous
-    alpha,
-    beta,
+    scale_constant,
+    bias_constant,
     rows,  # Nx * OUTPUTS
     cells,
     PER_TEMPLATE,
@@ -178,5 +188,5 @@ def add_parts_kernel(
     total = tl.zeros((1, BLOCK), tl.float32)
     for part in range(SPLIT):
         total += tl.load(parts_ptr + part * tl.cast(rows, tl.int64) * cells + at, mask=mask, other=0.0)
-    total = _scaled(total, row, scale_ptr, bias_ptr, alpha, beta, PER_TEMPLATE, SCALES, BIASES)
+    total = _scaled(total, row, scale_ptr, bias_ptr, scale_constant, bias_constant, PER_TEMPLATE, SCALES, BIASES)
     tl.store(out_ptr + at, total.to(out_ptr.dtype.element_ty), mask=mask)

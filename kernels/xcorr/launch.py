@@ -98,21 +98,21 @@ def forward(
     x: torch.Tensor,  # (Nx, C, Hx, Wx)
     scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
     bias: torch.Tensor | None,
-    alpha: float,
-    beta: float,
-    ph: int,
-    pw: int,
+    scale_constant: float,
+    bias_constant: float,
+    pad_y: int,
+    pad_x: int,
     all_pairs: bool,
     blocks: Config,
 ) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo), which is not empty
     nz, (nx, channels, height, width), (hz, wz) = z.shape[0], x.shape, z.shape[2:]
     per_template = z.shape[1] // channels
     outputs = per_template * (nz if all_pairs else 1)
-    ho, wo = height + 2 * ph - hz + 1, width + 2 * pw - wz + 1
+    ho, wo = height + 2 * pad_y - hz + 1, width + 2 * pad_x - wz + 1
     tiles = cdiv(ho, blocks["BAND"]) * cdiv(outputs, blocks["KERNELS"])
     out = torch.empty((nx, outputs, ho, wo), dtype=x.dtype, device=x.device)
     end = {"SCALES": 0 if scale is None else scale.numel(), "BIASES": 0 if bias is None else bias.numel()}
-    flat = vector(width, height, x.stride(1), x.element_size(), blocks) if is_flat(x) and ph == pw == 0 else 0
+    flat = vector(width, height, x.stride(1), x.element_size(), blocks) if is_flat(x) and pad_y == pad_x == 0 else 0
     numbers = (out if scale is None else scale, out if bias is None else bias)
     product = tf32.product_constants(x)
 
@@ -120,20 +120,20 @@ def forward(
         split = split_of(nx * tiles, channels, config["BLOCK_C"])
         to = out if split == 1 else torch.empty((split, *out.shape), dtype=torch.float32, device=x.device)
         full_forward_kernel[(nx, tiles, split)](
-            z, x, *numbers, to, alpha, beta, nz, nx, *z.stride(), *x.stride(), channels, outputs, per_template,
-            ALL_PAIRS=all_pairs, HZ=hz, WZ=wz, HX=height, WX=width, PH=ph, PW=pw, VECTOR=flat, SPLIT=split,
-            **product, **end, **blocks, **config,
+            z, x, *numbers, to, scale_constant, bias_constant, nz, nx, *z.stride(), *x.stride(), channels, outputs,
+            per_template, ALL_PAIRS=all_pairs, HZ=hz, WZ=wz, HX=height, WX=width, PH=pad_y, PW=pad_x, VECTOR=flat,
+            SPLIT=split, **product, **end, **blocks, **config,
         )  # fmt: skip
         if split > 1:
             add_parts_kernel[(nx * outputs, cdiv(ho * wo, ADD_BLOCK))](
-                to, *numbers, out, alpha, beta, nx * outputs, ho * wo, per_template, **end, SPLIT=split,
-                BLOCK=ADD_BLOCK, num_warps=4,
+                to, *numbers, out, scale_constant, bias_constant, nx * outputs, ho * wo, per_template, **end,
+                SPLIT=split, BLOCK=ADD_BLOCK, num_warps=4,
             )  # fmt: skip
         return out
 
     with torch.cuda.device_of(x):
         size, how = x.element_size(), product["PRECISION"]
-        sizes = nz, nx, channels, outputs, hz, wz, height, width, ph, pw
+        sizes = nz, nx, channels, outputs, hz, wz, height, width, pad_y, pad_x
         key = ("xcorr", x.dtype, how, *sizes, x.stride(1), x.stride(3))
         default = forward_config(blocks, channels, size, how, *chips.chip_and_shared(x.device))
         config = tuned(x, key, default, lambda: forward_candidates(channels, size), run)

@@ -44,9 +44,9 @@ def both_gradients(
     scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
     dz: torch.Tensor,  # (Nz, O*C, Hz, Wz) contiguous, not empty: filled
     dx: torch.Tensor,  # (Nx, C, Hx, Wx), not empty: filled
-    alpha: float,
-    ph: int,
-    pw: int,
+    scale_constant: float,
+    pad_y: int,
+    pad_x: int,
     all_pairs: bool,
 ) -> None:
     """Both gradients, in one launch where the taps fit one program."""
@@ -55,15 +55,26 @@ def both_gradients(
     product = tf32.product_constants(x)
     config = gradients_config(grad.shape[1] * hz * wz, x.element_size(), product["PRECISION"], wide)
     if config is None:
-        search_gradient(grad=grad, z=z, scale=scale, dx=dx, alpha=alpha, ph=ph, pw=pw, all_pairs=all_pairs)
-        template_gradient(grad=grad, x=x, dz=dz, alpha=alpha, ph=ph, pw=pw, all_pairs=all_pairs)
+        search_gradient(
+            grad=grad,
+            z=z,
+            scale=scale,
+            dx=dx,
+            scale_constant=scale_constant,
+            pad_y=pad_y,
+            pad_x=pad_x,
+            all_pairs=all_pairs,
+        )
+        template_gradient(
+            grad=grad, x=x, dz=dz, scale_constant=scale_constant, pad_y=pad_y, pad_x=pad_x, all_pairs=all_pairs
+        )
         return
     templates = 1 if all_pairs else z.shape[0]
     with torch.cuda.device_of(x):
         gradients_kernel[(templates, cdiv(channels, config["BLOCK_C"]))](
-            grad, z, x, grad if scale is None else scale, dz, dx, alpha, templates, nx, *z.stride(), *x.stride(),
-            *dx.stride(), channels, grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=hz, WZ=wz,
-            HX=height, WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(),
+            grad, z, x, grad if scale is None else scale, dz, dx, scale_constant, templates, nx, *z.stride(),
+            *x.stride(), *dx.stride(), channels, grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=hz,
+            WZ=wz, HX=height, WX=width, PH=pad_y, PW=pad_x, SCALES=0 if scale is None else scale.numel(),
             FLAT=is_flat(x) and is_flat(dx), **product, **config,
         )  # fmt: skip
 
@@ -74,9 +85,9 @@ def search_gradient(
     z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
     scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
     dx: torch.Tensor,  # (Nx, C, Hx, Wx), not empty: filled
-    alpha: float,
-    ph: int,
-    pw: int,
+    scale_constant: float,
+    pad_y: int,
+    pad_x: int,
     all_pairs: bool,
 ) -> None:
     (nx, channels, height, width), product = dx.shape, tf32.product_constants(dx)
@@ -84,9 +95,9 @@ def search_gradient(
     grid = (nx, cdiv(height * width, config["BLOCK_Q"]), cdiv(channels, config["BLOCK_C"]))
     with torch.cuda.device_of(dx):
         search_gradient_kernel[grid](
-            grad, z, grad if scale is None else scale, dx, alpha, z.shape[0], *z.stride(), *dx.stride(), channels,
-            grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=z.shape[2], WZ=z.shape[3], HX=height,
-            WX=width, PH=ph, PW=pw, SCALES=0 if scale is None else scale.numel(), FLAT=is_flat(dx),
+            grad, z, grad if scale is None else scale, dx, scale_constant, z.shape[0], *z.stride(), *dx.stride(),
+            channels, grad.shape[1], z.shape[1] // channels, ALL_PAIRS=all_pairs, HZ=z.shape[2], WZ=z.shape[3],
+            HX=height, WX=width, PH=pad_y, PW=pad_x, SCALES=0 if scale is None else scale.numel(), FLAT=is_flat(dx),
             **product, **config,
         )  # fmt: skip
 
@@ -96,9 +107,9 @@ def template_gradient(
     grad: torch.Tensor,  # (Nx, O or Nz*O, Ho, Wo) contiguous
     x: torch.Tensor,  # (Nx, C, Hx, Wx)
     dz: torch.Tensor,  # (Nz, O*C, Hz, Wz) contiguous, not empty: filled
-    alpha: float,
-    ph: int,
-    pw: int,
+    scale_constant: float,
+    pad_y: int,
+    pad_x: int,
     all_pairs: bool,
 ) -> None:
     (nx, channels, height, width), product = x.shape, tf32.product_constants(x)
@@ -107,6 +118,6 @@ def template_gradient(
     grid = (templates, cdiv(taps, config["BLOCK_M"]), cdiv(channels, config["BLOCK_C"]))
     with torch.cuda.device_of(x):
         template_gradient_kernel[grid](
-            grad, x, dz, alpha, templates, nx, *x.stride(), channels, grad.shape[1], HZ=dz.shape[2], WZ=dz.shape[3],
-            HX=height, WX=width, PH=ph, PW=pw, FLAT=is_flat(x), **product, **config,
+            grad, x, dz, scale_constant, templates, nx, *x.stride(), channels, grad.shape[1], HZ=dz.shape[2],
+            WZ=dz.shape[3], HX=height, WX=width, PH=pad_y, PW=pad_x, FLAT=is_flat(x), **product, **config,
         )  # fmt: skip

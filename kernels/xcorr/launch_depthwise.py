@@ -36,7 +36,7 @@ def template_blocks(hz: int, wz: int, ho: int) -> dict[str, int]:
     }  # fmt: skip
 
 
-def forward(*, z: torch.Tensor, x: torch.Tensor, out: torch.Tensor, ph: int, pw: int) -> None:
+def forward(*, z: torch.Tensor, x: torch.Tensor, out: torch.Tensor, pad_y: int, pad_x: int) -> None:
     """Fills out (Nx, C, HO, WO), which is not empty."""
     planes, (hz, wz), (ho, wo) = x.shape[0] * x.shape[1], z.shape[2:], out.shape[2:]
     blocks = forward_blocks(hz, ho, wo)
@@ -44,11 +44,11 @@ def forward(*, z: torch.Tensor, x: torch.Tensor, out: torch.Tensor, ph: int, pw:
     with torch.cuda.device_of(x):
         depthwise_forward_kernel[grid](
             z, x, out, x.shape[1], z.shape[0], *z.stride(), *x.stride(), *out.stride(), *x.shape[2:], ho, wo,
-            PH=ph, PW=pw, HZ=hz, WZ=wz, **blocks,
+            PH=pad_y, PW=pad_x, HZ=hz, WZ=wz, **blocks,
         )  # fmt: skip
 
 
-def search_gradient(*, grad: torch.Tensor, z: torch.Tensor, dx: torch.Tensor, ph: int, pw: int) -> None:
+def search_gradient(*, grad: torch.Tensor, z: torch.Tensor, dx: torch.Tensor, pad_y: int, pad_x: int) -> None:
     """Fills dx[q] = sum_ij z[i, j] g[q - (i, j)]: forward with the template turned around, on a wider border."""
     ho, wo = dx.shape[2:]
     (hz, wz), (z_n, z_c, z_y, z_x) = z.shape[2:], z.stride()
@@ -57,15 +57,15 @@ def search_gradient(*, grad: torch.Tensor, z: torch.Tensor, dx: torch.Tensor, ph
     with torch.cuda.device_of(dx):
         depthwise_forward_kernel[grid](
             z, grad, dx, dx.shape[1], z.shape[0], z_n, z_c, z_y, z_x, *grad.stride(), *dx.stride(),
-            *grad.shape[2:], ho, wo, PH=hz - 1 - ph, PW=wz - 1 - pw, HZ=hz, WZ=wz, TURNED=True, **blocks,
+            *grad.shape[2:], ho, wo, PH=hz - 1 - pad_y, PW=wz - 1 - pad_x, HZ=hz, WZ=wz, TURNED=True, **blocks,
         )  # fmt: skip
 
 
-def template_gradient(*, grad: torch.Tensor, x: torch.Tensor, dz: torch.Tensor, ph: int, pw: int) -> None:
+def template_gradient(*, grad: torch.Tensor, x: torch.Tensor, dz: torch.Tensor, pad_y: int, pad_x: int) -> None:
     """Fills dz[i, j] = sum_q g[q] x[q + (i, j)], added up over the searches of each template."""
     nz, channels, hz, wz = dz.shape
     with torch.cuda.device_of(x):
         depthwise_template_gradient_kernel[(nz * channels,)](
             grad, x, dz, channels, nz, x.shape[0], *grad.stride(), *x.stride(), *x.shape[2:], *grad.shape[2:],
-            PH=ph, PW=pw, HZ=hz, WZ=wz, **template_blocks(hz, wz, grad.shape[2]),
+            PH=pad_y, PW=pad_x, HZ=hz, WZ=wz, **template_blocks(hz, wz, grad.shape[2]),
         )  # fmt: skip

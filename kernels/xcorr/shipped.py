@@ -74,7 +74,7 @@ def _full(dtype: str, exact: bool, case: Case) -> Iterator[Call]:
     out = case.batch * case.kernels * case.cells
     flop = 2 * case.batch * case.kernels * case.channels * case.z[0] * case.z[1] * case.cells
     rest: dict[str, Any] = {"rate": dtype, "tf32": not exact}
-    numbers: dict[str, Any] = {"alpha": 1.0, "ph": 0, "pw": 0, "all_pairs": False}
+    numbers: dict[str, Any] = {"scale_constant": 1.0, "pad_y": 0, "pad_x": 0, "all_pairs": False}
     name, wide = f"{case.name}, {'exact ' if exact else ''}{dtype}", plane * size % 16 == 0
 
     def forward() -> None:
@@ -82,7 +82,18 @@ def _full(dtype: str, exact: bool, case: Case) -> Iterator[Call]:
         how = tf32.precision(x)
         blocks = launch.forward_blocks(*case.z, *case.x, case.kernels, how)
         assert blocks is not None
-        launch.forward(z=z, x=x, scale=None, bias=None, alpha=1.0, beta=0.0, ph=0, pw=0, all_pairs=False, blocks=blocks)
+        launch.forward(
+            z=z,
+            x=x,
+            scale=None,
+            bias=None,
+            scale_constant=1.0,
+            bias_constant=0.0,
+            pad_y=0,
+            pad_x=0,
+            all_pairs=False,
+            blocks=blocks,
+        )
 
     def gradients() -> None:
         grad, z, x = zeros(out_shape, dtype), zeros(case.z_shape, dtype), zeros(case.x_shape, dtype)
@@ -111,7 +122,7 @@ def _full(dtype: str, exact: bool, case: Case) -> Iterator[Call]:
 
 def _depthwise(dtype: str, case: Case) -> Iterator[Call]:
     size, planes = DTYPES[dtype].itemsize, case.batch * case.channels
-    padding = {"ph": case.padding, "pw": case.padding}
+    padding = {"pad_y": case.padding, "pad_x": case.padding}
     z, x, out = (planes * n for n in (case.z[0] * case.z[1], case.x[0] * case.x[1], case.cells))
     out_shape, taps = (case.batch, case.channels, *case.response), case.z[0] * case.z[1]
 

@@ -27,8 +27,8 @@ def xcorr_balanced_loss_kernel(
     dz_ptr,  # (N, C, HZ, WZ) contiguous
     dx_ptr,  # (N, C, HX, WX), any strides
     samples,
-    alpha,
-    beta,
+    scale_constant,
+    bias_constant,
     stride,
     r_pos,
     r_far,
@@ -89,7 +89,7 @@ def xcorr_balanced_loss_kernel(
         out_y = band * BAND + row
         cell = n * (HO * WO) + (out_y * WO + column)[None, :] + tl.zeros((KERNELS, 1), tl.int32)
         mask = (tl.arange(0, KERNELS) < 1)[:, None] & ((row < BAND) & (out_y < HO) & (column < WO))[None, :]
-        tl.store(scores_ptr + cell, total * alpha, mask=mask)
+        tl.store(scores_ptr + cell, total * scale_constant, mask=mask)
     tl.debug_barrier()
 
     k = tl.arange(0, CELLS)
@@ -99,7 +99,7 @@ def xcorr_balanced_loss_kernel(
     scale = 1.0
     if SCALE:
         scale = tl.load(scale_ptr)
-    score = plain * scale + beta
+    score = plain * scale + bias_constant
     if BIAS:
         score += tl.load(bias_ptr)
     if LABELS == "made":
@@ -139,9 +139,9 @@ def xcorr_balanced_loss_kernel(
         mask = used[None, :] & (c < C)[:, None]
         z = tl.load(z_ptr + z_at[None, :] + c.to(tl.int64)[:, None] * z_c, mask=mask, other=0.0)
         dz = accumulate_gradients(
-            slope_ptr, z, x_ptr, dx_ptr, tl.zeros((BLOCK_M, BLOCK_C), tl.float32), alpha * scale, n, 0 * m, i, j, used,
-            c, x_n, x_c, x_y, x_x, dx_n, dx_c, dx_y, dx_x, C, 1, HZ, WZ, HX, WX, PH, PW, FLAT, PRECISION, UPCAST,
-            BLOCK_Q, BLOCK_C,
+            slope_ptr, z, x_ptr, dx_ptr, tl.zeros((BLOCK_M, BLOCK_C), tl.float32), scale_constant * scale, n, 0 * m,
+            i, j, used, c, x_n, x_c, x_y, x_x, dx_n, dx_c, dx_y, dx_x, C, 1, HZ, WZ, HX, WX, PH, PW, FLAT, PRECISION,
+            UPCAST, BLOCK_Q, BLOCK_C,
         )  # fmt: skip
         to = dz_ptr + (n * C + c)[None, :] * (HZ * WZ) + (i * WZ + j)[:, None]
-        tl.store(to, (dz * (alpha * scale)).to(dz_ptr.dtype.element_ty), mask=used[:, None] & (c < C)[None, :])
+        tl.store(to, (dz * (scale_constant * scale)).to(dz_ptr.dtype.element_ty), mask=used[:, None] & (c < C)[None, :])

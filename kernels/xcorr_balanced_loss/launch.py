@@ -38,9 +38,9 @@ def config(
     }  # fmt: skip
 
 
-def config_of(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> dict[str, int] | None:
+def config_of(z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int) -> dict[str, int] | None:
     """`config` for these tensors."""
-    sizes = *z.shape[2:], x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
+    sizes = *z.shape[2:], x.shape[2] + 2 * pad_y, x.shape[3] + 2 * pad_x
     return config(*sizes, x.shape[1], x.element_size(), tf32.precision(x), *chips.chip_and_shared(x.device))
 
 
@@ -58,10 +58,10 @@ def forward(
     x: torch.Tensor,  # (N, C, Hx, Wx), not empty
     scale: torch.Tensor | None,  # 1 float32 number
     bias: torch.Tensor | None,
-    alpha: float,
-    beta: float,
-    ph: int,
-    pw: int,
+    scale_constant: float,
+    bias_constant: float,
+    pad_y: int,
+    pad_x: int,
     labels: torch.Tensor | None,  # (N or 1, Ho, Wo) float32
     centers: torch.Tensor | None,  # (N, 2) float32
     options: Options,
@@ -69,20 +69,20 @@ def forward(
 ) -> Results:
     samples, channels, height, width = x.shape
     hz, wz = z.shape[2:]
-    ho, wo = height + 2 * ph - hz + 1, width + 2 * pw - wz + 1
+    ho, wo = height + 2 * pad_y - hz + 1, width + 2 * pad_x - wz + 1
     scores, slope = torch.empty((2, samples, 1, ho, wo), dtype=torch.float32, device=x.device)
     sums = torch.empty((3, samples), dtype=torch.float32, device=x.device)
     dz = torch.empty(z.shape, dtype=z.dtype, device=z.device)
-    chosen = config_of(z, x, ph, pw)
+    chosen = config_of(z, x, pad_y, pad_x)
     assert chosen is not None
     blocks = chosen | {"BLOCK_Q": chosen["FORWARD_Q"]}
-    wide = vector(width, height, x.stride(1), x.element_size(), blocks) if is_flat(x) and ph == pw == 0 else 0
+    wide = vector(width, height, x.stride(1), x.element_size(), blocks) if is_flat(x) and pad_y == pad_x == 0 else 0
     with torch.cuda.device_of(x):
         xcorr_balanced_loss_kernel[(samples,)](
             z, x, scores if scale is None else scale, scores if bias is None else bias,
             scores if labels is None else labels.contiguous(), scores if centers is None else centers.contiguous(),
-            scores, slope, sums, dz, dx, samples, alpha, beta, *loss_numbers(options, samples), *z.stride(),
-            *x.stride(), *dx.stride(), channels, HZ=hz, WZ=wz, HX=height, WX=width, PH=ph, PW=pw,
+            scores, slope, sums, dz, dx, samples, scale_constant, bias_constant, *loss_numbers(options, samples),
+            *z.stride(), *x.stride(), *dx.stride(), channels, HZ=hz, WZ=wz, HX=height, WX=width, PH=pad_y, PW=pad_x,
             SCALE=scale is not None, BIAS=bias is not None, **loss_modes(options, labels, centers),
             FLAT=is_flat(x) and is_flat(dx), VECTOR=wide, **tf32.product_constants(x), **chosen,
         )  # fmt: skip

@@ -32,8 +32,9 @@ def _fused(dtype: str, case: Case) -> Call:
     def both() -> None:
         z, x = zeros(case.z_shape, dtype), zeros(case.x_shape, dtype)
         launch.forward(
-            z=z, x=x, scale=None, bias=torch.zeros(1), alpha=1.0, beta=0.0, ph=0, pw=0, labels=None,
-            centers=torch.zeros(case.batch, 2), options=check_options(8, 16, 0, "l2", "half"), dx=x.clone(),
+            z=z, x=x, scale=None, bias=torch.zeros(1), scale_constant=1.0, bias_constant=0.0, pad_y=0, pad_x=0,
+            labels=None, centers=torch.zeros(case.batch, 2), options=check_options(8, 16, 0, "l2", "half"),
+            dx=x.clone(),
         )  # fmt: skip
 
     return Call(

@@ -74,11 +74,11 @@ def make_call(
     if pairing == "cycle":
         _check_cycle(z, x)
     per_template = z.shape[1] // x.shape[1]
-    alpha, scale_tensor = _number_or_tensor(scale, "scale", per_template, x)
-    beta, bias_tensor = _number_or_tensor(0.0 if bias is None else bias, "bias", per_template, x)
+    scale_constant, scale_tensor = _number_or_tensor(scale, "scale", per_template, x)
+    bias_constant, bias_tensor = _number_or_tensor(0.0 if bias is None else bias, "bias", per_template, x)
     x, ph, pw = _resolve_padding(z, x, padding)  # before the casts: under autocast some paddings give float32
     z, x = library.autocast(x.device.type, z, x)
-    return XcorrCall(z, x, scale_tensor, bias_tensor, Numbers(alpha, beta, ph, pw, pairing == "all"))
+    return XcorrCall(z, x, scale_tensor, bias_tensor, Numbers(scale_constant, bias_constant, ph, pw, pairing == "all"))
 
 
 def run_call(call: XcorrCall) -> torch.Tensor:

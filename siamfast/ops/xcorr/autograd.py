@@ -87,7 +87,9 @@ def _xcorr_backward_fake(grad: Any, *flat: Any) -> tuple[torch.Tensor, ...]:
     return tuple(m if need and m is not None else grad.new_empty(0) for m, need in zip(made, needs, strict=True))
 
 
-_OPTIONS = "Tensor? scale, Tensor? bias, float alpha, float beta, int ph, int pw, bool all_pairs"
+_OPTIONS = (
+    "Tensor? scale, Tensor? bias, float scale_constant, float bias_constant, int pad_y, int pad_x, bool all_pairs"
+)
 _xcorr_forward = library.register(f"xcorr(Tensor z, Tensor x, {_OPTIONS}) -> Tensor", _xcorr_kernel, _xcorr_fake)
 _xcorr_backward = library.register(
     f"xcorr_backward(Tensor grad, Tensor z, Tensor x, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
@@ -160,10 +162,10 @@ def _depthwise_backward_fake(grad: Any, *flat: Any) -> tuple[torch.Tensor, ...]:
 
 
 _depthwise_forward = library.register(
-    "xcorr_depthwise(Tensor z, Tensor x, int ph, int pw) -> Tensor", _depthwise_kernel, _depthwise_fake
+    "xcorr_depthwise(Tensor z, Tensor x, int pad_y, int pad_x) -> Tensor", _depthwise_kernel, _depthwise_fake
 )
 _depthwise_backward = library.register(
-    "xcorr_depthwise_backward(Tensor grad, Tensor z, Tensor x, int ph, int pw, bool[] needs) -> (Tensor, Tensor)",
+    "xcorr_depthwise_backward(Tensor grad, Tensor z, Tensor x, int pad_y, int pad_x, bool[] needs) -> (Tensor, Tensor)",
     _depthwise_backward_kernel,
     _depthwise_backward_fake,
 )
@@ -173,10 +175,10 @@ register_decomposition([_depthwise_forward])(onnx.depthwise)
 
 class _XCorrDepthwise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
+    def forward(ctx: Any, z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int) -> torch.Tensor:
         ctx.save_for_backward(z, x)
-        ctx.padding = ph, pw
-        return _depthwise_forward(z, x, ph, pw)
+        ctx.padding = pad_y, pad_x
+        return _depthwise_forward(z, x, pad_y, pad_x)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

@@ -26,8 +26,9 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
     # With a trained scale the bias is added after it.
     late = numbers.bias_constant if scale is not None else 0.0
     dispatch.loaded_extension().xcorr_full(
-        buffers.of_tensor(kernels), buffers.of_tensor(x), out.data_ptr(), alpha=numbers.scale_constant,
-        beta=numbers.bias_constant - late, pad_y=numbers.pad_y, pad_x=numbers.pad_x, threads=torch.get_num_threads(),
+        buffers.of_tensor(kernels), buffers.of_tensor(x), out.data_ptr(), scale_constant=numbers.scale_constant,
+        bias_constant=numbers.bias_constant - late, pad_y=numbers.pad_y, pad_x=numbers.pad_x,
+        threads=torch.get_num_threads(),
     )  # fmt: skip
     if scale is not None or bias is not None or late:
         response = out.view(x.shape[0], -1, call.per_template, *out.shape[2:])

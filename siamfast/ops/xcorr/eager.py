@@ -26,8 +26,8 @@ def _upcast(t: torch.Tensor) -> torch.Tensor:
     return t if t.dtype in (torch.float32, torch.float64) else t.float()
 
 
-def _pad(x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
-    return F.pad(x, (pw, pw, ph, ph)) if ph or pw else x
+def _pad(x: torch.Tensor, pad_y: int, pad_x: int) -> torch.Tensor:
+    return F.pad(x, (pad_x, pad_x, pad_y, pad_y)) if pad_y or pad_x else x
 
 
 def _diagonals(products: torch.Tensor, hz: int, wz: int, h: int, w: int) -> torch.Tensor:
@@ -101,11 +101,11 @@ def full_backward(
     call: XcorrCall,
     needs: list[bool],  # gradients needed for z, x, scale, bias
 ) -> tuple[torch.Tensor, ...]:
-    z, x, scale, bias, (alpha, _, ph, pw, all_pairs) = call
+    z, x, scale, bias, (scale_constant, _, pad_y, pad_x, all_pairs) = call
     nx, channels = x.shape[:2]
     nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
     per_template, maps = call.per_template, call.outputs
-    h, w = x.shape[2] + 2 * ph, x.shape[3] + 2 * pw
+    h, w = x.shape[2] + 2 * pad_y, x.shape[3] + 2 * pad_x
     need_z, need_x, need_scale, need_bias = needs
     nothing = grad.new_empty(0)
     dz = dx = dscale = dbias = nothing
@@ -121,7 +121,9 @@ def full_backward(
         return dz, dx, dscale, dbias
     # dG: (Nx, O*Hz*Wz, H*W); cells that reach no response stay zero.
     products = grad.new_zeros(nx, maps, hz * wz, h * w)
-    _diagonals(products, hz, wz, h, w).copy_((grad * alpha if alpha != 1.0 else grad)[..., None, None])
+    _diagonals(products, hz, wz, h, w).copy_(
+        (grad * scale_constant if scale_constant != 1.0 else grad)[..., None, None]
+    )
     kernels = _kernels(z, channels)
     groups = (1, nx) if all_pairs else (nx // nz, nz)  # (searches per template, templates with their own searches)
     products = products.view(*groups, -1, h * w)
@@ -135,9 +137,9 @@ def full_backward(
             dx = cells.view(nx, h, w, channels).permute(0, 3, 1, 2)
         else:
             dx = torch.matmul(rows.transpose(-1, -2), products).view(nx, channels, h, w)
-        dx = dx[:, :, ph : h - ph, pw : w - pw].to(x.dtype).contiguous(memory_format=layout(x))
+        dx = dx[:, :, pad_y : h - pad_y, pad_x : w - pad_x].to(x.dtype).contiguous(memory_format=layout(x))
     if need_z or need_scale:
-        cells = _pad(_upcast(x), ph, pw).flatten(2).unflatten(0, groups)
+        cells = _pad(_upcast(x), pad_y, pad_x).flatten(2).unflatten(0, groups)
         per_pair = torch.matmul(products, cells.transpose(2, 3))  # (k, Nz or Nx, O*Hz*Wz, C)
         unscaled = per_pair.sum((0, 1)).view(nz, -1, channels) if all_pairs else per_pair.sum(0)
         unscaled = unscaled.view(nz, per_template, hz * wz, channels).transpose(2, 3).reshape(z.shape)
@@ -158,11 +160,11 @@ def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:
     return response.to(x.dtype).contiguous(memory_format=layout(x))
 
 
-def _grouped(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
+def _grouped(z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int) -> torch.Tensor:
     """conv2d with Nz*C groups of one channel; (Nx/Nz, Nz*C, Ho, Wo)."""
     planes = z.shape[0] * z.shape[1]
     search = _upcast(x).reshape(-1, planes, x.shape[2], x.shape[3])
-    return F.conv2d(search, _upcast(z).reshape(planes, 1, *z.shape[2:]), padding=(ph, pw), groups=planes)
+    return F.conv2d(search, _upcast(z).reshape(planes, 1, *z.shape[2:]), padding=(pad_y, pad_x), groups=planes)
 
 
 def depthwise_backward(
@@ -170,7 +172,7 @@ def depthwise_backward(
     call: DepthwiseCall,
     needs: list[bool],  # gradients needed for z, x
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    z, x, ph, pw = call
+    z, x, pad_y, pad_x = call
     nx = x.shape[0]
     nz, channels, hz, wz = z.shape
     need_z, need_x = needs
@@ -182,10 +184,10 @@ def depthwise_backward(
     if need_x:
         # dx = the full correlation of grad with the flipped template: another forward pass, which is fast in PyTorch,
         # while its own backward of this convolution takes 30 times the forward.
-        wide = F.pad(grad, (wz - 1 - pw, wz - 1 - pw, hz - 1 - ph, hz - 1 - ph))  # a negative number crops
+        wide = F.pad(grad, (wz - 1 - pad_x, wz - 1 - pad_x, hz - 1 - pad_y, hz - 1 - pad_y))  # a negative number crops
         dx = _grouped(z.flip(2, 3), wide, 0, 0).view(x.shape).to(x.dtype).contiguous(memory_format=layout(x))
     if need_z:
-        search = _pad(_upcast(x), ph, pw)
+        search = _pad(_upcast(x), pad_y, pad_x)
         ho, wo = grad.shape[2:]
         taps = [
             (search[:, :, i : i + ho, j : j + wo] * grad).sum((2, 3)).view(-1, nz, channels).sum(0)

@@ -42,10 +42,10 @@ def sliced_onnx() -> Iterator[None]:
 def full(z: torch.Tensor, x: torch.Tensor, *arguments: Any) -> torch.Tensor:  # the raw op's
     """G = z^T x, then the sum of its shifted windows, one per template cell."""
     call = XcorrCall.of(z, x, *arguments)
-    _, _, scale, bias, (alpha, beta, ph, pw, all_pairs) = call
+    _, _, scale, bias, (scale_constant, bias_constant, pad_y, pad_x, all_pairs) = call
     nz, _, hz, wz = z.shape
     channels, per_template = x.shape[1], call.per_template
-    x = F.pad(x, (pw, pw, ph, ph)) if ph or pw else x
+    x = F.pad(x, (pad_x, pad_x, pad_y, pad_y)) if pad_y or pad_x else x
     nx, _, height, width = x.shape
     ho, wo = height - hz + 1, width - wz + 1
     kernels = z.reshape(nz, per_template, channels, hz * wz).transpose(2, 3)
@@ -57,29 +57,29 @@ def full(z: torch.Tensor, x: torch.Tensor, *arguments: Any) -> torch.Tensor:  # 
     products = torch.matmul(rows, cells).reshape(nx, -1, hz * wz, height, width)
     response = sum(products[:, :, i * wz + j, i : i + ho, j : j + wo] for i in range(hz) for j in range(wz))
     assert isinstance(response, torch.Tensor)
-    response = (response * alpha).reshape(nx, -1, per_template, ho, wo)
+    response = (response * scale_constant).reshape(nx, -1, per_template, ho, wo)
     response = response if scale is None else response * scale.reshape(-1, 1, 1)
     response = response if bias is None else response + bias.reshape(-1, 1, 1)
-    return (response + beta).reshape(nx, -1, ho, wo).to(x.dtype)
+    return (response + bias_constant).reshape(nx, -1, ho, wo).to(x.dtype)
 
 
-def depthwise(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
+def depthwise(z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int) -> torch.Tensor:
     """z: (Nz, C, Hz, Wz), x: (k*Nz, C, Hx, Wx) -> (k*Nz, C, Ho, Wo)."""
     nz, channels, hz, wz = z.shape
     # The number of groups is a constant of the graph: a dynamic number of templates has to be sliced.
     if not _sliced and isinstance(nz, int):
         groups, (height, width) = nz * channels, x.shape[2:]
         response = F.conv2d(
-            x.reshape(-1, groups, height, width), z.reshape(groups, 1, hz, wz), padding=(ph, pw), groups=groups
+            x.reshape(-1, groups, height, width), z.reshape(groups, 1, hz, wz), padding=(pad_y, pad_x), groups=groups
         )
         return response.reshape(-1, channels, *response.shape[2:])
-    return _depthwise_slices(z, x, ph, pw)
+    return _depthwise_slices(z, x, pad_y, pad_x)
 
 
-def _depthwise_slices(z: torch.Tensor, x: torch.Tensor, ph: int, pw: int) -> torch.Tensor:
+def _depthwise_slices(z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int) -> torch.Tensor:
     """Windows of x times one template cell each."""
     nz, channels, hz, wz = z.shape
-    x = F.pad(x, (pw, pw, ph, ph)) if ph or pw else x
+    x = F.pad(x, (pad_x, pad_x, pad_y, pad_y)) if pad_y or pad_x else x
     nx, _, height, width = x.shape
     ho, wo = height - hz + 1, width - wz + 1
     cells = x.reshape(-1, nz, channels, height, width)

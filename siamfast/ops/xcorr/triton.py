@@ -32,10 +32,10 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
         x=x,
         scale=_numbers(scale),
         bias=_numbers(bias),
-        alpha=numbers.scale_constant,
-        beta=numbers.bias_constant,
-        ph=numbers.pad_y,
-        pw=numbers.pad_x,
+        scale_constant=numbers.scale_constant,
+        bias_constant=numbers.bias_constant,
+        pad_y=numbers.pad_y,
+        pad_x=numbers.pad_x,
         all_pairs=numbers.all_pairs,
         blocks=blocks,
     )
@@ -63,9 +63,9 @@ def full_backward(
     if need_z or need_scale:
         dz = torch.empty(z.shape, dtype=z.dtype if scale is None else torch.float32, device=z.device)
     options: dict[str, Any] = {
-        "alpha": numbers.scale_constant,
-        "ph": numbers.pad_y,
-        "pw": numbers.pad_x,
+        "scale_constant": numbers.scale_constant,
+        "pad_y": numbers.pad_y,
+        "pad_x": numbers.pad_x,
         "all_pairs": numbers.all_pairs,
     }
     if need_x and dz is not nothing:
@@ -84,10 +84,10 @@ def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:
     """-> (Nx, C, Ho, Wo)."""
     from siamfast.kernels.xcorr import launch_depthwise
 
-    z, x, ph, pw = call
+    z, x, pad_y, pad_x = call
     out = torch.empty(call.response_shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
     if out.numel():
-        launch_depthwise.forward(z=z, x=x, out=out, ph=ph, pw=pw)
+        launch_depthwise.forward(z=z, x=x, out=out, pad_y=pad_y, pad_x=pad_x)
     return out
 
 
@@ -98,15 +98,15 @@ def depthwise_backward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from siamfast.kernels.xcorr import launch_depthwise
 
-    z, x, ph, pw = call
+    z, x, pad_y, pad_x = call
     need_z, need_x = needs
     if grad.numel() == 0:
         return eager.depthwise_backward(grad, call, needs)
     dz = torch.empty(z.shape, dtype=z.dtype, device=z.device) if need_z else None
     dx = torch.empty_like(x, memory_format=layout(x)) if need_x else None
     if dz is not None:
-        launch_depthwise.template_gradient(grad=grad, x=x, dz=dz, ph=ph, pw=pw)
+        launch_depthwise.template_gradient(grad=grad, x=x, dz=dz, pad_y=pad_y, pad_x=pad_x)
     if dx is not None:
-        launch_depthwise.search_gradient(grad=grad, z=z, dx=dx, ph=ph, pw=pw)
+        launch_depthwise.search_gradient(grad=grad, z=z, dx=dx, pad_y=pad_y, pad_x=pad_x)
     nothing = grad.new_empty(0)
     return nothing if dz is None else dz, nothing if dx is None else dx

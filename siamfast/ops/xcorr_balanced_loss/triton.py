@@ -31,7 +31,7 @@ def serves(call: XcorrCall, labels: torch.Tensor | None, centers: torch.Tensor |
 
 
 def fits(
-    z: torch.Tensor, x: torch.Tensor, ph: int, pw: int, labels: torch.Tensor | None, centers: torch.Tensor | None,
+    z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int, labels: torch.Tensor | None, centers: torch.Tensor | None,
     options: Options,
 ) -> bool:  # fmt: skip
     """Whether the sizes fit the kernel's blocks, and one program can compute the weights of a sample's cells."""
@@ -44,7 +44,7 @@ def fits(
         return False
     from siamfast.kernels.xcorr_balanced_loss import launch
 
-    return launch.config_of(z, x, ph, pw) is not None
+    return launch.config_of(z, x, pad_y, pad_x) is not None
 
 
 def loss_and_scores(
@@ -69,10 +69,10 @@ class _Fused(torch.autograd.Function):
             x=x,
             scale=scale_number,
             bias=bias_number,
-            alpha=numbers.scale_constant,
-            beta=numbers.bias_constant,
-            ph=numbers.pad_y,
-            pw=numbers.pad_x,
+            scale_constant=numbers.scale_constant,
+            bias_constant=numbers.bias_constant,
+            pad_y=numbers.pad_y,
+            pad_x=numbers.pad_x,
             labels=labels,
             centers=centers,
             options=options,
