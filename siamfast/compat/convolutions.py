@@ -58,7 +58,8 @@ class FastConvolution:
         self._forget()
 
     def _forget(self) -> None:
-        self._made_from: Any = None
+        self._versions: list[tuple[int, int]] = []
+        self._sources_kept: list[torch.Tensor] = []
         self._seen: set[torch.Size] = set()
         self._calls: dict[torch.Size, Callable[[torch.Tensor], torch.Tensor]] = {}
 
@@ -70,22 +71,23 @@ class FastConvolution:
         self.__dict__.update(state)
         self._forget()
 
-    def _sources(self) -> tuple[Any, ...]:
-        """What tells new weights, loaded or trained, from those that were prepared."""
-        weight, norm = self.convolution.weight, self.norm
-        if norm is None:
-            return id(weight), weight._version
-        mean = norm.running_mean
-        assert mean is not None
-        return id(weight), weight._version, id(mean), mean._version, norm.weight._version
+    def _sources(self) -> list[torch.Tensor]:
+        """The parameters and statistics that the prepared weights are made from."""
+        convolution, norm = self.convolution, self.norm
+        sources = [convolution.weight, convolution.bias]
+        if norm is not None:
+            sources += [norm.weight, norm.bias, norm.running_mean, norm.running_var]
+        return [each for each in sources if each is not None]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if plain(self.convolution, x) or x.dim() != 4:
             return type(self.convolution).forward(self.convolution, x)
         sources = self._sources()
-        if sources != self._made_from:
+        versions = [(each.data_ptr(), each._version) for each in sources]
+        if versions != self._versions:
             self._forget()
-            self._made_from = sources
+            self._versions = versions
+            self._sources_kept = [each.detach() for each in sources]  # no other tensor gets these addresses meanwhile
         call = self._calls.get(x.shape)
         if call is None:
             call = self._prepare(x)

@@ -174,6 +174,26 @@ def test_new_weights_are_used() -> None:
             assert close(network(x), other(x))
 
 
+@pytest.mark.parametrize("name", ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"])
+@pytest.mark.parametrize("way", ["in place", "assigned", "data"])
+def test_a_single_new_tensor_is_used(name: str, way: str) -> None:
+    network, x = network_and_input()
+    twin = copy.deepcopy(network)
+    with torch.no_grad():
+        quickened(network, lambda: network(x))
+        for factor in (2.0, 3.0, 0.5):  # an address that is freed may be another's next time
+            for each in (network, twin):
+                tensor = each.state_dict()[name]
+                if way == "in place":
+                    tensor.mul_(factor)
+                elif way == "assigned":
+                    each.load_state_dict({**each.state_dict(), name: tensor * factor}, assign=True)
+                else:
+                    each.get_submodule(name[0]).__getattr__(name[2:]).data = tensor * factor
+            for _ in range(3):
+                assert close(network(x), twin(x))
+
+
 @pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
 def test_other_dtypes_take_the_originals(double: bool) -> None:
     network, x = network_and_input()
