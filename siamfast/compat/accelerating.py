@@ -267,7 +267,7 @@ def _convolutions(done: Acceleration, run: Callable[[], Any], parts: list[Any], 
         _set_forward(done, chain.convolution, FastConvolution(*chain))
         for module in chain[1:]:
             if module is not None:
-                _set_forward(done, module, Skipped(module, chain.convolution))
+                _set_forward(done, module, Skipped(module))
     norms, activations = (sum(chain[i] is not None for chain in found) for i in (1, 2))
     return f"{len(found)}, with {norms} BatchNorms and {activations} activations"
 

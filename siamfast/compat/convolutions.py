@@ -80,7 +80,7 @@ class FastConvolution:
         return [each for each in sources if each is not None]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        if plain(self.convolution, x) or x.dim() != 4:
+        if plain(self.convolution, x) or x.dim() != 4 or self._watched():
             return type(self.convolution).forward(self.convolution, x)
         sources = self._sources()
         versions = [(each.data_ptr(), each._version) for each in sources]
@@ -98,7 +98,18 @@ class FastConvolution:
                     self._calls.pop(next(iter(self._calls)))
                 self._seen.clear()
             self._seen.add(x.shape)
-        return call(x.contiguous(memory_format=torch.channels_last))
+        result = call(x.contiguous(memory_format=torch.channels_last))
+        followers = [module for module in (self.norm, self.activation) if module is not None]
+        if followers:
+            result._siamfast_done = followers  # type: ignore[attr-defined]
+        return result
+
+    def _watched(self) -> bool:
+        """Whether hooks want the tensors between the modules, or BatchNorm takes the batch's statistics."""
+        chain = [module for module in (self.convolution, self.norm, self.activation) if module is not None]
+        between = any(module._forward_hooks for module in chain[:-1])
+        between = between or any(module._forward_pre_hooks for module in chain[1:])
+        return between or (self.norm is not None and self.norm.training)
 
     def _folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """w' = w gamma / sqrt(var + eps), b' = (b - mean) gamma / sqrt(var + eps) + beta."""
@@ -146,15 +157,24 @@ class FastConvolution:
 
 
 class Skipped:
-    """Stands in for `forward` of a module that its convolution has already done."""
+    """Stands in for `forward` of a module that a `FastConvolution` does: returns that one's results as they are.
 
-    def __init__(self, module: nn.Module, convolution: nn.Conv2d) -> None:
-        self.module, self.convolution = module, convolution
+    Their mark lists the modules that are done, and goes with the last of them. Any other tensor, such as a shared
+    activation takes elsewhere, takes the original.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        if plain(self.convolution, x) or x.dim() != 4:
+        done = getattr(x, "_siamfast_done", None)
+        if done is None or done[0] is not self.module:
             result: torch.Tensor = type(self.module).forward(self.module, x)
             return result
+        if len(done) > 1:
+            x._siamfast_done = done[1:]  # type: ignore[attr-defined]
+        else:
+            del x._siamfast_done  # type: ignore[attr-defined]
         return x
 
 

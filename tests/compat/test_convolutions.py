@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def quickened(network: nn.Module, run: object, filtering: bool = True) -> list[C
         chain.convolution.forward = fast
         for module in chain[1:]:
             if module is not None:
-                module.forward = Skipped(module, chain.convolution)
+                module.forward = Skipped(module)
     return found
 
 
@@ -121,6 +122,44 @@ def test_an_activation_of_two_places_stays() -> None:
         assert [(c.norm is not None, c.activation) for c in found] == [(True, None), (True, None)]
         block(x)
         assert close(block(x), truth)
+
+
+@pytest.mark.parametrize("name", ["bn1", "relu"])
+def test_a_module_that_is_called_elsewhere_later_does_its_work_there(name: str) -> None:
+    network = trained(nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 8, 3), bn1=nn.BatchNorm2d(8), relu=nn.ReLU())))
+    x, features = torch.randn(1, 3, 16, 16), torch.randn(1, 8, 16, 16)
+    with torch.no_grad():
+        truth, elsewhere = network(x), network.get_submodule(name)(features)
+        assert len(quickened(network, lambda: network(x))) == 1
+        for _ in range(3):
+            assert close(network(x), truth)
+            assert torch.equal(network.get_submodule(name)(features), elsewhere)
+        assert not vars(network(x))  # results are saved and copied without a mark
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_hooks_that_are_added_later_get_what_they_got(place: int) -> None:
+    network, x = network_and_input()
+    twin = copy.deepcopy(network)
+    with torch.no_grad():
+        quickened(network, lambda: network(x))
+        network(x)
+        for each in (network, twin):
+            each[place].register_forward_hook(lambda module, inputs, output: output * 0.5 - 1)
+            each[place].register_forward_pre_hook(lambda module, inputs: inputs[0] * 0.5 - 1)
+        for _ in range(3):
+            assert close(network(x), twin(x))
+
+
+def test_batch_norm_that_is_trained_later_takes_the_batch() -> None:
+    network, x = network_and_input()
+    twin = copy.deepcopy(network)
+    with torch.no_grad():
+        quickened(network, lambda: network(x))
+        network(x)
+        network[1].train(), twin[1].train()
+        assert torch.equal(network(x), twin(x))
+        assert torch.equal(network[1].running_mean, twin[1].running_mean)
 
 
 def test_a_convolution_whose_result_two_modules_take_is_not_folded() -> None:
