@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections import OrderedDict
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -176,6 +177,55 @@ def test_a_convolution_whose_result_two_modules_take_is_not_folded() -> None:
     x = torch.randn(1, 3, 8, 8)
     with torch.no_grad():
         assert [chain.norm for chain in chains([fork], lambda: fork(x))] == [None]
+
+
+class _Sum(nn.Module):
+    def forward(self, *, terms: list[torch.Tensor]) -> torch.Tensor:
+        return terms[0] + terms[1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda n, y: n.norm(y) + y,
+        lambda n, y: n.norm(torch.relu_(y)),
+        lambda n, y: torch.cat([n.norm(y), y]),
+        lambda n, y: n.sum(terms=[n.norm(y), y]),
+        lambda n, y: n.norm(y) * y.mean().item(),
+        lambda n, y: n.norm(y.mul_(2)),
+        lambda n, y: n.norm(y) if y[:, 0].max() > 100 else y,
+    ],
+    ids=["residual", "in place", "list", "list of a module", "number", "method", "part"],
+)
+def test_a_convolution_whose_result_a_function_takes_is_not_folded(
+    body: Callable[[nn.Module, torch.Tensor], torch.Tensor],
+) -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.sum = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), _Sum()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x)
+            return body(self, y)
+
+    network = trained(Network())
+    x = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        assert [chain.norm for chain in chains([network], lambda: network(x))] == [None]
+
+
+def test_asking_for_a_shape_takes_nothing() -> None:
+    class Network(nn.Sequential):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self[0](x)
+            assert y.shape[1] == y.size(1) == 4
+            assert y.dtype == torch.float32
+            return self[1](y)
+
+    network, x = trained(Network(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))), torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        assert [chain.norm for chain in chains([network], lambda: network(x))] == [network[1]]
 
 
 def network_and_input() -> tuple[nn.Module, torch.Tensor]:
