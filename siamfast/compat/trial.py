@@ -80,16 +80,39 @@ def measure(run: Callable[[], Any], parts: list[Any], networks: list[nn.Module])
 
 @contextmanager
 def untouched(parts: list[Any], networks: list[nn.Module]) -> Iterator[None]:
-    """Put the attributes of the parts and of all modules back afterwards: a trial is no part of the user's run."""
+    """Put the attributes of the parts and of all modules back afterwards: a trial is no part of the user's run.
+
+    Tensors and arrays that were written in place, such as BatchNorm's statistics in training, get their values back.
+    """
     things = [part for part in parts if hasattr(part, "__dict__")]
     things += [module for network in networks for module in network.modules()]
     before = [(thing, {name: _kept(value) for name, value in vars(thing).items()}) for thing in things]
+    values = {id(value): (value, copy.deepcopy(value)) for thing in things for value in _values(thing)}
     try:
         yield
     finally:
         for thing, attributes in before:
             vars(thing).clear()
             vars(thing).update(attributes)
+        for value, earlier in values.values():
+            if isinstance(value, np.ndarray):
+                value[...] = earlier
+            elif not torch.equal(value, earlier):
+                with torch.inference_mode(value.is_inference()), torch.no_grad():
+                    value.copy_(earlier)
+                if value.grad_fn is not None and not value._is_view():
+                    value.detach_()  # what was written had a gradient
+
+
+def _values(thing: Any) -> Iterator[Any]:
+    """The arrays and tensors in the attributes of `thing`, buffers among them, but for parameters."""
+    for attribute in vars(thing).values():
+        inner = attribute.values() if type(attribute) is dict else attribute if type(attribute) is list else [attribute]
+        for value in inner:
+            array = isinstance(value, np.ndarray) and value.flags.writeable
+            tensor = isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter) and value.is_leaf
+            if array or tensor:
+                yield value
 
 
 def _kept(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import re
 from pathlib import Path
@@ -102,6 +103,24 @@ def test_same_boxes_and_undone(project: Any) -> None:
     assert project.xcorr_depthwise is correlation
     assert not any("forward" in vars(module) for module in tracker.network.modules())
     assert vars(tracker).keys() == state.keys()
+
+
+def test_values_that_the_trial_writes_in_place_are_put_back(project: Any) -> None:
+    class Tracker(project.Tracker):  # type: ignore[misc,name-defined]
+        def init(self, img: Any, bbox: Any) -> None:
+            super().init(img, bbox)
+            self.path[:] = self.center
+            self.templates[0].copy_(self.network.zf)
+
+    torch.manual_seed(0)
+    tracker = Tracker(project.Network().train())  # BatchNorm's statistics change with each call
+    tracker.path, tracker.templates = np.zeros(2), [torch.zeros(1, 8, 6, 6)]
+    state = copy.deepcopy(tracker.network.state_dict())
+    siamfast.compat.accelerate(tracker)
+    assert not tracker.path.any()
+    assert not tracker.templates[0].any()
+    for name, value in tracker.network.state_dict().items():
+        assert torch.equal(value, state[name]), name
 
 
 def test_undone_in_the_middle_of_a_sequence(project: Any) -> None:
