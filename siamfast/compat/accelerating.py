@@ -101,7 +101,7 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
 
     Raises:
         TypeError: nothing to accelerate, or no network in it. ValueError: it is accelerated already, or cannot be tried
-            so: pass `trial_run`.
+            so: pass `trial_run`; or that returns no numbers, or others each time.
 
     >>> import torch, siamfast.compat
     >>> class Network(torch.nn.Module):
@@ -122,14 +122,17 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
     if any(isinstance(vars(module).get("forward"), FastConvolution) for module in modules):
         raise ValueError("parts: this network is accelerated already; undo() that first")
     run = trial_run if trial_run is not None else _default_trial(parts)
+    hint = "" if trial_run is not None else "; pass trial_run, a function that runs the tracker and returns its boxes"
     done = Acceleration()
     try:
         before = trial.measure(run, list(parts), networks)
     except Exception as error:
-        hint = (
-            "" if trial_run is not None else "; pass trial_run, a function that runs the tracker and returns its boxes"
-        )
         raise ValueError(f"parts: the trial ended in {type(error).__name__}: {error}{hint}") from error
+    culprit = "parts: the trial" if trial_run is None else "trial_run"
+    if not before.results:
+        raise ValueError(f"{culprit} returned no numbers, expected boxes{hint}")
+    if not before.repeatable:
+        raise ValueError(f"{culprit} returned other results when it ran again, expected the same{hint}")
     done.steps.append(Step("as it was", "", before.seconds, 0.0))
 
     classes = {owner for part in (*parts, *modules) for owner in type(part).__mro__}
@@ -153,7 +156,7 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
             after = trial.measure(run, list(parts), networks)
             gap = trial.difference(before, after)
             reason = "" if gap is not None else f"{details}: results change"
-        except (KeyboardInterrupt, MemoryError):
+        except (KeyboardInterrupt, SystemExit, MemoryError):
             done.undo()
             raise
         except Exception as error:  # a network that cannot take the step, in whatever way

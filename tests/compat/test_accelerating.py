@@ -196,14 +196,38 @@ def test_what_cannot_be_accelerated_is_said(project: Any) -> None:
         siamfast.compat.accelerate(tracker)
 
 
-def test_interrupted_it_is_undone(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        (lambda: None, "trial_run returned no numbers, expected boxes$"),
+        (lambda: ["left", {"at": "the tree"}], "trial_run returned no numbers"),
+        (lambda: np.random.default_rng().random(4), "trial_run returned other results when it ran again"),
+    ],
+    ids=["nothing", "words", "random"],
+)
+def test_a_trial_that_tells_nothing_is_refused(project: Any, results: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        siamfast.compat.accelerate(make(project), trial_run=results)
+
+
+def test_results_that_are_not_finite_are_compared() -> None:
+    before = trial.Outcome([np.array([1.0, np.nan, np.inf])], 1)
+    assert trial.difference(before, before) == 0
+    for value, place in ((2.0, 0), (0.0, 1), (-np.inf, 2), (np.nan, 0)):
+        after = trial.Outcome([before.results[0].copy()], 1)
+        after.results[0][place] = value
+        assert trial.difference(before, after) is None
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_interrupted_it_is_undone(project: Any, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]) -> None:
     def interrupt(*_: Any) -> Any:
-        raise KeyboardInterrupt
+        raise end
 
     monkeypatch.setattr("siamfast.compat.accelerating.chains", interrupt)
     tracker = make(project)
     correlation = project.xcorr_depthwise
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(end):
         siamfast.compat.accelerate(tracker)
     assert project.xcorr_depthwise is correlation
     assert "track" not in vars(tracker)
