@@ -85,11 +85,15 @@ def measure(run: Callable[[], Any], parts: list[Any], networks: list[nn.Module])
 def untouched(parts: list[Any], networks: list[nn.Module]) -> Iterator[None]:
     """Put the attributes of the parts and of all modules back afterwards: a trial is no part of the user's run.
 
-    Tensors and arrays that were written in place, such as BatchNorm's statistics in training, get their values back.
+    Lists, dictionaries, tensors and arrays that were written in place, such as BatchNorm's statistics in training, are
+    the same objects with their values from before.
     """
     things = [part for part in parts if hasattr(part, "__dict__")]
     things += [module for network in networks for module in network.modules()]
-    before = [(thing, {name: _kept(value) for name, value in vars(thing).items()}) for thing in things]
+    before = [(thing, dict(vars(thing))) for thing in things]
+    values_before = [value for _, attributes in before for value in attributes.values()]
+    # The same objects, since others may share them.
+    containers = {id(value): (value, copy.copy(value)) for value in values_before if type(value) in (dict, list)}
     values = {id(value): (value, copy.deepcopy(value)) for thing in things for value in _values(thing)}
     try:
         yield
@@ -97,6 +101,9 @@ def untouched(parts: list[Any], networks: list[nn.Module]) -> Iterator[None]:
         for thing, attributes in before:
             vars(thing).clear()
             vars(thing).update(attributes)
+        for value, earlier in containers.values():
+            value.clear()
+            (value.update if isinstance(value, dict) else value.extend)(earlier)
         for value, earlier in values.values():
             if isinstance(value, np.ndarray):
                 value[...] = earlier
@@ -116,10 +123,6 @@ def _values(thing: Any) -> Iterator[Any]:
             tensor = isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter) and value.is_leaf
             if array or tensor:
                 yield value
-
-
-def _kept(value: Any) -> Any:
-    return copy.copy(value) if type(value) in (dict, list) else value
 
 
 def numbers(results: Any) -> Iterator[NDArray[np.float64]]:

@@ -110,13 +110,17 @@ def test_values_that_the_trial_writes_in_place_are_put_back(project: Any) -> Non
         def init(self, img: Any, bbox: Any) -> None:
             super().init(img, bbox)
             self.path[:] = self.center
+            self.history.append(bbox)
             self.templates[0].copy_(self.network.zf)
 
     torch.manual_seed(0)
     tracker = Tracker(project.Network().train())  # BatchNorm's statistics change with each call
+    tracker.history = history = []
     tracker.path, tracker.templates = np.zeros(2), [torch.zeros(1, 8, 6, 6)]
     state = copy.deepcopy(tracker.network.state_dict())
     siamfast.compat.accelerate(tracker)
+    assert tracker.history is history
+    assert not history
     assert not tracker.path.any()
     assert not tracker.templates[0].any()
     for name, value in tracker.network.state_dict().items():
