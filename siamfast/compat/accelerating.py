@@ -97,7 +97,7 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
         minimal_filtering: its weights take four times the memory (3x3), and its results differ by 5e-6 of the largest.
 
     Returns:
-        An `Acceleration`: `report()`, `undo()`, also a context manager. Undo before you export the network.
+        An `Acceleration`: `report()`, `undo()`, also a context manager.
 
     Raises:
         TypeError: nothing to accelerate, or no network in it. ValueError: it is accelerated already, or cannot be tried

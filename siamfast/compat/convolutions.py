@@ -1,8 +1,8 @@
 """Convolutions of someone else's network for inference: BatchNorm and activation folded in, weights in the CPU's order.
 
 The network stays as it is, with its modules, parameters and `state_dict`: only `forward` of single modules is replaced,
-as an attribute of the instance. In training, under autograd, on a GPU and in other dtypes than float32 the original
-modules run.
+as an attribute of the instance. In training, under autograd, on a GPU, in other dtypes than float32 and while a graph
+is recorded the original modules run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,15 @@ ACTIVATIONS = tuple(kind for kind in _FUSED if issubclass(kind, nn.Module))
 def plain(convolution: nn.Conv2d, x: torch.Tensor) -> bool:
     """Whether the original modules have to serve this call."""
     differentiable = torch.is_grad_enabled() or convolution.training
-    return differentiable or x.dtype != torch.float32 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu")
+    # A graph is for other machines and other weights than those that are prepared.
+    recorded = torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()
+    return (
+        differentiable
+        or recorded
+        or x.dtype != torch.float32
+        or x.device.type != "cpu"
+        or torch.is_autocast_enabled("cpu")
+    )
 
 
 class FastConvolution:

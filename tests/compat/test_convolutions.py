@@ -250,6 +250,22 @@ def test_training_and_gradients_take_the_originals() -> None:
             assert torch.equal(mine, theirs)
 
 
+def test_graphs_record_the_originals() -> None:
+    network, x = network_and_input()
+    original, smaller = copy.deepcopy(network), torch.randn(1, 8, 15, 14)
+    with torch.no_grad():
+        quickened(network, lambda: network(x))
+        network(x), network(x)
+        traced = torch.jit.trace(network, x)
+        exported = torch.export.export(network, (x,)).module()
+        compiled = torch.compile(network, backend="eager", fullgraph=True)
+        network[0].weight.mul_(2), original[0].weight.mul_(2)
+        assert torch.equal(traced(smaller), original(smaller))
+        for _ in range(3):
+            assert torch.equal(compiled(x), original(x))
+        assert close(exported(x), original(x))
+
+
 def test_new_weights_are_used() -> None:
     network, x = network_and_input()
     other = trained(copy.deepcopy(network), seed=5)
