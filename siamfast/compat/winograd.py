@@ -54,8 +54,9 @@ class Winograd:
 
     >>> import torch, torch.nn.functional as F
     >>> weight, bias, x = torch.randn(96, 96, 3, 3), torch.randn(96), torch.randn(1, 96, 20, 21)
-    >>> difference = Winograd(weight, bias, (1, 1), 1)(x) - F.conv2d(x, weight, bias, padding=1)
-    >>> bool(difference.abs().max() < 1e-3)
+    >>> direct = F.conv2d(x, weight, bias, padding=1)
+    >>> difference = Winograd(weight, bias, (1, 1), 1)(x) - direct
+    >>> bool(difference.abs().max() < 2e-5 * direct.abs().max())
     True
     """
 
