@@ -60,13 +60,11 @@ class NearCrop:
         return self.original(*arguments, **others)
 
 
-def _near(
-    frame: Any, center: Any, side: Any, rows_first: bool
-) -> tuple[Any, NDArray[np.float64], tuple[int, int]] | None:
+def _near(frame: Any, center: Any, side: Any, rows_first: bool) -> tuple[Any, NDArray[Any], tuple[int, int]] | None:
     """(the part of `frame` within a square around `center`, the centre in it, its top and left), or None: all of it."""
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or np.shape(center) != (2,) or np.ndim(side) != 0:
         return None
-    places = np.asarray(center, dtype=np.float64)
+    places = np.asarray(center)  # in their dtype: float32 rounds as it did
     y, x = places if rows_first else places[::-1]
     height, width = frame.shape[:2]
     reach = float(side) / 2 + 2  # rounding moves a window by one
@@ -78,7 +76,8 @@ def _near(
     part = frame[top:bottom, left:right] if bottom > 0 and right > 0 else frame[:0]
     if 0 in part.shape:
         return None
-    return part, places - ((top, left) if rows_first else (left, top)), (top, left)
+    shift = np.array((top, left) if rows_first else (left, top), dtype=places.dtype)
+    return part, places - shift, (top, left)
 
 
 def _for_frame(result: Any, shape: tuple[int, ...], part: Any, center: Any, start: tuple[int, int]) -> Any:

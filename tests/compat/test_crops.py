@@ -89,3 +89,18 @@ def test_methods_are_found_with_their_class(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.syspath_prepend(tmp_path)
     base = importlib.import_module("method_project.base")
     assert crops.known([base]) == [(base, base.Base, "get_subwindow", base.Base.get_subwindow)]
+
+
+def test_a_center_in_float32_is_rounded_as_in_the_whole_frame() -> None:
+    def corner(center: Any, side: int) -> Any:
+        return np.round(center - (side - 1) / 2)
+
+    near = crops.NearCrop(lambda *arguments: list(arguments), crops.SIGNATURES["crop_and_resize"])
+    noise, frame = np.random.default_rng(0), np.zeros((2160, 3840, 3), np.uint8)
+    for _ in range(300):
+        side = int(noise.integers(100, 900))
+        places = side / 2 - noise.integers(1, 90, 2) + noise.normal(0, 1e-5, 2)  # a corner between two pixels, nearly
+        center = places.astype(np.float32)
+        _, moved, *_ = near(frame, center, side, 127)
+        shift = np.round(center.astype(np.float64) - moved)
+        assert np.array_equal(corner(moved, side) + shift, corner(center, side))
