@@ -7,19 +7,17 @@ random features of several shapes, and otherwise listed as left alone.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import gc
 import inspect
 import sys
-from collections.abc import Iterator
 from types import ModuleType, TracebackType
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from siamfast.compat import hdn, lighttrack, nanotrack, pysot, siamdw, siamfc_pytorch
+from siamfast.compat.recognition import is_one_product, probes, same_module, same_values, score_probes
 from siamfast.compat.swapped import Correlation, Swapped
 
 # Our functions, in the order of trial; a project's function takes (search, template), or the other order.
@@ -153,7 +151,7 @@ def patch(project: str | ModuleType) -> Patch:
         package = PACKAGES.get("".join(c for c in name.lower() if c.isalnum()), name)
         hint = f"; the package of that repository is {package!r}" if package != name else ""
         raise ValueError(f"project: no module {name!r} is loaded; import it first{hint}")
-    if any(isinstance(value, Swapped) for module in modules for value in vars(module).values()):
+    if any(map(_is_patched, modules)):
         raise ValueError(f"project: {name!r} is patched already; undo() that patch first")
     done = Patch()
     visited: set[int] = set()
@@ -172,12 +170,24 @@ def patch(project: str | ModuleType) -> Patch:
     return done
 
 
+def _is_patched(module: ModuleType) -> bool:
+    """Whether a patch stands in place of a function of the module or of a method of its classes."""
+    if any(isinstance(value, Swapped) for value in vars(module).values()):
+        return True
+    forwards = [head.forward for head in (HEADS | LOSSES).values()]
+    classes = [
+        value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__
+    ]
+    methods = [method for owner in classes for method in vars(owner).values() if inspect.isfunction(method)]
+    return any(method in forwards or getattr(method, "__wrapped__", None) in _OURS for method in methods)
+
+
 def _swap_function(done: Patch, module: ModuleType, key: str, original: Correlation) -> None:
-    ours = _same_values(original, CANDIDATES[key])
+    ours = same_values(original, CANDIDATES[key])
     if ours is None:
         done.left.append(f"{module.__name__}.{key}: its values differ from a plain correlation's")
         return
-    if _is_one_product(original):
+    if is_one_product(original):
         done.left.append(f"{module.__name__}.{key}: one matrix product already, which ours is too")
         return
     done.rebind(original, ours, key, module)
@@ -195,8 +205,8 @@ def _swap_methods(done: Patch, module: ModuleType, owner: type) -> None:
     place = f"{module.__name__}.{owner.__qualname__}"
     if owner.__name__ in HEADS | LOSSES and "forward" in vars(owner):
         head = (HEADS | LOSSES)[owner.__name__]
-        pairs = [(z, x) for x, z in _probes()] if owner.__name__ in HEADS else _scores()
-        if _same_module(owner, head, pairs):
+        pairs = [(z, x) for x, z in probes()] if owner.__name__ in HEADS else score_probes()
+        if same_module(owner, head, pairs):
             done._set(owner, "forward", head.forward, place, head.forward)
         else:
             done.left.append(f"{place}.forward: its values differ from {head.__module__}'s")
@@ -206,7 +216,7 @@ def _swap_methods(done: Patch, module: ModuleType, owner: type) -> None:
         if method is None or not inspect.isfunction(method):
             continue
         bound = functools.partial(method, None)  # none of the known ones uses `self`
-        ours = _same_values(bound, CANDIDATES[key])
+        ours = same_values(bound, CANDIDATES[key])
         if ours is None:
             done.left.append(f"{place}.{key}: its values differ from a plain correlation's")
             continue
@@ -219,77 +229,3 @@ def _as_method(function: Swapped) -> Correlation:
         return function(*args, **kwargs)
 
     return method
-
-
-def _probes() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(search, template) of one and two pairs, rectangular, so that no other function gives the same shapes and
-    values."""
-    generator = torch.Generator().manual_seed(0)
-    for batch, z, x in ((2, (3, 2), (8, 7)), (1, (4, 4), (6, 9))):
-        yield (
-            torch.randn(batch, 3, *x, generator=generator),
-            torch.randn(batch, 3, *z, generator=generator),
-        )
-
-
-def _agree(first: Correlation, second: Correlation, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> bool:
-    try:
-        with torch.no_grad():
-            results = [(first(a.clone(), b.clone()), second(a, b)) for a, b in pairs]
-    except Exception:  # a fork that raises anything is not the function we know
-        return False
-    return all(
-        isinstance(a, torch.Tensor) and a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-4)
-        for a, b in results
-    )
-
-
-class _Recorder(TorchDispatchMode):
-    """The operations that PyTorch runs meanwhile."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
-
-
-def _is_one_product(original: Correlation) -> bool:
-    """Whether a correlation that is known to be right is a single matrix product of its arguments' views."""
-    pair = next(_probes())
-    names: list[str] = []
-    for arguments in (pair, pair[::-1]):  # one of the orders is theirs
-        with contextlib.suppress(Exception), torch.no_grad(), _Recorder() as recorder:
-            original(*arguments)
-            names = recorder.names
-            break
-    costly = [name for name in names if "convolution" in name or name in ("bmm", "mm", "mul", "baddbmm")]
-    return costly == ["bmm"]
-
-
-def _same_values(original: Correlation, candidates: tuple[Correlation, ...]) -> Swapped | None:
-    pairs = list(_probes())
-    turned = [(z, x) for x, z in pairs]
-    for ours in candidates:
-        for call in (Swapped(ours), Swapped(ours, turned=True)):
-            for order in (pairs, turned):
-                if _agree(original, call, order):
-                    return call
-    return None
-
-
-def _scores() -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """(scores, labels) of a batch, with each label twice at least."""
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(3, 1, 6, 5, generator=generator) * 3
-    return [(scores, (torch.rand(scores.shape, generator=generator) < 0.2).float())]
-
-
-def _same_module(owner: type, ours: type, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> bool:
-    try:
-        their_module, our_module = owner(), ours()
-    except Exception:
-        return False
-    return all(_agree(their_module.train(mode), our_module.train(mode), pairs) for mode in (True, False))

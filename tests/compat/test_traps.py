@@ -103,3 +103,17 @@ def test_a_patched_project_compiles(packages: Path) -> None:
         model = module.Model()
         compiled = torch.compile(model, backend="eager", fullgraph=True)
         torch.testing.assert_close(compiled(z, x), model(z, x))
+
+
+def test_a_patch_of_methods_alone_is_known_too(packages: Path) -> None:
+    """siamfc-pytorch's correlation is a method."""
+    text = "class Head:\n    def _fast_xcorr(self, z, x):\n        return up_channel(x, z)\n"
+    make_package(packages, "method_head", {"heads.py": f"from .plain import up_channel\n{text}"})
+    heads = importlib.import_module("method_head.heads")
+    original = heads.Head._fast_xcorr
+    done = patch("method_head")
+    assert len(done.swapped) == 1
+    with pytest.raises(ValueError, match="is patched already"):
+        patch("method_head")
+    done.undo()
+    assert heads.Head._fast_xcorr is original
