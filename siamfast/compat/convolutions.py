@@ -67,7 +67,8 @@ class FastConvolution:
 
     def _forget(self) -> None:
         self._followers = tuple(module for module in (self.norm, self.activation) if module is not None)
-        self._versions: list[tuple[int, int]] = []
+        self._sources: list[tuple[dict[str, Any], str]] = []
+        self._versions: list[tuple[int, int] | None] = []
         self._sources_kept: list[torch.Tensor] = []
         self._seen: set[torch.Size] = set()
         self._calls: dict[torch.Size, Callable[[torch.Tensor], torch.Tensor]] = {}
@@ -80,30 +81,39 @@ class FastConvolution:
         self.__dict__.update(state)
         self._forget()
 
-    def _sources(self) -> list[torch.Tensor]:
-        """The parameters and statistics that the prepared weights are made from."""
-        # An attribute of a module that is a parameter takes a microsecond, its dictionary a tenth.
-        convolution, norm = self.convolution, self.norm
-        owners: list[tuple[nn.Module, dict[str, Any], str]] = [
-            (convolution, convolution._parameters, "weight"),
-            (convolution, convolution._parameters, "bias"),
-        ]
-        if norm is not None:
-            parameters, buffers = norm._parameters, norm._buffers
-            owners += [(norm, parameters, "weight"), (norm, parameters, "bias")]
-            owners += [(norm, buffers, "running_mean"), (norm, buffers, "running_var")]
-        values = [kept[name] if name in kept else getattr(owner, name) for owner, kept, name in owners]
-        return [value for value in values if value is not None]
+    def _find_sources(self) -> list[tuple[dict[str, Any], str]]:
+        """Where the parameters and statistics are that the prepared weights are made from: (dictionary, name)."""
+        owners = [(self.convolution, ("weight", "bias"))]
+        if self.norm is not None:
+            owners.append((self.norm, ("weight", "bias", "running_mean", "running_var")))  # type: ignore[arg-type]
+        places = []
+        for owner, names in owners:
+            for name in names:
+                kept = (owner._parameters, owner._buffers, vars(owner))  # the last: torch.nn.utils.weight_norm's
+                places += [(values, name) for values in kept if name in values][:1]
+        return places
+
+    def _current_versions(self) -> list[tuple[int, int] | None]:
+        # Read from dictionaries: as an attribute of its module a parameter takes ten times as long.
+        try:
+            return [
+                (value.data_ptr(), value._version) if (value := values[name]) is not None else None
+                for values, name in self._sources
+            ]
+        except KeyError:  # it is kept elsewhere by now
+            return []
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if plain(self.convolution, x) or x.dim() != 4 or self._watched():
             return type(self.convolution).forward(self.convolution, x)
-        sources = self._sources()
-        versions = [(each.data_ptr(), each._version) for each in sources]
-        if versions != self._versions:
+        if not self._versions or self._current_versions() != self._versions:
             self._forget()
-            self._versions = versions
-            self._sources_kept = [each.detach() for each in sources]  # no other tensor gets these addresses meanwhile
+            self._sources = self._find_sources()
+            self._versions = self._current_versions()
+            # Kept, so that no other tensor gets these addresses meanwhile.
+            self._sources_kept = [
+                tensor.detach() for values, name in self._sources if (tensor := values[name]) is not None
+            ]
         call = self._calls.get(x.shape)
         if call is None:
             call = self._prepare(x)

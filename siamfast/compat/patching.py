@@ -157,7 +157,7 @@ def patch(project: str | ModuleType) -> Patch:
     visited: set[int] = set()
     for module in modules:
         for key, value in list(vars(module).items()):
-            if id(value) in visited or not callable(value) or getattr(value, "__wrapped__", value) in _OURS:
+            if id(value) in visited or not callable(value) or _is_ours(getattr(value, "__wrapped__", value)):
                 continue
             if key in CANDIDATES and inspect.isfunction(value):
                 visited.add(id(value))
@@ -170,6 +170,10 @@ def patch(project: str | ModuleType) -> Patch:
     return done
 
 
+def _is_ours(value: Any) -> bool:
+    return any(value is function for function in _OURS)  # not `in`, which hashes: not every callable allows it
+
+
 def _is_patched(module: ModuleType) -> bool:
     """Whether a patch stands in place of a function of the module or of a method of its classes."""
     if any(isinstance(value, Swapped) for value in vars(module).values()):
@@ -179,7 +183,7 @@ def _is_patched(module: ModuleType) -> bool:
         value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__
     ]
     methods = [method for owner in classes for method in vars(owner).values() if inspect.isfunction(method)]
-    return any(method in forwards or getattr(method, "__wrapped__", None) in _OURS for method in methods)
+    return any(method in forwards or _is_ours(getattr(method, "__wrapped__", None)) for method in methods)
 
 
 def _swap_function(done: Patch, module: ModuleType, key: str, original: Correlation) -> None:

@@ -166,7 +166,7 @@ def test_a_step_that_changes_results_is_left_out(project: Any) -> None:
     before = boxes(tracker)
     done = siamfast.compat.accelerate(tracker)
     left = {step.name: step.details for step in done.steps if step.difference is None}
-    assert list(left) == ["convolutions"]
+    assert list(left) == ["convolutions"], left
     assert "results change" in left["convolutions"]
     np.testing.assert_allclose(boxes(tracker), before, atol=0.05)
 

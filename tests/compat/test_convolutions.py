@@ -336,3 +336,21 @@ def test_few_shapes_are_kept_prepared() -> None:
             for _ in range(3):
                 assert network(x).shape[2:] == (side - 2, side - 2)
         assert len(fast._calls) <= 4
+
+
+def test_parameters_that_are_kept_elsewhere_later() -> None:
+    network, x = network_and_input()
+    with torch.no_grad():
+        quickened(network, lambda: network(x))
+        for _ in range(3):
+            network(x)
+        torch.nn.utils.weight_norm(network[0])
+        network[0].weight_g.mul_(2)
+        original = copy.deepcopy(network)
+        for module in original:
+            vars(module).pop("forward", None)
+        for _ in range(3):
+            assert close(network(x), original(x))
+        network[0].bias.zero_()
+        original[0].bias.zero_()
+        assert close(network(x), original(x))

@@ -117,3 +117,13 @@ def test_a_patch_of_methods_alone_is_known_too(packages: Path) -> None:
         patch("method_head")
     done.undo()
     assert heads.Head._fast_xcorr is original
+
+
+def test_callables_that_cannot_be_hashed_are_passed_over(packages: Path) -> None:
+    text = "class Call:\n    __hash__ = None\n    def __call__(self):\n        pass\ncall = Call()\n"
+    head = "from .plain import grouped\ndef xcorr_depthwise(x, kernel):\n    return grouped(x, kernel)\n"
+    make_package(packages, "unhashable", {"heads.py": head + text})
+    heads = importlib.import_module("unhashable.heads")
+    with patch("unhashable") as done:
+        assert len(done.swapped) == 1
+    assert callable(heads.call)
