@@ -137,6 +137,7 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
 
     classes = {owner for part in (*parts, *modules) for owner in type(part).__mro__}
     packages = sorted({owner.__module__.partition(".")[0] for owner in classes} - set(_NOT_THEIRS))
+    # Each changes what it finds, and says what, or nothing where there was nothing to do.
     steps: list[tuple[str, Callable[[Acceleration], str]]] = [
         ("crops", functools.partial(_crops, packages=packages)),
         ("correlations", functools.partial(_correlations, packages=packages)),
@@ -150,9 +151,9 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
         try:
             details = change(done)
             if len(done._undo) == mark:
-                if "as it was" in details:
+                if details:
                     done.steps.append(Step(name, details, done.steps[-1].seconds, None))
-                continue  # there was nothing to do
+                continue
             after = trial.measure(run, list(parts), networks)
             gap = trial.difference(before, after)
             reason = "" if gap is not None else f"{details}: results change"
@@ -222,9 +223,12 @@ def _crops(done: Acceleration, packages: list[str]) -> str:
 
 
 def _kept_swaps(done: Acceleration, swaps: list[Patch]) -> str:
+    """What was swapped and what was left, in words; nothing if there was neither."""
     swapped = [place for each in swaps for place in each.swapped]
     left = [place for each in swaps for place in each.left]
     done._undo += [each.undo for each in swaps if each.swapped]
+    if not swapped and not left:
+        return ""
     return f"{len(swapped)} places" + (f", as it was: {', '.join(left)}" if left else "")
 
 
@@ -250,7 +254,7 @@ def _gradients(done: Acceleration, holders: list[Any]) -> str:
                 setattr(holder, name, functools.partial(_without_gradients, getattr(holder, name)))
                 done._undo.append(functools.partial(delattr, holder, name))
                 count += 1
-    return f"none in {count} methods"
+    return f"none in {count} methods" if count else ""
 
 
 def _from_class(holder: Any, name: str) -> bool:
@@ -272,7 +276,7 @@ def _convolutions(done: Acceleration, run: Callable[[], Any], parts: list[Any], 
             if module is not None:
                 _set_forward(done, module, Skipped(module))
     norms, activations = (sum(chain[i] is not None for chain in found) for i in (1, 2))
-    return f"{len(found)}, with {norms} BatchNorms and {activations} activations"
+    return f"{len(found)}, with {norms} BatchNorms and {activations} activations" if found else ""
 
 
 def _minimal_filtering(done: Acceleration, modules: list[nn.Module]) -> str:
@@ -281,4 +285,4 @@ def _minimal_filtering(done: Acceleration, modules: list[nn.Module]) -> str:
     for forward in eligible:
         forward.set_filtering(True)
         done._undo.append(functools.partial(forward.set_filtering, False))
-    return f"{len(eligible)} convolutions"
+    return f"{len(eligible)} convolutions" if eligible else ""

@@ -55,8 +55,9 @@ class NearCrop:
             frame, center, side = (arguments[first + i] for i in (0, 1, self.signature.side))
             near = _near(frame, center, side, self.signature.rows_first)
             if near is not None:
-                result = self.original(*arguments[:first], *near[:2], *arguments[first + 2 :], **others)
-                return _for_frame(result, frame.shape, *near) if type(result) is tuple else result
+                part, place, start = near
+                result = self.original(*arguments[:first], part, place, *arguments[first + 2 :], **others)
+                return _for_frame(result, frame.shape, part.shape, start) if type(result) is tuple else result
         return self.original(*arguments, **others)
 
 
@@ -80,11 +81,11 @@ def _near(frame: Any, center: Any, side: Any, rows_first: bool) -> tuple[Any, ND
     return part, places - shift, (top, left)
 
 
-def _for_frame(result: Any, shape: tuple[int, ...], part: Any, center: Any, start: tuple[int, int]) -> Any:
+def _for_frame(result: Any, shape: tuple[int, ...], part: tuple[int, ...], start: tuple[int, int]) -> Any:
     """TracKit and LightTrack return beside the crop where it lies in the padded frame; here, in the padded part."""
     (crop, about), (top, left), (height, width) = result, start, shape[:2]
     left_to_bottom = np.array([left, left, top, top])
-    padded = np.array(about["empty_mask"].shape) - part.shape[:2] + (height, width)
+    padded = np.array(about["empty_mask"].shape) - part[:2] + (height, width)
     return crop, {
         "crop_cords": (np.array(about["crop_cords"]) + left_to_bottom).tolist(),
         "empty_mask": np.zeros(tuple(padded)),
@@ -104,8 +105,7 @@ def near_crop(original: Crop, name: str, of_class: bool = False) -> NearCrop | N
             place = np.array(center[::-1] if SIGNATURES[name].rows_first else center)
             window = (place, side, 40) if SIGNATURES[name].side == 2 else (place, 40, side)
             border = {"border_value": mean} if name == "crop_and_resize" else {}
-            arguments = ((None,) * of_class, noise, *window, *(() if border else (mean,)))
-            arguments = (*arguments[0], *arguments[1:])
+            arguments = (*(None,) * of_class, noise, *window, *(() if border else (mean,)))
             if not same(original(*arguments, **border), ours(*arguments, **border)):
                 return None
     except Exception:  # a function of this name that takes something else

@@ -57,6 +57,7 @@ LOSSES: dict[str, type[torch.nn.Module]] = {
     "FocalLoss": siamfc_pytorch.FocalLoss,
     "OHNMLoss": siamfc_pytorch.OHNMLoss,
 }
+_MODULES = HEADS | LOSSES
 
 
 class Patch:
@@ -166,7 +167,7 @@ def patch(project: str | ModuleType) -> Patch:
                 visited.add(id(value))
                 _swap_methods(done, module, value)
     if not done.swapped and not done.left:
-        raise ValueError(f"project: {name!r} has none of {', '.join((*CANDIDATES, *HEADS, *LOSSES))}")
+        raise ValueError(f"project: {name!r} has none of {', '.join((*CANDIDATES, *_MODULES))}")
     return done
 
 
@@ -178,7 +179,7 @@ def _is_patched(module: ModuleType) -> bool:
     """Whether a patch stands in place of a function of the module or of a method of its classes."""
     if any(isinstance(value, Swapped) for value in vars(module).values()):
         return True
-    forwards = [head.forward for head in (HEADS | LOSSES).values()]
+    forwards = [head.forward for head in _MODULES.values()]
     classes = [
         value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__
     ]
@@ -207,8 +208,8 @@ def _references(original: Any) -> list[tuple[Any, str]]:
 
 def _swap_methods(done: Patch, module: ModuleType, owner: type) -> None:
     place = f"{module.__name__}.{owner.__qualname__}"
-    if owner.__name__ in HEADS | LOSSES and "forward" in vars(owner):
-        head = (HEADS | LOSSES)[owner.__name__]
+    if owner.__name__ in _MODULES and "forward" in vars(owner):
+        head = _MODULES[owner.__name__]
         pairs = [(z, x) for x, z in probes()] if owner.__name__ in HEADS else score_probes()
         if same_module(owner, head, pairs):
             done._set(owner, "forward", head.forward, place, head.forward)
