@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -13,9 +14,12 @@ from benchmarks.gpu.clock import graph_microseconds, microseconds
 from benchmarks.gpu.schedule import Row, reason
 from benchmarks.gpu.tasks import Setting, Task, round_robin
 from benchmarks.harness import OURS, Case
+from siamfast import ops
 
 MOST = 90.0  # seconds of a tracking case: its video is made on the CPU
-SUITES = ("xcorr", "balanced_logistic_loss", "xcorr_balanced_loss", "correspondence_warp", "crop_and_resize", "augment")
+_BENCHES = Path(__file__).parents[1].glob("bench_*.py")
+_OPS = {path.parent.name for path in Path(ops.__file__).parent.glob("*/__init__.py")}
+SUITES = sorted(_OPS & {path.stem.removeprefix("bench_") for path in _BENCHES})
 
 
 def suite(name: str, tiny: bool) -> list[Case]:

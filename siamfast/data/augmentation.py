@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -150,14 +151,60 @@ def augment_pair(
     >>> [t.shape[2] for t in augment_pair(z, x, torch.ones(2, 4), torch.Generator().manual_seed(0))[:2]]
     [127, 255]
     """
-    count = template.shape[0]
-    shared: dict[str, Any] = {"flip": _share("flip", flip, count, generator)}
-    shared |= {"gray": _share("gray", gray, count, generator)}
-    shared |= {"color_jitter": color_jitter, "blur": blur, "noise": noise}
-    sizes = [(t.shape[2], t.shape[3]) for t in (template, search)]
-    first = draw_augmentation(count, sizes[0], generator, **shared)
-    second = draw_augmentation(count, sizes[1], generator, **shared, cutout=cutout)
-    return augment(template, first), augment(search, second), augment_boxes(boxes, second, sizes[1])
+    draws = draw_crops(
+        {"template": template, "search": search},
+        generator,
+        flip=flip,
+        gray=gray,
+        cutout=cutout,
+        color_jitter=color_jitter,
+        blur=blur,
+        noise=noise,
+    )
+    size = (search.shape[2], search.shape[3])
+    boxes = augment_boxes(boxes, draws["search"], size)
+    return augment(template, draws["template"]), augment(search, draws["search"]), boxes
+
+
+def draw_crops(
+    crops: Mapping[str, torch.Tensor],
+    generator: torch.Generator,
+    *,
+    flip: float | torch.Tensor,
+    gray: float | torch.Tensor,
+    cutout: float,
+    **others: Any,
+) -> dict[str, torch.Tensor]:
+    """Draws for all crops of a batch of pairs or triples. Mirroring and gray are the same for the crops of a sample,
+    the rest is drawn per crop; only search crops get cut-outs.
+
+    Args:
+        crops: name -> (N, 3, H, W), each of its own size; "search" is the search crop.
+        generator, ...: as for `draw_augmentation`.
+
+    Returns:
+        name -> (N, 14) draws, as of `draw_augmentation`.
+
+    >>> import torch
+    >>> crops = {"template": torch.zeros(4, 3, 127, 127), "search": torch.zeros(4, 3, 255, 255)}
+    >>> draws = draw_crops(crops, torch.Generator().manual_seed(0), flip=0.5, gray=0.1, cutout=0.2, blur=0.1)
+    >>> [(name, tuple(rows.shape)) for name, rows in draws.items()]
+    [('template', (4, 14)), ('search', (4, 14))]
+    """
+    count = len(next(iter(crops.values())))
+    flip, gray = _share("flip", flip, count, generator), _share("gray", gray, count, generator)
+    return {
+        name: draw_augmentation(
+            count,
+            (images.shape[2], images.shape[3]),
+            generator,
+            flip=flip,
+            gray=gray,
+            cutout=cutout if name == "search" else 0.0,
+            **others,
+        )
+        for name, images in crops.items()
+    }
 
 
 def _share(name: str, value: float | torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:

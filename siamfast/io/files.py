@@ -22,11 +22,21 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
+def temporary_beside(path: Path) -> Path:
+    """The name that a file has until it is whole: hidden, this process's own, and with the same ending, by which FFmpeg
+    and others choose the format.
+
+    >>> temporary_beside(Path("runs/a.mp4")).suffix
+    '.mp4'
+    """
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary name beside `path` to write to; renamed to `path` when the block ends, removed if it raises.
 
-    It has the ending of `path`, by which some writers choose the format. A kill leaves either the old or the new file.
+    A kill leaves either the old or the new file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -36,7 +46,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ['a.txt']
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    temporary = temporary_beside(target)
     try:
         with naming(target):
             yield temporary

@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 
+from siamfast.io.files import temporary_beside
 from siamfast.io.images import Image
 
 _H264 = "libx264"
@@ -35,8 +36,7 @@ class _Output:
             raise IsADirectoryError(f"{option}: {self.path} is a folder, expected a file name")
         if not folder.is_dir():
             raise FileNotFoundError(f"{option}: cannot write {self.path}: there is no folder {folder}")
-        # The suffix stays last, because FFmpeg chooses the container by it.
-        self.temporary = folder / f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}"
+        self.temporary = temporary_beside(self.path)
         try:
             self.temporary.touch()
         except OSError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from siamfast.data.augmentation import augment_boxes, draw_augmentation, jittered
+from siamfast.data.augmentation import augment_boxes, draw_crops, jittered
 from siamfast.geometry import STRIDE, index_to_edge
 from siamfast.models.correspondence_weights import load_encoder
 from siamfast.models.guidance import BESIDE, Guidance, Guide, elsewhere
@@ -106,29 +106,22 @@ class GuidedTrainer(Loop):
 
     def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Apply colour, blur, noise, cut-outs and flips; mirroring and gray apply to all crops of a triple or none."""
-        config, count = self.config, len(batch["search"])
-        flip, gray = (torch.rand(count, generator=generator) < share for share in (config.flip, config.gray))
-        names = [name for name in ("template", "search", "previous") if name in batch]
-        augmented: Batch = dict(batch)
-        draws: dict[str, torch.Tensor] = {}
-        for name in names:
-            size = (batch[name].shape[2], batch[name].shape[3])
-            draws[name] = draw_augmentation(
-                count,
-                size,
-                generator,
-                flip=flip,
-                gray=gray,
-                color_jitter=config.color_jitter,
-                blur=config.blur,
-                noise=config.noise,
-                cutout=config.cutout if name == "search" else 0.0,
-            )
+        config = self.config
+        crops: Batch = {name: batch[name] for name in ("template", "search", "previous") if name in batch}
+        draws = draw_crops(
+            crops,
+            generator,
+            flip=config.flip,
+            gray=config.gray,
+            cutout=config.cutout,
+            color_jitter=config.color_jitter,
+            blur=config.blur,
+            noise=config.noise,
+        )
         if config.same_augmentation and "previous" in draws:
             seed = COLUMNS.index("seed")  # the noise differs per frame, and only the search crop has a cut-out
             draws["previous"][:, :seed] = draws["search"][:, :seed]
-        for name in names:
-            augmented[name] = augment(batch[name], draws[name])
+        augmented = batch | {name: augment(images, draws[name]) for name, images in crops.items()}
         for image, box in (("search", "box"), ("previous", "previous_box")):
             if image in batch:
                 side = batch[image].shape[-1]

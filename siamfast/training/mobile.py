@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from siamfast.data.augmentation import augment_boxes, draw_augmentation, jittered
+from siamfast.data.augmentation import augment_boxes, draw_crops, jittered
 from siamfast.geometry import index_to_edge
 from siamfast.models.guidance import elsewhere
 from siamfast.models.guided import Prediction
@@ -72,23 +72,20 @@ class MobileTrainer(Loop):
             first = (torch.rand(count, generator=generator) < config.first_frames).to(self.device)
             augmented["recent"] = torch.where(first[:, None, None, None], batch["template"], batch["recent"])
             augmented["recent_box"] = torch.where(first[:, None], batch["template_box"], batch["recent_box"])
-        for name, box in _IMAGES.items():
-            if name not in augmented:
-                continue
-            side = augmented[name].shape[-1]
-            draws = draw_augmentation(
-                count,
-                (side, side),
-                generator,
-                flip=flip,
-                gray=gray,
-                color_jitter=config.color_jitter,
-                blur=config.blur,
-                noise=config.noise,
-                cutout=config.cutout if name == "search" else 0.0,
-            )
-            augmented[name] = augment(augmented[name], draws)
-            augmented[box] = augment_boxes(augmented[box], draws, (side, side))
+        draws = draw_crops(
+            {name: augmented[name] for name in _IMAGES if name in augmented},
+            generator,
+            flip=flip,
+            gray=gray,
+            cutout=config.cutout,
+            color_jitter=config.color_jitter,
+            blur=config.blur,
+            noise=config.noise,
+        )
+        for name, rows in draws.items():
+            side, box = augmented[name].shape[-1], _IMAGES[name]
+            augmented[name] = augment(augmented[name], rows)
+            augmented[box] = augment_boxes(augmented[box], rows, (side, side))
         return augmented
 
     def _cut(self, batch: Batch, generator: torch.Generator) -> Batch:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 import pytest
 import torch
 
+from siamfast import ops
 from siamfast.ops import buffers, dispatch
 
 _C, _CAUSE = dispatch.extension()
 pytestmark = pytest.mark.skipif(_C is None, reason=_CAUSE)
 
-OPS = ("augment", "balanced_logistic_loss", "correspondence_warp", "crop_and_resize", "xcorr")
+OPS = sorted(path.parent.name for path in Path(ops.__file__).parent.glob("*/cpp.py"))
 
 
 def _python(name: str) -> type:
