@@ -15,7 +15,7 @@ from siamfast.kernels.launches import Call, Launch, compile_launch
 from siamfast.kernels.races import races
 
 # Registers of a thread, and the bytes of stack that one more block per multiprocessor may cost it.
-MOST_REGISTERS, MOST_BARGAIN = 255, 32
+MOST_REGISTERS, MOST_BARGAIN = 255, 48
 # Registers of a multiprocessor, and the shared memory that the driver reserves per block: the same on all chips.
 _REGISTERS, _RESERVED = 65536, KIB
 _NEWEST = r"HGMMA|QGMMA|UTC\w*MMA"  # wgmma, tcgen05

@@ -232,18 +232,18 @@ void crop_and_resize(const Image &image, const std::vector<Window> &windows, con
     parallel_for(count * planes * used, threads, [&](int task) {
         const int chunk = task % used, plane = task / used % planes, m = task / used / planes;
         Image part = image;
-        std::vector<float> ink = levels;
+        std::vector<float> colors = levels;
         char *target = output.data + m * output.step_m;
         if (!together) {
             part.channels = 1;
             part.data += plane * image.step_c;
             target += plane * output.step_c;
-            ink.assign(1, levels[static_cast<std::size_t>(plane)]);
+            colors.assign(1, levels[static_cast<std::size_t>(plane)]);
         }
         const auto bound = [&](int k) { return static_cast<int>(static_cast<std::int64_t>(output.height) * k / used); };
         const std::size_t window = static_cast<std::size_t>(m);
         resize_rows(kernels,
-                    {part, columns[window], rows[window], ink, output, target, bound(chunk), bound(chunk + 1)});
+                    {part, columns[window], rows[window], colors, output, target, bound(chunk), bound(chunk + 1)});
     });
 }
 

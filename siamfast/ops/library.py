@@ -116,7 +116,7 @@ def autocast_enabled(device_type: str) -> bool:
 
 def autocast(device_type: str, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The autocast rule of ops that follow convolution: under autocast, floats go to its dtype (float64 stays)."""
-    if not autocast_enabled(device_type):
+    if not torch._C._is_any_autocast_enabled() or not autocast_enabled(device_type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)
     return tuple(t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t for t in tensors)

@@ -19,6 +19,9 @@ _LIMITS = {
     "brightness": (0.0, 100.0), "contrast": (0.0, 100.0), "saturation": (0.0, 100.0), "noise": (0.0, 255.0),
     "seed": (0.0, 2.0**24 - 1),
 }  # fmt: skip
+_LOWEST, _HIGHEST = np.array(list(_LIMITS.values()), np.float32).T
+_SIGNED = np.array([name.startswith("step") for name in _LIMITS])  # a negative step mirrors
+_BLUR, _SEED = COLUMNS.index("blur"), COLUMNS.index("seed")
 _LEAST_BLUR = 0.5  # below it a Gaussian sampled at whole pixels has no effect
 
 
@@ -131,20 +134,21 @@ def _check_draws(draws: torch.Tensor, count: int) -> None:
         )
     if torch.compiler.is_compiling():  # values do not exist yet
         return
-    table = draws.numpy()
-    for number, (name, (low, high)) in enumerate(_LIMITS.items()):
-        column = abs(table[:, number]) if name.startswith("step") else table[:, number]
-        good = (column >= low) & (column <= high)
-        if name == "blur":
-            good &= (column == 0) | (column >= _LEAST_BLUR)
-        if name == "seed":
-            good &= column == column.round()
-        if not good.all():
-            bad = int((~good).argmax())
-            ranges = {"blur": f"0, or {_LEAST_BLUR} to {high}", "seed": "a whole number from 0 to 2^24 - 1"}
-            raise ValueError(
-                f"draws: {name} of image {bad} is {table[bad, number]}, expected {ranges.get(name, f'{low} to {high}')}"
-            )
+    table = draws.numpy()[:, : len(_LIMITS)]
+    sizes = np.where(_SIGNED, np.abs(table), table)
+    good = (sizes >= _LOWEST) & (sizes <= _HIGHEST)  # not for nan
+    blur, seed = table[:, _BLUR], table[:, _SEED]
+    good[:, _BLUR] &= (blur == 0) | (blur >= _LEAST_BLUR)
+    good[:, _SEED] &= seed == seed.round()
+    if good.all():
+        return
+    number = int((~good).any(0).argmax())
+    bad = int((~good[:, number]).argmax())
+    name, (low, high) = list(_LIMITS.items())[number]
+    ranges = {"blur": f"0, or {_LEAST_BLUR} to {high}", "seed": "a whole number from 0 to 2^24 - 1"}
+    raise ValueError(
+        f"draws: {name} of image {bad} is {table[bad, number]}, expected {ranges.get(name, f'{low} to {high}')}"
+    )
 
 
 def _channels(name: str, value: float | Sequence[float]) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from numbers import Real
 
 import torch
@@ -134,11 +133,9 @@ def balanced_logistic_loss(
         raise TypeError(f"scores: got dtype {scores.dtype}, expected a floating dtype")
     if scores.dim() not in (3, 4) or (scores.dim() == 4 and scores.shape[1] != 1):
         raise ValueError(f"scores: got shape {tuple(scores.shape)}, expected (N, 1, H, W) or (N, H, W)")
-    given_options = stride, r_pos, r_neg, metric, neutral, balance, neg_weight, gamma, hard_negatives, reduction
-    try:
-        options = check_options(*given_options) if torch.compiler.is_compiling() else _checked_before(*given_options)
-    except TypeError:  # also raised for arguments without a hash
-        options = check_options(*given_options)
+    options = check_options(
+        stride, r_pos, r_neg, metric, neutral, balance, neg_weight, gamma, hard_negatives, reduction
+    )
     labels, centers = check_labels(tuple(scores.shape), scores.device, scores.dtype, labels, centers)
     if hard_negatives is None and not gamma:
         return raw.loss(scores, labels, centers, options)
@@ -164,6 +161,7 @@ def _reweighed(
 
 
 # -------------------------------------------------------------------------------------------------------------- checks
+@dispatch.remembered
 def check_options(
     stride: float, r_pos: float, r_neg: float, metric: str, neutral: str, balance: str = "sample",
     neg_weight: float = 1.0, gamma: float = 0.0, hard_negatives: float | None = None, reduction: str = "mean",
@@ -193,10 +191,6 @@ def check_options(
         float(stride), float(r_pos), float(r_neg), float(neg_weight), METRIC.index(metric), NEUTRAL.index(neutral),
         BALANCE.index(balance), REDUCTION.index(reduction),
     )  # fmt: skip
-
-
-# Every training step has the same options. typed: True is not 1 here.
-_checked_before = lru_cache(maxsize=64, typed=True)(check_options)
 
 
 def _check_centers(centers: torch.Tensor, count: int | None) -> None:

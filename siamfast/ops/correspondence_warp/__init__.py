@@ -83,7 +83,10 @@ def correspondence_warp(
     names = (returns,) if isinstance(returns, str) else tuple(returns) if isinstance(returns, Sequence) else ()
     if not names or any(name not in _RETURNS for name in names):
         raise ValueError(f"returns: got {returns!r}, expected some of {', '.join(_RETURNS)}")
-    options = _options(query, keys, temperature, normalize, radius, window, global_frames, topk, topk_norm, frames)
+    options = _options(
+        query.shape[2:], keys.shape[3:], keys.shape[1],
+        temperature, normalize, radius, window, global_frames, topk, topk_norm, frames,
+    )  # fmt: skip
     count, channels = keys.shape[1], values.shape[2]
     values_dtype = values.dtype
     if "flow" in names:  # bfloat16 would round a place of about 100 cells by a quarter
@@ -139,7 +142,10 @@ def correspondence_affinity(
     1.0
     """
     query, keys, _, bias = _inputs(query, reference, None, key_bias)
-    o = _options(query, keys, temperature, normalize, radius, window, global_frames, topk, topk_norm, frames)
+    o = _options(
+        query.shape[2:], keys.shape[3:], keys.shape[1],
+        temperature, normalize, radius, window, global_frames, topk, topk_norm, frames,
+    )  # fmt: skip
     count, grid = keys.shape[1], (keys.shape[3], keys.shape[4])
     dtype = eager.compute_dtype(query)
     parts = [slice(t, t + 1) for t in range(count)] if frames == "mean" else [slice(0, count)]
@@ -214,11 +220,13 @@ def _inputs(
     return query, keys, values, key_bias
 
 
+@dispatch.remembered
 def _options(
-    query: torch.Tensor, keys: torch.Tensor, temperature: float, normalize: bool, radius: float | None, window: str,
-    global_frames: Sequence[int], topk: int | None, topk_norm: str, frames: str,
+    queries: Sequence[int], keys: Sequence[int], count: int, temperature: float, normalize: bool,
+    radius: float | None, window: str, global_frames: Sequence[int], topk: int | None, topk_norm: str, frames: str,
 ) -> Options:  # fmt: skip
-    """The raw op's options, checked; without details, and with the top k of all frames' keys."""
+    """The raw op's options, checked, for grids of these (H, W) and `count` frames of keys; without details, and with
+    the top k of all frames' keys."""
     if not (_is_number(temperature) and 0 < temperature < math.inf):
         raise ValueError(f"temperature: got {temperature!r}, expected a number above 0")
     for name, value, choices in (
@@ -230,7 +238,6 @@ def _options(
             raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
     if topk is not None and (isinstance(topk, bool) or not isinstance(topk, int) or topk < 1):
         raise ValueError(f"topk: got {topk!r}, expected a whole number above 0 or None")
-    count = keys.shape[1]
     if not isinstance(global_frames, Sequence) or not all(isinstance(t, int) for t in global_frames):
         raise TypeError(f"global_frames: got {global_frames!r}, expected a sequence of whole numbers")
     chosen = tuple(sorted({t + count if -count <= t < 0 else t for t in global_frames}))
@@ -242,7 +249,7 @@ def _options(
         if chosen and frames == "mean" and count > 1:
             raise ValueError("global_frames: got some with frames='mean' and a radius, expected frames='joint'")
         # int: torch.jit.trace makes sizes tensors
-        away = [_farthest(int(query.shape[2 + a]), int(keys.shape[3 + a])) for a in range(2)]
+        away = [_farthest(int(q), int(k)) for q, k in zip(queries, keys, strict=True)]
         empty = math.hypot(*away) >= radius if window == "circle" else max(away) > radius
         if empty and not chosen:
             raise ValueError(f"radius: got {radius!r}, which leaves some query without a key; expected more")

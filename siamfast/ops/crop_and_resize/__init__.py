@@ -278,12 +278,12 @@ def _crop_torch(
     fill_is_mean = fill_is_mean and not within(windows, pixels.shape[2], pixels.shape[3], chosen, options.antialias)
     windows = torch.as_tensor(windows)
     if fill_is_mean and options.border == Border.CONSTANT and chosen.mean != "zero":
-        ink = _tensor_mean(pixels)
+        colors = _tensor_mean(pixels)
         if pixels.dtype == torch.uint8 and chosen.mean != "exact":
-            ink = ink.trunc() if chosen.mean == "truncate" else ink.round()
+            colors = colors.trunc() if chosen.mean == "truncate" else colors.round()
     else:
-        ink = torch.as_tensor(_colors(fill, images, channels)).to(pixels.device, non_blocking=True)
-    return raw.crop(CropCall(pixels, windows, ink, options))
+        colors = torch.as_tensor(_colors(fill, images, channels)).to(pixels.device, non_blocking=True)
+    return raw.crop(CropCall(pixels, windows, colors, options))
 
 
 def _tensor_mean(pixels: torch.Tensor) -> torch.Tensor:

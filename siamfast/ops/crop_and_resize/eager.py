@@ -24,14 +24,14 @@ def forward(call: CropCall) -> torch.Tensor:  # (M, C, height, width)
     xs, in_x = _border(xs, width, border)
     # One image: an index of 0 broadcasts over the windows.
     number = torch.arange(count, device=image.device).clamp_max(image.shape[0] - 1)[:, None, None]
-    ink = fill.to(compute)[number[:, 0, 0]][:, None, None, :]  # (M, 1, 1, C)
+    colors = fill.to(compute)[number[:, 0, 0]][:, None, None, :]  # (M, 1, 1, C)
     out = torch.zeros(count, out_height, out_width, image.shape[1], dtype=compute, device=image.device)
     for i in range(2):
         for j in range(2):
             pixels = image[number, :, ys[:, i, :, None], xs[:, j, None, :]].to(compute)  # (M, out_h, out_w, C)
             if border == Border.CONSTANT:
                 inside = (in_y[:, i, :, None] & in_x[:, j, None, :])[..., None]
-                pixels = torch.where(inside, pixels, ink)
+                pixels = torch.where(inside, pixels, colors)
             out = out + pixels * (wy[:, i, :, None] * wx[:, j, None, :]).to(compute)[..., None]
     out = out.permute(0, 3, 1, 2)
     return out.clamp(0, 255).add(0.5).floor().to(torch.uint8) if image.dtype == torch.uint8 else out.to(image.dtype)
