@@ -81,7 +81,7 @@ def test_a_few_stack_bytes_are_no_spill_while_registers_are_left() -> None:
     usage = static.Usage(registers=128, stack=16, spills=0, shared=0, tensor_core=0, wide_loads=0, warps=8)
     assert usage.bargain
     assert not usage.spilled
-    for worse in (replace(usage, registers=255), replace(usage, stack=40), replace(usage, spills=8)):
+    for worse in (replace(usage, registers=255), replace(usage, stack=56), replace(usage, spills=8)):
         assert worse.spilled, worse
     assert not replace(usage, stack=0).bargain
 
