@@ -132,10 +132,10 @@ class GuidedTracker(SequenceTracker):
         self._previous, self._shift, self._stretch = frame, np.zeros(2), np.ones(2)
         if self.config.calibrate:
             prediction, scale = self._search(frame)
-            box = self._best(prediction, scale).box
+            best = self._best(prediction, scale).box[0]
             truth = self._box[2:] * scale
-            self._stretch = np.clip(truth / box[2:], 0.5, 2.0)
-            off = (self.config.instance / 2 - box[:2] - box[2:] / 2) / box[2:]
+            self._stretch = np.clip(truth / best[2:], 0.5, 2.0)
+            off = (self.config.instance / 2 - box_centers(best)) / best[2:]
             self._shift = np.clip(off, -0.5, 0.5)
         self._guidance = None
         self._quality = np.zeros(self._window.shape, np.float32)
@@ -214,22 +214,23 @@ class GuidedTracker(SequenceTracker):
     def _choose(self, prediction: Prediction, scale: float) -> tuple[NDArray[np.float64], float]:
         """The box x, y, w, h in the search crop, calibrated and with a smoothed size, and its confidence."""
         best = self._best(prediction, scale)
-        rate = best.penalty * best.quality * self.config.size_lr
-        middle = box_centers(best.box) + best.box[2:] * self._shift
-        size = self._box[2:] * scale * (1 - rate) + best.box[2:] * self._stretch * rate
-        return boxes_around(middle, size), best.quality
+        box, quality, penalty = best.box[0], best.quality.item(), best.penalty.item()
+        rate = penalty * quality * self.config.size_lr
+        middle = box_centers(box) + box[2:] * self._shift
+        size = self._box[2:] * scale * (1 - rate) + box[2:] * self._stretch * rate
+        return boxes_around(middle, size), quality
 
     def _best(self, prediction: Prediction, scale: float) -> Choice:
-        """The network's best cell, not calibrated."""
+        """The network's best cell, not calibrated: a choice for one map."""
         c = self.config
-        quality = (torch.sigmoid(prediction.scores) * torch.sigmoid(prediction.centerness))[0].cpu().numpy()
-        self._quality = quality.astype(np.float32)
+        quality = (torch.sigmoid(prediction.scores) * torch.sigmoid(prediction.centerness)).cpu().numpy()
+        self._quality = quality[0].astype(np.float32)
         return choose(
             quality,
-            prediction.boxes[0].cpu().numpy(),
-            self._box[2:] * scale,
+            prediction.boxes.cpu().numpy(),
+            self._box[None, 2:] * scale,
             self._window,
             influence=c.window_influence,
             penalty_k=c.penalty_k,
-            stretch=self._stretch,
+            stretch=self._stretch[None],
         )

@@ -62,21 +62,24 @@ class Oracle:
         self.guided: list[bool] = []
         self.remembered: list[NDArray[np.float64]] = []
 
-    def start(self, crop: NDArray[np.uint8], box: NDArray[np.float64]) -> None:
-        self.crop, self.box = crop, box
+    def add(self, crops: NDArray[np.uint8], boxes: NDArray[np.float64]) -> None:
+        self.crop, self.box = crops, boxes[0]
 
-    def search(self, crop: NDArray[np.uint8], *, guided: bool) -> Search:
+    def keep(self, rows: NDArray[np.int_]) -> None:
+        assert not len(rows)
+
+    def search(self, crops: NDArray[np.uint8], rows: NDArray[np.int_], *, guided: bool) -> Search:
         self.guided.append(guided)
-        place = SiamMobile.places(crop.shape[1]).numpy() + 0.5
-        x, y = crop.shape[1] / 2 + self.move
+        place = SiamMobile.places(crops.shape[1]).numpy() + 0.5
+        x, y = crops.shape[1] / 2 + self.move
         quality = self.confidence * np.exp(-((place - x) ** 2 + (place - y)[:, None] ** 2) / 5000)
         box = np.array([x - self.side / 2, y - self.side / 2, x + self.side / 2, y + self.side / 2])
         boxes = np.broadcast_to(box[:, None, None], (4, *quality.shape))
         maps = (quality, boxes, np.full_like(quality, self.resemblance))
-        return Search(*(each.astype(np.float32) for each in maps), None)
+        return Search(*(each.astype(np.float32)[None] for each in maps), [None])
 
-    def remember(self, search: Search, box: NDArray[np.float64]) -> None:
-        self.remembered.append(box)
+    def remember(self, rows: NDArray[np.int_], embedding: list[Any], boxes: NDArray[np.float64]) -> None:
+        self.remembered += list(boxes)
 
 
 def with_oracle(net: SiamMobile, oracle: Oracle, **fields: Any) -> MobileTracker:
@@ -144,8 +147,9 @@ def test_calibration_corrects_the_first_frames_error(net: SiamMobile, share: flo
 
 def test_the_region_surrounds_the_box_within_the_crop() -> None:
     # The middle at pixel 96: cell 12 of 25, whose region begins half a region before it.
-    assert region_start(np.array([64.5, 32.5, 64, 64]), 25) == (12 - REGION // 2, 8 - REGION // 2)
-    assert region_start(np.array([-90.0, 300, 64, 64]), 25) == (0, 25 - REGION)
+    boxes = np.array([[64.5, 32.5, 64, 64], [-90.0, 300, 64, 64]])
+    starts = [[12 - REGION // 2, 8 - REGION // 2], [0, 25 - REGION]]
+    np.testing.assert_array_equal(region_start(boxes, 25), starts)
 
 
 @pytest.mark.parametrize("guide", ["on", "off"])

@@ -60,8 +60,8 @@ def crop_and_resize(
             x + (w - 1) / 2, y + (h - 1) / 2, as in trackers.
         sizes: side of the square windows in pixels, a number or (M,), or (M, 2) widths and heights; up to 1,000,000.
         out_size: side of the results in pixels, or (height, width).
-        fill: "mean" (of the image, per channel), a colour (a number or one per channel), "replicate" (the edge pixel)
-            or "reflect" (without repeating the edge pixel).
+        fill: "mean" (of the image, per channel), a colour (a number, one per channel, or one per image and channel),
+            "replicate" (the edge pixel) or "reflect" (without repeating the edge pixel).
         rounding: how a window is placed. "pixel": side and corner are rounded, as in "siamfc" (the paper's code,
             bilylee; the mean is truncated to a grey level). "subpixel": the exact window. Or another project's
             convention: "siamfc-pytorch", "pysot", "video_analyst", "pytracking" (edge pixels repeated), "ostrack"
@@ -202,7 +202,7 @@ def _colors(fill: Any, count: int, channels: int) -> Any:
         return namespace.zeros((count, channels), dtype=namespace.float64)
     color = as_numbers(fill, "fill")
     finite = namespace is torch or bool(np.isfinite(color).all())
-    if color.ndim > 1 or tuple(color.shape) not in ((), (1,), (channels,)) or not finite:
+    if tuple(color.shape) not in ((), (1,), (channels,), (count, channels)) or not finite:
         raise ValueError(f"fill: got {fill!r}, expected a finite number or one for each of {channels} channels")
     return color + namespace.zeros((count, channels))
 
