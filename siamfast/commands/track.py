@@ -1,4 +1,4 @@
-"""`siamfast track`: follow one target through a video and write boxes and an annotated video."""
+"""`siamfast track`: follow one target, or several, through a video and write boxes and an annotated video."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import argparse
 import contextlib
 import os
 import sys
-import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from siamfast.tracking.course import Alone, Change, Course
 from siamfast.tracking.registry import TRACKERS, Tracker
 
 if TYPE_CHECKING:
     from siamfast.io.frames import Frames
     from siamfast.io.images import Image
     from siamfast.io.output import TextOutput, VideoOutput
-    from siamfast.tracking.sequence_tracker import SequenceTracker, Track
+    from siamfast.tracking.multi import MultiTracker
+    from siamfast.tracking.sequence_tracker import Track
 
-HEADER = "frame,x,y,w,h,confidence"
+HEADER, HEADER_SEVERAL = "frame,x,y,w,h,confidence", "frame,id,x,y,w,h,confidence"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +28,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         help="a video file, a folder or glob of images, a URL (rtsp://, http://), or a camera's index",
     )
-    parser.add_argument("--box", metavar="X,Y,W,H", help="the target in the first frame (default: draw it in a window)")
+    parser.add_argument(
+        "--box",
+        metavar="X,Y,W,H",
+        action="append",
+        help="the target in the first frame (default: draw it in a window); given again for each of several targets",
+    )
+    parser.add_argument(
+        "--boxes",
+        metavar="FILE",
+        help="several targets, each from its first row on: frame,id,x,y,w,h, or another format of `siamfast annotate`; "
+        "a row without area ends a target",
+    )
     parser.add_argument("--out", metavar="VIDEO", help="write the annotated video here (.mp4, .mkv, .mov, .avi)")
-    parser.add_argument("--csv", metavar="FILE", help=f"write the boxes here: {HEADER} (default without --out: stdout)")
+    parser.add_argument(
+        "--csv",
+        metavar="FILE",
+        help=f"write the boxes here: {HEADER}, of several {HEADER_SEVERAL} (default without --out: stdout)",
+    )
     parser.add_argument(
         "--model", choices=tuple(TRACKERS), help="default: the model of the weights, or mobile without weights"
     )
@@ -52,7 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, option) and not arguments.out:
             name = option.replace("_", "-")
             raise ValueError(f"--{name}: the map is shown in the video, so --out is needed")
-    box = None if arguments.box is None else parse_box(arguments.box)
+    changes = _changes(arguments)
+    several = arguments.boxes is not None or len(changes) > 1
+    if several:
+        _check_several(arguments)
     _check_outputs(arguments.input, arguments.out, arguments.csv)
 
     from siamfast.commands.termination import clean_termination
@@ -64,8 +82,45 @@ def run(arguments: argparse.Namespace) -> int:
         frames = stack.enter_context(open_frames(arguments.input))
         video = stack.enter_context(VideoOutput(arguments.out, frames.fps)) if arguments.out else None
         rows = stack.enter_context(TextOutput(arguments.csv)) if arguments.csv else None
-        tracker = Tracker(arguments.weights, model=arguments.model, device=arguments.device)
-        return _track(frames, tracker, box, video, rows, arguments.response, arguments.show_guidance)
+        if several:
+            from siamfast.tracking.multi import MultiTracker
+
+            many = MultiTracker(arguments.weights, device=arguments.device)
+            return _Run(frames, many, changes, video, rows).finish()
+        one = Tracker(arguments.weights, model=arguments.model, device=arguments.device)
+        return _Run(frames, Alone(one), changes, video, rows, arguments.response, arguments.show_guidance).finish()
+
+
+def _changes(arguments: argparse.Namespace) -> list[Change]:
+    """By frames; empty when the box is to be drawn."""
+    given = arguments.box or []
+    if arguments.boxes is None:
+        return [Change(0, number, parse_box(text)) for number, text in enumerate(given, 1)]
+    if given:
+        raise ValueError("--boxes: got --box as well, expected one of them")
+    from siamfast.annotation.formats import read_boxes
+
+    tracked: set[int] = set()
+    changes = []
+    for row in sorted(read_boxes(arguments.boxes), key=lambda row: (row.frame, row.target)):
+        if row.absent:
+            if row.target in tracked:
+                changes.append(Change(row.frame, row.target, None))
+            tracked.discard(row.target)
+        elif row.target not in tracked:
+            changes.append(Change(row.frame, row.target, row.sides))
+            tracked.add(row.target)
+    if not tracked and not changes:
+        raise ValueError(f"--boxes: {arguments.boxes} has no box with an area")
+    return changes
+
+
+def _check_several(arguments: argparse.Namespace) -> None:
+    if arguments.model not in (None, "mobile"):
+        raise ValueError(f"--model: got {arguments.model}, expected mobile, which tracks several targets")
+    for option in ("response", "show_guidance"):
+        if getattr(arguments, option):
+            raise ValueError(f"--{option.replace('_', '-')}: shows the map of one target, got several")
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:
@@ -94,85 +149,92 @@ def _check_outputs(source: str, out: str | None, csv: str | None) -> None:
         raise ValueError(f"--csv: {csv} is also --out")
 
 
-class _Clock:
-    """Seconds spent in the tracker's updates, and their number."""
+class _Run:
+    """One pass through the frames: tracks, writes and reports."""
 
-    def __init__(self) -> None:
-        self.seconds, self.updates = 0.0, 0
+    def __init__(
+        self,
+        frames: Frames,
+        tracker: MultiTracker | Alone,
+        changes: list[Change],
+        video: VideoOutput | None,
+        rows: TextOutput | None,
+        with_response: bool = False,
+        with_guidance: bool = False,
+    ) -> None:
+        self.frames, self.tracker, self.video, self.rows = frames, tracker, video, rows
+        self.with_response, self.with_guidance = with_response, with_guidance
+        self.course = Course(tracker, changes)
 
-    @property
-    def rate(self) -> str:
-        return f"{self.updates / self.seconds:.1f} FPS in the tracker" if self.seconds > 0 else "one frame"
+    def finish(self) -> int:
+        """Track and write; after Ctrl-C the outputs are complete up to that frame and kept."""
+        from tqdm import tqdm
 
+        from siamfast.tracking.drawing import select_box
 
-def _tracked(
-    frames: Frames, tracker: SequenceTracker, box: tuple[float, float, float, float] | None, clock: _Clock
-) -> Iterator[tuple[int, Image, Track]]:
-    """Index, image and track of each frame; the first one's track is the box given or drawn by the user."""
-    from siamfast.tracking.drawing import select_box
-    from siamfast.tracking.sequence_tracker import Track
-
-    for number, (index, image) in enumerate(frames):
-        if number == 0:
-            box = select_box(image) if box is None else box
-            tracker.init(image, box)
-            yield index, image, Track(box, 1.0)
-            continue
-        begin = time.perf_counter()
-        track = tracker.update(image)
-        clock.seconds += time.perf_counter() - begin
-        clock.updates += 1
-        yield index, image, track
-
-
-def _track(
-    frames: Frames,
-    tracker: SequenceTracker,
-    box: tuple[float, float, float, float] | None,
-    video: VideoOutput | None,
-    rows: TextOutput | None,
-    with_response: bool,
-    with_guidance: bool,
-) -> int:
-    """Track and write; after Ctrl-C the outputs are complete up to that frame and kept."""
-    from tqdm import tqdm
-
-    from siamfast.tracking.drawing import draw_track
-
-    count, stopped, clock = 0, False, _Clock()
-    write = rows.write if rows is not None else (lambda _: None) if video is not None else print
-    try:
-        with contextlib.ExitStack() as stack:
-            for index, image, track in _tracked(frames, tracker, box, clock):
-                if count == 0:
-                    write(HEADER)
-                    # Opened only now, so that an error about the box is one line without a bar above it.
-                    bar = stack.enter_context(
-                        tqdm(total=frames.count, unit="frame", desc="track", file=sys.stderr, dynamic_ncols=True)
-                    )
-                write(f"{index}," + ",".join(f"{v:.2f}" for v in track.box) + f",{track.confidence:.4f}")
-                if video is not None:
-                    response = tracker.response if with_response else None
-                    guidance = tracker.guidance if with_guidance else None
-                    video.write(draw_track(image, *track, response, guidance), frames.time)
-                count += 1
-                bar.update(index + 1 - bar.n)
-                bar.set_postfix_str(f"confidence {track.confidence:.2f}", refresh=False)
-    except KeyboardInterrupt:
+        count, stopped = 0, False
+        one = isinstance(self.tracker, Alone)
+        write = self.rows.write if self.rows is not None else (lambda _: None) if self.video is not None else print
+        try:
+            with contextlib.ExitStack() as stack:
+                for index, image, tracks in self.course.follow(self.frames, select_box):
+                    if count == 0:
+                        write(HEADER if one else HEADER_SEVERAL)
+                        # Opened only now, so that an error about the box is one line without a bar above it.
+                        bar = stack.enter_context(
+                            tqdm(
+                                total=self.frames.count, unit="frame", desc="track", file=sys.stderr, dynamic_ncols=True
+                            )
+                        )
+                    for target, track in tracks.items():
+                        numbers = ",".join(f"{v:.2f}" for v in track.box) + f",{track.confidence:.4f}"
+                        write(f"{index},{numbers}" if one else f"{index},{target},{numbers}")
+                    if self.video is not None:
+                        self.video.write(self._drawn(image, tracks), self.frames.time)
+                    count += 1
+                    bar.update(index + 1 - bar.n)
+                    bar.set_postfix_str(_shown(tracks), refresh=False)
+        except KeyboardInterrupt:
+            if count == 0:
+                raise
+            stopped = True
         if count == 0:
-            raise
-        stopped = True
-    if count == 0:
-        raise ValueError(f"{frames.name}: no frames in it")
-    outputs = [output for output in (video, rows) if output is not None]
-    for output in outputs:
-        output.commit()
-    print(
-        f"{count} frames, {clock.rate} ({tracker.precision}, {tracker.device})"
-        + (f"; {frames.skipped} frames could not be decoded and were skipped" if frames.skipped else "")
-        + ("; stopped early" if stopped else "")
-        + (f"; {frames.trouble}" if frames.trouble else "")
-        + "".join(f"; wrote {output.path}" for output in outputs),
-        file=sys.stderr,
-    )
-    return 130 if stopped else 0
+            raise ValueError(f"{self.frames.name}: no frames in it")
+        for output in (self.video, self.rows):
+            if output is not None:
+                output.commit()
+        for problem in self.course.problems:
+            print(problem, file=sys.stderr)
+        print(self._summary(count, stopped), file=sys.stderr)
+        return 130 if stopped else 1 if self.course.problems else 0
+
+    def _drawn(self, image: Image, tracks: dict[int, Track]) -> Image:
+        from siamfast.tracking.drawing import draw_several, draw_track
+
+        if not isinstance(self.tracker, Alone):
+            return draw_several(image, tracks)
+        ((box, confidence),) = tracks.values()
+        response = self.tracker.tracker.response if self.with_response else None
+        return draw_track(
+            image, box, confidence, response, self.tracker.tracker.guidance if self.with_guidance else None
+        )
+
+    def _summary(self, count: int, stopped: bool) -> str:
+        frames, outputs = self.frames, [output for output in (self.video, self.rows) if output is not None]
+        return (
+            f"{count} frames, "
+            + ("" if isinstance(self.tracker, Alone) else f"{len(self.course.targets)} targets, ")
+            + f"{self.course.rate} ({self.tracker.precision}, {self.tracker.device})"
+            + (f"; {frames.skipped} frames could not be decoded and were skipped" if frames.skipped else "")
+            + ("; stopped early" if stopped else "")
+            + (f"; {frames.trouble}" if frames.trouble else "")
+            + "".join(f"; wrote {output.path}" for output in outputs)
+        )
+
+
+def _shown(tracks: dict[int, Track]) -> str:
+    """The confidence beside the progress bar."""
+    if not tracks:
+        return "no target"
+    least = min(track.confidence for track in tracks.values())
+    return f"confidence {least:.2f}" if len(tracks) == 1 else f"{len(tracks)} targets, least confidence {least:.2f}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import colorsys
 import os
 import sys
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -95,6 +97,28 @@ def draw_track(
     if guidance is not None:
         draw_response(drawn, guidance, left=True)
     return draw_box(drawn, box, confidence_color(confidence), f"{confidence:.2f}")
+
+
+def target_color(number: int) -> tuple[int, int, int]:
+    """A light RGB colour per target; neighbouring numbers differ much.
+
+    >>> target_color(1) != target_color(2)
+    True
+    """
+    red, green, blue = colorsys.hsv_to_rgb(number * 0.618 % 1.0, 0.65, 1.0)  # the golden ratio: no two hues near
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def draw_several(image: Image, tracks: Mapping[int, tuple[ArrayLike, float]]) -> Image:
+    """A copy of `image` with the boxes of several targets, each in its own colour, with its number and confidence.
+
+    Args:
+        image: (H, W, 3) uint8 RGB. tracks: number -> (box x, y, w, h, confidence).
+    """
+    drawn = np.ascontiguousarray(image).copy()
+    for number, (box, confidence) in tracks.items():
+        draw_box(drawn, box, target_color(number), f"{number} {confidence:.2f}")
+    return drawn
 
 
 def draw_mask(

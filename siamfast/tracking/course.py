@@ -1,0 +1,109 @@
+"""Targets that are taken up and given up at frames of a video: what `siamfast track` follows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from siamfast.tracking.inputs import Box
+from siamfast.tracking.sequence_tracker import SequenceTracker, Track
+
+if TYPE_CHECKING:
+    from siamfast.io.frames import Frames
+    from siamfast.io.images import Image
+    from siamfast.tracking.multi import MultiTracker
+
+
+class Change(NamedTuple):
+    """A target is taken up at a frame, or, without a box, given up."""
+
+    frame: int
+    target: int
+    box: Box | None
+
+
+class Alone:
+    """A tracker of one target, used like a MultiTracker."""
+
+    def __init__(self, tracker: SequenceTracker) -> None:
+        self.tracker = tracker
+        self.precision, self.device = tracker.precision, tracker.device
+        self._target: int | None = None
+
+    def add(self, image: Image, boxes: dict[int, Box]) -> None:
+        ((self._target, box),) = boxes.items()
+        self.tracker.init(image, box)
+
+    def remove(self, target: int) -> None:
+        self._target = None
+
+    def update(self, image: Image) -> dict[int, Track]:
+        return {} if self._target is None else {self._target: self.tracker.update(image)}
+
+
+class Course:
+    """One pass through a video's frames with targets that change on the way.
+
+    targets: those that were taken up. problems: a line per target that could not be. updates, seconds: the tracker's.
+
+    Args:
+        tracker: a MultiTracker, or a tracker of one target as `Alone`.
+        changes: by frames, counted from 0; a change at a frame that cannot be decoded is made at the next one.
+    """
+
+    def __init__(self, tracker: MultiTracker | Alone, changes: list[Change]) -> None:
+        self.tracker, self._changes = tracker, list(changes)
+        self.targets: set[int] = set()
+        self.problems: list[str] = []
+        self.seconds, self.updates = 0.0, 0
+
+    def follow(
+        self, frames: Frames, first_box: Callable[[Image], Box] | None = None
+    ) -> Iterator[tuple[int, Image, dict[int, Track]]]:
+        """Index, image and tracks of each frame; a target's first track is its box as given.
+
+        Args:
+            frames: the video. first_box: asked for the only target's box in the first frame if there are no changes.
+
+        Raises:
+            ValueError: the box of an only target cannot be tracked, or none of several can.
+        """
+        for number, (index, image) in enumerate(frames):
+            if number == 0 and first_box is not None and not self._changes:
+                self._changes = [Change(0, 1, first_box(image))]
+            tracks: dict[int, Track] = {}
+            if number:
+                begin = time.perf_counter()
+                tracks = self.tracker.update(image)
+                self.seconds += time.perf_counter() - begin
+                self.updates += 1
+            while self._changes and self._changes[0].frame <= index:
+                self._change(self._changes.pop(0), image, tracks)
+            yield index, image, tracks
+        late = (change for change in self._changes if change.box is not None)
+        self.problems += [f"target {c.target}: starts at frame {c.frame}, after the last one" for c in late]
+        if self.problems and not self.targets:
+            raise ValueError("; ".join(self.problems))
+
+    def _change(self, change: Change, image: Image, tracks: dict[int, Track]) -> None:
+        """Take up a target, or give it up; a box that cannot be tracked is an error if it is the only one."""
+        if change.box is None:
+            if tracks.pop(change.target, None) is not None:
+                self.tracker.remove(change.target)
+            return
+        try:
+            self.tracker.add(image, {change.target: change.box})
+        except ValueError as error:
+            if isinstance(self.tracker, Alone):
+                raise
+            reason = str(error).partition(f"id {change.target}: ")[2] or str(error)
+            self.problems.append(f"target {change.target}, frame {change.frame}: {reason}")
+            return
+        tracks[change.target] = Track(change.box, 1.0)
+        self.targets.add(change.target)
+
+    @property
+    def rate(self) -> str:
+        """Frames per second in the tracker, in words."""
+        return f"{self.updates / self.seconds:.1f} FPS in the tracker" if self.seconds > 0 else "one frame"

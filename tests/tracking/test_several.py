@@ -1,0 +1,103 @@
+"""`siamfast track` with several targets: rows by id, targets that start late, end, or cannot be tracked."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+import siamfast
+from siamfast.cli import main
+from siamfast.data.synthetic import SyntheticVideo
+from siamfast.io.images import write_image
+from siamfast.io.video import open_frames
+
+LENGTH = 8
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    video, folder = SyntheticVideo(21, length=LENGTH, size=(120, 160)), tmp_path_factory.mktemp("clip")
+    for t in range(LENGTH):
+        write_image(folder / f"{t:04d}.png", video.frame(t))
+    return folder
+
+
+def rows_of(path: Path) -> dict[tuple[int, int], list[float]]:
+    with path.open() as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == ["frame", "id", "x", "y", "w", "h", "confidence"]
+    names = ("x", "y", "w", "h", "confidence")
+    return {(int(row["frame"]), int(row["id"])): [float(row[name]) for name in names] for row in table}
+
+
+def test_boxes_given_again_are_several_targets(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "several.csv"
+    words = ["track", str(clip), "--box=20,30,30,30", "--box", "80,40,40,30", "--csv", str(out)]
+    assert main([*words, "--out", str(tmp_path / "several.mp4")]) == 0
+    rows = rows_of(out)
+    assert set(rows) == {(t, target) for t in range(LENGTH) for target in (1, 2)}
+    alone = tmp_path / "alone.csv"
+    assert main(["track", str(clip), "--box=80,40,40,30", "--csv", str(alone)]) == 0
+    lines = alone.read_text().splitlines()[1:]
+    for t, line in enumerate(lines):
+        assert [float(number) for number in line.split(",")][1:] == pytest.approx(rows[t, 2], abs=0.02)
+    assert "8 frames, 2 targets" in capsys.readouterr().err
+    with open_frames(str(tmp_path / "several.mp4")) as frames:
+        assert sum(1 for _ in frames) == LENGTH
+
+
+def test_targets_of_a_file_start_and_end_at_their_frames(clip: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "targets.csv", tmp_path / "out.csv"
+    file.write_text("frame,id,x,y,w,h\n0,7,20,30,30,30\n2,3,80,40,40,30\n4,7,0,0,0,0\n6,7,10,10,30,30\n7,3,1,2,3,4\n")
+    assert main(["track", str(clip), "--boxes", str(file), "--csv", str(out)]) == 0
+    rows = rows_of(out)
+    assert set(rows) == {(t, 7) for t in (0, 1, 2, 3, 6, 7)} | {(t, 3) for t in range(2, LENGTH)}
+    assert rows[2, 3] == [80, 40, 40, 30, 1]
+    assert rows[6, 7] == [10, 10, 30, 30, 1]
+    assert rows[7, 3][:4] != [1, 2, 3, 4]  # later boxes of a target that is tracked do not move it
+    again = tmp_path / "again.csv"  # the output is such a file as well
+    assert main(["track", str(clip), "--boxes", str(out), "--csv", str(again)]) == 0
+    assert rows_of(again)[7, 3] == pytest.approx(rows[7, 3], abs=0.02)
+
+
+def test_a_target_that_cannot_be_tracked_leaves_the_others(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "targets.csv", tmp_path / "out.csv"
+    file.write_text("frame,id,x,y,w,h\n0,1,20,30,30,30\n1,2,500,40,40,30\n99,3,10,10,20,20\n")
+    assert main(["track", str(clip), "--boxes", str(file), "--csv", str(out)]) == 1
+    assert set(rows_of(out)) == {(t, 1) for t in range(LENGTH)}
+    lines = capsys.readouterr().err.splitlines()
+    assert "target 2, frame 1: box: got 500,40,40,30, which is outside the image of 160 x 120 pixels" in lines
+    assert "target 3: starts at frame 99, after the last one" in lines
+    out.unlink()
+    file.write_text("frame,id,x,y,w,h\n1,2,500,40,40,30\n")
+    assert main(["track", str(clip), "--boxes", str(file), "--csv", str(out)]) == 2
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--box=1,2,30,40", "--boxes", "x.csv"], "--boxes: got --box as well"),
+        (["--boxes", "missing.csv"], "missing.csv: no such file"),
+        (["--box=1,2,30,40", "--box=9,9,30,40", "--model", "siamfc"], "--model: got siamfc, expected mobile"),
+        (["--box=1,2,30,40", "--box=9,9,30,40", "--response", "--out", "o.mp4"], "--response: shows the map of one"),
+        (["--box=1,2,30,40", "--box=9,9,30"], "--box: got '9,9,30', expected four numbers"),
+    ],
+)
+def test_bad_options_are_named(
+    clip: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["track", str(clip), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_the_packaged_tracker_serves_several() -> None:
+    assert siamfast.MultiTracker().precision == siamfast.MobileTracker().precision
