@@ -28,6 +28,7 @@ from siamfast.ops import dispatch
     "command",
     [
         "track",
+        "annotate",
         "propagate",
         "show-correspondence",
         "convert-backbone",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 
 from siamfast.io.images import Image
@@ -38,6 +39,10 @@ class Frames:
     def stems(self) -> list[str]:
         """Names of the frames' files, without their endings, by index; empty for videos and cameras."""
         return []
+
+    def path(self, index: int) -> Path | None:
+        """The image file of a frame; None for videos and cameras."""
+        return None
 
     def close(self) -> None:
         """Close the source."""

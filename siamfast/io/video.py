@@ -34,6 +34,9 @@ class ImageFrames(Frames):
         names = [path.stem for path in self._paths]
         return names if len(set(names)) == len(names) else []
 
+    def path(self, index: int) -> Path:
+        return self._paths[index]
+
     def __iter__(self) -> Iterator[tuple[int, Image]]:
         for index, path in enumerate(self._paths[self.start :], start=self.start):
             try:

@@ -1,0 +1,100 @@
+"""The record of an annotation, a target's box in a frame, and a target's records in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+LABEL = "object"  # where a file gives none
+
+
+class Box(NamedTuple):
+    """A target in a frame.
+
+    frame: counted from 0. target: its number, 0 or more, the same in all frames. x, y, w, h: 0-based pixels; all 0
+    where the target is absent: it ends there, until a later box. label: its class. confidence: 0 to 1; 1 by a person.
+    """
+
+    frame: int
+    target: int
+    x: float
+    y: float
+    w: float
+    h: float
+    label: str = LABEL
+    confidence: float = 1.0
+
+    @property
+    def sides(self) -> tuple[float, float, float, float]:
+        """x, y, w, h."""
+        return self.x, self.y, self.w, self.h
+
+    @property
+    def absent(self) -> bool:
+        """Whether the record says that the target is not there."""
+        return self.w <= 0
+
+
+class Clip(NamedTuple):
+    """The annotated video: its name, the size and the number of its frames, and the names of their files, or none."""
+
+    name: str
+    width: int
+    height: int
+    length: int
+    stems: Sequence[str] = ()
+
+
+def checked_box(frame: Any, target: Any, sides: Iterable[Any], label: str | None = None, confidence: Any = None) -> Box:
+    """A Box from values read from a file, numbers or text; no area or a nan is absence.
+
+    Raises:
+        ValueError: a value that is not a number in its range; the message names it.
+
+    >>> checked_box("3", 1, ("10", "20", "30", "40")).sides
+    (10.0, 20.0, 30.0, 40.0)
+    """
+    numbers = []
+    for name, value in (("frame", frame), ("id", target)):
+        try:
+            number = float(value)
+            if number < 0 or number != int(number):
+                raise ValueError
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"{name}: got {str(value)[:40]!r}, expected a whole number, 0 or more") from None
+        numbers.append(int(number))
+    given = list(sides)
+    try:
+        x, y, w, h = (float(value) for value in given)
+        if math.inf in (abs(x), abs(y), abs(w), abs(h)):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"box: got {str(given)[:80]}, expected four finite numbers x, y, w, h") from None
+    if not (w > 0 and h > 0 and math.isfinite(x + y)):
+        x = y = w = h = 0.0
+    try:
+        sure = 1.0 if confidence in (None, "") else float(confidence)
+        if not 0 <= sure <= 1:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"confidence: got {str(confidence)[:40]!r}, expected a number from 0 to 1") from None
+    return Box(numbers[0], numbers[1], x, y, w, h, label or LABEL, sure)
+
+
+def by_target(boxes: Iterable[Box]) -> dict[int, list[Box]]:
+    """Each target's boxes, by frame, whatever their order.
+
+    Raises:
+        ValueError: two boxes of a target in one frame.
+
+    >>> sorted(by_target([Box(9, 1, 0, 0, 5, 5), Box(0, 1, 0, 0, 5, 5), Box(0, 2, 0, 0, 5, 5)]))
+    [1, 2]
+    """
+    targets: dict[int, list[Box]] = {}
+    for box in sorted(boxes, key=lambda box: (box.target, box.frame)):
+        own = targets.setdefault(box.target, [])
+        if own and own[-1].frame == box.frame:
+            raise ValueError(f"target {box.target} has two boxes at frame {box.frame} (counted from 0), expected one")
+        own.append(box)
+    return targets

@@ -1,0 +1,178 @@
+"""`siamfast annotate`: boxes in all frames of a video from boxes in some."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from siamfast.tracking.registry import TRACKERS, Tracker
+
+if TYPE_CHECKING:
+    from siamfast.annotation.between import Annotator
+    from siamfast.annotation.boxes import Box, Clip
+    from siamfast.annotation.review import Review
+    from siamfast.io.frames import Frames
+
+_EXAMPLE = """example:
+  boxes.csv, with a box every fifty frames or so (frames from 0, pixels):
+    frame,id,x,y,w,h
+    0,1,296,150,68,80
+    50,1,310,148,66,78
+  siamfast annotate video.mp4 --keyframes boxes.csv --out all.csv --review review.html
+formats, by --format or a file's ending:
+  csv (.csv), jsonl (.jsonl), mot (.txt), coco (.json), cvat (.xml), got10k (a folder); see docs/annotate.md
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `siamfast annotate`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EXAMPLE
+    parser.add_argument("input", metavar="VIDEO", help="a video file, or a folder or glob of images")
+    parser.add_argument(
+        "--keyframes", required=True, metavar="FILE", help="boxes in some frames: frame,id,x,y,w,h, or another format"
+    )
+    parser.add_argument("--out", required=True, metavar="FILE", help="write the boxes of all frames here")
+    parser.add_argument("--format", help="format of --out (default: by its ending)")
+    parser.add_argument("--keyframes-format", help="format of --keyframes (default: by its ending)")
+    parser.add_argument(
+        "--review", metavar="HTML", help="write a page of the frames where both directions disagree here"
+    )
+    parser.add_argument(
+        "--disagreement",
+        type=float,
+        default=0.5,
+        metavar="OVERLAP",
+        help="both directions disagree where their boxes overlap less than this, 0 to 1 (default: 0.5)",
+    )
+    parser.add_argument(
+        "--extend", action="store_true", help="also track before a target's first key frame and after its last"
+    )
+    parser.add_argument(
+        "--model", choices=tuple(TRACKERS), help="default: the model of the weights, or mobile without weights"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="a file of weights (default: the packaged ones)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Annotate; returns 0 when done, 1 when some key frames could not be used, 130 when stopped by Ctrl-C (what was
+    complete until then is kept).
+
+    Raises:
+        ValueError, OSError: bad input, in one line; no output file is left behind.
+    """
+    from tqdm import tqdm
+
+    from siamfast.annotation.between import Annotator
+    from siamfast.annotation.boxes import by_target
+    from siamfast.annotation.formats import format_of, read_boxes, write_boxes
+    from siamfast.annotation.review import Review
+    from siamfast.commands.termination import clean_termination
+    from siamfast.io.video import open_frames
+
+    if not 0 <= arguments.disagreement <= 1:
+        raise ValueError(f"--disagreement: got {arguments.disagreement}, expected 0 to 1")
+    _check_outputs(arguments)
+    is_folder = not format_of(arguments.out, arguments.format).suffix
+    if (
+        is_folder
+        and os.path.exists(arguments.out)
+        and not (os.path.isdir(arguments.out) and not os.listdir(arguments.out))
+    ):
+        raise ValueError(f"--out: {arguments.out} is not a new or empty folder: nothing there is overwritten")
+    boxes = read_boxes(arguments.keyframes, arguments.keyframes_format)
+    try:
+        keys = by_target(boxes)
+    except ValueError as error:
+        raise ValueError(f"{arguments.keyframes}: {error}") from None
+    notices: list[str] = []
+
+    def notice(line: str) -> None:
+        notices.append(line)
+        tqdm.write(f"siamfast annotate: {line}", file=sys.stderr)
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(clean_termination())
+        frames = stack.enter_context(open_frames(arguments.input))
+        annotator = Annotator(
+            keys,
+            lambda: Tracker(arguments.weights, model=arguments.model, device=arguments.device),
+            extend=arguments.extend,
+            notice=notice,
+        )
+        review = Review(arguments.disagreement, pictures=arguments.review is not None)
+        records, clip, stopped = _annotate(frames, annotator, review)
+    if not records:
+        raise ValueError(f"{arguments.keyframes}: no key frame of it can be used with {arguments.input}")
+    write_boxes(arguments.out, records.values(), clip, arguments.format)
+    if arguments.review:
+        review.write(arguments.review, f"{clip.name}: frames to look at")
+    print(
+        f"{len(records)} boxes of {len(keys)} target{'s' if len(keys) > 1 else ''} in {clip.length} frames, from "
+        f"{len(boxes)} key frames; both directions disagree in {review.frames} frames at {review.places} places"
+        + (f"; {frames.skipped} frames could not be decoded and have no boxes" if frames.skipped else "")
+        + ("; stopped early" if stopped else "")
+        + (f"; {frames.trouble}" if frames.trouble else "")
+        + "".join(f"; wrote {path}" for path in (arguments.out, arguments.review) if path),
+        file=sys.stderr,
+    )
+    return 130 if stopped else 1 if notices else 0
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    for option, path in (("--out", arguments.out), ("--review", arguments.review)):
+        if path is None:
+            continue
+        folder = os.path.dirname(path.rstrip("/")) or "."
+        if not path:
+            raise ValueError(f"{option}: got an empty name")
+        if not os.path.isdir(folder):
+            raise ValueError(f"{option}: there is no folder {folder}")
+        for source in (arguments.input, arguments.keyframes):
+            if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+                raise ValueError(f"{option}: {path} is an input")
+    if arguments.review is not None:
+        if os.path.isdir(arguments.review):
+            raise ValueError(f"--review: {arguments.review} is a folder, expected a file name")
+        if os.path.abspath(arguments.out) == os.path.abspath(arguments.review):
+            raise ValueError(f"--review: {arguments.review} is also --out")
+
+
+def _annotate(frames: Frames, annotator: Annotator, review: Review) -> tuple[dict[tuple[int, int], Box], Clip, bool]:
+    """Boxes by target and frame, the clip, and whether Ctrl-C stopped the work; what was complete then is kept."""
+    from tqdm import tqdm
+
+    from siamfast.annotation.boxes import Clip
+    from siamfast.io.kept_frames import KeptFrames
+
+    records: dict[tuple[int, int], Box] = {}
+    size, length, stopped = (0, 0), 0, False
+
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(KeptFrames(frames))
+        bar = stack.enter_context(
+            tqdm(total=frames.count, unit="frame", desc="annotate", file=sys.stderr, dynamic_ncols=True)
+        )
+
+        def progress(index: int, doing: str) -> None:
+            nonlocal length
+            length = max(length, index + 1)
+            bar.set_postfix_str(doing, refresh=False)
+            bar.update(index + 1 - bar.n)
+
+        try:
+            for stretch in annotator.run(frames, kept, progress):
+                records |= {(box.target, box.frame): box for box in stretch.records()}
+                review.add(stretch, kept)
+        except KeyboardInterrupt:
+            if not records:
+                raise
+            stopped = True
+        size = kept.size
+    length = max(length, *(frame + 1 for _, frame in records)) if records else length
+    name = os.path.basename(os.path.normpath(frames.name))
+    return records, Clip(name, *size, length, frames.stems()[:length]), stopped

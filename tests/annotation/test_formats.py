@@ -1,0 +1,129 @@
+"""Boxes in files: each format gives back what was written, within its rounding; what is wrong is named in one line."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from siamfast.annotation.boxes import Box, Clip, by_target
+from siamfast.annotation.formats import FORMATS, format_of, read_boxes, write_boxes
+
+COUNT = 12
+CLIP = Clip('clip <&">', 640, 480, COUNT)
+NAMES = {name: f"boxes{kind.suffix}" for name, kind in FORMATS.items()}
+_side = st.floats(0.01, 5000)
+_place = st.floats(-300, 5000)
+_label = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S")), min_size=1, max_size=8)
+
+
+@st.composite
+def _boxes(draw: st.DrawFn) -> list[Box]:
+    labels = {target: draw(_label) for target in (1, 2, 30)}
+    places = draw(st.sets(st.tuples(st.integers(0, COUNT - 1), st.sampled_from([1, 2, 30])), min_size=1))
+    return [
+        Box(frame, target, draw(_place), draw(_place), draw(_side), draw(_side), labels[target], draw(st.floats(0, 1)))
+        for frame, target in sorted(places)
+    ]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(deadline=None, max_examples=40)
+@given(boxes=_boxes())
+def test_every_format_gives_back_what_was_written(name: str, boxes: list[Box]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write_boxes(Path(folder) / NAMES[name], boxes, CLIP)
+        back = [box for box in read_boxes(Path(folder) / NAMES[name]) if not box.absent]
+    single = len({box.target for box in boxes}) == 1
+    back.sort(key=lambda box: (box.frame, box.target))
+    assert [box.frame for box in back] == [box.frame for box in boxes]
+    if not (name == "got10k" and single):  # a single folder has no number
+        assert [box.target for box in back] == [box.target for box in boxes]
+    for one, other in zip(back, boxes, strict=True):
+        assert one.sides == pytest.approx(other.sides, abs=0.011)
+        if name in ("csv", "jsonl", "coco"):
+            assert one.confidence == pytest.approx(other.confidence, abs=1e-4)
+        if name in ("csv", "jsonl", "coco", "cvat"):
+            assert one.label == other.label
+
+
+@pytest.mark.parametrize("name", ["csv", "jsonl", "cvat", "got10k"])
+def test_absence_is_written_and_read(name: str, tmp_path: Path) -> None:
+    boxes = [Box(0, 1, 5, 6, 7, 8), Box(1, 1, 0, 0, 0, 0), Box(5, 1, 5, 6, 7, 8)]
+    write_boxes(tmp_path / NAMES[name], boxes, Clip("a", 64, 48, 6))
+    assert read_boxes(tmp_path / NAMES[name]) == boxes
+
+
+def test_cvat_ends_a_track_before_a_gap_and_skips_frames_that_cvat_interpolated(tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    write_boxes(path, [Box(0, 1, 5, 6, 7, 8), Box(4, 1, 5, 6, 7, 8)], Clip("a", 64, 48, 9))
+    assert [(box.frame, box.absent) for box in read_boxes(path)] == [(0, False), (1, True), (4, False), (5, True)]
+    path.write_text(
+        path.read_text().replace('frame="4" outside="0" occluded="0" keyframe="1"', 'frame="4" keyframe="0"')
+    )
+    assert [box.frame for box in read_boxes(path)] == [0, 1, 5]
+
+
+def test_mot_counts_frames_and_pixels_from_one(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1,7,11,21,30,40,1,-1,-1,-1\n2,7,11,21,30,40,0,-1,-1,-1\n")
+    assert read_boxes(tmp_path / "a.txt") == [Box(0, 7, 10, 20, 30, 40)]
+
+
+def test_the_output_of_siamfast_track_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("frame,x,y,w,h,confidence\n3,1,2,3,4,0.5\n")
+    assert read_boxes(tmp_path / "a.csv") == [Box(3, 1, 1, 2, 3, 4, confidence=0.5)]
+
+
+def test_boxes_may_come_in_any_order_but_once_per_target_and_frame() -> None:
+    box = Box(5, 1, 1, 2, 3, 4)
+    assert by_target([box, box._replace(frame=2)]) == {1: [box._replace(frame=2), box]}
+    with pytest.raises(ValueError, match=r"target 1 has two boxes at frame 5"):
+        by_target([box, box])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "x,y\n1,2\n", "line 1: no column frame, w, h"),
+        ("a.csv", "frame,id,x,y,w,h\n-1,1,1,2,3,4\n", "line 2: frame: got '-1'"),
+        ("a.csv", "frame,id,x,y,w,h\n0,a,1,2,3,4\n", "line 2: id: got 'a'"),
+        ("a.csv", "frame,id,x,y,w,h\n0,1,1,2,3\n", "line 2: box: got"),
+        ("a.csv", "frame,id,x,y,w,h\n0,1,1,2,inf,4\n", "line 2: box: got"),
+        ("a.csv", "frame,id,x,y,w,h\n", "no boxes in it"),
+        ("a.jsonl", '{"frame": 0}\n', "line 1: got .* expected an object with frame, id and box"),
+        ("a.jsonl", "{\n", "line 1: Expecting"),
+        ("a.txt", "1,1,2,3\n", "line 1: got '1,1,2,3', expected numbers frame,id"),
+        ("a.txt", "0,1,2,3,4,5\n", "line 1: frame: got '-1.0'"),
+        ("a.json", "[]", "not COCO"),
+        ("a.json", '{"images": [{"id": 1}], "annotations": [{"image_id": 2, "bbox": [1, 2, 3, 4]}]}', "not COCO"),
+        ("a.json", '{"images": [{"video_id": 1}, {"video_id": 2}], "annotations": []}', "several videos"),
+        (
+            "a.xml",
+            "<annotations><track id='0' label='a'><box frame='1' xtl='3'/></track></annotations>",
+            "track 0, frame 1",
+        ),
+        ("a.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotations>&b;</annotations>', "not XML that is read here"),
+        ("a.doc", "1", "does not say which"),
+    ],
+)
+def test_a_malformed_file_is_named_with_the_place(name: str, text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_boxes(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_folder_with_something_in_it_is_not_overwritten_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(OSError, match="out"):
+        write_boxes(tmp_path / "out", [Box(0, 1, 1, 2, 3, 4)], CLIP)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
+
+
+def test_an_unknown_format_is_one_line() -> None:
+    with pytest.raises(ValueError, match="format: got 'voc', expected one of csv"):
+        format_of("a.csv", "voc")
