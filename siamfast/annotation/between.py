@@ -20,8 +20,8 @@ from siamfast.tracking.sequence_tracker import SequenceTracker, Track
 class Stretch(NamedTuple):
     """A target from one key to the next, both included, or on one side of its only key.
 
-    frames: (n,) the decoded ones. boxes: (n, 4) x, y, w, h. confidences: (n,). forward, backward: (n, 4) as tracked;
-    None where it was tracked the other way only. agreement: (n,) of `blend`; all 1 where there is one way.
+    frames: (n,) the decoded ones. boxes: (n, 4) x, y, w, h, and confidences: (n,), those of `blend`, or of the tracker
+    where it was tracked one way only. forward, backward: (n, 4) as tracked; None for a way that was not.
     """
 
     target: int
@@ -29,7 +29,6 @@ class Stretch(NamedTuple):
     frames: NDArray[np.int64]
     boxes: Array
     confidences: Array
-    agreement: Array
     forward: Array | None = None
     backward: Array | None = None
 
@@ -69,7 +68,7 @@ class _Target:
     def one_way(self, tracks: list[Track], frames: list[int], *, forward: bool) -> Stretch:
         way = _way(tracks)
         ways = {"forward" if forward else "backward": way.boxes}
-        return Stretch(self.number, self.label, np.array(frames), *way, np.ones(len(frames)), **ways)
+        return Stretch(self.number, self.label, np.array(frames), *way, **ways)
 
 
 def _way(tracks: list[Track]) -> Way:

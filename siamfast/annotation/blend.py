@@ -26,21 +26,15 @@ class Way(NamedTuple):
     confidences: Array
 
 
-class Blend(NamedTuple):
-    """boxes: (n, 4) x, y, w, h, the keys as they are. confidences: (n,), 1 at the keys. agreement: (n,), the overlap of
-    the two directions, each corrected by its error at its end, 0 to 1."""
-
-    boxes: Array
-    confidences: Array
-    agreement: Array
-
-
-def blend(forward: Way, backward: Way, times: Array) -> Blend:
+def blend(forward: Way, backward: Way, times: Array) -> Way:
     """One way from two: at each frame the mean by time, confidence and trust.
 
     A direction is trusted by its overlap with the key that it ends at, which it did not know. If that is not too small,
     its error there is taken back in proportion to the time from its start: the centre by a shift, the sides by a
     factor.
+
+    The result's boxes are the keys themselves at both ends. Its confidence is 1 there, and between them the geometric
+    mean of the trackers' confidence and of the overlap of both directions as they were tracked.
 
     Args:
         forward: its first box is the first key, its last one the tracker's in the second key's frame.
@@ -59,13 +53,13 @@ def blend(forward: Way, backward: Way, times: Array) -> Blend:
     share = ahead_trust * np.maximum(forward.confidences, _LEAST_CONFIDENCE) * (1 - times)
     other = back_trust * np.maximum(backward.confidences, _LEAST_CONFIDENCE) * times
     share = share / np.maximum(share + other, 1e-12)
-    agreement = overlap(ahead, back)
-    share = np.where(agreement < _APART, share >= 0.5, share)
+    share = np.where(overlap(ahead, back) < _APART, share >= 0.5, share)
     boxes = share[:, None] * ahead + (1 - share[:, None]) * back
-    confidences = share * forward.confidences + (1 - share) * backward.confidences
+    sure = share * forward.confidences + (1 - share) * backward.confidences
+    confidences = np.sqrt(sure * overlap(forward.boxes, backward.boxes))
     boxes[0], boxes[-1] = first, second
-    confidences[[0, -1]] = agreement[[0, -1]] = 1.0
-    return Blend(boxes, confidences, agreement)
+    confidences[[0, -1]] = 1.0
+    return Way(boxes, confidences)
 
 
 def _corrected(boxes: Array, end: Array, key: Array, times: Array) -> tuple[Array, float]:

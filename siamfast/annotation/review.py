@@ -1,4 +1,4 @@
-"""One page of the places where both directions of tracking disagree, for a person to look at."""
+"""One page of the frames where both directions of tracking disagree or are unsure, for a person to look at."""
 
 from __future__ import annotations
 
@@ -31,43 +31,42 @@ img {{ max-width: 280px; }}
 </style>
 <h1>{title}</h1>
 <p>{frames} frames at {places} places where the boxes tracked <b class="forward">forwards</b> and
-<b class="backward">backwards</b> overlap less than {threshold:g}; <b class="blend">green</b> is what was written. Each
-picture shows the worst frame of its place. Draw the box there, add it to the key frames, and run the command again.
-Frames are counted from 0.</p>
+<b class="backward">backwards</b> disagree, or the tracker is unsure: their confidence is below {threshold:g}.
+<b class="blend">Green</b> is what was written. Each picture shows the worst frame of its place. Draw the box there, add
+it to the key frames, and run the command again. Frames are counted from 0.</p>
 {figures}
 """
 
 
 class Place(NamedTuple):
-    """Neighbouring frames in which the directions disagree: first and last, the worst one, and the overlap there."""
+    """Neighbouring frames in which the directions disagree: first and last, the worst one, and the confidence there."""
 
     first: int
     last: int
     worst: int
-    agreement: float
+    confidence: float
 
 
-def disagreements(stretch: Stretch, threshold: float) -> Iterator[Place]:
-    """The runs of neighbouring frames whose agreement is below `threshold`, in order.
+def doubtful_places(stretch: Stretch, threshold: float) -> Iterator[Place]:
+    """The runs of neighbouring frames whose confidence is below `threshold`, in order.
 
-    >>> agreement = np.array([1, 0.4, 0.2, 0.9, 0.1, 1])
-    >>> stretch = Stretch(1, "cat", np.arange(6) + 50, np.zeros((6, 4)), np.ones(6), agreement)
-    >>> [tuple(place)[:3] for place in disagreements(stretch, 0.5)]
+    >>> stretch = Stretch(1, "cat", np.arange(6) + 50, np.zeros((6, 4)), np.array([1, 0.4, 0.2, 0.9, 0.1, 1]))
+    >>> [tuple(place)[:3] for place in doubtful_places(stretch, 0.5)]
     [(51, 52, 52), (54, 54, 54)]
     """
-    low = np.flatnonzero(stretch.agreement < threshold)
+    low = np.flatnonzero(stretch.confidences < threshold)
     for run in np.split(low, np.flatnonzero(np.diff(low) > 1) + 1):
         if len(run):
-            worst = run[np.argmin(stretch.agreement[run])]
+            worst = run[np.argmin(stretch.confidences[run])]
             first, last, frame = (int(stretch.frames[n]) for n in (run[0], run[-1], worst))
-            yield Place(first, last, frame, float(stretch.agreement[worst]))
+            yield Place(first, last, frame, float(stretch.confidences[worst]))
 
 
 class Review:
-    """Collects the places of disagreement, with a picture of each one's worst frame.
+    """Collects the doubtful places, with a picture of each one's worst frame.
 
     Args:
-        threshold: agreement below it is disagreement. pictures: whether to draw them.
+        threshold: frames below this confidence are listed. pictures: whether to draw them.
     """
 
     def __init__(self, threshold: float, *, pictures: bool = True) -> None:
@@ -78,7 +77,7 @@ class Review:
 
     def add(self, stretch: Stretch, kept: KeptFrames) -> None:
         """Add the places of a stretch; `kept` still has its frames."""
-        for place in disagreements(stretch, self.threshold):
+        for place in doubtful_places(stretch, self.threshold):
             self.places += 1
             self.frames += int(((stretch.frames >= place.first) & (stretch.frames <= place.last)).sum())
             picture = ""
@@ -88,7 +87,7 @@ class Review:
             span = f"frames {place.first} to {place.last}" if place.last > place.first else f"frame {place.first}"
             self._figures.append(
                 (stretch.target, place.first, f"<figure>{picture}<figcaption>target {stretch.target} "
-                 f"({html.escape(stretch.label)}), {span}; worst: {place.worst}, overlap {place.agreement:.2f}"
+                 f"({html.escape(stretch.label)}), {span}; worst: {place.worst}, confidence {place.confidence:.2f}"
                  "</figcaption></figure>")
             )  # fmt: skip
 
@@ -108,12 +107,11 @@ class Review:
 
 def _thumbnail(stretch: Stretch, place: Place, image: Image) -> str:
     """The surroundings of the boxes in a frame as a data URL."""
-    assert stretch.forward is not None
-    assert stretch.backward is not None
     n = int(np.searchsorted(stretch.frames, place.worst))
-    boxes = np.stack([stretch.forward[n], stretch.backward[n], stretch.boxes[n]])
-    (left, top), scale, small = _surroundings(image, boxes)
-    for box, color in zip(boxes, (_FORWARD, _BACKWARD, _BLEND), strict=True):
+    ways = (stretch.forward, _FORWARD), (stretch.backward, _BACKWARD), (stretch.boxes, _BLEND)
+    drawn = [(way[n], color) for way, color in ways if way is not None]
+    (left, top), scale, small = _surroundings(image, np.stack([box for box, _ in drawn]))
+    for box, color in drawn:
         draw_box(small, (box - [left, top, 0, 0]) * scale, color)
     _, coded = cv2.imencode(".jpg", small[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, 80))
     return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode()

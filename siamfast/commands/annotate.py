@@ -38,15 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help="write the boxes of all frames here")
     parser.add_argument("--format", help="format of --out (default: by its ending)")
     parser.add_argument("--keyframes-format", help="format of --keyframes (default: by its ending)")
+    parser.add_argument("--review", metavar="HTML", help="write a page of the frames that a person should look at here")
     parser.add_argument(
-        "--review", metavar="HTML", help="write a page of the frames where both directions disagree here"
-    )
-    parser.add_argument(
-        "--disagreement",
+        "--review-below",
         type=float,
         default=0.5,
-        metavar="OVERLAP",
-        help="both directions disagree where their boxes overlap less than this, 0 to 1 (default: 0.5)",
+        metavar="CONFIDENCE",
+        help="look at frames below this confidence, 0 to 1: there both directions disagree or are unsure (default: 0.5)",
     )
     parser.add_argument(
         "--extend", action="store_true", help="also track before a target's first key frame and after its last"
@@ -74,8 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     from siamfast.commands.termination import clean_termination
     from siamfast.io.video import open_frames
 
-    if not 0 <= arguments.disagreement <= 1:
-        raise ValueError(f"--disagreement: got {arguments.disagreement}, expected 0 to 1")
+    if not 0 <= arguments.review_below <= 1:
+        raise ValueError(f"--review-below: got {arguments.review_below}, expected 0 to 1")
     _check_outputs(arguments)
     is_folder = not format_of(arguments.out, arguments.format).suffix
     if (
@@ -104,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
             extend=arguments.extend,
             notice=notice,
         )
-        review = Review(arguments.disagreement, pictures=arguments.review is not None)
+        review = Review(arguments.review_below, pictures=arguments.review is not None)
         records, clip, stopped = _annotate(frames, annotator, review)
     if not records:
         raise ValueError(f"{arguments.keyframes}: no key frame of it can be used with {arguments.input}")
@@ -113,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         review.write(arguments.review, f"{clip.name}: frames to look at")
     print(
         f"{len(records)} boxes of {len(keys)} target{'s' if len(keys) > 1 else ''} in {clip.length} frames, from "
-        f"{len(boxes)} key frames; both directions disagree in {review.frames} frames at {review.places} places"
+        f"{len(boxes)} key frames; {review.frames} frames at {review.places} places are below confidence {arguments.review_below:g}"
         + (f"; {frames.skipped} frames could not be decoded and have no boxes" if frames.skipped else "")
         + ("; stopped early" if stopped else "")
         + (f"; {frames.trouble}" if frames.trouble else "")

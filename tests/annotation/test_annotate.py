@@ -52,7 +52,7 @@ def test_tracking_both_ways_is_better_than_a_straight_line_and_keeps_the_keys(
     source, truth = clip
     _keys(tmp_path / "k.csv", truth, [40, 0])  # their order does not matter
     review = tmp_path / "r.html"
-    words = ["--review", str(review), "--disagreement", "0.98"]
+    words = ["--review", str(review), "--review-below", "0.98"]
     code, boxes = _annotate(source, tmp_path / "k.csv", tmp_path / "o.csv", *words)
     assert code == 0
     tracked = np.array([box.sides for box in boxes[1]])
@@ -120,7 +120,7 @@ def test_keys_that_cannot_be_used_are_one_line_each_and_the_others_go_on(
         ("3,1,1,2,3\n", [], "k.csv: line 2: box"),
         ("", [], "k.csv: no boxes in it"),
         ("3,1,900,2,3,4\n", [], "no key frame of it can be used"),
-        ("3,1,1,2,3,4\n", ["--disagreement", "2"], "--disagreement: got 2.0"),
+        ("3,1,1,2,3,4\n", ["--review-below", "2"], "--review-below: got 2.0"),
         ("3,1,1,2,3,4\n", ["--format", "voc"], "--format: got 'voc'"),
         ("3,1,1,2,3,4\n", ["--out", "OUT/a/b.csv"], "--out: there is no folder"),
         ("3,1,1,2,3,4\n", ["--out", "OUT"], "--out: .* is not a new or empty folder"),
@@ -185,4 +185,4 @@ def test_a_steady_drift_is_taken_back() -> None:
     drifted[:, 0] -= (drifted[:, 2] - truth[:, 2]) / 2
     result = blend(Way(drifted, np.ones(11)), Way(truth, np.ones(11)), times)
     assert result.boxes == pytest.approx(truth)
-    assert result.agreement == pytest.approx(np.ones(11))
+    assert np.all(np.diff(result.confidences[:-1]) < 0)  # the directions part
