@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import cv2
 import pytest
 
 import siamfast
 from siamfast.cli import main
 from siamfast.data.synthetic import SyntheticVideo
-from siamfast.io.images import write_image
 from siamfast.io.video import open_frames
 
 LENGTH = 8
@@ -20,7 +20,7 @@ LENGTH = 8
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     video, folder = SyntheticVideo(21, length=LENGTH, size=(120, 160)), tmp_path_factory.mktemp("clip")
     for t in range(LENGTH):
-        write_image(folder / f"{t:04d}.png", video.frame(t))
+        cv2.imwrite(str(folder / f"{t:04d}.png"), video.frame(t)[..., ::-1])
     return folder
 
 
