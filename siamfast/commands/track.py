@@ -51,6 +51,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weights", metavar="FILE", help="a file of weights (default: the packaged ones)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="take the newest frame at each step and drop those that came meanwhile; a camera or stream that broke off is "
+        "opened again; a file is read at its own speed",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="with --live: end after this long without a frame (default: 30)",
+    )
+    parser.add_argument(
+        "--show", action="store_true", help="show the video in a window; q ends, r draws the target's box again"
+    )
     parser.add_argument("--response", action="store_true", help="show the response map in the video")
     parser.add_argument(
         "--show-guidance", action="store_true", help="show where correspondence carried the target (guided trackers)"
@@ -64,9 +79,15 @@ def run(arguments: argparse.Namespace) -> int:
         ValueError, OSError: bad input, in one line; no output file is left behind.
     """
     for option in ("response", "show_guidance"):
-        if getattr(arguments, option) and not arguments.out:
+        if getattr(arguments, option) and not (arguments.out or arguments.show):
             name = option.replace("_", "-")
-            raise ValueError(f"--{name}: the map is shown in the video, so --out is needed")
+            raise ValueError(f"--{name}: the map is shown in the video, so --out or --show is needed")
+    if arguments.show:
+        from siamfast.tracking.drawing import check_window
+
+        check_window("--show")
+    if arguments.timeout is not None and not (arguments.live and 0 < arguments.timeout < 1e6):
+        raise ValueError(f"--timeout: got {arguments.timeout:g}, expected seconds above 0, and --live")
     changes = _changes(arguments)
     several = arguments.boxes is not None or len(changes) > 1
     if several:
@@ -75,20 +96,28 @@ def run(arguments: argparse.Namespace) -> int:
 
     from siamfast.commands.termination import clean_termination
     from siamfast.io.output import TextOutput, VideoOutput
-    from siamfast.io.video import open_frames
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(clean_termination())
-        frames = stack.enter_context(open_frames(arguments.input))
+        frames = stack.enter_context(_open(arguments))
         video = stack.enter_context(VideoOutput(arguments.out, frames.fps)) if arguments.out else None
         rows = stack.enter_context(TextOutput(arguments.csv)) if arguments.csv else None
         if several:
             from siamfast.tracking.multi import MultiTracker
 
-            many = MultiTracker(arguments.weights, device=arguments.device)
-            return _Run(frames, many, changes, video, rows).finish()
-        one = Tracker(arguments.weights, model=arguments.model, device=arguments.device)
-        return _Run(frames, Alone(one), changes, video, rows, arguments.response, arguments.show_guidance).finish()
+            tracker: MultiTracker | Alone = MultiTracker(arguments.weights, device=arguments.device)
+        else:
+            tracker = Alone(Tracker(arguments.weights, model=arguments.model, device=arguments.device))
+        return _Run(frames, tracker, changes, video, rows, arguments).finish()
+
+
+def _open(arguments: argparse.Namespace) -> Frames:
+    from siamfast.io.live import LiveFrames
+    from siamfast.io.video import open_frames
+
+    if not arguments.live:
+        return open_frames(arguments.input)
+    return LiveFrames(lambda: open_frames(arguments.input), arguments.timeout or 30.0)
 
 
 def _changes(arguments: argparse.Namespace) -> list[Change]:
@@ -159,11 +188,11 @@ class _Run:
         changes: list[Change],
         video: VideoOutput | None,
         rows: TextOutput | None,
-        with_response: bool = False,
-        with_guidance: bool = False,
+        arguments: argparse.Namespace,
     ) -> None:
         self.frames, self.tracker, self.video, self.rows = frames, tracker, video, rows
-        self.with_response, self.with_guidance = with_response, with_guidance
+        self.with_response, self.with_guidance = arguments.response, arguments.show_guidance
+        self.in_window: bool = arguments.show
         self.course = Course(tracker, changes)
 
     def finish(self) -> int:
@@ -189,11 +218,14 @@ class _Run:
                     for target, track in tracks.items():
                         numbers = ",".join(f"{v:.2f}" for v in track.box) + f",{track.confidence:.4f}"
                         write(f"{index},{numbers}" if one else f"{index},{target},{numbers}")
+                    drawn = self._drawn(image, tracks) if self.video is not None or self.in_window else image
                     if self.video is not None:
-                        self.video.write(self._drawn(image, tracks), self.frames.time)
+                        self.video.write(drawn, self.frames.time)
                     count += 1
                     bar.update(index + 1 - bar.n)
                     bar.set_postfix_str(_shown(tracks), refresh=False)
+                    if self.in_window and self._ended_in_window(drawn, image):
+                        break
         except KeyboardInterrupt:
             if count == 0:
                 raise
@@ -207,6 +239,16 @@ class _Run:
             print(problem, file=sys.stderr)
         print(self._summary(count, stopped), file=sys.stderr)
         return 130 if stopped else 1 if self.course.problems else 0
+
+    def _ended_in_window(self, drawn: Image, image: Image) -> bool:
+        """Show the frame; returns whether the user wants no more."""
+        from siamfast.tracking.drawing import select_box, show_frame
+
+        key = show_frame(drawn, title="siamfast")
+        if key == "r":
+            with contextlib.suppress(ValueError):  # no box was drawn: the target stays as it is
+                self.course.select(image, select_box(image))
+        return key == "q"
 
     def _drawn(self, image: Image, tracks: dict[int, Track]) -> Image:
         from siamfast.tracking.drawing import draw_several, draw_track
@@ -224,8 +266,9 @@ class _Run:
         return (
             f"{count} frames, "
             + ("" if isinstance(self.tracker, Alone) else f"{len(self.course.targets)} targets, ")
-            + f"{self.course.rate} ({self.tracker.precision}, {self.tracker.device})"
+            + f"{self.course.speed} ({self.tracker.precision}, {self.tracker.device})"
             + (f"; {frames.skipped} frames could not be decoded and were skipped" if frames.skipped else "")
+            + (f"; {frames.dropped} frames were dropped to keep up" if frames.dropped else "")
             + ("; stopped early" if stopped else "")
             + (f"; {frames.trouble}" if frames.trouble else "")
             + "".join(f"; wrote {output.path}" for output in outputs)

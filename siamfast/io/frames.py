@@ -19,8 +19,10 @@ class Frames:
 
     name: for messages. fps: of the source, or DEFAULT_FPS. count: the number of frames that it announces, or None.
     skipped: undecodable frames before the last good one, so far. start: the index of the first frame to yield (image
-    files only). time: of the last frame, seconds from the first one; None if the source has no clock. trouble: why a
-    stream ended early, or empty.
+    files only). time: of the last frame, seconds from the first one; None if the source has no clock. live: a camera or
+    a stream, which has no end of its own. arrived: when the last frame came, by `time.perf_counter`; None where frames
+    are read on demand. dropped: frames that came while the last one was worked on (LiveFrames). trouble: why a stream
+    ended early, or empty.
 
     Iterating yields (index, image): index counts from 0 and includes skipped frames; image is (H, W, 3) uint8 RGB.
     """
@@ -31,6 +33,9 @@ class Frames:
     skipped: int = 0
     start: int = 0
     time: float | None = None
+    live: bool = False
+    arrived: float | None = None
+    dropped: int = 0
     trouble: str = ""
 
     def __iter__(self) -> Iterator[tuple[int, Image]]:

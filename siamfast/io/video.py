@@ -57,7 +57,7 @@ class CameraFrames(Frames):
     """
 
     def __init__(self, index: int) -> None:
-        self.name = f"camera {index}"
+        self.name, self.live = f"camera {index}", True
         with quiet_opencv():
             self._capture = cv2.VideoCapture(index)
             if not self._capture.isOpened():

@@ -79,12 +79,12 @@ class VideoFrames(Frames):
         self._stream.thread_type = "AUTO"
         rate = float(self._stream.average_rate or 0)
         seconds = (self._container.duration or 0) / av.time_base
-        self._live = self._remote and not seconds > 0  # a file behind a URL announces its end
+        self.live = self._remote and not seconds > 0  # a file behind a URL announces its end
         self.fps = rate
         if not 0 < rate <= FASTEST_BELIEVED:
             self.fps = DEFAULT_FPS if self._remote else _measured_fps(self._path, rate)
         count = self._stream.frames or seconds * self.fps
-        self.count = round(count) if not self._live and count > 0 else None
+        self.count = round(count) if not self.live and count > 0 else None
         self._queue: queue.Queue[_Decoded | BaseException | None] = queue.Queue(AHEAD)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read, name="video reader", daemon=True)

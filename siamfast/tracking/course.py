@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from siamfast.tracking.inputs import Box
 from siamfast.tracking.sequence_tracker import SequenceTracker, Track
@@ -13,6 +16,9 @@ if TYPE_CHECKING:
     from siamfast.io.frames import Frames
     from siamfast.io.images import Image
     from siamfast.tracking.multi import MultiTracker
+
+
+_LAST = 10_000  # updates whose times are kept: a camera has no end
 
 
 class Change(NamedTuple):
@@ -45,7 +51,8 @@ class Alone:
 class Course:
     """One pass through a video's frames with targets that change on the way.
 
-    targets: those that were taken up. problems: a line per target that could not be. updates, seconds: the tracker's.
+    targets: those that were taken up. problems: a line per target that could not be. seconds: of the tracker's last
+    10,000 updates. latencies: seconds from a frame's arrival to its boxes; the updates' where frames are read on demand.
 
     Args:
         tracker: a MultiTracker, or a tracker of one target as `Alone`.
@@ -56,7 +63,8 @@ class Course:
         self.tracker, self._changes = tracker, list(changes)
         self.targets: set[int] = set()
         self.problems: list[str] = []
-        self.seconds, self.updates = 0.0, 0
+        self.seconds: deque[float] = deque(maxlen=_LAST)
+        self.latencies: deque[float] = deque(maxlen=_LAST)
 
     def follow(
         self, frames: Frames, first_box: Callable[[Image], Box] | None = None
@@ -76,8 +84,9 @@ class Course:
             if number:
                 begin = time.perf_counter()
                 tracks = self.tracker.update(image)
-                self.seconds += time.perf_counter() - begin
-                self.updates += 1
+                end = time.perf_counter()
+                self.seconds.append(end - begin)
+                self.latencies.append(end - (begin if frames.arrived is None else frames.arrived))
             while self._changes and self._changes[0].frame <= index:
                 self._change(self._changes.pop(0), image, tracks)
             yield index, image, tracks
@@ -103,7 +112,16 @@ class Course:
         tracks[change.target] = Track(change.box, 1.0)
         self.targets.add(change.target)
 
+    def select(self, image: Image, box: Box) -> None:
+        """Take up the target again at a box drawn by the user, or, where there are several, one more."""
+        target = max(self.targets, default=0) + 1 if not isinstance(self.tracker, Alone) else 1
+        self._change(Change(0, target, box), image, {})
+
     @property
-    def rate(self) -> str:
-        """Frames per second in the tracker, in words."""
-        return f"{self.updates / self.seconds:.1f} FPS in the tracker" if self.seconds > 0 else "one frame"
+    def speed(self) -> str:
+        """Frames per second and latencies, in words."""
+        if not self.seconds:
+            return "one frame"
+        middle, late = 1e3 * np.percentile(self.latencies, (50, 99))
+        rate = len(self.seconds) / sum(self.seconds)
+        return f"{rate:.1f} FPS in the tracker, latency {middle:.1f} ms (p50), {late:.1f} ms (p99)"

@@ -150,6 +150,15 @@ def window_missing() -> str | None:
     return None
 
 
+def check_window(option: str) -> None:
+    """Raises:
+    ValueError: no window can be opened; the message names `option`.
+    """
+    missing = window_missing()
+    if missing is not None:
+        raise ValueError(f"{option}: a window cannot be opened: {missing}")
+
+
 def select_box(image: Image) -> tuple[float, float, float, float]:
     """Let the user draw the box in a window: x, y, w, h.
 
@@ -177,9 +186,12 @@ def show(image: Image, box: ArrayLike, *, title: str) -> None:
     Raises:
         ValueError: no window can be opened.
     """
-    missing = window_missing()
-    if missing is not None:
-        raise ValueError(f"visualize: a window cannot be opened: {missing}")
-    drawn = draw_box(np.ascontiguousarray(image).copy(), box, (0, 255, 0))
-    cv2.imshow(title, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-    cv2.waitKey(1)
+    check_window("visualize")
+    show_frame(draw_box(np.ascontiguousarray(image).copy(), box, (0, 255, 0)), title=title)
+
+
+def show_frame(image: Image, *, title: str) -> str:
+    """Show a frame in a window, which `check_window` has allowed; returns the key that was pressed, or ""."""
+    cv2.imshow(title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    key = cv2.waitKey(1) & 0xFF
+    return chr(key) if key != 0xFF else ""
