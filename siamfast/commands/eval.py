@@ -159,11 +159,17 @@ def _write(out: Path, about: dict[str, Any], summaries: list[Summary], errors: l
 
 
 def _print(summaries: list[Summary], errors: list[tuple[str, str]]) -> None:
-    from siamfast.evaluation.summary import COLUMNS
+    from siamfast.evaluation.summary import COLUMNS, LONG_TERM
 
     wide = max(len(s.label) for s in summaries)
     print(f"{'':{wide}}  " + "".join(f"{name.replace('_precision', '_prec'):>16}" for name in COLUMNS))
     for s in summaries:
         print(f"{s.label:{wide}}  " + "".join(f"{s.figures[name]:16.{1 if name == 'fps' else 3}f}" for name in COLUMNS))
+    figures = [(s.label, s.long_term) for s in summaries if s.long_term is not None]
+    if figures:
+        print(f"{'long term':{wide}}  " + "".join(f"{name:>16}" for name in LONG_TERM))
+        for label, long_term in figures:
+            values = (getattr(long_term, name) for name in LONG_TERM)
+            print(f"{label:{wide}}  " + "".join(f"{v:16}" if isinstance(v, int) else f"{v:16.3f}" for v in values))
     for name, reason in errors:
         print(f"not evaluated: {name}: {reason}", file=sys.stderr)

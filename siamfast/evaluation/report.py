@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from siamfast.evaluation.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS, overlap
-from siamfast.evaluation.summary import COLUMNS, Run, Summary
+from siamfast.evaluation.summary import COLUMNS, LONG_TERM, Run, Summary
 from siamfast.io.images import read_image
 from siamfast.tracking.drawing import WHITE, draw_box
 
@@ -54,6 +54,12 @@ def report(title: str, about: dict[str, Any], summaries: list[Summary], errors: 
         rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(why)}</td></tr>" for name, why in errors)
         parts.append(f"<h2>Not evaluated</h2><table class=errors>{rows}</table>")
     parts += ["<h2>Figures</h2>", _figures(summaries, color)]
+    if any(s.long_term for s in summaries):
+        explanation = (
+            "Precision and recall of the overlap at the confidence where their F is largest; returns after 10 frames "
+            "or more, and the share of them taken up within 25 frames; absent targets reported as present."
+        )
+        parts += ["<h2>Long term</h2>", f"<p class=note>{explanation}</p>", _long_term(summaries, color)]
     if any(s.curves for s in summaries):
         plots = "".join(_plot(summaries, color, *plot) for plot in _PLOTS)
         parts.append(f"<h2>Curves</h2><div class=plots>{plots}</div>")
@@ -92,6 +98,18 @@ def _figures(summaries: list[Summary], color: dict[str, str]) -> str:
         rows.append(f"<tr><td>{swatch}{html.escape(s.label)}</td>{cells}</tr>")
     head = "".join(f"<th>{_TITLES[name]}</th>" for name in COLUMNS)
     return f"<table class=figures><tr><th>tracker</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _long_term(summaries: list[Summary], color: dict[str, str]) -> str:
+    rows = []
+    for s in summaries:
+        if s.long_term is not None:
+            values = (getattr(s.long_term, name) for name in LONG_TERM)
+            cells = "".join(f"<td>{v if isinstance(v, int) else _number(v)}</td>" for v in values)
+            swatch = f"<span class=swatch style='background:{color[s.label]}'></span>"
+            rows.append(f"<tr><td>{swatch}{html.escape(s.label)}</td>{cells}</tr>")
+    head = "".join(f"<th>{name.replace('_', ' ').capitalize()}</th>" for name in LONG_TERM)
+    return f"<table class=longterm><tr><th>tracker</th>{head}</tr>{''.join(rows)}</table>"
 
 
 def _plot(

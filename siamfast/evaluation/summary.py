@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.data.sequences import Sequence
+from siamfast.evaluation.long_term import LongTerm, long_term
 from siamfast.evaluation.metrics import (
     NORMALIZED_THRESHOLDS,
     PRECISION_THRESHOLDS,
@@ -28,6 +29,7 @@ from siamfast.evaluation.protocols import Protocol, read_result
 
 FIGURES = ("auc", "precision20", "normalized_precision", "ao", "sr50", "sr75")  # of Scores
 COLUMNS = (*FIGURES, "lost_auc", "fps")  # of a Summary
+LONG_TERM = ("f", "precision", "recall", "taken_up", "false_alarms", "returns")  # of LongTerm
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Summary:
-    """A tracker on a data set: its figures by name (COLUMNS); curves by name; its runs."""
+    """A tracker on a data set: its figures by name (COLUMNS); curves by name; its runs; long-term figures, None if no
+    target is ever absent or the tracker has no confidence."""
 
     label: str
     figures: dict[str, float]
     curves: dict[str, NDArray[np.float64]]
     runs: list[Run]
+    long_term: LongTerm | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Figures over all sequences and per sequence; None for one that is not finite."""
@@ -58,7 +62,8 @@ class Summary:
             run.sequence.name: _finite((run.scores._asdict() if run.scores else {}) | {"fps": run.fps})
             for run in self.runs
         }
-        return {"overall": _finite(self.figures), "sequences": sequences}
+        long_term = {} if self.long_term is None else {"long_term": _finite(self.long_term._asdict())}
+        return {"overall": _finite(self.figures), **long_term, "sequences": sequences}
 
 
 def _finite(figures: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +96,14 @@ def summarize(protocol: Protocol, results: Path, entry: Entry, sequences: list[S
         curves = {name: np.mean([c[name] for c in run_curves], axis=0) for name in run_curves[0]} if run_curves else {}
     figures["lost_auc"] = _lost_auc(runs)
     figures["fps"] = float(np.median([run.fps for run in runs])) if runs else float("nan")
-    return Summary(entry.label, figures, curves, runs)
+    return Summary(entry.label, figures, curves, runs, _long_term(runs))
+
+
+def _long_term(runs: list[Run]) -> LongTerm | None:
+    confident = [(r.boxes, r.truth, r.confidences) for r in runs if r.confidences is not None]
+    if not any(np.isnan(truth[1:]).any() for _, truth, _ in confident):
+        return None
+    return long_term(confident)
 
 
 def _lost_auc(runs: list[Run]) -> float:

@@ -54,6 +54,22 @@ def test_confidence_is_scored_over_all_frames_but_each_sequences_first(tmp_path:
     assert lost_auc(a=a, b=[0, 0.15, 0.9, 0.9, 0.9, 0.9, 0.2, 0.2]) == pytest.approx(1 - 3 / 48)
 
 
+def test_absent_targets_bring_long_term_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In both the table and the files; without an absence there are none."""
+    root, out = make_folder(tmp_path / "data"), tmp_path / "out"
+    assert evaluate("folder", root, tmp_path / "whole") == 0
+    assert "long_term" not in summary(tmp_path / "whole")["trackers"]["mobile"]
+    assert "long term" not in capsys.readouterr().out
+    rows = (root / "b" / "groundtruth.txt").read_text().splitlines()
+    (root / "b" / "groundtruth.txt").write_text("\n".join([*rows[:-2], *["nan,nan,nan,nan"] * 2]) + "\n")
+    assert evaluate("folder", root, out) == 0
+    figures = summary(out)["trackers"]["mobile"]["long_term"]
+    assert 0 < figures["f"] <= 1
+    assert (figures["returns"], figures["taken_up"]) == (0, None)
+    assert f"{figures['precision']:16.3f}" in capsys.readouterr().out
+    assert "<h2>Long term</h2>" in (out / "report.html").read_text()
+
+
 def test_one_confidence_per_frame_is_required(tmp_path: Path) -> None:
     (sequence, _) = _sequences(make_folder(tmp_path / "data"))
     with pytest.raises(ValueError, match=r"confidences of shape \(3,\), expected \(8,\)"):
