@@ -64,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --live: end after this long without a frame (default: 30)",
     )
     parser.add_argument(
+        "--no-search",
+        action="store_true",
+        help="do not search elsewhere for a target that was lost (the mobile tracker does)",
+    )
+    parser.add_argument(
         "--show", action="store_true", help="show the video in a window; q ends, r draws the target's box again"
     )
     parser.add_argument("--response", action="store_true", help="show the response map in the video")
@@ -88,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
         check_window("--show")
     if arguments.timeout is not None and not (arguments.live and 0 < arguments.timeout < 1e6):
         raise ValueError(f"--timeout: got {arguments.timeout:g}, expected seconds above 0, and --live")
+    if arguments.no_search and arguments.model not in (None, "mobile"):
+        raise ValueError(f"--no-search: the tracker {arguments.model} never searches elsewhere")
     changes = _changes(arguments)
     several = arguments.boxes is not None or len(changes) > 1
     if several:
@@ -102,12 +109,13 @@ def run(arguments: argparse.Namespace) -> int:
         frames = stack.enter_context(_open(arguments))
         video = stack.enter_context(VideoOutput(arguments.out, frames.fps)) if arguments.out else None
         rows = stack.enter_context(TextOutput(arguments.csv)) if arguments.csv else None
+        options = {"places_per_frame": 0} if arguments.no_search else {}
         if several:
             from siamfast.tracking.multi import MultiTracker
 
-            tracker: MultiTracker | Alone = MultiTracker(arguments.weights, device=arguments.device)
+            tracker: MultiTracker | Alone = MultiTracker(arguments.weights, device=arguments.device, **options)
         else:
-            tracker = Alone(Tracker(arguments.weights, model=arguments.model, device=arguments.device))
+            tracker = Alone(Tracker(arguments.weights, model=arguments.model, device=arguments.device, **options))
         return _Run(frames, tracker, changes, video, rows, arguments).finish()
 
 
@@ -254,12 +262,12 @@ class _Run:
         from siamfast.tracking.drawing import draw_several, draw_track
 
         if not isinstance(self.tracker, Alone):
-            return draw_several(image, tracks)
+            return draw_several(image, tracks, self.tracker.lost)
+        one = self.tracker.tracker
         ((box, confidence),) = tracks.values()
-        response = self.tracker.tracker.response if self.with_response else None
-        return draw_track(
-            image, box, confidence, response, self.tracker.tracker.guidance if self.with_guidance else None
-        )
+        response = one.response if self.with_response else None
+        guidance = one.guidance if self.with_guidance else None
+        return draw_track(image, box, confidence, response, guidance, lost=bool(one.lost))
 
     def _summary(self, count: int, stopped: bool) -> str:
         frames, outputs = self.frames, [output for output in (self.video, self.rows) if output is not None]
@@ -267,6 +275,7 @@ class _Run:
             f"{count} frames, "
             + ("" if isinstance(self.tracker, Alone) else f"{len(self.course.targets)} targets, ")
             + f"{self.course.speed} ({self.tracker.precision}, {self.tracker.device})"
+            + (f"; lost in {self.course.lost} frames" if self.course.lost else "")
             + (f"; {frames.skipped} frames could not be decoded and were skipped" if frames.skipped else "")
             + (f"; {frames.dropped} frames were dropped to keep up" if frames.dropped else "")
             + ("; stopped early" if stopped else "")

@@ -44,6 +44,10 @@ class Alone:
     def remove(self, target: int) -> None:
         self._target = None
 
+    @property
+    def lost(self) -> frozenset[int]:
+        return frozenset() if self._target is None or not self.tracker.lost else frozenset((self._target,))
+
     def update(self, image: Image) -> dict[int, Track]:
         return {} if self._target is None else {self._target: self.tracker.update(image)}
 
@@ -51,7 +55,8 @@ class Alone:
 class Course:
     """One pass through a video's frames with targets that change on the way.
 
-    targets: those that were taken up. problems: a line per target that could not be. seconds: of the tracker's last
+    targets: those that were taken up. problems: a line per target that could not be. lost: the number of tracks of
+    lost targets. seconds: of the tracker's last
     10,000 updates. latencies: seconds from a frame's arrival to its boxes; the updates' where frames are read on demand.
 
     Args:
@@ -63,6 +68,7 @@ class Course:
         self.tracker, self._changes = tracker, list(changes)
         self.targets: set[int] = set()
         self.problems: list[str] = []
+        self.lost = 0
         self.seconds: deque[float] = deque(maxlen=_LAST)
         self.latencies: deque[float] = deque(maxlen=_LAST)
 
@@ -85,6 +91,7 @@ class Course:
                 begin = time.perf_counter()
                 tracks = self.tracker.update(image)
                 end = time.perf_counter()
+                self.lost += len(self.tracker.lost)
                 self.seconds.append(end - begin)
                 self.latencies.append(end - (begin if frames.arrived is None else frames.arrived))
             while self._changes and self._changes[0].frame <= index:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from siamfast.io.images import Image
 from siamfast.io.masks import default_palette
 
+_LOST = " lost"
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
 
@@ -83,9 +84,10 @@ def draw_track(
     confidence: float,
     response: NDArray[np.float32] | None = None,
     guidance: NDArray[np.float32] | None = None,
+    lost: bool = False,
 ) -> Image:
     """A copy of `image` with the box, the confidence and, where given, the response map on the right and the guidance
-    on the left.
+    on the left; `lost` says so beside the confidence.
 
     >>> import numpy as np
     >>> draw_track(np.zeros((120, 160, 3), np.uint8), (20, 30, 40, 40), 0.9).shape
@@ -96,7 +98,7 @@ def draw_track(
         draw_response(drawn, response)
     if guidance is not None:
         draw_response(drawn, guidance, left=True)
-    return draw_box(drawn, box, confidence_color(confidence), f"{confidence:.2f}")
+    return draw_box(drawn, box, confidence_color(confidence), f"{confidence:.2f}{_LOST * lost}")
 
 
 def target_color(number: int) -> tuple[int, int, int]:
@@ -109,15 +111,15 @@ def target_color(number: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def draw_several(image: Image, tracks: Mapping[int, tuple[ArrayLike, float]]) -> Image:
+def draw_several(image: Image, tracks: Mapping[int, tuple[ArrayLike, float]], lost: Collection[int] = ()) -> Image:
     """A copy of `image` with the boxes of several targets, each in its own colour, with its number and confidence.
 
     Args:
-        image: (H, W, 3) uint8 RGB. tracks: number -> (box x, y, w, h, confidence).
+        image: (H, W, 3) uint8 RGB. tracks: number -> (box x, y, w, h, confidence). lost: the numbers of lost targets.
     """
     drawn = np.ascontiguousarray(image).copy()
     for number, (box, confidence) in tracks.items():
-        draw_box(drawn, box, target_color(number), f"{number} {confidence:.2f}")
+        draw_box(drawn, box, target_color(number), f"{number} {confidence:.2f}{_LOST * (number in lost)}")
     return drawn
 
 

@@ -106,6 +106,11 @@ class MobileTracker(SequenceTracker):
         return Track((x, y, w, h), float(self._targets.confidence[0]))
 
     @property
+    def lost(self) -> bool:
+        """Whether the target was not found in the last frame; it is then searched further and further away."""
+        return self._targets is not None and bool(self._targets.lost[0])
+
+    @property
     def response(self) -> NDArray[np.float32]:
         """The last frame's scores times centre-ness, without penalties and window: (19, 19) by default."""
         if self._targets is None:

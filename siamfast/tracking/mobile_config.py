@@ -24,8 +24,9 @@ class MobileTrackerConfig:
         guide: "on": the target's region in the last frame is matched too; "off": it is not; "wrong": a place beside the
             target is matched instead. The last two are for experiments.
         guide_confidence: least quality for a frame's region to become the guide.
-        lost_confidence: below this quality the target may be elsewhere: two more places are searched, further away with
-            every frame, out to 22 sides of the target. 0: never.
+        lost_confidence: below this quality the target may be elsewhere: more places are searched, further away with
+            every frame, out to 22 sides of the target.
+        places_per_frame: how many places are searched in a frame besides; 0: none.
         found_confidence: least quality for the target to be accepted at such a place.
         calibrate: how far boxes are corrected by the network's error on the first frame, where the box is given: 0, not
             at all; 1, fully (sides by their ratio to this power).
@@ -40,6 +41,7 @@ class MobileTrackerConfig:
     guide: str = "on"
     guide_confidence: float = 0.55
     lost_confidence: float = 0.2
+    places_per_frame: int = 2
     found_confidence: float = 0.4
     calibrate: float = 0.5
 
@@ -57,5 +59,7 @@ class MobileTrackerConfig:
             ("found_confidence", 0, 1),
             ("calibrate", 0, 1),
         )
+        if type(self.places_per_frame) is not int or not 0 <= self.places_per_frame <= 100:
+            raise ValueError(f"places_per_frame: got {self.places_per_frame!r}, expected a whole number, 0 to 100")
         if self.guide not in GUIDES:
             raise ValueError(f"guide: got {self.guide!r}, expected one of {', '.join(GUIDES)}")

@@ -19,19 +19,22 @@ from siamfast.tracking.mobile_config import MobileTrackerConfig
 Array = NDArray[np.float64]
 
 # Where a lost target is searched: places in rings around the last one, this share of a search crop's side apart, taken
-# in turn; and their number per frame. Twelve rings are 22 sides of the target.
-_ASIDE, _RINGS, _PLACES_A_FRAME = 0.75, 12, 2
+# in turn. Twelve rings are 22 sides of the target.
+_ASIDE, _RINGS = 0.75, 12
 _PLACES = sorted(
     ((x, y) for x in range(-_RINGS, _RINGS + 1) for y in range(-_RINGS, _RINGS + 1) if x or y),
     key=lambda place: (max(abs(place[0]), abs(place[1])), (3 * place[0] + 5 * place[1]) % 8),
 )
 
 
+_ROWS = ("boxes", "confidence", "lost", "quality", "_fill", "_first_resemblance", "_stretch", "_shift", "_turn")
+
+
 class MobileTargets:
     """Targets that are tracked through the same frames; row i of each array is target i.
 
-    boxes: (M, 4) x, y, w, h in frame pixels. confidence: (M,) 0 to 1. quality: (M, h, w), scores times centre-ness of
-    the last frame.
+    boxes: (M, 4) x, y, w, h in frame pixels. confidence: (M,) 0 to 1. lost: (M,) bool, whether the target was neither
+    at its last place nor at those searched besides. quality: (M, h, w), scores times centre-ness of the last frame.
 
     Args:
         engine: the network, with the templates and regions of the same rows; emptied here.
@@ -43,7 +46,7 @@ class MobileTargets:
         cells = SiamMobile.cells(config.instance)
         self._window = hann_window(cells)
         self._cells = index_to_edge(SiamMobile.places(config.instance).double().numpy())
-        self.boxes, self.confidence = np.empty((0, 4)), np.empty(0)
+        self.boxes, self.confidence, self.lost = np.empty((0, 4)), np.empty(0), np.empty(0, bool)
         self.quality = np.empty((0, cells, cells), np.float32)
         self._fill = np.empty((0, 3))  # the mean of the first frame, beyond the frame's edges
         self._first_resemblance = np.empty(0)
@@ -69,6 +72,7 @@ class MobileTargets:
         self._shift = np.concatenate([self._shift, np.zeros((count, 2))])
         self._turn = np.concatenate([self._turn, np.full(count, -1)])
         self.confidence = np.concatenate([self.confidence, np.ones(count)])
+        self.lost = np.concatenate([self.lost, np.zeros(count, bool)])
         self.quality = np.concatenate([self.quality, np.zeros((count, *self._window.shape), np.float32)])
         scale = self._scales(rows)
         crops = self._crops(frame, rows, self.boxes[rows], EXEMPLAR)
@@ -83,7 +87,7 @@ class MobileTargets:
 
     def keep(self, rows: NDArray[np.int_]) -> None:
         """Keep these targets, in this order, and drop the others."""
-        for name in ("boxes", "confidence", "quality", "_fill", "_first_resemblance", "_stretch", "_shift", "_turn"):
+        for name in _ROWS:
             setattr(self, name, getattr(self, name)[rows])
         self.engine.keep(rows)
 
@@ -97,6 +101,7 @@ class MobileTargets:
         self._turn[~lost] = -1
         if lost.any():
             self._search_around(frame, best, search, np.flatnonzero(lost))
+        self.lost = best.quality < c.lost_confidence
         self.quality = search.quality
         # Calibrated: x, y of the middle and the sides, search-crop pixels.
         middle = box_centers(best.box) + best.box[:, 2:] * self._shift
@@ -137,7 +142,7 @@ class MobileTargets:
         """Search beside the last places of the lost targets; where one is there, move its box, and put its results into
         `best` and `search`."""
         tries = np.zeros(len(self), int)
-        for _ in range(_PLACES_A_FRAME):
+        for _ in range(self.config.places_per_frame):
             places = {int(row): box for row in lost if (box := self._next_place(row, tries, frame)) is not None}
             if not places:
                 return

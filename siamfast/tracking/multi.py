@@ -60,6 +60,11 @@ class MultiTracker:
         """The targets' ids, in the order in which they were added."""
         return tuple(self._ids)
 
+    @property
+    def lost(self) -> frozenset[Id]:
+        """The ids of targets that were not found in the last frame; they are searched further and further away."""
+        return frozenset(name for name, lost in zip(self._ids, self._targets.lost, strict=True) if lost)
+
     def add(self, image: Any, boxes: Mapping[Any, ArrayLike]) -> MultiTracker:
         """Take more targets from a frame; the next `update` is for the frame after it.
 

@@ -80,6 +80,11 @@ class SequenceTracker:
         raise NotImplementedError
 
     @property
+    def lost(self) -> bool | None:
+        """Whether the target was not found in the last frame; None for a tracker that does not look for it elsewhere."""
+        return None
+
+    @property
     def guidance(self) -> NDArray[np.float32] | None:
         """The last frame's map of where correspondence carried the target, 0 to 1: (h, w); None without a guide."""
         return None

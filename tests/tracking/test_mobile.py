@@ -190,8 +190,8 @@ def test_the_packaged_weights_follow_a_target() -> None:
     assert overlap(boxes, np.array([video.box(t) for t in range(25)])).mean() > 0.6
 
 
-@pytest.mark.parametrize(("lost_confidence", "recovers"), [(0.2, True), (0.0, False)])
-def test_a_target_that_returns_elsewhere_is_recovered(lost_confidence: float, recovers: bool) -> None:
+@pytest.mark.parametrize(("places", "recovers"), [(2, True), (0, False)])
+def test_a_target_that_returns_elsewhere_is_recovered(places: int, recovers: bool) -> None:
     """A round thing lies still, is gone for five frames, and is then on the other side of the frame."""
     rng = np.random.default_rng(0)
     empty = cv2.resize(np.clip(textures.fractal(rng) * 25 + 110, 0, 255), (480, 360)).astype(np.uint8)
@@ -203,14 +203,16 @@ def test_a_target_that_returns_elsewhere_is_recovered(lost_confidence: float, re
         shown[y : y + 48, x : x + 48][disc] = target[disc]
         return shown
 
-    tracker = MobileTracker(lost_confidence=lost_confidence).init(frame(60, 60), (60, 60, 48, 48))
+    tracker = MobileTracker(places_per_frame=places).init(frame(60, 60), (60, 60, 48, 48))
     assert tracker.update(frame(62, 60)).confidence > 0.5
+    assert not tracker.lost
     for _ in range(5):  # its confidence is halved with every frame
-        lost = tracker.update(empty)
-    assert lost.confidence < 0.1
+        gone = tracker.update(empty)
+    assert gone.confidence < 0.1
+    assert tracker.lost
     for _ in range(40):  # two places per frame: searching all of it takes 30 frames
         last = tracker.update(frame(330, 250))
-    assert (last.confidence > 0.5) == recovers
+    assert (last.confidence > 0.5) == recovers == (not tracker.lost)
     assert (np.abs(np.subtract(last.box, (330, 250, 48, 48))).max() < 8) == recovers
 
 
