@@ -1,4 +1,4 @@
-"""The tables of README.md, docs/performance.md and docs/trackers.md, and the plots, made of benchmarks/results/*.jsonl.
+"""The tables of README.md and docs, and the plots, made of benchmarks/results/*.jsonl.
 
 python -m benchmarks.tables           # writes what is stale (`make tables`)
 python -m benchmarks.tables --check   # writes nothing; names what is stale and exits 1
@@ -145,6 +145,18 @@ def projects(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def annotation(rows: list[Row]) -> str:
+    """docs/annotate.md's table: mean overlap by method and frames from key to key, the newest row of each."""
+    newest = {(row["device"], row["every"]): row for row in rows}
+    lines = ["| one key in | straight line | forwards only | mean of both | `annotate` | to look at | CPU |"]
+    lines.append("|" + "---|" * 7)
+    for (device, every), row in newest.items():
+        cells = [f"{value:.3f}".lstrip("0") for value in row["overlap"].values()]
+        listed = f"{row['listed']['share']:.0%} of the frames, {row['listed']['share_of_bad']:.0%} of those below .5"
+        lines.append(f"| {every} | {' | '.join(cells)} | {listed} | {device}, {row['date']} |")
+    return "\n".join(lines)
+
+
 def between(text: str, name: str, content: str) -> str:
     """The text with the part between the marks of `name` replaced."""
     begin, end = f"<!-- {name}: made by `make tables` -->", f"<!-- end of {name} -->"
@@ -165,6 +177,7 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
         "README.md": ("speed", short),
         "docs/performance.md": ("results", long),
         "docs/trackers.md": ("projects", foreign),
+        "docs/annotate.md": ("annotation", [annotation(list(harness.read(root / RESULTS / "annotation.jsonl")))]),
     }
     return {
         root / page: between((root / page).read_text(), name, "\n\n".join(parts))

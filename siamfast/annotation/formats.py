@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from siamfast.annotation.boxes import Box, Clip, by_target, checked_box
 from siamfast.annotation.documents import read_coco, read_cvat, write_coco, write_cvat
@@ -152,7 +152,7 @@ def write_got10k(path: Path, boxes: list[Box], clip: Clip) -> None:
     for target, own in targets.items():
         folder = path if len(targets) == 1 else path / str(target)
         folder.mkdir(parents=True, exist_ok=True)
-        rows, flags = ["nan,nan,nan,nan"] * max(clip.length, own[-1].frame + 1), ["1"] * clip.length
+        rows, flags = ["nan,nan,nan,nan"] * clip.length, ["1"] * clip.length
         for box in own:
             rows[box.frame] = ",".join(f"{side:.4f}" for side in box.sides)
             flags[box.frame] = str(int(box.absent))
@@ -231,7 +231,7 @@ def write_boxes(path: str | os.PathLike[str], boxes: Iterable[Box], clip: Clip, 
         name: one of FORMATS; None: by the file's ending.
 
     Raises:
-        OSError: it cannot be written. ValueError: an unknown format.
+        OSError: it cannot be written. ValueError: an unknown format, or a box after the clip's end.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -240,7 +240,9 @@ def write_boxes(path: str | os.PathLike[str], boxes: Iterable[Box], clip: Clip, 
     (2.5, 3.0, 10.0, 20.0)
     """
     path, kind = Path(path), format_of(path, name)
-    ordered: list[Any] = sorted(boxes, key=lambda box: (box.frame, box.target))
+    ordered = sorted(boxes, key=lambda box: (box.frame, box.target))
+    if ordered and ordered[-1].frame >= clip.length:
+        raise ValueError(f"boxes: got frame {ordered[-1].frame}, expected less than the clip's {clip.length} frames")
     if kind.suffix:
         with replacing(path) as temporary:
             kind.write(temporary, ordered, clip)

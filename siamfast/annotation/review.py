@@ -39,7 +39,7 @@ it to the key frames, and run the command again. Frames are counted from 0.</p>
 
 
 class Place(NamedTuple):
-    """Neighbouring frames in which the directions disagree: first and last, the worst one, and the confidence there."""
+    """Neighbouring frames of low confidence: first and last, the worst one, and the confidence there."""
 
     first: int
     last: int

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.5,
         metavar="CONFIDENCE",
-        help="look at frames below this confidence, 0 to 1: there both directions disagree or are unsure (default: 0.5)",
+        help="confidence below which a frame is to be looked at: directions disagree, or are unsure (default: 0.5)",
     )
     parser.add_argument(
         "--extend", action="store_true", help="also track before a target's first key frame and after its last"
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         review.write(arguments.review, f"{clip.name}: frames to look at")
     print(
         f"{len(records)} boxes of {len(keys)} target{'s' if len(keys) > 1 else ''} in {clip.length} frames, from "
-        f"{len(boxes)} key frames; {review.frames} frames at {review.places} places are below confidence {arguments.review_below:g}"
+        f"{len(boxes)} key frames; {review.frames} frames at {review.places} places to look at"
         + (f"; {frames.skipped} frames could not be decoded and have no boxes" if frames.skipped else "")
         + ("; stopped early" if stopped else "")
         + (f"; {frames.trouble}" if frames.trouble else "")
@@ -130,6 +130,8 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{option}: got an empty name")
         if not os.path.isdir(folder):
             raise ValueError(f"{option}: there is no folder {folder}")
+        if not os.access(folder, os.W_OK):
+            raise ValueError(f"{option}: cannot write {path}: no permission in {folder}")
         for source in (arguments.input, arguments.keyframes):
             if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
                 raise ValueError(f"{option}: {path} is an input")
