@@ -16,6 +16,8 @@ from siamfast.io.kept_frames import KeptFrames
 from siamfast.tracking.inputs import check_box
 from siamfast.tracking.sequence_tracker import SequenceTracker, Track
 
+_PIECE = 100  # frames of a target that is tracked forwards only, after which they are complete
+
 
 class Stretch(NamedTuple):
     """A target from one key to the next, both included, or on one side of its only key.
@@ -56,14 +58,20 @@ class _Target:
 
     @property
     def returns(self) -> bool:
-        """Whether it will be tracked backwards over the frames since its last key."""
-        return self.tracker is not None and any(not key.absent for key in self.keys)
+        """Whether it may be tracked backwards over the frames since its last key."""
+        return any(not key.absent for key in self.keys)
 
     def begin(self, tracker: SequenceTracker, index: int, image: Image, key: Box | None) -> None:
         self.tracker, self.first, self.frames = tracker, key, [index]
         self.tracks = [Track(key.sides, 1.0)] if key is not None else []
         if key is not None:
             tracker.init(image, key.sides)
+
+    def rest(self) -> Iterator[Stretch]:
+        """What was tracked forwards since the last key and will not be tracked backwards, once."""
+        if self.first is not None and self.frames:
+            yield self.one_way(self.tracks, self.frames, forward=True)
+        self.frames, self.tracks = [], []
 
     def one_way(self, tracks: list[Track], frames: list[int], *, forward: bool) -> Stretch:
         way = _way(tracks)
@@ -119,7 +127,11 @@ class Annotator:
                 yield from self._forward(target, index, image, closing)
             if closing:
                 yield from self._backward(closing, index, image, kept, progress)
-            needed = [target.frames[0] for target in self._targets if target.returns]
+            present = [target for target in self._targets if target.tracker is not None]
+            for target in present:
+                if not target.returns and len(target.frames) >= _PIECE:
+                    yield from target.rest()
+            needed = [target.frames[0] for target in present if target.frames]
             kept.drop_before(min(needed, default=index + 1))
             progress(index, "forward")
         if index < 0:
@@ -127,8 +139,8 @@ class Annotator:
         for target in self._targets:
             for key in target.keys:
                 self._refuse(key, f"is beyond the video's end (its last frame is {index})")
-            if target.tracker is not None and target.first is not None:
-                yield target.one_way(target.tracks, target.frames, forward=True)
+            if target.tracker is not None:
+                yield from target.rest()
 
     def _refuse(self, key: Box, why: str) -> None:
         self._notice(f"target {key.target}, frame {key.frame}: the key frame {why}; left out")
@@ -162,13 +174,10 @@ class Annotator:
             if key is not None and not key.absent:
                 target.begin(self._tracker(), index, image, key)
                 if last:
-                    yield self._end(target)
+                    yield from self._end(target)
             return
         if (key is None and last) or (key is not None and key.absent):
-            if target.first is not None:
-                yield self._end(target)
-            else:
-                self._leave(target)
+            yield from self._end(target)
             return
         target.frames.append(index)
         if target.first is not None:
@@ -184,9 +193,9 @@ class Annotator:
         self._free.append(target.tracker)
         target.tracker = None
 
-    def _end(self, target: _Target) -> Stretch:
+    def _end(self, target: _Target) -> Iterator[Stretch]:
         self._leave(target)
-        return target.one_way(target.tracks, target.frames, forward=True)
+        yield from target.rest()
 
     def _backward(
         self,

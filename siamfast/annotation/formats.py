@@ -197,7 +197,7 @@ def format_of(path: str | os.PathLike[str], name: str | None = None) -> Format:
         if kind.suffix == suffix:
             return kind
     known = ", ".join(f"{kind.suffix or 'none (a folder)'}: {name}" for name, kind in FORMATS.items())
-    raise ValueError(f"format: {os.fspath(path)} does not say which, by its ending ({known}); give its name")
+    raise ValueError(f"{os.fspath(path)}: its ending does not say the format ({known}); give the format's name")
 
 
 def read_boxes(path: str | os.PathLike[str], name: str | None = None) -> list[Box]:

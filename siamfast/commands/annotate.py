@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from siamfast.annotation.formats import FORMATS, format_of, read_boxes, write_boxes
 from siamfast.tracking.registry import TRACKERS, Tracker
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keyframes", required=True, metavar="FILE", help="boxes in some frames: frame,id,x,y,w,h, or another format"
     )
     parser.add_argument("--out", required=True, metavar="FILE", help="write the boxes of all frames here")
-    parser.add_argument("--format", help="format of --out (default: by its ending)")
-    parser.add_argument("--keyframes-format", help="format of --keyframes (default: by its ending)")
+    parser.add_argument("--format", choices=tuple(FORMATS), help="format of --out (default: by its ending)")
+    parser.add_argument(
+        "--keyframes-format", choices=tuple(FORMATS), help="format of --keyframes (default: by its ending)"
+    )
     parser.add_argument("--review", metavar="HTML", help="write a page of the frames that a person should look at here")
     parser.add_argument(
         "--review-below",
@@ -67,7 +70,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     from siamfast.annotation.between import Annotator
     from siamfast.annotation.boxes import by_target
-    from siamfast.annotation.formats import format_of, read_boxes, write_boxes
     from siamfast.annotation.review import Review
     from siamfast.commands.termination import clean_termination
     from siamfast.io.video import open_frames

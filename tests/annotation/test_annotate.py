@@ -78,13 +78,19 @@ def test_a_video_file_gives_what_its_frames_give(clip: tuple[Path, np.ndarray], 
     assert overlap([box.sides for box in other], [box.sides for box in one]).mean() > 0.85
 
 
-def test_extend_tracks_before_the_first_key_and_after_the_last(clip: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+def test_extend_tracks_before_the_first_key_and_after_the_last(
+    clip: tuple[Path, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, truth = clip
     _keys(tmp_path / "k.csv", truth, [12])
     assert [box.frame for box in _annotate(source, tmp_path / "k.csv", tmp_path / "a.csv")[1][1]] == [12]
-    boxes = _annotate(source, tmp_path / "k.csv", tmp_path / "b.csv", "--extend")[1][1]
+    words = ["--review", str(tmp_path / "r.html"), "--review-below", "1"]
+    monkeypatch.setattr(between, "_PIECE", 9)
+    boxes = _annotate(source, tmp_path / "k.csv", tmp_path / "b.csv", "--extend", *words)[1][1]
     assert [box.frame for box in boxes] == list(range(LENGTH))
     assert overlap([box.sides for box in boxes], truth).mean() > 0.5
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<figure><img") == page.count("<figure>") == 5  # back, to the end in pieces of nine frames
 
 
 def test_targets_end_come_back_and_have_keys_of_their_own(clip: tuple[Path, np.ndarray], tmp_path: Path) -> None:
@@ -121,7 +127,7 @@ def test_keys_that_cannot_be_used_are_one_line_each_and_the_others_go_on(
         ("", [], "k.csv: no boxes in it"),
         ("3,1,900,2,3,4\n", [], "no key frame of it can be used"),
         ("3,1,1,2,3,4\n", ["--review-below", "2"], "--review-below: got 2.0"),
-        ("3,1,1,2,3,4\n", ["--format", "voc"], "--format: got 'voc'"),
+        ("3,1,1,2,3,4\n", ["--out", "OUT/o.voc"], "o.voc: its ending does not say the format"),
         ("3,1,1,2,3,4\n", ["--out", "OUT/a/b.csv"], "--out: there is no folder"),
         ("3,1,1,2,3,4\n", ["--out", "OUT"], "--out: .* is not a new or empty folder"),
         ("3,1,1,2,3,4\n", ["--out", "OUT/k.csv"], "--out: .* is an input"),

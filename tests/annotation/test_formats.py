@@ -106,7 +106,7 @@ def test_boxes_may_come_in_any_order_but_once_per_target_and_frame() -> None:
             "track 0, frame 1",
         ),
         ("a.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotations>&b;</annotations>', "not XML that is read here"),
-        ("a.doc", "1", "does not say which"),
+        ("a.doc", "1", "its ending does not say the format"),
     ],
 )
 def test_a_malformed_file_is_named_with_the_place(name: str, text: str, message: str, tmp_path: Path) -> None:
