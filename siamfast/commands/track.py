@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live",
         action="store_true",
-        help="take the newest frame at each step and drop those that came meanwhile; a camera or stream that broke off is "
-        "opened again; a file is read at its own speed",
+        help="take the newest frame at each step and drop those that came meanwhile; a camera or stream that broke "
+        "off is opened again; a file is read at its own speed",
     )
     parser.add_argument(
         "--timeout",

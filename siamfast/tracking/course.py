@@ -56,8 +56,8 @@ class Course:
     """One pass through a video's frames with targets that change on the way.
 
     targets: those that were taken up. problems: a line per target that could not be. lost: the number of tracks of
-    lost targets. seconds: of the tracker's last
-    10,000 updates. latencies: seconds from a frame's arrival to its boxes; the updates' where frames are read on demand.
+    lost targets. seconds: of the tracker's last 10,000 updates. latencies: seconds from a frame's arrival to its boxes;
+    the updates' where frames are read on demand.
 
     Args:
         tracker: a MultiTracker, or a tracker of one target as `Alone`.

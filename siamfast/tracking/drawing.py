@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 
 import cv2
 import numpy as np
@@ -111,7 +111,7 @@ def target_color(number: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def draw_several(image: Image, tracks: Mapping[int, tuple[ArrayLike, float]], lost: Collection[int] = ()) -> Image:
+def draw_several(image: Image, tracks: Mapping[int, tuple[ArrayLike, float]], lost: Collection[Hashable] = ()) -> Image:
     """A copy of `image` with the boxes of several targets, each in its own colour, with its number and confidence.
 
     Args:

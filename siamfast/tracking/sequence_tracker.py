@@ -81,7 +81,7 @@ class SequenceTracker:
 
     @property
     def lost(self) -> bool | None:
-        """Whether the target was not found in the last frame; None for a tracker that does not look for it elsewhere."""
+        """Whether the target was not found in the last frame; None for a tracker that never looks elsewhere."""
         return None
 
     @property
