@@ -22,7 +22,7 @@ _COMMANDS = {
     "train": "train the mobile tracker, SiamFC, a guided tracker or a correspondence encoder",
     "convert-backbone": "convert ImageNet weights of MobileNetV2 for `train --task mobile`",
     "cutouts": "mark the objects of photographs, for synthetic video",
-    "export": "write a mobile tracker's graphs for onnxruntime beside its weights",
+    "export": "write a tracker for use without PyTorch: graphs, constants, an example",
     "curate": "crop the targets of a data set into a store for training",
     "synthesize": "write synthetic clips with exact boxes, to evaluate on",
     "eval": "evaluate trackers on OTB, GOT-10k, LaSOT or a folder of sequences",

@@ -12,7 +12,7 @@ ROOT = Path(siamfast.__file__).parent
 LAYERS = (
     {"cli"},
     {"commands"},
-    {"annotation", "evaluation", "training"},
+    {"annotation", "deploy", "evaluation", "training"},
     {"tracking"},
     {"models", "data"},
     {"nn", "compat", "comparison"},

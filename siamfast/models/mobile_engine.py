@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from siamfast.geometry import STRIDE, box_centers_by_index
 from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, MobileTemplate, Region, SiamMobile, region_values
-from siamfast.models.mobile_export import DIGEST
 from siamfast.models.mobile_graph import INPUTS, OUTPUTS, GraphInputs, graph_inputs
+from siamfast.models.onnx_export import DIGEST
 from siamfast.models.quantized import int8_missing
 
 ENGINES = ("auto", "torch", "onnxruntime")

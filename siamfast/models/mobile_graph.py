@@ -1,4 +1,4 @@
-"""The mobile tracker's per-frame network as one graph for inference engines: norms folded, only plain operators."""
+"""The mobile tracker's networks as graphs for inference engines: norms folded, only plain operators."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from siamfast.geometry import index_to_edge
-from siamfast.models.mobile import KERNEL, MARGIN, MobileTemplate, Region, SiamMobile
+from siamfast.geometry import STRIDE, box_centers, cell_coverage, index_to_edge
+from siamfast.models.mobile import EXEMPLAR, KERNEL, MARGIN, REGION, MobileTemplate, Region, SiamMobile
 
 INPUTS = ("image", "kernel", "sides", "keys", "values", "known")
 OUTPUTS = ("quality", "boxes", "resemblance", "embedding")
@@ -37,13 +37,11 @@ def graph_inputs(model: SiamMobile, template: MobileTemplate, last: Region | Non
     regions = [template.region]
     if model.architecture.guided:
         regions.append(template.region if last is None else last)
-    # The correlation's norm is a factor and a shift per map; the shift goes into the graph's own bias.
-    columns = _fold(model.merge[0], model.merge[1]).weight[:, : KERNEL**2, 0, 0] * _moments(model.match_norm)[1]
     keys, values = zip(*(region_rows(model, region, i) for i, region in enumerate(regions)), strict=True)
     known = torch.ones(len(regions))
     if last is None:
         known[1:] = 0
-    kernel = columns @ template.kernel[0].flatten(1).T.float()
+    kernel = _kernel_columns(model) @ template.kernel[0].flatten(1).T.float()
     return GraphInputs(kernel, template.sides.float(), torch.cat(keys, 1), torch.block_diag(*values), known)
 
 
@@ -102,27 +100,92 @@ class SearchGraph(nn.Module):
         values: torch.Tensor,
         known: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """image: (1, S, S, 3) uint8 RGB; others as in GraphInputs -> quality (1, h, w) 0 to 1, boxes (1, 4, h, w) left,
-        top, right, bottom in crop pixels, resemblance (1, h, w) and embedding (1, width, H, W) as in Located."""
+        """Locate each of N targets in its own search crop.
+
+        Args:
+            image: (N, S, S, 3) uint8 RGB.
+            kernel, sides, keys, values, known: as in GraphInputs for N = 1; with a leading N for N targets (`sides` has
+                it already).
+
+        Returns:
+            quality (N, h, w) 0 to 1, boxes (N, 4, h, w) left, top, right, bottom in crop pixels, resemblance (N, h, w)
+            and embedding (N, width, H, W) as in Located.
+        """
         fine, coarse = self.backbone(image.permute(0, 3, 1, 2).float())
         up = F.interpolate(self.coarse(coarse), size=fine.shape[2:], mode="bilinear", align_corners=True)
         embedding = self.fine(fine) + up
         inner = embedding[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
-        x = self.inner(inner) + (kernel @ self.search(embedding)[0].flatten(1)).unflatten(1, inner.shape[2:])
-        rows = F.normalize(inner[0].flatten(1), dim=0).T  # (cells, width)
-        weights = torch.softmax((rows @ keys).unflatten(1, (self.regions, -1)), 2)  # (cells, R, 169)
-        mask, across, down = (weights.flatten(1) @ values).unflatten(1, (self.regions, 3)).unbind(2)  # (cells, R)
+        size = inner.shape[2:]
+        x = self.inner(inner) + (kernel @ self.search(embedding).flatten(2)).unflatten(2, size)
+        rows = F.normalize(inner.flatten(2), dim=1).transpose(1, 2)  # (N, cells, width)
+        weights = torch.softmax((rows @ keys).unflatten(2, (self.regions, -1)), 3)  # (N, cells, R, 169)
+        mask, across, down = (weights.flatten(2) @ values).unflatten(2, (self.regions, 3)).unbind(3)  # (N, cells, R)
         clamped = mask.clamp(1e-4, 1 - 1e-4)
         odds = (torch.log(clamped) - torch.log(1 - clamped)) / 4
-        maps = torch.stack((mask, odds, across, down, weights.amax(2)), 2) * known[:, None]  # (cells, R, 5)
-        x = F.relu(x + (self.maps @ maps.flatten(1).T).unflatten(1, inner.shape[2:]))
+        maps = torch.stack((mask, odds, across, down, weights.amax(3)), 3) * known[..., None, :, None]
+        x = F.relu(x + (self.maps @ maps.flatten(2).transpose(1, 2)).unflatten(2, size))
         for block in self.trunk:
             x = x + block(x)
         judged = torch.sigmoid(self.judge(self.classify(x)))
         raw = torch.exp(self.sides(self.regress(x)).clamp(max=4.0))
-        half = torch.cat((sides, sides), 1).view(1, 4, 1, 1) / 2
-        resemblance = mask[:, 0].unflatten(0, inner.shape[2:])[None]
+        half = torch.cat((sides, sides), 1).view(-1, 4, 1, 1) / 2
+        resemblance = mask[..., 0].unflatten(1, size)
         return judged[:, 0] * judged[:, 1], self.places + self.signs * raw * half, resemblance, embedding
+
+
+class TemplateGraph(nn.Module):
+    """SiamMobile.template for N targets, in the layout of SearchGraph's inputs; `known` is 1 for all regions.
+
+    Args:
+        model: in eval mode; a copy is made.
+    """
+
+    columns: torch.Tensor
+    places: torch.Tensor
+
+    def __init__(self, model: SiamMobile) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).eval().float().cpu()
+        self.regions = 2 if model.architecture.guided else 1
+        self.first = ((EXEMPLAR - 1) // STRIDE + 1 - REGION) // 2  # the region's first cell along a side
+        self.register_buffer("columns", _kernel_columns(self.model))
+        self.register_buffer("places", index_to_edge(STRIDE * (self.first + torch.arange(REGION).float())))
+
+    def forward(
+        self, image: torch.Tensor, box: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """image: (N, 129, 129, 3) uint8 RGB; box: (N, 4) x, y, w, h in it -> kernel (N, width, width), sides (N, 2),
+        keys (N, width, R * 169), values (N, R * 169, R * 3); the last frame's region is the template's."""
+        net, region = self.model, slice(self.first, self.first + REGION)
+        embedding = net.embed(net.backbone(image.permute(0, 3, 1, 2).float()))[..., region, region]
+        values = self._values(box)
+        cut = (REGION - KERNEL) // 2 - 1
+        kernel = net.kernel(torch.cat((embedding, values), 1)[..., cut : REGION - cut, cut : REGION - cut])
+        keys = F.normalize(embedding, dim=1).flatten(2)
+        rows = values.flatten(2).transpose(1, 2)  # (N, 169, 3)
+        others = [F.pad(rows, (3 * i, 3 * (self.regions - 1 - i))) for i in range(self.regions)]
+        return (
+            self.columns @ kernel.flatten(2).transpose(1, 2),
+            box[:, 2:],
+            torch.cat([keys * torch.exp(sharpness) for sharpness in net.sharpness], 2),
+            torch.cat(others, 1),
+        )
+
+    def _values(self, box: torch.Tensor) -> torch.Tensor:
+        """(N, 3, 13, 13): `region_values` in PyTorch, because a graph has no NumPy."""
+        half = (box[:, 2:, None] / 2).clamp(min=0.5)
+        middle = box_centers(box)[..., None]
+        near = cell_coverage(middle - half, 2 * half, self.places)  # (N, 2, 13)
+        scaled = ((self.places - middle) / half).clamp(-2, 2)
+        across, down = scaled[:, 0, None].expand(-1, REGION, -1), scaled[:, 1, :, None].expand(-1, -1, REGION)
+        return torch.stack((near[:, 1, :, None] * near[:, 0, None], across, down), 1)
+
+
+def _kernel_columns(model: SiamMobile) -> torch.Tensor:
+    """(width, 49): what the merge makes of the correlation's maps. Their norm is a factor and a shift per map; the
+    shift goes into the graph's own bias."""
+    weight = _fold(model.merge[0], model.merge[1]).weight
+    return weight[:, : KERNEL**2, 0, 0] * _moments(model.match_norm)[1]
 
 
 def _fold(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_AGREES = 0.6  # least overlap with the best cell's box for another cell's box to count
+AGREEING_OVERLAP = 0.6  # least overlap with the best cell's box for another cell's box to count
 
 
 class Choice(NamedTuple):
@@ -70,7 +70,7 @@ def choose(
     shared = np.maximum(shared, 0).prod(1)
     area = sides[:, 0] * sides[:, 1]
     overlap = shared / (area + area[best][:, None, None] - shared)
-    weight = quality * overlap * (overlap >= _AGREES)
+    weight = quality * overlap * (overlap >= AGREEING_OVERLAP)
     weight[best] += 1e-9  # in case all qualities are 0
     flat = weight.reshape(len(weight), -1, 1)
     corners = (boxes.reshape(len(boxes), 4, -1).astype(np.float64) @ flat)[..., 0]

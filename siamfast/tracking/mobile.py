@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from siamfast.models.inference import choose_device, choose_precision
 from siamfast.models.mobile import SiamMobile
 from siamfast.models.mobile_engine import ENGINES, Engine, OnnxEngine, TorchEngine, graph_path, onnxruntime_missing
-from siamfast.models.mobile_export import digest
 from siamfast.models.mobile_weights import DEFAULT_NAME, load_mobile
+from siamfast.models.onnx_export import digest
 from siamfast.models.weights import default_weights
 from siamfast.tracking.inputs import as_rgb, check_first_frame
 from siamfast.tracking.mobile_config import MobileTrackerConfig

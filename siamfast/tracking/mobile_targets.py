@@ -20,8 +20,8 @@ Array = NDArray[np.float64]
 
 # Where a lost target is searched: places in rings around the last one, this share of a search crop's side apart, taken
 # in turn. Twelve rings are 22 sides of the target.
-_ASIDE, _RINGS = 0.75, 12
-_PLACES = sorted(
+LOST_STEP, _RINGS = 0.75, 12
+LOST_PLACES = sorted(
     ((x, y) for x in range(-_RINGS, _RINGS + 1) for y in range(-_RINGS, _RINGS + 1) if x or y),
     key=lambda place: (max(abs(place[0]), abs(place[1])), (3 * place[0] + 5 * place[1]) % 8),
 )
@@ -51,7 +51,7 @@ class MobileTargets:
         self._fill = np.empty((0, 3))  # the mean of the first frame, beyond the frame's edges
         self._first_resemblance = np.empty(0)
         self._stretch, self._shift = np.empty((0, 2)), np.empty((0, 2))  # calibration of sides and middle
-        self._turn = np.empty(0, int)  # the last place searched of _PLACES; -1: not lost
+        self._turn = np.empty(0, int)  # the last place searched of LOST_PLACES; -1: not lost
         engine.keep(np.empty(0, int))
 
     def __len__(self) -> int:
@@ -159,12 +159,12 @@ class MobileTargets:
 
     def _next_place(self, row: int, tries: NDArray[np.int_], frame: NDArray[np.uint8]) -> Array | None:
         """The target's box at the next place in turn whose middle is in the frame; None once all were tried."""
-        step = _ASIDE * self.config.instance / self._scales(np.array([row])).item()
+        step = LOST_STEP * self.config.instance / self._scales(np.array([row])).item()
         height, width = frame.shape[:2]
-        while tries[row] < len(_PLACES):
+        while tries[row] < len(LOST_PLACES):
             tries[row] += 1
-            self._turn[row] = (self._turn[row] + 1) % len(_PLACES)
-            box = self.boxes[row] + np.append(np.multiply(_PLACES[self._turn[row]], step), [0, 0])
+            self._turn[row] = (self._turn[row] + 1) % len(LOST_PLACES)
+            box = self.boxes[row] + np.append(np.multiply(LOST_PLACES[self._turn[row]], step), [0, 0])
             x, y = box_centers(box)
             if 0 <= x < width and 0 <= y < height:
                 return box

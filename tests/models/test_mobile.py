@@ -15,10 +15,10 @@ from torch import nn
 
 from siamfast.cli import main
 from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, MobileArchitecture, Region, SiamMobile, region_values
-from siamfast.models.mobile_export import DIGEST
 from siamfast.models.mobile_graph import SearchGraph, graph_inputs
 from siamfast.models.mobile_weights import DEFAULT_NAME, load_mobile, start_from
 from siamfast.models.mobilenet import _MEAN, _STAGES, _STD, GRAY, MobileNetV2, convert_imagenet, load_imagenet
+from siamfast.models.onnx_export import DIGEST
 from siamfast.models.weights import default_weights, read_metadata, save_weights
 
 

@@ -1,0 +1,211 @@
+"""Export a tracker to a folder: graphs for onnxruntime, its constants as JSON, an example that needs no PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from siamfast.deploy import example_mobile, example_siamfc
+from siamfast.geometry import STRIDE
+from siamfast.io.files import replacing
+from siamfast.models import mobile_graph, siamfc_graph
+from siamfast.models.alexnet import LAYERS, feature_size
+from siamfast.models.mobile import EXEMPLAR, INSTANCE, MARGIN, REGION, SiamMobile
+from siamfast.models.mobile_export import int8_convolutions
+from siamfast.models.mobile_weights import DEFAULT_NAME as MOBILE_NAME
+from siamfast.models.mobile_weights import load_mobile
+from siamfast.models.onnx_export import DIGEST, digest, quantize_graph, to_half, to_onnx, write_onnx
+from siamfast.models.siamfc_weights import DEFAULT_NAME as SIAMFC_NAME
+from siamfast.models.siamfc_weights import load_model
+from siamfast.models.weights import default_weights
+from siamfast.tracking.anchor_free import AGREEING_OVERLAP
+from siamfast.tracking.mobile_config import MobileTrackerConfig
+from siamfast.tracking.mobile_targets import LOST_PLACES, LOST_STEP
+from siamfast.tracking.siamfc import SiamFCTrackerConfig
+from siamfast.version import __version__
+
+FORMAT_VERSION = 1  # of tracker.json and of the graphs; the examples refuse another
+PRECISIONS = ("float32", "float16", "int8")
+CONSTANTS, EXAMPLE = "tracker.json", "example_tracker.py"  # names in the folder, beside the graphs
+_VERSION = "format_version"  # key in tracker.json and in a graph's metadata
+_SIDE = 64.0  # of the box that is traced
+Feed = dict[str, NDArray[Any]]
+Clips = Iterable[Iterable[tuple[NDArray[np.uint8], NDArray[np.float64]]]]
+
+
+class Network(NamedTuple):
+    """A network to export: its module, and an example, with a batch of N, of each of its inputs by name."""
+
+    module: nn.Module
+    inputs: dict[str, torch.Tensor]
+    outputs: Sequence[str]
+
+
+class Exportable(NamedTuple):
+    """A tracker to export. int8: first and last convolution of the search network in 8 bits. example: its module."""
+
+    template: Network
+    search: Network
+    constants: dict[str, Any]
+    int8: dict[str, Any]
+    example: Any
+
+
+def _mobile(weights: Path, batch: int) -> Exportable:
+    model, config = load_mobile(weights), dataclasses.asdict(MobileTrackerConfig())
+    del config["guide"]  # for experiments
+    box = torch.tensor([[(EXEMPLAR - _SIDE) / 2, (EXEMPLAR - _SIDE) / 2, _SIDE, _SIDE]]).expand(batch, -1)
+    template = Network(
+        mobile_graph.TemplateGraph(model),
+        {"image": _images(batch, EXEMPLAR), "box": box.contiguous()},
+        mobile_graph.INPUTS[1:-1],
+    )
+    with torch.no_grad():
+        target = dict(zip(template.outputs, template.module(*template.inputs.values()), strict=True))
+    regions = 2 if model.architecture.guided else 1
+    inputs = {"image": _images(batch, INSTANCE), **target, "known": torch.ones(batch, regions)}
+    search = Network(mobile_graph.SearchGraph(model, INSTANCE), inputs, mobile_graph.OUTPUTS)
+    constants = config | {
+        "exemplar": EXEMPLAR,
+        "stride": STRIDE,
+        "cells": SiamMobile.cells(INSTANCE),
+        "margin": MARGIN,
+        "region": REGION,
+        "regions": regions,
+        "sharpness": float(torch.exp(model.sharpness[-1].detach())),
+        "agreeing_overlap": AGREEING_OVERLAP,
+        "lost_step": LOST_STEP,
+        "lost_places": LOST_PLACES,
+    }
+    return Exportable(template, search, constants, int8_convolutions(), example_mobile)
+
+
+def _siamfc(weights: Path, batch: int) -> Exportable:
+    model, config = load_model(weights), SiamFCTrackerConfig()
+    template = Network(
+        siamfc_graph.TemplateGraph(model), {"image": _images(batch, config.exemplar)}, siamfc_graph.TEMPLATE_OUTPUTS
+    )
+    with torch.no_grad():
+        kernel = template.module(*template.inputs.values())
+    image = _images(batch * config.scales, config.instance).unflatten(0, (batch, config.scales))
+    search = Network(siamfc_graph.SearchGraph(model), {"image": image, "kernel": kernel}, siamfc_graph.SEARCH_OUTPUTS)
+    cells = feature_size(config.instance) - feature_size(config.exemplar) + 1
+    constants = dataclasses.asdict(config) | {"stride": STRIDE, "cells": cells, "bias": model.bias.item()}
+    return Exportable(template, search, constants, {"first": 0, "last": len(LAYERS), "pool": True}, example_siamfc)
+
+
+MODELS = {"mobile": (_mobile, MOBILE_NAME), "siamfc": (_siamfc, SIAMFC_NAME)}
+
+
+def _images(count: int, side: int) -> torch.Tensor:
+    return torch.zeros(count, side, side, 3, dtype=torch.uint8)
+
+
+def export_folder(
+    out: Path,
+    model: str,
+    weights: Path | None = None,
+    *,
+    precisions: Sequence[str] = ("float32",),
+    batch: int | None = 1,
+    clips: Clips = (),
+) -> list[Path]:
+    """Write a tracker's template.onnx, its search network in each precision, tracker.json and example_tracker.py.
+
+    Args:
+        out: the folder; made if it is missing.
+        model: "mobile" or "siamfc".
+        weights: their file; None: the packaged ones.
+        precisions: of PRECISIONS. The template's network, once per target, is always in float32.
+        batch: targets per call; None: any number.
+        clips: frames (H, W, 3) and boxes (4,) that calibrate 8 bits.
+
+    Returns:
+        The files, in the order in which they were written; tracker.json is the last, so a folder with it is complete.
+
+    Raises:
+        ValueError: weights of another network, or one of the options. OSError: a file is missing or cannot be written.
+    """
+    make, name = MODELS[model]
+    weights = default_weights(name) if weights is None else weights
+    tracker = make(weights, batch or 2)
+    template, search = (_trace(network, dynamic=batch is None) for network in (tracker.template, tracker.search))
+    about = {
+        _VERSION: FORMAT_VERSION,
+        DIGEST: digest(weights),
+        "siamfast": __version__,
+        "model": model,
+        "weights": weights.name,
+        "batch": "dynamic" if batch is None else batch,
+        "image": "(N, height, width, 3) uint8, RGB from 0 to 255; the graphs normalise it",
+    }
+    searches = {}
+    for precision in precisions:
+        if precision == "int8":
+            with tempfile.TemporaryDirectory() as folder:
+                if batch in (1, None):
+                    _write(Path(folder), tracker, about, template, {"float32": search})
+                else:  # the example follows one target
+                    export_folder(Path(folder), model, weights)
+                feeds = _recorded(tracker.example.Tracker(Path(folder)), clips, batch or 1)
+            searches[precision] = quantize_graph(search, feeds, **tracker.int8)
+        else:
+            searches[precision] = to_half(search) if precision == "float16" else search
+    return _write(out, tracker, about, template, searches)
+
+
+def _trace(network: Network, *, dynamic: bool) -> Any:
+    """The network in ONNX."""
+    inputs = network.inputs
+    return to_onnx(network.module.eval(), tuple(inputs.values()), tuple(inputs), network.outputs, dynamic=dynamic)
+
+
+def _write(
+    out: Path, tracker: Exportable, about: dict[str, Any], template: Any, searches: dict[str, Any]
+) -> list[Path]:
+    """Write the files of `export_folder`; searches: the search network's graph per precision."""
+    properties = {key: str(about[key]) for key in (_VERSION, DIGEST)}
+    graphs = {name: {"template": "template.onnx", "search": _search_name(name)} for name in searches}
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [write_onnx(template, out / "template.onnx", properties)]
+    paths += [write_onnx(graph, out / _search_name(name), properties) for name, graph in searches.items()]
+    constants = json.dumps(about | {"graphs": graphs} | tracker.constants, indent=1)
+    example = Path(tracker.example.__file__).read_text(encoding="utf-8")
+    for name, text in ((EXAMPLE, example), (CONSTANTS, constants + "\n")):
+        with replacing(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        paths.append(out / name)
+    return paths
+
+
+def _search_name(precision: str) -> str:
+    return "search.onnx" if precision == "float32" else f"search.{precision}.onnx"
+
+
+def _recorded(tracker: Any, clips: Clips, batch: int) -> list[Feed]:
+    """The search network's inputs while an example's tracker follows the clips, repeated for a batch."""
+    feeds: list[Feed] = []
+    net = tracker.net
+
+    class Recorder:
+        def run(self, names: Any, feed: Feed) -> Any:
+            feeds.append({name: np.repeat(value, batch, 0) for name, value in feed.items()})
+            return net.run(names, feed)
+
+    tracker.net = Recorder()
+    for clip in clips:
+        for number, (frame, box) in enumerate(clip):
+            if number:
+                tracker.update(frame)
+            else:
+                tracker.init(frame, box)
+    return feeds

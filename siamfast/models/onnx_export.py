@@ -1,0 +1,175 @@
+"""Networks as ONNX graphs: traced, quantized to 8 bits, converted to half precision, and written."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from siamfast.io.files import replacing
+
+DIGEST = "weights_sha256"  # key in a graph's metadata: digest of the file of weights that it was made of
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+def check_packages() -> None:
+    """Check that the packages of this module are installed. ValueError: it names those that are missing."""
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"export: needs {', '.join(missing)}: pip install {' '.join(missing)}")
+
+
+def digest(weights: Path) -> str:
+    """SHA-256 of a file of weights, in hexadecimal."""
+    return hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def to_onnx(
+    module: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    *,
+    dynamic: bool = False,
+) -> Any:
+    """A module in float32 as an onnx.ModelProto.
+
+    Args:
+        module: in eval mode.
+        inputs: an example of each.
+        input_names, output_names: their names in the graph.
+        dynamic: whether the first dimension of all inputs, at least 2 in the example, is left open.
+
+    Raises:
+        ImportError: onnx or onnxscript is not installed.
+    """
+    batch = torch.export.Dim("batch", min=1)
+    shapes = tuple({0: batch} for _ in inputs) if dynamic else None
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not installed
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.onnx.export(
+            module,
+            inputs,
+            input_names=list(input_names),
+            output_names=list(output_names),
+            dynamic_shapes=shapes,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def quantize_graph(
+    graph: Any, calibration: Iterable[dict[str, NDArray[Any]]], *, first: int, last: int, pool: bool = False
+) -> Any:
+    """The graph with convolutions in 8 bits: uint8 activations per tensor, int8 weights per channel.
+
+    Args:
+        graph: from `to_onnx`.
+        calibration: inputs recorded while tracking, by name; they set the ranges of the activations.
+        first, last: the first convolution in 8 bits, and the first one behind them, counted from 0. All nodes before
+            and behind stay in float32.
+        pool: whether max pools are in 8 bits too.
+    """
+    import tempfile
+
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._inputs = iter(calibration)
+
+        def get_next(self) -> dict[str, NDArray[Any]] | None:
+            return next(self._inputs, None)
+
+    with tempfile.TemporaryDirectory() as folder:
+        plain, prepared, small = (str(Path(folder) / name) for name in ("plain.onnx", "prepared.onnx", "small.onnx"))
+        onnx.save(graph, plain)
+        quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            small,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "Add", "Clip", "Relu", *(["MaxPool"] if pool else [])],
+            nodes_to_exclude=_outside(onnx.load(prepared), first, last),
+            extra_options={"ActivationSymmetric": False},
+        )
+        return onnx.load(small)
+
+
+def _outside(graph: Any, first: int, last: int) -> list[str]:
+    """Names of the nodes before the convolution `first`, and of the convolution `last` and all nodes behind it."""
+    names = [node.name for node in graph.graph.node]
+    places = [place for place, node in enumerate(graph.graph.node) if node.op_type == "Conv"] + [len(names)]
+    return names[: places[first]] + names[places[last] :]
+
+
+def to_half(graph: Any) -> Any:
+    """The graph with weights and activations in float16; its inputs and outputs keep their types."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    return convert_float_to_float16(copy.deepcopy(graph), keep_io_types=True)
+
+
+def write_onnx(graph: Any, path: Path, properties: Mapping[str, str], *, half: bool = False) -> Path:
+    """Write a graph with `properties` as its metadata; half: its large constants in float16.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    import onnx
+
+    graph = copy.deepcopy(graph)
+    if half:
+        _store_half(graph)
+    _forget_sources(graph)
+    onnx.helper.set_model_props(graph, dict(properties))
+    onnx.checker.check_model(graph)
+    with replacing(path) as temporary:
+        temporary.write_bytes(graph.SerializeToString())
+    return path
+
+
+def _forget_sources(graph: Any) -> None:
+    """Remove the exporter's notes on every node: paths and line numbers of files on the exporting machine."""
+    for part in (graph, graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.initializer):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    for part in (*graph.graph.input, *graph.graph.output):
+        part.ClearField("metadata_props")
+
+
+def _store_half(graph: Any) -> None:
+    """Store large float32 constants as float16 with a cast back: half the file size; onnxruntime casts once, on
+    loading."""
+    import onnx
+    from onnx import numpy_helper
+
+    casts = []
+    for tensor in graph.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or int(np.prod(tensor.dims)) < 1000:
+            continue
+        values = numpy_helper.to_array(tensor)
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], to=onnx.TensorProto.FLOAT))
+    for number, node in enumerate(casts):
+        graph.graph.node.insert(number, node)
