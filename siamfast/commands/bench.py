@@ -21,6 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--only", default="", metavar="TEXT", help="with --static: only kernels with TEXT in their name"
     )
     parser.add_argument("--card", metavar="NAME", help="with --static: only this card, such as H100")
+    parser.add_argument(
+        "--engines",
+        action="store_true",
+        help="instead, FPS of every engine and precision of the mobile tracker and SiamFC on this CPU (minutes)",
+    )
     parser.add_argument("--seconds", type=float, default=1.0, help="time for each side of a comparison (default: 1)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw the ratios as bars: a .png, .svg or .pdf")
     parser.add_argument("--json", action="store_true", help="print one JSON object per line instead of a table")
@@ -35,6 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if not 0 < arguments.seconds <= 3600:
         raise ValueError(f"--seconds: got {arguments.seconds:g}, expected more than 0, at most 3600")
+    if arguments.engines:
+        for name in ("static", "plot"):
+            if getattr(arguments, name):
+                raise ValueError(f"--{name}: got it with --engines, expected one of them")
+        return _engines(as_json=arguments.json)
     if arguments.static:
         if arguments.plot is not None:
             raise ValueError("--plot: got it with --static, expected one of them")
@@ -59,6 +69,20 @@ def run(arguments: argparse.Namespace) -> int:
         header = False
     if plot is not None:
         comparison.chart(rows, plot)
+    return 0
+
+
+def _engines(*, as_json: bool) -> int:
+    from siamfast.models.onnx_export import check_packages
+
+    check_packages()
+    from siamfast.deploy.engines import HEADER, engine_rows
+    from siamfast.machine import cpu_name
+
+    if not as_json:
+        print(f"{cpu_name()}\n{HEADER}", flush=True)
+    for row in engine_rows():
+        print(json.dumps(row._asdict()) if as_json else row.line(), flush=True)
     return 0
 
 

@@ -137,7 +137,7 @@ class Tracker:
         return best | {"penalty": float(penalty[i]), "resemblance": resemblance, "embedding": embedding}
 
     def search_around(self, frame: Any, best: dict[str, Any]) -> dict[str, Any]:
-        """The target is lost: search two places further away with every frame; move there if one shows it."""
+        """The target is lost: search some places further away with every frame; move there if one shows it."""
         c, start, left = self.c, self.middle, self.c["places_per_frame"]
         for _ in c["lost_places"]:
             self.turn = (self.turn + 1) % len(c["lost_places"])

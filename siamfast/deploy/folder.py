@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from siamfast.models.mobile import EXEMPLAR, INSTANCE, MARGIN, REGION, SiamMobil
 from siamfast.models.mobile_export import int8_convolutions
 from siamfast.models.mobile_weights import DEFAULT_NAME as MOBILE_NAME
 from siamfast.models.mobile_weights import load_mobile
-from siamfast.models.onnx_export import DIGEST, digest, quantize_graph, to_half, to_onnx, write_onnx
+from siamfast.models.onnx_export import DIGEST, digest, quantize_graph, to_onnx, write_onnx
 from siamfast.models.siamfc_weights import DEFAULT_NAME as SIAMFC_NAME
 from siamfast.models.siamfc_weights import load_model
 from siamfast.models.weights import default_weights
@@ -34,7 +34,7 @@ from siamfast.tracking.siamfc import SiamFCTrackerConfig
 from siamfast.version import __version__
 
 FORMAT_VERSION = 1  # of tracker.json and of the graphs; the examples refuse another
-PRECISIONS = ("float32", "float16", "int8")
+PRECISIONS = ("float32", "int8")
 CONSTANTS, EXAMPLE = "tracker.json", "example_tracker.py"  # names in the folder, beside the graphs
 _VERSION = "format_version"  # key in tracker.json and in a graph's metadata
 _SIDE = 64.0  # of the box that is traced
@@ -51,13 +51,12 @@ class Network(NamedTuple):
 
 
 class Exportable(NamedTuple):
-    """A tracker to export. int8: first and last convolution of the search network in 8 bits. example: its module."""
+    """A tracker to export. int8: first and last convolution of the search network in 8 bits."""
 
     template: Network
     search: Network
     constants: dict[str, Any]
     int8: dict[str, Any]
-    example: Any
 
 
 def _mobile(weights: Path, batch: int) -> Exportable:
@@ -86,7 +85,7 @@ def _mobile(weights: Path, batch: int) -> Exportable:
         "lost_step": LOST_STEP,
         "lost_places": LOST_PLACES,
     }
-    return Exportable(template, search, constants, int8_convolutions(), example_mobile)
+    return Exportable(template, search, constants, int8_convolutions())
 
 
 def _siamfc(weights: Path, batch: int) -> Exportable:
@@ -100,10 +99,21 @@ def _siamfc(weights: Path, batch: int) -> Exportable:
     search = Network(siamfc_graph.SearchGraph(model), {"image": image, "kernel": kernel}, siamfc_graph.SEARCH_OUTPUTS)
     cells = feature_size(config.instance) - feature_size(config.exemplar) + 1
     constants = dataclasses.asdict(config) | {"stride": STRIDE, "cells": cells, "bias": model.bias.item()}
-    return Exportable(template, search, constants, {"first": 0, "last": len(LAYERS), "pool": True}, example_siamfc)
+    return Exportable(template, search, constants, {"first": 0, "last": len(LAYERS), "pool": True})
 
 
-MODELS = {"mobile": (_mobile, MOBILE_NAME), "siamfc": (_siamfc, SIAMFC_NAME)}
+class Model(NamedTuple):
+    """How a model is exported: `make(weights, batch)`, the name of its packaged weights, its example's module."""
+
+    make: Callable[[Path, int], Exportable]
+    weights: str
+    example: Any
+
+
+MODELS = {
+    "mobile": Model(_mobile, MOBILE_NAME, example_mobile),
+    "siamfc": Model(_siamfc, SIAMFC_NAME, example_siamfc),
+}
 
 
 def _images(count: int, side: int) -> torch.Tensor:
@@ -135,7 +145,7 @@ def export_folder(
     Raises:
         ValueError: weights of another network, or one of the options. OSError: a file is missing or cannot be written.
     """
-    make, name = MODELS[model]
+    make, name, example = MODELS[model]
     weights = default_weights(name) if weights is None else weights
     tracker = make(weights, batch or 2)
     template, search = (_trace(network, dynamic=batch is None) for network in (tracker.template, tracker.search))
@@ -156,10 +166,10 @@ def export_folder(
                     _write(Path(folder), tracker, about, template, {"float32": search})
                 else:  # the example follows one target
                     export_folder(Path(folder), model, weights)
-                feeds = _recorded(tracker.example.Tracker(Path(folder)), clips, batch or 1)
+                feeds = _recorded(example.Tracker(Path(folder)), clips, batch or 1)
             searches[precision] = quantize_graph(search, feeds, **tracker.int8)
         else:
-            searches[precision] = to_half(search) if precision == "float16" else search
+            searches[precision] = search
     return _write(out, tracker, about, template, searches)
 
 
@@ -179,7 +189,7 @@ def _write(
     paths = [write_onnx(template, out / "template.onnx", properties)]
     paths += [write_onnx(graph, out / _search_name(name), properties) for name, graph in searches.items()]
     constants = json.dumps(about | {"graphs": graphs} | tracker.constants, indent=1)
-    example = Path(tracker.example.__file__).read_text(encoding="utf-8")
+    example = Path(MODELS[about["model"]].example.__file__).read_text(encoding="utf-8")
     for name, text in ((EXAMPLE, example), (CONSTANTS, constants + "\n")):
         with replacing(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

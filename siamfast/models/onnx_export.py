@@ -1,4 +1,4 @@
-"""Networks as ONNX graphs: traced, quantized to 8 bits, converted to half precision, and written."""
+"""Networks as ONNX graphs: traced, quantized to 8 bits, and written."""
 
 from __future__ import annotations
 
@@ -120,13 +120,6 @@ def _outside(graph: Any, first: int, last: int) -> list[str]:
     names = [node.name for node in graph.graph.node]
     places = [place for place, node in enumerate(graph.graph.node) if node.op_type == "Conv"] + [len(names)]
     return names[: places[first]] + names[places[last] :]
-
-
-def to_half(graph: Any) -> Any:
-    """The graph with weights and activations in float16; its inputs and outputs keep their types."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    return convert_float_to_float16(copy.deepcopy(graph), keep_io_types=True)
 
 
 def write_onnx(graph: Any, path: Path, properties: Mapping[str, str], *, half: bool = False) -> Path:
