@@ -157,6 +157,17 @@ def annotation(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def targets(rows: list[Row]) -> str:
+    """docs/tracking.md's table: the cost of several targets, the newest row of each."""
+    newest = {(row["device"], row["engine"], row["targets"]): row for row in rows}
+    lines = ["| targets | engine | ms per frame | times one target | ms, a tracker for each | frames/s | CPU |"]
+    lines.append("|" + "---|" * 7)
+    for (device, engine, count), row in newest.items():
+        times = f"{row['ms']:.1f} | {row['times_one']:.1f} | {row['ms_apart']:.1f} | {row['frames_per_second']:g}"
+        lines.append(f"| {count} | {engine}, {row['precision']} | {times} | {device}, {row['date']} |")
+    return "\n".join(lines)
+
+
 def between(text: str, name: str, content: str) -> str:
     """The text with the part between the marks of `name` replaced."""
     begin, end = f"<!-- {name}: made by `make tables` -->", f"<!-- end of {name} -->"
@@ -177,6 +188,7 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
         "README.md": ("speed", short),
         "docs/performance.md": ("results", long),
         "docs/trackers.md": ("projects", foreign),
+        "docs/tracking.md": ("targets", [targets(list(harness.read(root / RESULTS / "targets.jsonl")))]),
         "docs/annotate.md": ("annotation", [annotation(list(harness.read(root / RESULTS / "annotation.jsonl")))]),
     }
     return {

@@ -36,19 +36,21 @@ class Search(NamedTuple):
 class Engine(Protocol):
     """The network and what it knows of each target, row by row.
 
-    add: append targets, from template crops (K, 129, 129, 3) uint8 RGB and the boxes (K, 4) in them. keep: keep the
-    targets of these rows, in this order. search: the network's output for search crops (K, S, S, 3) of the targets in
-    `rows`. remember: let the regions around boxes (K, 4) of those crops guide the next search.
+    uploads: the device that frames go to before they are cropped, so that crops are tensors there; None: both are NumPy
+    arrays. add: append targets, from template crops (K, 129, 129, 3) uint8 RGB and the boxes (K, 4) in them. keep: keep
+    the targets of these rows, in this order. search: the network's output for search crops (K, S, S, 3) of the targets
+    in `rows`. remember: let the regions around boxes (K, 4) of those crops guide the next search.
     """
 
     name: str
     precision: str
+    uploads: torch.device | None
 
-    def add(self, crops: NDArray[np.uint8], boxes: NDArray[np.float64]) -> None: ...
+    def add(self, crops: Any, boxes: NDArray[np.float64]) -> None: ...
 
     def keep(self, rows: NDArray[np.int_]) -> None: ...
 
-    def search(self, crops: NDArray[np.uint8], rows: NDArray[np.int_], *, guided: bool) -> Search: ...
+    def search(self, crops: Any, rows: NDArray[np.int_], *, guided: bool) -> Search: ...
 
     def remember(self, rows: NDArray[np.int_], embedding: list[Any], boxes: NDArray[np.float64]) -> None: ...
 
@@ -60,11 +62,9 @@ def region_start(boxes: NDArray[np.float64], cells: int) -> NDArray[np.int_]:
     return np.clip(middle - REGION // 2, 0, cells - REGION)
 
 
-def _template(
-    model: SiamMobile, crops: NDArray[np.uint8], boxes: NDArray[np.float64], device: torch.device
-) -> MobileTemplate:
+def _template(model: SiamMobile, crops: Any, boxes: NDArray[np.float64], device: torch.device) -> MobileTemplate:
     # (K, S, S, 3) uint8 is (K, 3, S, S) in channels_last: the permutation copies nothing.
-    images = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float()
+    images = torch.as_tensor(crops).to(device).permute(0, 3, 1, 2).float()
     return model.template(images, torch.from_numpy(boxes).float().to(device))
 
 
@@ -82,6 +82,7 @@ class TorchEngine:
     def __init__(self, model: SiamMobile, device: torch.device, precision: str) -> None:
         self._model: SiamMobile = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device, self.precision = device, precision
+        self.uploads = device if device.type == "cuda" else None
         self._target: MobileTemplate | None = None  # of all targets, and their last regions
         self._last: Region | None = None
 
@@ -89,7 +90,7 @@ class TorchEngine:
         dtype = torch.bfloat16 if self.precision == "float32" else getattr(torch, self.precision)
         return torch.autocast(self._device.type, dtype, enabled=self.precision != "float32")
 
-    def add(self, crops: NDArray[np.uint8], boxes: NDArray[np.float64]) -> None:
+    def add(self, crops: Any, boxes: NDArray[np.float64]) -> None:
         with torch.inference_mode():  # in float32, because it enters every search
             for first in range(0, len(crops), _TOGETHER):
                 part = slice(first, first + _TOGETHER)
@@ -107,20 +108,21 @@ class TorchEngine:
         index = torch.from_numpy(rows).to(self._device)
         self._target, self._last = _of(self._target, index), Region(*(each[index] for each in self._last))
 
-    def search(self, crops: NDArray[np.uint8], rows: NDArray[np.int_], *, guided: bool) -> Search:
+    def search(self, crops: Any, rows: NDArray[np.int_], *, guided: bool) -> Search:
         assert self._target is not None
         assert self._last is not None
         parts = []
         for first in range(0, len(rows), _TOGETHER):
             index = torch.from_numpy(rows[first : first + _TOGETHER]).to(self._device)
             with torch.inference_mode(), self._autocast():
-                image = torch.from_numpy(crops[first : first + _TOGETHER]).to(self._device).permute(0, 3, 1, 2).float()
+                image = torch.as_tensor(crops[first : first + _TOGETHER]).to(self._device).permute(0, 3, 1, 2).float()
                 last = Region(*(each[index] for each in self._last)) if guided else None
                 located = self._model(_of(self._target, index), image, last)
                 prediction = located.prediction
                 quality = torch.sigmoid(prediction.scores) * torch.sigmoid(prediction.centerness)
-            maps = [each.cpu().numpy() for each in (quality, prediction.boxes, located.resemblance.float())]
-            parts.append(Search(maps[0], maps[1], maps[2], list(located.embedding.split(1))))
+                maps = torch.cat((quality[:, None], prediction.boxes, located.resemblance[:, None].float()), 1)
+            array = maps.cpu().numpy()  # the only time that the host waits for the device
+            parts.append(Search(array[:, 0], array[:, 1:5], array[:, 5], list(located.embedding.split(1))))
         return _joined_searches(parts)
 
     def remember(self, rows: NDArray[np.int_], embedding: list[Any], boxes: NDArray[np.float64]) -> None:
@@ -176,6 +178,7 @@ class OnnxEngine:
     """
 
     name = "onnxruntime"
+    uploads: torch.device | None = None
 
     def __init__(self, model: SiamMobile, path: str | os.PathLike[str]) -> None:
         import onnxruntime

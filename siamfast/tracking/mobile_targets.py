@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from siamfast.geometry import box_centers, box_centers_by_index, boxes_around, cell_coverage, index_to_edge
@@ -75,9 +76,10 @@ class MobileTargets:
         self.lost = np.concatenate([self.lost, np.zeros(count, bool)])
         self.quality = np.concatenate([self.quality, np.zeros((count, *self._window.shape), np.float32)])
         scale = self._scales(rows)
-        crops = self._crops(frame, rows, self.boxes[rows], EXEMPLAR)
+        pixels = self._uploaded(frame)
+        crops = self._crops(pixels, rows, self.boxes[rows], EXEMPLAR)
         self.engine.add(crops, boxes_around(np.full((count, 2), EXEMPLAR / 2), boxes[:, 2:] * scale))
-        best, search = self._search(frame, rows, self.boxes[rows])
+        best, search = self._search(pixels, rows, self.boxes[rows])
         first = np.maximum(self._resemblance(best, search), 1e-6)
         self._first_resemblance = np.concatenate([self._first_resemblance, first])
         if c.calibrate:
@@ -96,11 +98,12 @@ class MobileTargets:
         c, rows = self.config, np.arange(len(self))
         if not len(rows):
             return
-        best, search = self._search(frame, rows, self.boxes)
+        pixels = self._uploaded(frame)
+        best, search = self._search(pixels, rows, self.boxes)
         lost = best.quality < c.lost_confidence
         self._turn[~lost] = -1
         if lost.any():
-            self._search_around(frame, best, search, np.flatnonzero(lost))
+            self._search_around(pixels, best, search, np.flatnonzero(lost))
         self.lost = best.quality < c.lost_confidence
         self.quality = search.quality
         # Calibrated: x, y of the middle and the sides, search-crop pixels.
@@ -122,7 +125,13 @@ class MobileTargets:
         resemblance = np.minimum(1.0, self._resemblance(best, search) / self._first_resemblance)
         self.confidence = (self.confidence + best.quality * resemblance) / 2
 
-    def _search(self, frame: NDArray[np.uint8], rows: NDArray[np.int_], boxes: Array) -> tuple[Choice, Search]:
+    def _uploaded(self, frame: NDArray[np.uint8]) -> Any:
+        """The frame where the engine wants its crops from: the array, or a tensor on the engine's device."""
+        if self.engine.uploads is None:
+            return frame
+        return torch.from_numpy(np.ascontiguousarray(frame)).to(self.engine.uploads, non_blocking=True)
+
+    def _search(self, frame: Any, rows: NDArray[np.int_], boxes: Array) -> tuple[Choice, Search]:
         """The best cells around `boxes` (K, 4), places of the targets in `rows`, not calibrated; and the network's
         output there."""
         c, scale = self.config, self._scales(rows)
@@ -138,7 +147,7 @@ class MobileTargets:
         )
         return best, search
 
-    def _search_around(self, frame: NDArray[np.uint8], best: Choice, search: Search, lost: NDArray[np.int_]) -> None:
+    def _search_around(self, frame: Any, best: Choice, search: Search, lost: NDArray[np.int_]) -> None:
         """Search beside the last places of the lost targets; where one is there, move its box, and put its results into
         `best` and `search`."""
         tries = np.zeros(len(self), int)
@@ -157,7 +166,7 @@ class MobileTargets:
                 search.embedding[row] = other_search.embedding[at]
             lost = np.setdiff1d(lost, to)
 
-    def _next_place(self, row: int, tries: NDArray[np.int_], frame: NDArray[np.uint8]) -> Array | None:
+    def _next_place(self, row: int, tries: NDArray[np.int_], frame: Any) -> Array | None:
         """The target's box at the next place in turn whose middle is in the frame; None once all were tried."""
         step = LOST_STEP * self.config.instance / self._scales(np.array([row])).item()
         height, width = frame.shape[:2]
@@ -188,23 +197,17 @@ class MobileTargets:
         sides: Array = np.maximum(1.0, context_size(boxes, context_amount=self.config.context_amount))
         return sides
 
-    def _crops(self, frame: NDArray[np.uint8], rows: NDArray[np.int_], boxes: Array, out: int) -> NDArray[np.uint8]:
-        """(K, out, out, 3) crops around boxes, at the template's scale."""
+    def _crops(self, frame: Any, rows: NDArray[np.int_], boxes: Array, out: int) -> Any:
+        """(K, out, out, 3) crops around boxes, at the template's scale, where the frame is."""
         sides = self._template_sides(boxes) * (out / EXEMPLAR)
-        fill = self._fill[rows]
-        # One image per window, of the same memory, so that each has the colour of its own first frame.
-        images = (
-            frame if len(rows) == 1 or (fill == fill[0]).all() else np.broadcast_to(frame, (len(rows), *frame.shape))
-        )
-        crops: NDArray[np.uint8] = crop_and_resize(
-            images,
-            box_centers_by_index(boxes),
-            sides,
-            out,
-            fill=fill[0] if images is frame else fill,
-            rounding="subpixel",
-        )
-        return crops
+        fill, images = self._fill[rows], frame
+        if (fill == fill[0]).all():
+            fill = fill[0]
+        else:  # one image per window, of the same memory, so that each has the colour of its own first frame
+            shape = len(rows), *frame.shape
+            images = frame.expand(shape) if isinstance(frame, torch.Tensor) else np.broadcast_to(frame, shape)
+        centers = box_centers_by_index(boxes)
+        return crop_and_resize(images, centers, sides, out, fill=fill, rounding="subpixel", layout="hwc")
 
 
 def _put(

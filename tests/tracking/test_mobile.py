@@ -54,7 +54,7 @@ def frames(count: int = 4, seed: int = 0) -> NDArray[np.uint8]:
 class Oracle:
     """A stand-in for an engine: the target is moved by `move` search pixels and `grow` times 64 pixels large."""
 
-    name, precision = "oracle", "float32"
+    name, precision, uploads = "oracle", "float32", None
 
     def __init__(self, move: tuple[float, float], grow: float, confidence: float = 1.0) -> None:
         self.move, self.side, self.confidence = np.array(move), 64 * grow, confidence

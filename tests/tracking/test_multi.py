@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import siamfast
@@ -85,6 +86,20 @@ def test_the_fill_is_that_of_each_targets_first_frame() -> None:
     for frame in frames[1:]:
         for number, track in many.update(frame).items():
             assert track.box == pytest.approx(singles[number].update(frame).box, abs=0.5)
+
+
+def test_frames_that_are_uploaded_give_the_same_boxes() -> None:
+    """The way of a GPU's frames, on the CPU: one upload, crops and searches of tensors; two fills."""
+    frames, video = clip(5)
+    boxes = {"a": tuple(video.box(0)), "b": (-15.0, 60.0, 40.0, 50.0)}
+    trackers = [MultiTracker(engine="torch", precision="float32") for _ in range(2)]
+    trackers[1]._targets.engine.uploads = torch.device("cpu")
+    for tracker in trackers:
+        tracker.add(frames[0], boxes).add(frames[0] // 3, {"c": (100.0, 90.0, 30.0, 50.0)})
+    for frame in frames[1:]:
+        expected, uploaded = (tracker.update(frame) for tracker in trackers)
+        for name, track in uploaded.items():
+            assert track.box == pytest.approx(expected[name].box, abs=0.5)
 
 
 def test_bad_targets_are_named_and_leave_the_others() -> None:
