@@ -69,6 +69,24 @@ def run_example(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
 
 
+def test_each_step_is_ours_on_any_clip(folder: Path) -> None:
+    """From the same last box, on clips where rounding does grow from step to step."""
+    if json.loads((folder / "tracker.json").read_text())["model"] != "mobile":
+        pytest.skip("SiamFC's boxes do not part")
+    for seed in (1, 4):
+        video = SyntheticVideo(seed, length=31)
+        single = MobileTracker(engine="torch", precision="float32", places_per_frame=0)
+        example = example_mobile.Tracker(folder)
+        example.c["places_per_frame"] = 0  # the turn of the places is not part of a step
+        single.init(video.frame(0), video.box(0))
+        example.init(video.frame(0), np.array(video.box(0)))
+        box = np.array(video.box(0), np.float64)
+        for t in range(1, 31):
+            example.middle, example.size = box[:2] + box[2:] / 2, box[2:]
+            box = np.array(single.update(video.frame(t)).box)
+            assert np.abs(example.update(video.frame(t))[0] - box).max() < 0.5, (seed, t)
+
+
 def test_the_example_gives_our_boxes_without_pytorch(folder: Path, tmp_path: Path) -> None:
     model = json.loads((folder / "tracker.json").read_text())["model"]
     for seed in SEEDS[model]:
