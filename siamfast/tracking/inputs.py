@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Box = tuple[float, float, float, float]
+MIN_SIDE, MAX_SIDE = 1e-3, 1e5  # pixels: beyond them the trackers' arithmetic gives nan, or crops that no op takes
 
 
 def as_rgb(image: Any) -> NDArray[np.uint8]:
@@ -73,7 +74,8 @@ def check_box(box: ArrayLike | Sequence[float], width: int, height: int) -> NDAr
     """box: x, y, w, h in 0-based pixels -> (4,) float64.
 
     Raises:
-        ValueError: not four finite numbers, no area, or wholly outside the image of width x height.
+        ValueError: not four finite numbers, no area, a side below MIN_SIDE or above MAX_SIDE, or wholly outside the
+            image of width x height.
     """
     try:
         values = np.asarray(box, dtype=np.float64).ravel()
@@ -85,6 +87,8 @@ def check_box(box: ArrayLike | Sequence[float], width: int, height: int) -> NDAr
     text = f"{x:g},{y:g},{w:g},{h:g}"
     if w <= 0 or h <= 0:
         raise ValueError(f"box: got {text}, which has no area: expected w > 0 and h > 0")
+    if min(w, h) < MIN_SIDE or max(w, h) > MAX_SIDE:
+        raise ValueError(f"box: got {text}, expected sides from {MIN_SIDE:g} to {MAX_SIDE:g} pixels")
     if x >= width or y >= height or x + w <= 0 or y + h <= 0:
         raise ValueError(f"box: got {text}, which is outside the image of {width} x {height} pixels")
     return values

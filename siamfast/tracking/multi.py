@@ -77,8 +77,10 @@ class MultiTracker:
 
         Raises:
             ValueError: an id that is tracked already; a box without area or outside the image. Nothing is added then.
-            TypeError: not an image.
+            TypeError: not an image, or boxes without ids.
         """
+        if not isinstance(boxes, Mapping):
+            raise TypeError(f"boxes: got {type(boxes).__name__}, expected a dictionary of id -> x, y, w, h")
         if not boxes:
             return self
         frame = as_rgb(image)

@@ -109,9 +109,13 @@ def test_bad_targets_are_named_and_leave_the_others() -> None:
         ({"b": (5, 5, 10, 10), "a": (0, 0, 9, 9)}, "id 'a', which is tracked already"),
         ({"b": (5, 5, 10, 10), "c": (500, 0, 9, 9)}, "id 'c'.*outside the image"),
         ({"b": (5, 5, 0, 10)}, "id 'b'.*no area"),
+        ({"b": (-1e9, -1e9, 2e9, 2e9)}, "id 'b'.*sides from 0.001 to 100000"),
+        ({"b": (20, 20, 1e-12, 30)}, "id 'b'.*sides from 0.001 to 100000"),  # its boxes would be nan
     ):
         with pytest.raises(ValueError, match=words):
             tracker.add(frames[0], boxes)
+    with pytest.raises(TypeError, match="boxes: got list, expected a dictionary"):
+        tracker.add(frames[0], [(5, 5, 10, 10)])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got 'x', expected one of 'a'"):
         tracker.remove("a", "x")
     with pytest.raises(ValueError, match="got 'x', expected one of 'a'"):
