@@ -15,7 +15,7 @@ from siamfast.version import __version__
 
 # A command is a module with its name in siamfast.commands, with add_arguments and run; it is imported when needed.
 _COMMANDS = {
-    "track": "track one target through a video, a folder of images or a camera",
+    "track": "track one target, or several, through a video, a folder of images or a camera",
     "annotate": "boxes in all frames of a video from boxes in some",
     "propagate": "carry the masks of the first frame through a video",
     "show-correspondence": "draw the matches of one image's cells in another",

@@ -223,6 +223,19 @@ def read_boxes(path: str | os.PathLike[str], name: str | None = None) -> list[Bo
     return boxes
 
 
+def read_targets(path: str | os.PathLike[str], name: str | None = None) -> dict[int, list[Box]]:
+    """`by_target` of `read_boxes`.
+
+    Raises:
+        OSError, ValueError: as `read_boxes`; a target with two boxes in one frame.
+    """
+    boxes = read_boxes(path, name)
+    try:
+        return by_target(boxes)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+
 def write_boxes(path: str | os.PathLike[str], boxes: Iterable[Box], clip: Clip, name: str | None = None) -> None:
     """Write boxes completely or not at all; a file is replaced, a folder must be new or empty.
 

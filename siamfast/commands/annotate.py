@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from siamfast.annotation.formats import FORMATS, format_of, read_boxes, write_boxes
+from siamfast.annotation.formats import FORMATS, format_of, read_targets, write_boxes
 from siamfast.tracking.registry import TRACKERS, Tracker
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from siamfast.annotation.between import Annotator
-    from siamfast.annotation.boxes import by_target
     from siamfast.annotation.review import Review
     from siamfast.commands.termination import clean_termination
     from siamfast.io.video import open_frames
@@ -84,11 +83,9 @@ def run(arguments: argparse.Namespace) -> int:
         and not (os.path.isdir(arguments.out) and not os.listdir(arguments.out))
     ):
         raise ValueError(f"--out: {arguments.out} is not a new or empty folder: nothing there is overwritten")
-    boxes = read_boxes(arguments.keyframes, arguments.keyframes_format)
-    try:
-        keys = by_target(boxes)
-    except ValueError as error:
-        raise ValueError(f"{arguments.keyframes}: {error}") from None
+    if not arguments.keyframes:
+        raise ValueError("--keyframes: got an empty name")
+    keys = read_targets(arguments.keyframes, arguments.keyframes_format)
     notices: list[str] = []
 
     def notice(line: str) -> None:
@@ -113,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         review.write(arguments.review, f"{clip.name}: frames to look at")
     print(
         f"{len(records)} boxes of {len(keys)} target{'s' if len(keys) > 1 else ''} in {clip.length} frames, from "
-        f"{len(boxes)} key frames; {review.frames} frames at {review.places} places to look at"
+        f"{sum(map(len, keys.values()))} key frames; {review.frames} frames at {review.places} places to look at"
         + (f"; {frames.skipped} frames could not be decoded and have no boxes" if frames.skipped else "")
         + ("; stopped early" if stopped else "")
         + (f"; {frames.trouble}" if frames.trouble else "")

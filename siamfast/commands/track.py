@@ -32,19 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--box",
         metavar="X,Y,W,H",
         action="append",
-        help="the target in the first frame (default: draw it in a window); given again for each of several targets",
+        help="the target in the first frame (default: draw it in a window); repeat it for several targets",
     )
     parser.add_argument(
         "--boxes",
         metavar="FILE",
-        help="several targets, each from its first row on: frame,id,x,y,w,h, or another format of `siamfast annotate`; "
-        "a row without area ends a target",
+        help="a file of several targets, each tracked from its first row on: frame,id,x,y,w,h (frames from 0), or "
+        "another format of `siamfast annotate`; a row without area (0,0,0,0) ends a target until its next row",
     )
     parser.add_argument("--out", metavar="VIDEO", help="write the annotated video here (.mp4, .mkv, .mov, .avi)")
     parser.add_argument(
         "--csv",
         metavar="FILE",
-        help=f"write the boxes here: {HEADER}, of several {HEADER_SEVERAL} (default without --out: stdout)",
+        help=f"write the boxes here: {HEADER}, for several targets {HEADER_SEVERAL} (default without --out: stdout)",
     )
     parser.add_argument(
         "--model", choices=tuple(TRACKERS), help="default: the model of the weights, or mobile without weights"
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live",
         action="store_true",
-        help="take the newest frame at each step and drop those that came meanwhile; a camera or stream that broke "
+        help="take the newest frame at each step and drop those that came in between; a camera or stream that breaks "
         "off is opened again; a file is read at its own speed",
     )
     parser.add_argument(
@@ -66,10 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-search",
         action="store_true",
-        help="do not search elsewhere for a target that was lost (the mobile tracker does)",
+        help="do not search the rest of the frame for a lost target (the mobile tracker does)",
     )
     parser.add_argument(
-        "--show", action="store_true", help="show the video in a window; q ends, r draws the target's box again"
+        "--show",
+        action="store_true",
+        help="show the video in a window; q ends, r lets you draw the target's box again, or that of one more target",
     )
     parser.add_argument("--response", action="store_true", help="show the response map in the video")
     parser.add_argument(
@@ -99,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     several = arguments.boxes is not None or len(changes) > 1
     if several:
         _check_several(arguments)
-    _check_outputs(arguments.input, arguments.out, arguments.csv)
+    _check_outputs(arguments)
 
     from siamfast.commands.termination import clean_termination
     from siamfast.io.output import TextOutput, VideoOutput
@@ -135,21 +137,20 @@ def _changes(arguments: argparse.Namespace) -> list[Change]:
         return [Change(0, number, parse_box(text)) for number, text in enumerate(given, 1)]
     if given:
         raise ValueError("--boxes: got --box as well, expected one of them")
-    from siamfast.annotation.formats import read_boxes
+    if not arguments.boxes:
+        raise ValueError("--boxes: got an empty name")
+    from siamfast.annotation.formats import read_targets
 
-    tracked: set[int] = set()
     changes = []
-    for row in sorted(read_boxes(arguments.boxes), key=lambda row: (row.frame, row.target)):
-        if row.absent:
-            if row.target in tracked:
-                changes.append(Change(row.frame, row.target, None))
-            tracked.discard(row.target)
-        elif row.target not in tracked:
-            changes.append(Change(row.frame, row.target, row.sides))
-            tracked.add(row.target)
-    if not tracked and not changes:
+    for rows in read_targets(arguments.boxes).values():
+        tracked = False
+        for row in rows:
+            if row.absent is tracked:
+                changes.append(Change(row.frame, row.target, None if tracked else row.sides))
+                tracked = not tracked
+    if not changes:
         raise ValueError(f"--boxes: {arguments.boxes} has no box with an area")
-    return changes
+    return sorted(changes, key=lambda change: (change.frame, change.target))
 
 
 def _check_several(arguments: argparse.Namespace) -> None:
@@ -176,12 +177,14 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
     return x, y, w, h
 
 
-def _check_outputs(source: str, out: str | None, csv: str | None) -> None:
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    out, csv = arguments.out, arguments.csv
     for option, path in (("--out", out), ("--csv", csv)):
         if path == "":
             raise ValueError(f"{option}: got an empty name")
-        if path and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
-            raise ValueError(f"{option}: {path} is the input")
+        for source, name in ((arguments.input, "the input"), (arguments.boxes, "also --boxes")):
+            if path and source and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
+                raise ValueError(f"{option}: {path} is {name}")
     if out and csv and os.path.abspath(out) == os.path.abspath(csv):
         raise ValueError(f"--csv: {csv} is also --out")
 
@@ -273,7 +276,11 @@ class _Run:
         frames, outputs = self.frames, [output for output in (self.video, self.rows) if output is not None]
         return (
             f"{count} frames, "
-            + ("" if isinstance(self.tracker, Alone) else f"{len(self.course.targets)} targets, ")
+            + (
+                ""
+                if isinstance(self.tracker, Alone)
+                else f"{len(self.course.targets)} target{'s' * (len(self.course.targets) != 1)}, "
+            )
             + f"{self.course.speed} ({self.tracker.precision}, {self.tracker.device})"
             + (f"; lost in {self.course.lost} frames" if self.course.lost else "")
             + (f"; {frames.skipped} frames could not be decoded and were skipped" if frames.skipped else "")

@@ -99,5 +99,18 @@ def test_bad_options_are_named(
     assert error.count("\n") == 1
 
 
+def test_a_boxes_file_with_two_boxes_of_a_target_in_a_frame_or_that_is_an_output_is_refused(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "targets.csv"
+    file.write_text("frame,id,x,y,w,h\n0,1,20,30,30,30\n0,1,80,40,40,30\n")
+    assert main(["track", str(clip), "--boxes", str(file), "--csv", str(tmp_path / "o.csv")]) == 2
+    assert f"{file}: target 1 has two boxes at frame 0" in capsys.readouterr().err
+    file.write_text(text := "frame,id,x,y,w,h\n0,1,20,30,30,30\n")
+    assert main(["track", str(clip), "--boxes", str(file), "--csv", str(file)]) == 2
+    assert f"--csv: {file} is also --boxes" in capsys.readouterr().err
+    assert file.read_text() == text
+
+
 def test_the_packaged_tracker_serves_several() -> None:
     assert siamfast.MultiTracker().precision == siamfast.MobileTracker().precision
