@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siamfast.annotation.blend import Array, Way, blend
-from siamfast.annotation.boxes import Box
+from siamfast.annotation.boxes import LABEL, Box
 from siamfast.io.frames import Frames
 from siamfast.io.images import Image
 from siamfast.io.kept_frames import KeptFrames
@@ -49,7 +49,8 @@ class _Target:
 
     def __init__(self, keys: list[Box]) -> None:
         self.keys = list(keys)
-        self.number, self.label = keys[0].target, keys[0].label
+        self.number = keys[0].target
+        self.label = next((key.label for key in keys if not key.absent), LABEL)  # a record of absence may have none
         self.tracker: SequenceTracker | None = None
         self.first: Box | None = None  # the last key; None before all keys
         self.frames: list[int] = []

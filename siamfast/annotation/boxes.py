@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 LABEL = "object"  # where a file gives none
+_LIMIT = 1 << 63  # of frames and ids
 
 
 class Box(NamedTuple):
@@ -46,7 +48,24 @@ class Clip(NamedTuple):
     stems: Sequence[str] = ()
 
 
-def checked_box(frame: Any, target: Any, sides: Iterable[Any], label: str | None = None, confidence: Any = None) -> Box:
+def _whole(name: str, value: Any) -> int:
+    try:
+        number = int(value) if isinstance(value, (int, str)) and re.fullmatch(r" *\d+ *", str(value)) else float(value)
+        if not 0 <= number < _LIMIT or number != int(number):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name}: got {str(value)[:40]!r}, expected a whole number from 0 to 9e18") from None
+    return int(number)
+
+
+def _text(label: Any) -> str:
+    text = LABEL if label in (None, "") else str(label)
+    if re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", text):  # XML takes none of these
+        raise ValueError(f"label: got {text[:40]!r}, expected text without control characters")
+    return text
+
+
+def checked_box(frame: Any, target: Any, sides: Iterable[Any], label: Any = None, confidence: Any = None) -> Box:
     """A Box from values read from a file, numbers or text; no area or a nan is absence.
 
     Raises:
@@ -55,15 +74,6 @@ def checked_box(frame: Any, target: Any, sides: Iterable[Any], label: str | None
     >>> checked_box("3", 1, ("10", "20", "30", "40")).sides
     (10.0, 20.0, 30.0, 40.0)
     """
-    numbers = []
-    for name, value in (("frame", frame), ("id", target)):
-        try:
-            number = float(value)
-            if number < 0 or number != int(number):
-                raise ValueError
-        except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"{name}: got {str(value)[:40]!r}, expected a whole number, 0 or more") from None
-        numbers.append(int(number))
     given = list(sides)
     try:
         x, y, w, h = (float(value) for value in given)
@@ -79,7 +89,7 @@ def checked_box(frame: Any, target: Any, sides: Iterable[Any], label: str | None
             raise ValueError
     except (TypeError, ValueError):
         raise ValueError(f"confidence: got {str(confidence)[:40]!r}, expected a number from 0 to 1") from None
-    return Box(numbers[0], numbers[1], x, y, w, h, label or LABEL, sure)
+    return Box(_whole("frame", frame), _whole("id", target), x, y, w, h, _text(label), sure)
 
 
 def by_target(boxes: Iterable[Box]) -> dict[int, list[Box]]:

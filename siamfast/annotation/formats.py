@@ -216,6 +216,8 @@ def read_boxes(path: str | os.PathLike[str], name: str | None = None) -> list[Bo
         raise ValueError(f"{path}: is {'a folder' if path.is_dir() else 'a file'}, not what this format is kept in")
     try:
         boxes = kind.read(path)
+    except RecursionError:
+        raise ValueError(f"{path}: brackets within brackets without end") from None
     except (ValueError, csv.Error) as error:  # UnicodeDecodeError and JSONDecodeError among them
         raise ValueError(f"{path}: {error}") from None
     if not boxes:

@@ -67,6 +67,14 @@ def test_cvat_ends_a_track_before_a_gap_and_skips_frames_that_cvat_interpolated(
     assert [box.frame for box in read_boxes(path)] == [0, 1, 5]
 
 
+def test_numbers_of_targets_are_exact_and_labels_are_text(tmp_path: Path) -> None:
+    rows = [f'{{"frame": 0, "id": {2**53 + n}, "box": [1, 2, 3, 4], "label": 5}}' for n in range(2)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    boxes = read_boxes(tmp_path / "a.jsonl")
+    assert [box.target for box in boxes] == [2**53, 2**53 + 1]
+    assert [box.label for box in boxes] == ["5", "5"]
+
+
 def test_mot_counts_frames_and_pixels_from_one(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("1,7,11,21,30,40,1,-1,-1,-1\n2,7,11,21,30,40,0,-1,-1,-1\n")
     assert read_boxes(tmp_path / "a.txt") == [Box(0, 7, 10, 20, 30, 40)]
@@ -95,6 +103,11 @@ def test_boxes_may_come_in_any_order_but_once_per_target_and_frame() -> None:
         ("a.csv", "frame,id,x,y,w,h\n", "no boxes in it"),
         ("a.jsonl", '{"frame": 0}\n', "line 1: got .* expected an object with frame, id and box"),
         ("a.jsonl", "{\n", "line 1: Expecting"),
+        ("a.jsonl", "[" * 100_000, "brackets within brackets"),
+        ("a.json", "[" * 100_000, "brackets within brackets"),
+        ("a.jsonl", '{"frame": 0, "id": 1, "box": [1, 2, 3, 4], "label": "a\\u0001"}\n', "line 1: label: got 'a.x01'"),
+        ("a.jsonl", '{"frame": 0, "id": 1, "box": [1, 2, 3, 4], "label": "\\ud800"}\n', "line 1: label: got"),
+        ("a.csv", "frame,id,x,y,w,h\n0,1e300,1,2,3,4\n", "line 2: id: got '1e300'"),
         ("a.txt", "1,1,2,3\n", "line 1: got '1,1,2,3', expected numbers frame,id"),
         ("a.txt", "0,1,2,3,4,5\n", "line 1: frame: got '-1.0'"),
         ("a.json", "[]", "not COCO"),
