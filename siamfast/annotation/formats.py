@@ -262,6 +262,7 @@ def write_boxes(path: str | os.PathLike[str], boxes: Iterable[Box], clip: Clip, 
         with replacing(path) as temporary:
             kind.write(temporary, ordered, clip)
         return
+    path = path.absolute()  # "." has no name to put a temporary one beside
     temporary = temporary_beside(path)
     try:
         with naming(path):

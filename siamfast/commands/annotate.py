@@ -76,13 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.review_below <= 1:
         raise ValueError(f"--review-below: got {arguments.review_below}, expected 0 to 1")
     _check_outputs(arguments)
-    is_folder = not format_of(arguments.out, arguments.format).suffix
-    if (
-        is_folder
-        and os.path.exists(arguments.out)
-        and not (os.path.isdir(arguments.out) and not os.listdir(arguments.out))
-    ):
-        raise ValueError(f"--out: {arguments.out} is not a new or empty folder: nothing there is overwritten")
     if not arguments.keyframes:
         raise ValueError("--keyframes: got an empty name")
     keys = read_targets(arguments.keyframes, arguments.keyframes_format)
@@ -103,11 +96,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
         review = Review(arguments.review_below, pictures=arguments.review is not None)
         records, clip, stopped = _annotate(frames, annotator, review)
-    if not records:
-        raise ValueError(f"{arguments.keyframes}: no key frame of it can be used with {arguments.input}")
-    write_boxes(arguments.out, records.values(), clip, arguments.format)
-    if arguments.review:
-        review.write(arguments.review, f"{clip.name}: frames to look at")
+        if not records:
+            raise ValueError(f"{arguments.keyframes}: no key frame of it can be used with {arguments.input}")
+        write_boxes(arguments.out, records.values(), clip, arguments.format)
+        if arguments.review:
+            review.write(arguments.review, f"{clip.name}: frames to look at")
     print(
         f"{len(records)} boxes of {len(keys)} target{'s' if len(keys) > 1 else ''} in {clip.length} frames, from "
         f"{sum(map(len, keys.values()))} key frames; {review.frames} frames at {review.places} places to look at"
@@ -124,7 +117,7 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
     for option, path in (("--out", arguments.out), ("--review", arguments.review)):
         if path is None:
             continue
-        folder = os.path.dirname(path.rstrip("/")) or "."
+        folder = os.path.dirname(os.path.abspath(path))
         if not path:
             raise ValueError(f"{option}: got an empty name")
         if not os.path.isdir(folder):
@@ -134,6 +127,12 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
         for source in (arguments.input, arguments.keyframes):
             if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
                 raise ValueError(f"{option}: {path} is an input")
+    out = arguments.out
+    if format_of(out, arguments.format).suffix:
+        if os.path.isdir(out):
+            raise ValueError(f"--out: {out} is a folder, expected a file name")
+    elif os.path.exists(out) and not (os.path.isdir(out) and not os.listdir(out)):
+        raise ValueError(f"--out: {out} is not a new or empty folder: nothing there is overwritten")
     if arguments.review is not None:
         if os.path.isdir(arguments.review):
             raise ValueError(f"--review: {arguments.review} is a folder, expected a file name")

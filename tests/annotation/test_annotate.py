@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -103,6 +105,41 @@ def test_targets_end_come_back_and_have_keys_of_their_own(clip: tuple[Path, np.n
     assert [box.frame for box in boxes[7]] == list(range(5, 34))
 
 
+def test_a_target_that_is_absent_at_first_keeps_its_label(clip: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    box = '{"frame": 2, "id": 1, "box": [20, 30, 30, 30], "label": "cat"}\n'
+    (tmp_path / "k.jsonl").write_text('{"frame": 0, "id": 1, "box": null}\n' + box)
+    assert [box.label for box in _annotate(clip[0], tmp_path / "k.jsonl", tmp_path / "o.csv")[1][1]] == ["cat"]
+
+
+def test_the_working_folder_is_an_output_if_it_is_empty(
+    clip: tuple[Path, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, truth = clip
+    _keys(tmp_path / "k.csv", truth, [3])
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    assert main(["annotate", str(source), "--keyframes", str(tmp_path / "k.csv"), "--out", "."]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["absence.label", "groundtruth.txt"]
+
+
+def test_sigterm_while_the_boxes_are_written_leaves_nothing(clip: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    source, truth = clip
+    _keys(tmp_path / "k.csv", truth, [3])
+    program = (
+        "import os, signal, sys\n"
+        "from siamfast.annotation import formats\n"
+        "from siamfast.cli import main\n"
+        "def write(path, boxes, clip):\n"
+        "    path.write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "formats.FORMATS['csv'] = formats.FORMATS['csv']._replace(write=write)\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = ["annotate", str(source), "--keyframes", str(tmp_path / "k.csv"), "--out", str(tmp_path / "o.csv")]
+    assert subprocess.run([sys.executable, "-c", program, *words], capture_output=True, check=False).returncode == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["k.csv"]
+
+
 def test_keys_that_cannot_be_used_are_one_line_each_and_the_others_go_on(
     clip: tuple[Path, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +167,7 @@ def test_keys_that_cannot_be_used_are_one_line_each_and_the_others_go_on(
         ("3,1,1,2,3,4\n", ["--out", "OUT/o.voc"], "o.voc: its ending does not say the format"),
         ("3,1,1,2,3,4\n", ["--out", "OUT/a/b.csv"], "--out: there is no folder"),
         ("3,1,1,2,3,4\n", ["--out", "OUT"], "--out: .* is not a new or empty folder"),
+        ("3,1,1,2,3,4\n", ["--out", "OUT", "--format", "csv"], "--out: .* is a folder, expected a file name"),
         ("3,1,1,2,3,4\n", ["--out", "OUT/k.csv"], "--out: .* is an input"),
         ("3,1,1,2,3,4\n", ["--review", "OUT/o.csv"], "--review: .* is also --out"),
         ("3,1,1,2,3,4\n", ["--weights", "nowhere.safetensors"], "nowhere"),
