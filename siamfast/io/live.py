@@ -33,6 +33,7 @@ class LiveFrames(Frames):
         self._source = reopen()
         self.name, self.fps, self.live = self._source.name, self._source.fps, self._source.live
         self._breaks, self._silent, self._began = 0, False, 0.0
+        self._last = 0.0  # when the last frame came; before it, when the source was opened
         self._newest: tuple[int, Image, float, float | None] | None = None  # index, image, arrival, time
         self._error: BaseException | None = None
         self._ended = False
@@ -57,7 +58,7 @@ class LiveFrames(Frames):
             raise self._error
         pauses = f"the source broke off {self._breaks} time{'s' if self._breaks > 1 else ''}" if self._breaks else ""
         silence = f"no frame for {self._timeout:g} s" if self._silent else ""
-        self.trouble = ", ".join(filter(None, (pauses, silence)))
+        self.trouble = ", ".join(filter(None, (pauses or self._source.trouble, silence)))
 
     def close(self) -> None:
         self._stop.set()
@@ -80,7 +81,7 @@ class LiveFrames(Frames):
     def _follow(self, index: int) -> int:
         """Hand over the source's frames from `index` on until it ends; returns the next index."""
         begin = time.perf_counter()
-        self._began = self._began or begin
+        self._began, self._last = self._began or begin, self._last or begin
         frames = iter(self._source)
         while not self._stop.is_set():
             try:
@@ -96,6 +97,7 @@ class LiveFrames(Frames):
                 self._stop.wait(max(0.0, begin + due - time.perf_counter()))
             now = time.perf_counter()
             moment = now - self._began if self._source.time is None or self._breaks else self._source.time
+            self._last = now
             with self._changed:
                 self._newest = index, image, now, moment
                 self._changed.notify()
@@ -107,7 +109,7 @@ class LiveFrames(Frames):
         """Open the source again; returns False if it could not be within the time-out."""
         self._breaks += 1
         self._source.close()
-        end, wait = time.perf_counter() + self._timeout, _FIRST_WAIT
+        end, wait = self._last + self._timeout, _FIRST_WAIT
         while not self._stop.wait(min(wait, max(0.0, end - time.perf_counter()))):
             if time.perf_counter() >= end:
                 self._silent = True

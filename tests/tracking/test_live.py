@@ -73,6 +73,34 @@ def test_a_source_that_breaks_off_is_opened_again(monkeypatch: pytest.MonkeyPatc
     assert re.search(r"broke off \d+ times, no frame for 0.3 s", frames.trouble)
 
 
+def test_a_source_that_opens_but_has_no_frames_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("siamfast.io.live._FIRST_WAIT", 0.01)
+    openings = []
+
+    def reopen() -> Frames:
+        openings.append(1)
+        assert len(openings) < 1000
+        return Source(0, 3 if len(openings) == 1 else 0, live=True)
+
+    begin = time.perf_counter()
+    with LiveFrames(reopen, timeout=0.3) as frames:
+        assert [index for index, _ in frames][-1] == 2
+    assert time.perf_counter() - begin < 5
+    assert len(openings) > 2
+    assert frames.trouble.endswith("no frame for 0.3 s")
+
+
+def test_a_file_behind_a_url_that_breaks_off_says_so() -> None:
+    class Cut(Source):
+        def __iter__(self) -> Iterator[tuple[int, Image]]:
+            yield from super().__iter__()
+            self.trouble = "the stream broke off (reset)"
+
+    with LiveFrames(lambda: Cut(0, 3, live=False)) as frames:
+        assert len(list(frames)) > 0
+    assert frames.trouble == "the stream broke off (reset)"
+
+
 def test_errors_of_the_first_opening_are_the_readers() -> None:
     def refuse() -> Frames:
         raise ValueError("source: cannot be opened")
