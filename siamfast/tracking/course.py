@@ -96,6 +96,8 @@ class Course:
                 self.latencies.append(end - (begin if frames.arrived is None else frames.arrived))
             while self._changes and self._changes[0].frame <= index:
                 self._change(self._changes.pop(0), image, tracks)
+            if self.problems and not self.targets and all(change.box is None for change in self._changes):
+                break  # nothing to track in the rest, which may have no end
             yield index, image, tracks
         late = (change for change in self._changes if change.box is not None)
         self.problems += [f"target {c.target}: starts at frame {c.frame}, after the last one" for c in late]
@@ -121,7 +123,8 @@ class Course:
 
     def select(self, image: Image, box: Box) -> None:
         """Take up the target again at a box drawn by the user, or, where there are several, one more."""
-        target = max(self.targets, default=0) + 1 if not isinstance(self.tracker, Alone) else 1
+        taken = self.targets | {change.target for change in self._changes}
+        target = max(taken, default=0) + 1 if not isinstance(self.tracker, Alone) else 1
         self._change(Change(0, target, box), image, {})
 
     @property

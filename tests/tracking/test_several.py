@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 import siamfast
 from siamfast.cli import main
 from siamfast.data.synthetic import SyntheticVideo
+from siamfast.io.frames import Frames
+from siamfast.io.images import Image
 from siamfast.io.video import open_frames
+from siamfast.tracking.course import Change, Course
+from siamfast.tracking.multi import MultiTracker
 
 LENGTH = 8
+
+
+class Gray(Frames):
+    """A thousand gray frames."""
+
+    given = 0
+
+    def __iter__(self) -> Iterator[tuple[int, Image]]:
+        for index in range(1000):
+            self.given = index + 1
+            yield index, np.full((120, 160, 3), 90, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +127,26 @@ def test_a_boxes_file_with_two_boxes_of_a_target_in_a_frame_or_that_is_an_output
     assert main(["track", str(clip), "--boxes", str(file), "--csv", str(file)]) == 2
     assert f"--csv: {file} is also --boxes" in capsys.readouterr().err
     assert file.read_text() == text
+
+
+def test_frames_are_not_read_on_when_no_target_can_be_tracked() -> None:
+    course = Course(MultiTracker(), [Change(0, 1, (500, 0, 9, 9)), Change(1, 2, (0, 500, 9, 9)), Change(2, 2, None)])
+    images = Gray()
+    with pytest.raises(ValueError, match=r"target 1, frame 0: .*; target 2, frame 1: "):
+        list(course.follow(images))
+    assert images.given == 2
+
+
+def test_a_target_that_the_user_draws_has_a_number_of_its_own() -> None:
+    course = Course(MultiTracker(), [Change(0, 1, (20, 30, 30, 30)), Change(2, 2, (80, 40, 40, 30))])
+    for index, image, tracks in course.follow(Gray()):
+        if index == 0:
+            course.select(image, (50, 50, 30, 30))
+        if index == 2:
+            assert set(tracks) == {1, 2, 3}
+            assert tracks[2].box == (80, 40, 40, 30)
+            break
+    assert not course.problems
 
 
 def test_the_packaged_tracker_serves_several() -> None:
