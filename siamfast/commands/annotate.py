@@ -124,6 +124,10 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{option}: there is no folder {folder}")
         if not os.access(folder, os.W_OK):
             raise ValueError(f"{option}: cannot write {path}: no permission in {folder}")
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise ValueError(
+                f"{option}: {path} is a device or a pipe, which a file would replace; expected a file name"
+            )
         for source in (arguments.input, arguments.keyframes):
             if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
                 raise ValueError(f"{option}: {path} is an input")

@@ -34,6 +34,10 @@ class _Output:
         folder = self.path.parent
         if self.path.is_dir():
             raise IsADirectoryError(f"{option}: {self.path} is a folder, expected a file name")
+        if self.path.exists() and not self.path.is_file():
+            raise OSError(
+                f"{option}: {self.path} is a device or a pipe, which a file would replace; expected a file name"
+            )
         if not folder.is_dir():
             raise FileNotFoundError(f"{option}: cannot write {self.path}: there is no folder {folder}")
         self.temporary = temporary_beside(self.path)

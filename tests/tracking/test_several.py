@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,18 @@ def test_a_boxes_file_with_two_boxes_of_a_target_in_a_frame_or_that_is_an_output
     assert main(["track", str(clip), "--boxes", str(file), "--csv", str(file)]) == 2
     assert f"--csv: {file} is also --boxes" in capsys.readouterr().err
     assert file.read_text() == text
+
+
+@pytest.mark.parametrize("command", ["track", "annotate"])
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(
+    command: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "k.csv").write_text("frame,id,x,y,w,h\n0,1,20,30,30,30\n")
+    os.mkfifo(tmp_path / "pipe.csv")
+    given = {"track": ("--boxes", "--csv"), "annotate": ("--keyframes", "--out")}[command]
+    assert main([command, str(clip), given[0], str(tmp_path / "k.csv"), given[1], str(tmp_path / "pipe.csv")]) == 2
+    assert f"{given[1]}: {tmp_path / 'pipe.csv'} is a device or a pipe" in capsys.readouterr().err
+    assert (tmp_path / "pipe.csv").is_fifo()
 
 
 def test_frames_are_not_read_on_when_no_target_can_be_tracked() -> None:
