@@ -13,7 +13,8 @@ from types import ModuleType
 
 from siamfast.version import __version__
 
-# A command is a module with its name in siamfast.commands, with add_arguments and run; it is imported when needed.
+# A command is a module with its name in siamfast.commands, with EXAMPLE, add_arguments and run; it is imported when
+# needed.
 _COMMANDS = {
     "track": "track one target, or several, through a video, a folder of images or a camera",
     "annotate": "boxes in all frames of a video from boxes in some",
@@ -70,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, text in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if words[:1] == [name]:
+            command.epilog = _module(name).EXAMPLE
+            command.formatter_class = argparse.RawDescriptionHelpFormatter  # a command to paste stays on one line
             _module(name).add_arguments(command)
     arguments = parser.parse_args(words)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 import siamfast
-from siamfast import comparison
+from siamfast import cli, comparison
 from siamfast.cli import main
 from siamfast.commands import info
 from siamfast.models.siamfc import SiamFC
@@ -24,29 +25,14 @@ from siamfast.models.weights import save_weights
 from siamfast.ops import dispatch
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "track",
-        "annotate",
-        "propagate",
-        "show-correspondence",
-        "convert-backbone",
-        "cutouts",
-        "export",
-        "curate",
-        "synthesize",
-        "train",
-        "demo",
-        "bench",
-        "info",
-    ],
-)
+@pytest.mark.parametrize("command", cli._COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
-    assert f"siamfast {command}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: siamfast {command}")
+    assert re.search(rf"^  siamfast {command}\b", text, re.MULTILINE)  # an example to paste
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from siamfast.annotation.review import Review
     from siamfast.io.frames import Frames
 
-_EXAMPLE = """example:
+EXAMPLE = """example:
   boxes.csv, with a box every fifty frames or so (frames from 0, pixels):
     frame,id,x,y,w,h
     0,1,296,150,68,80
@@ -30,8 +30,6 @@ formats, by --format or a file's ending:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast annotate`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = _EXAMPLE
     parser.add_argument("input", metavar="VIDEO", help="a video file, or a folder or glob of images")
     parser.add_argument(
         "--keyframes", required=True, metavar="FILE", help="boxes in some frames: frame,id,x,y,w,h, or another format"

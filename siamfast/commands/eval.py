@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from siamfast.evaluation.summary import Summary
 
 
+EXAMPLE = "example:\n  siamfast eval OTB100/ --dataset otb --model mobile --model siamfc --peers csrt,kcf"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast eval`."""
     parser.add_argument("root", metavar="ROOT", help="folder of the data set")

@@ -19,6 +19,9 @@ _FIRST_SEED = 5000
 _SUFFIX = ".safetensors"
 
 
+EXAMPLE = "example:\n  siamfast export deployed/ --model mobile --precision float32,int8"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast export`."""
     parser.add_argument(

@@ -19,6 +19,9 @@ _PACKAGES = ("numpy", "onnxruntime", "triton", "av", "safetensors", "tensorboard
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 
+EXAMPLE = "example:\n  siamfast info"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """`siamfast info` has no options."""
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from siamfast.tracking.propagation import MaskPropagator
 
 
+EXAMPLE = "example:\n  siamfast propagate frames/ --mask first.png --out masks/ --overlay masks.mp4"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast propagate`."""
     parser.add_argument("input", metavar="VIDEO", help="a video file, or a folder or glob of images")

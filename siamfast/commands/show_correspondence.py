@@ -13,6 +13,9 @@ from siamfast.io.files import replacing
 SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 
 
+EXAMPLE = "example:\n  siamfast show-correspondence a.jpg b.jpg --out figure.png"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast show-correspondence`."""
     parser.add_argument("first", metavar="A", help="an image")

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from siamfast.data.clip_folder import Settings
 
 
+EXAMPLE = "example:\n  siamfast synthesize clips/ --clips 10 --hides"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast synthesize`."""
     parser.add_argument("out", metavar="OUT", help="folder to write; existing clips are not made again")

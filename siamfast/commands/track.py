@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 HEADER, HEADER_SEVERAL = "frame,x,y,w,h,confidence", "frame,id,x,y,w,h,confidence"
 
 
+EXAMPLE = "example:\n  siamfast track video.mp4 --box 296,150,68,80 --out tracked.mp4 --csv boxes.csv"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast track`."""
     parser.add_argument(

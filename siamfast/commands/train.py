@@ -11,7 +11,7 @@ from typing import Any, Literal
 from siamfast.training.config import RENAMED_FIELDS, RENAMED_VALUES, RunConfig
 from siamfast.training.registry import DEFAULT, TASKS, make_trainer
 
-EXAMPLES = """\
+EXAMPLE = """\
 examples:
   siamfast train --out runs/mine                                   SiamFC on synthetic video
   siamfast train --out runs/mine --data curated/                   on a store of `siamfast curate`
@@ -25,9 +25,9 @@ The same command resumes a run that was stopped. Flags of one task are in its ow
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One flag per field of any task's configuration, named, typed and explained by the dataclasses."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = None  # above the flags, of which there are a hundred
     parser.usage = "%(prog)s [--task TASK] [--out FOLDER] [options]"
-    parser.description = f"{parser.description}\n\n{EXAMPLES}"
+    parser.description = f"{parser.description}\n\n{EXAMPLE}"
     parser.add_argument("--task", choices=tuple(TASKS), default=DEFAULT, help="what to train (default: %(default)s)")
     entries: dict[str, list[tuple[str, dataclasses.Field[Any], Any]]] = {}
     for task, (kind, *_) in TASKS.items():

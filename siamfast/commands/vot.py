@@ -6,6 +6,8 @@ import argparse
 
 from siamfast.tracking.registry import TRACKERS, Tracker
 
+EXAMPLE = "example:\n  siamfast vot --model guided"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast vot`."""
