@@ -160,11 +160,11 @@ def annotation(rows: list[Row]) -> str:
 def targets(rows: list[Row]) -> str:
     """docs/tracking.md's table: the cost of several targets, the newest row of each."""
     newest = {(row["device"], row["engine"], row["targets"]): row for row in rows}
-    lines = ["| targets | engine | ms per frame | times one target | ms, a tracker for each | frames/s | CPU |"]
-    lines.append("|" + "---|" * 7)
+    lines = ["| targets | engine | ms per frame | times one target | ms, a tracker for each | frames/s | MB | CPU |"]
+    lines.append("|" + "---|" * 8)
     for (device, engine, count), row in newest.items():
         times = f"{row['ms']:.1f} | {row['times_one']:.1f} | {row['ms_apart']:.1f} | {row['frames_per_second']:g}"
-        lines.append(f"| {count} | {engine}, {row['precision']} | {times} | {device}, {row['date']} |")
+        lines.append(f"| {count} | {engine}, {row['precision']} | {times} | {row['mb']:g} | {device}, {row['date']} |")
     return "\n".join(lines)
 
 
