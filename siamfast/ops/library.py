@@ -114,9 +114,10 @@ def autocast_enabled(device_type: str) -> bool:
     return device_type != "meta" and torch.is_autocast_enabled(device_type)
 
 
-def autocast(device_type: str, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """The autocast rule of ops that follow convolution: under autocast, floats go to its dtype (float64 stays)."""
-    if not torch._C._is_any_autocast_enabled() or not autocast_enabled(device_type):
+    # The first question is a flag; the device's name alone takes 0.3 us.
+    if not torch._C._is_any_autocast_enabled() or not autocast_enabled(device_type := tensors[0].device.type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)
     return tuple(t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t for t in tensors)

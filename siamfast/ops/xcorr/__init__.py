@@ -77,7 +77,7 @@ def make_call(
     scale_constant, scale_tensor = _number_or_tensor(scale, "scale", per_template, x)
     bias_constant, bias_tensor = _number_or_tensor(0.0 if bias is None else bias, "bias", per_template, x)
     x, ph, pw = _resolve_padding(z, x, padding)  # before the casts: under autocast some paddings give float32
-    z, x = library.autocast(x.device.type, z, x)
+    z, x = library.autocast(z, x)
     return XcorrCall(z, x, scale_tensor, bias_tensor, Numbers(scale_constant, bias_constant, ph, pw, pairing == "all"))
 
 
@@ -113,7 +113,7 @@ def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -
     _check_same_channels(template[1], search[1])
     _check_cycle(template[0], search[0])
     x, ph, pw = _resolve_padding(z, x, padding)  # before the casts: under autocast some paddings give float32
-    z, x = library.autocast(x.device.type, z, x)
+    z, x = library.autocast(z, x)
     call = DepthwiseCall(z, x, ph, pw)
     if dispatch.forced() == "reference":
         return autograd.depthwise_by_reference(call)
@@ -146,7 +146,7 @@ def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     _check_cycle(template[0], search[0])
     forced = dispatch.forced()
     if forced == "reference":
-        return reference.xcorr_pixelwise(*library.autocast(x.device.type, z, x))
+        return reference.xcorr_pixelwise(*library.autocast(z, x))
     if forced != "torch" and x.device.type == "cuda":
         # The same sum as `xcorr` with O = Hz*Wz kernels of one cell.
         cells = z.flatten(2).transpose(1, 2).reshape(z.shape[0], z.shape[1] * z.shape[2] * z.shape[3], 1, 1)
@@ -197,6 +197,8 @@ def _number_or_tensor(
     value: float | torch.Tensor, name: str, per_template: int, x: torch.Tensor
 ) -> tuple[float, torch.Tensor | None]:
     """(number, tensor): the part of scale or bias that is a constant and the part that may be trained."""
+    if type(value) is float:  # the usual kind
+        return value, None
     if not isinstance(value, torch.Tensor):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{name}: got {type(value).__name__}, expected a number or a tensor")
@@ -212,12 +214,12 @@ def _number_or_tensor(
 
 def _resolve_padding(z: torch.Tensor, x: torch.Tensor, padding: Padding) -> tuple[torch.Tensor, int, int]:
     """x, and the zeros around it that the kernel adds; a border that copies x is added to x here."""
-    if isinstance(padding, str):
+    if type(padding) is int:
+        ph = pw = padding
+    elif isinstance(padding, str):
         if padding != "circular-h":
             raise ValueError(f"padding: got {padding!r}, expected an int, (ph, pw) or 'circular-h'")
         x, ph, pw = reference.pad_search(x, padding), 0, 0
-    elif isinstance(padding, int) and not isinstance(padding, bool):
-        ph = pw = padding
     elif isinstance(padding, (tuple, list)) and len(padding) == 2 and all(type(p) is int for p in padding):
         ph, pw = padding
     else:
