@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.deploy.folder import MODELS, PRECISIONS, export_folder
+from siamfast.evaluation.metrics import overlap
 from siamfast.models.inference import fast_bfloat16
 from siamfast.models.quantized import int8_missing
 from siamfast.tracking.mobile import MobileTracker
@@ -98,18 +99,11 @@ def _timed(
     exact = np.array(next(iter(boxes.values())))
     rows = []
     for (engine, precision), values in boxes.items():
-        overlap = float(_overlaps(np.array(values), exact).mean())
-        if not overlap >= _LEAST_OVERLAP:
+        shared = float(overlap(np.array(values), exact).mean())
+        if not shared >= _LEAST_OVERLAP:
             raise ValueError(
-                f"engines: {model} in {engine}, {precision}: boxes overlap float32's by {overlap:.2f}, "
+                f"engines: {model} in {engine}, {precision}: boxes overlap float32's by {shared:.2f}, "
                 f"expected {_LEAST_OVERLAP} or more"
             )
-        rows.append(EngineRow(model, engine, precision, 1e3 * statistics.median(seconds[engine, precision]), overlap))
+        rows.append(EngineRow(model, engine, precision, 1e3 * statistics.median(seconds[engine, precision]), shared))
     return rows
-
-
-def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(T, 4), (T, 4) x, y, w, h -> (T,) intersection over union."""
-    shared = np.minimum(a[:, :2] + a[:, 2:], b[:, :2] + b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    area = shared.clip(0).prod(1)
-    return area / (a[:, 2:].prod(1) + b[:, 2:].prod(1) - area)

@@ -84,6 +84,12 @@ def _number(value: float, name: str = "") -> str:
     return f"{value:.1f}" if name == "fps" else f"{value:.3f}"
 
 
+def _name(summary: Summary, color: dict[str, str]) -> str:
+    """The first cell of a tracker's row."""
+    swatch = f"<span class=swatch style='background:{color[summary.label]}'></span>"
+    return f"<td>{swatch}{html.escape(summary.label)}</td>"
+
+
 def _figures(summaries: list[Summary], color: dict[str, str]) -> str:
     best = {}
     for name in COLUMNS:
@@ -94,8 +100,7 @@ def _figures(summaries: list[Summary], color: dict[str, str]) -> str:
         for name in COLUMNS:
             kind = " class=best" if s.figures[name] == best[name] and len(summaries) > 1 else ""
             cells += f"<td{kind}>{_number(s.figures[name], name)}</td>"
-        swatch = f"<span class=swatch style='background:{color[s.label]}'></span>"
-        rows.append(f"<tr><td>{swatch}{html.escape(s.label)}</td>{cells}</tr>")
+        rows.append(f"<tr>{_name(s, color)}{cells}</tr>")
     head = "".join(f"<th>{_TITLES[name]}</th>" for name in COLUMNS)
     return f"<table class=figures><tr><th>tracker</th>{head}</tr>{''.join(rows)}</table>"
 
@@ -106,8 +111,7 @@ def _long_term(summaries: list[Summary], color: dict[str, str]) -> str:
         if s.long_term is not None:
             values = (getattr(s.long_term, name) for name in LONG_TERM)
             cells = "".join(f"<td>{v if isinstance(v, int) else _number(v)}</td>" for v in values)
-            swatch = f"<span class=swatch style='background:{color[s.label]}'></span>"
-            rows.append(f"<tr><td>{swatch}{html.escape(s.label)}</td>{cells}</tr>")
+            rows.append(f"<tr>{_name(s, color)}{cells}</tr>")
     head = "".join(f"<th>{name.replace('_', ' ').capitalize()}</th>" for name in LONG_TERM)
     return f"<table class=longterm><tr><th>tracker</th>{head}</tr>{''.join(rows)}</table>"
 

@@ -9,8 +9,7 @@ from siamfast.models.fused import fuse
 from siamfast.models.siamfc import SiamFC
 from siamfast.ops.xcorr import xcorr
 
-TEMPLATE_INPUTS, TEMPLATE_OUTPUTS = ("image",), ("kernel",)
-SEARCH_INPUTS, SEARCH_OUTPUTS = ("image", "kernel"), ("responses",)
+TEMPLATE_OUTPUTS, SEARCH_OUTPUTS = ("kernel",), ("responses",)
 
 
 class TemplateGraph(nn.Module):

@@ -67,7 +67,13 @@ def check_first_frame(image: Any, box: ArrayLike | Sequence[float]) -> FirstFram
     pixels = as_rgb(image)
     height, width = pixels.shape[:2]
     checked = check_box(box, width, height)
-    return FirstFrame(pixels, checked, np.rint(pixels.mean(axis=(0, 1), dtype=np.float64)))
+    return FirstFrame(pixels, checked, mean_fill(pixels))
+
+
+def mean_fill(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(3,) the mean colour of a first frame (H, W, 3), rounded as OpenCV does."""
+    mean: NDArray[np.float64] = pixels.mean(axis=(0, 1), dtype=np.float64)
+    return np.rint(mean)
 
 
 def check_box(box: ArrayLike | Sequence[float], width: int, height: int) -> NDArray[np.float64]:

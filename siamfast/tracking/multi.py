@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from siamfast.tracking.inputs import as_rgb, check_first_frame
+from siamfast.tracking.inputs import as_rgb, check_box, mean_fill
 from siamfast.tracking.mobile import MobileTracker
 from siamfast.tracking.mobile_targets import MobileTargets
 from siamfast.tracking.sequence_tracker import Track
@@ -84,16 +84,16 @@ class MultiTracker:
         if not boxes:
             return self
         frame = as_rgb(image)
+        height, width = frame.shape[:2]
         checked = []
         for name, box in boxes.items():
             if name in self._ids:
                 raise ValueError(f"boxes: got id {name!r}, which is tracked already; remove it first")
             try:
-                first = check_first_frame(frame, box)
+                checked.append(check_box(box, width, height))
             except ValueError as error:
                 raise ValueError(f"boxes: id {name!r}: {error}") from None
-            checked.append(first.box)
-        self._targets.add(frame, np.array(checked), first.fill)
+        self._targets.add(frame, np.array(checked), mean_fill(frame))
         self._ids += boxes
         return self
 
