@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     trainer = make_trainer(arguments.task, configuration(arguments))
     figures = trainer.run()
-    print(f"{trainer.out / trainer.file}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+    if trainer.ranks.first:
+        print(f"{trainer.out / trainer.file}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     return 0
 
 

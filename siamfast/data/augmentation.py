@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from siamfast.data.draws import Draws
 from siamfast.geometry import box_centers, index_to_edge
 from siamfast.ops.augment import augment, no_draws
 from siamfast.ops.augment.reference import COLUMNS
@@ -18,7 +19,7 @@ _CUT = (0.1, 0.4)  # sides of a cut-out, as shares of the output's; about random
 def draw_augmentation(
     count: int,
     size: tuple[int, int],
-    generator: torch.Generator,
+    generator: torch.Generator | Draws,
     *,
     out_size: tuple[int, int] | None = None,
     shift: float = 0.0,
@@ -35,7 +36,8 @@ def draw_augmentation(
     Args:
         count: number of images.
         size: (height, width) of the images.
-        generator: of the CPU; the draws depend on it alone, so a resumed run draws the same.
+        generator: of the CPU; the draws depend on it alone, so a resumed run draws the same. Or `Draws`: for a part of
+            a batch.
         out_size: (height, width) of the output; None: `size`.
         shift: the output's middle moves by up to this many output pixels along x and y. A crop of 239 of 255 pixels
             moves by up to 8 without leaving the image.
@@ -60,7 +62,8 @@ def draw_augmentation(
     >>> augment(images, draws, out_size=239).shape
     torch.Size([8, 3, 239, 239])
     """
-    flips, grays = (_share(n, v, count, generator) for n, v in (("flip", flip), ("gray", gray)))
+    random = generator if isinstance(generator, Draws) else Draws(generator)
+    flips, grays = (_share(n, v, count, random) for n, v in (("flip", flip), ("gray", gray)))
     for name, value, most in (
         ("blur", blur, 1.0), ("cutout", cutout, 1.0), ("color_jitter", color_jitter, 1.0), ("stretch", stretch, 0.45),
         ("noise", noise, 255.0), ("shift", shift, 1e5),
@@ -69,7 +72,7 @@ def draw_augmentation(
             raise ValueError(f"{name}: got {value!r}, expected 0 to {most:g}")
 
     def uniform(low: float, high: float) -> torch.Tensor:
-        return low + (high - low) * torch.rand(count, generator=generator)
+        return low + (high - low) * random.rand(count)
 
     height, width = size if out_size is None else out_size
     draws = no_draws(count, size)
@@ -84,7 +87,7 @@ def draw_augmentation(
     sigmas, blurred = uniform(0.5, 2.0), uniform(0, 1) < blur
     draws[:, _AT["blur"]] = torch.where(blurred, sigmas, 0.0)
     draws[:, _AT["noise"]] = uniform(0, noise)
-    draws[:, _AT["seed"]] = torch.randint(1 << 24, (count,), generator=generator).float()
+    draws[:, _AT["seed"]] = random.randint(1 << 24, count).float()
     cut = uniform(0, 1) < cutout
     for low, high, side in (("left", "right", width), ("top", "bottom", height)):
         length = side * uniform(*_CUT)
@@ -125,7 +128,7 @@ def augment_pair(
     template: torch.Tensor,
     search: torch.Tensor,
     boxes: torch.Tensor,
-    generator: torch.Generator,
+    generator: torch.Generator | Draws,
     *,
     flip: float = 0.0,
     color_jitter: float = 0.2,
@@ -168,7 +171,7 @@ def augment_pair(
 
 def draw_crops(
     crops: Mapping[str, torch.Tensor],
-    generator: torch.Generator,
+    generator: torch.Generator | Draws,
     *,
     flip: float | torch.Tensor,
     gray: float | torch.Tensor,
@@ -192,12 +195,13 @@ def draw_crops(
     [('template', (4, 14)), ('search', (4, 14))]
     """
     count = len(next(iter(crops.values())))
-    flip, gray = _share("flip", flip, count, generator), _share("gray", gray, count, generator)
+    random = generator if isinstance(generator, Draws) else Draws(generator)
+    flip, gray = _share("flip", flip, count, random), _share("gray", gray, count, random)
     return {
         name: draw_augmentation(
             count,
             (images.shape[2], images.shape[3]),
-            generator,
+            random,
             flip=flip,
             gray=gray,
             cutout=cutout if name == "search" else 0.0,
@@ -207,7 +211,7 @@ def draw_crops(
     }
 
 
-def _share(name: str, value: float | torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+def _share(name: str, value: float | torch.Tensor, count: int, random: Draws) -> torch.Tensor:
     """(count,) bool: `value` itself, or drawn if it is a share."""
     if isinstance(value, torch.Tensor):
         if value.shape != (count,) or value.dtype != torch.bool:
@@ -215,7 +219,7 @@ def _share(name: str, value: float | torch.Tensor, count: int, generator: torch.
         return value.cpu()
     if not 0 <= value <= 1:
         raise ValueError(f"{name}: got {value!r}, expected a share between 0 and 1")
-    return torch.rand(count, generator=generator) < value
+    return random.rand(count) < value
 
 
 def jittered(boxes: torch.Tensor, normal: torch.Tensor, share: float) -> torch.Tensor:

@@ -135,10 +135,14 @@ def target_maps(boxes: torch.Tensor, place: torch.Tensor, names: list[str]) -> d
     return by_name
 
 
-def elsewhere(boxes: torch.Tensor, angle: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
+def elsewhere(
+    boxes: torch.Tensor, angle: torch.Tensor, distance: torch.Tensor, other: torch.Tensor | None = None
+) -> torch.Tensor:
     """Boxes (N, 4) of other objects beside given ones: moved at angle (N,), by distance (N,) times half the sum of the
-    longer sides of their own and the next sample's box, with the sides of the next sample's box."""
-    other = boxes.roll(1, 0)[:, 2:]
+    longer sides of their own and the other object's box, with that one's sides: (N, 2), or None for those of the sample
+    before."""
+    if other is None:
+        other = boxes[:, 2:].roll(1, 0)
     away = distance * (boxes[:, 2:].amax(1) + other.amax(1)) / 2 + STRIDE
     middle = box_centers(boxes) + away[:, None] * torch.stack((angle.cos(), angle.sin()), 1)
     return torch.cat((middle - other / 2, other), 1)

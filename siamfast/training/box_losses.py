@@ -50,13 +50,16 @@ def box_iou(boxes: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return shared / (sum(sizes) - shared).clamp_min(1e-6)
 
 
-def box_loss(prediction: Prediction, targets: Targets) -> dict[str, torch.Tensor]:
-    """The three parts of the loss, each divided by the number of cells inside in the batch.
+def box_loss(prediction: Prediction, targets: Targets, cells: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """The three parts of the loss, each divided by the number of cells inside.
+
+    cells: what to divide by instead: for a part of a batch, the mean number of cells inside over the batch's parts.
 
     classification: focal loss (alpha 0.25, gamma 2; Lin et al. 2017, eq. 5) summed over all cells; centerness: binary
     cross-entropy, overlap: 1 - IoU, both summed over the cells inside.
     """
-    cells = targets.inside.sum().clamp_min(1)
+    if cells is None:
+        cells = targets.inside.sum().clamp_min(1)
     labels = targets.inside.to(prediction.scores.dtype)
     entropy = F.binary_cross_entropy_with_logits(prediction.scores, labels, reduction="none")
     wrong = torch.where(targets.inside, torch.sigmoid(-prediction.scores), torch.sigmoid(prediction.scores))

@@ -44,13 +44,18 @@ class RunConfig:
     out: str = _option("runs/run", "folder for checkpoints, logs and weights; an existing run is resumed")
     init: str = _option("", "weights to start from (safetensors or a checkpoint of another project); empty: random")
     steps: int = _option(20_000, "optimizer steps")
-    batch_size: int = _option(32, "pairs, triples or clips per step")
+    batch_size: int = _option(32, "pairs, triples or clips per step, over all processes of torchrun")
     seed: int = _option(0, "seed of the initial weights, the data and the augmentation")
     device: str = _option("auto", "'auto' (CUDA where there is one), 'cpu', 'cuda', 'cuda:1', ...")
     amp: Literal["auto", "bf16", "off"] = _option("auto", "bfloat16 autocast; auto: on devices with fast bfloat16")
     workers: int = _option(
         -1, "processes that draw the data; -1: one per spare core, at most 8; 0: in the main process"
     )
+    accumulate: int = _option(
+        1, "parts of a batch that are trained on one after the other: less memory, the same step (but of BatchNorm)"
+    )
+    sync_batchnorm: bool = _option(True, "with torchrun: BatchNorm over the batch of all processes, not of each")
+    compile: bool = _option(False, "compile the networks by torch.compile, which takes minutes at the start")
     max_gap: int = _option(100, "largest distance between the frames of a pair, or neighbouring frames of a clip")
     color_jitter: float = _option(0.2, "brightness, contrast, saturation factors are drawn from 1 +- this per image")
     blur: float = _option(0.1, "share of blurred images")
@@ -71,7 +76,16 @@ class RunConfig:
     save_every: int = _option(200, "steps between checkpoints; there is one after the last step too")
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "max_gap", "log_every", "val_every", "val_pairs", "save_every"):
+        for name in (
+            "steps",
+            "batch_size",
+            "accumulate",
+            "max_gap",
+            "log_every",
+            "val_every",
+            "val_pairs",
+            "save_every",
+        ):
             self._check(name, getattr(self, name) >= 1, "1 or more")
         self._check("blur", 0.0 <= self.blur <= 1.0, "a share between 0 and 1")
         for name in ("weight_decay", "warmup"):

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from siamfast.data.augmentation import augment_boxes, draw_crops, jittered
+from siamfast.data.draws import Draws
 from siamfast.geometry import STRIDE, index_to_edge
 from siamfast.models.correspondence_weights import load_encoder
 from siamfast.models.guidance import BESIDE, Guidance, Guide, elsewhere
@@ -60,19 +61,27 @@ class GuidedTrainer(Loop):
             return super().trained()
         return super().trained() | {"encoder": self.guide.encoder}
 
+    def rests(self) -> bool:
+        return self.config.freeze_backbone > 0
+
     def make_data(self, source: str, length: int, seed: int) -> Dataset[Any]:
         return make_pairs(self.config, source, length, seed=seed)
 
     # ------------------------------------------------------------------------------------------------------------ loss
-    def loss(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+    def prepare(self, batch: Batch, random: Draws) -> Batch:
         frozen = self.step < self.config.freeze_backbone
         self.model.backbone.requires_grad_(not frozen).train(not frozen)
-        batch = self._augmented(self._to_device(batch), generator)
-        guidance = self._guidance(batch, self._previous_boxes(batch, generator)) if self.guide is not None else None
-        if guidance is not None:
-            kept = torch.rand(len(batch["search"]), generator=generator) >= self.config.guidance_dropout
-            guidance = _masked(guidance, kept.to(self.device))
-        parts = box_loss(self._predict(batch, guidance), self._targets(batch))
+        batch = self._augmented(self._to_device(batch), random)
+        rows = len(batch["search"])
+        if self.guide is not None:
+            guidance = self._guidance(batch, self._previous_boxes(batch, random))
+            kept = random.rand(rows) >= self.config.guidance_dropout
+            batch |= _masked(guidance, kept.to(self.device))._asdict()
+        return batch | {"cells": self.count_per_part(self._targets(batch).inside.sum(), rows)}
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        guidance = Guidance(*(batch[name] for name in Guidance._fields)) if self.guide is not None else None
+        parts = box_loss(self._predict(batch, guidance), self._targets(batch), batch["cells"][0])
         total = sum((WEIGHTS[name] * value for name, value in parts.items()), start=torch.zeros((), device=self.device))
         return total + self._correspondence(batch) if self.config.trains_encoder else total
 
@@ -104,13 +113,13 @@ class GuidedTrainer(Loop):
                 self.guide.encoder, path.with_name("correspondence.safetensors"), recipe=f"trained with {path.name}"
             )
 
-    def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
+    def _augmented(self, batch: Batch, random: Draws) -> Batch:
         """Apply colour, blur, noise, cut-outs and flips; mirroring and gray apply to all crops of a triple or none."""
         config = self.config
         crops: Batch = {name: batch[name] for name in ("template", "search", "previous") if name in batch}
         draws = draw_crops(
             crops,
-            generator,
+            random,
             flip=config.flip,
             gray=config.gray,
             cutout=config.cutout,
@@ -128,22 +137,22 @@ class GuidedTrainer(Loop):
                 augmented[box] = augment_boxes(batch[box], draws[image], (side, side))
         return augmented
 
-    def _previous_boxes(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+    def _previous_boxes(self, batch: Batch, random: Draws) -> torch.Tensor:
         """(N, 4) previous boxes for the guide: the truth with errors, the model's own, or another place."""
         config, count = self.config, len(batch["search"])
 
         def chosen(share: float) -> torch.Tensor:
-            return (torch.rand(count, generator=generator) < share).to(self.device)
+            return (random.rand(count) < share).to(self.device)
 
-        normal = torch.randn(count, 4, generator=generator).to(self.device)
-        boxes = jittered(batch["previous_box"], normal, config.box_jitter)
+        boxes = jittered(batch["previous_box"], random.randn(count, 4).to(self.device), config.box_jitter)
         progress = min(1.0, 2 * self.step / max(1, config.steps))
         own = chosen(config.own_boxes * progress).nonzero().flatten()
         if len(own):
             boxes[own] = self._predicted_boxes(batch, own)
-        angle, further = (torch.rand(count, generator=generator).to(self.device) for _ in range(2))
+        angle, further = (random.rand(count).to(self.device) for _ in range(2))
         wrong = chosen(config.wrong_guidance)
-        return torch.where(wrong[:, None], elsewhere(boxes, 2 * math.pi * angle, 1 + further / 2), boxes)
+        other = self.ranks.of_the_row_before(boxes[:, 2:])
+        return torch.where(wrong[:, None], elsewhere(boxes, 2 * math.pi * angle, 1 + further / 2, other), boxes)
 
     @torch.no_grad()
     def _predicted_boxes(self, batch: Batch, chosen: torch.Tensor) -> torch.Tensor:
@@ -173,7 +182,7 @@ class GuidedTrainer(Loop):
         """`validate_boxes` on triples that are not used for training."""
         self.model.eval()
         batches = (self._floats(batch) for batch in self.validation_batches())
-        return validate_boxes(batches, self._targets, self._variants, record, self.step)
+        return validate_boxes(batches, self._targets, self._variants, record, self.step, self.ranks)
 
     def _floats(self, batch: Batch) -> Batch:
         batch = self._to_device(batch)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,18 +16,20 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 
-from siamfast.data.stream import PairStream, plain_errors
+from siamfast.data.draws import Draws
+from siamfast.data.stream import PairStream, copied_ahead, plain_errors
 from siamfast.data.unread import unread_frames
-from siamfast.io.files import differences, only_writer, replacing
-from siamfast.models.inference import choose_device, fast_bfloat16
+from siamfast.io.files import only_writer, replacing
+from siamfast.models.inference import fast_bfloat16
 from siamfast.models.weights import save_weights
-from siamfast.training.config import RunConfig, with_new_names
+from siamfast.training.checkpoint import naming_damage, read_checkpoint, write_checkpoint
+from siamfast.training.config import RunConfig
 from siamfast.training.optimizer import learning_rate, make_optimizer, moving_average
+from siamfast.training.parallel import compile_networks, parallel, share_batch_norm
+from siamfast.training.ranks import join
 from siamfast.training.record import Record
 from siamfast.workers import begin_worker
 
-# Fields of the configuration that may differ when a run is resumed.
-_FREE = {"out", "device", "workers", "log_every", "val_every", "val_pairs", "val_data", "save_every"}
 _HELD_OUT = 1_000_000_007  # added to the seed of data that is not used for training
 
 
@@ -36,8 +37,9 @@ class Loop:
     """Trains by `config`; a checkpoint in `config.out` is resumed where it stopped.
 
     The items of step s are s*batch_size ... of an endless data set, and their augmentation is drawn from (seed, s), so
-    a resumed run does exactly the steps of an uninterrupted one. Subclasses have `file` (the name of the weights),
-    `unit` (the name of an item), `make_model`, `make_data`, `loss` and `validate`.
+    a resumed run does exactly the steps of an uninterrupted one. Under torchrun each process trains on an equal share
+    of every batch, by DistributedDataParallel; the first one writes the files. Subclasses have `file` (the name of the
+    weights), `unit` (the name of an item), `make_model`, `make_data`, `prepare`, `loss` and `validate`.
     """
 
     file: ClassVar[str]
@@ -48,15 +50,26 @@ class Loop:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.out = Path(config.out)
-        self.device = choose_device(config.device)
+        self.ranks, self.device = join(config.device)
+        self.parts = self.ranks.count * config.accumulate
+        if config.batch_size % self.parts:
+            raise ValueError(
+                f"batch_size: got {config.batch_size}, expected a multiple of {self.parts}, the number of processes "
+                "times --accumulate"
+            )
         self.amp = config.amp == "bf16" or (config.amp == "auto" and fast_bfloat16(self.device))
         torch.manual_seed(config.seed)
         self.model = self.make_model()
         self.model.to(self.device, memory_format=torch.channels_last)
-        self.optimizer = make_optimizer(self.trained().values(), config)
+        if self.ranks.count > 1 and config.sync_batchnorm:
+            share_batch_norm(self.trained().values(), self.device)
+        self.optimizer = make_optimizer(self.trained().values(), config, self.device)
         self.average: AveragedModel | None = None
         if config.average:
             self.average = AveragedModel(self.model, multi_avg_fn=moving_average(config.average), use_buffers=True)
+        if config.compile:
+            compile_networks(self.trained().values())
+        self._loss = parallel(self.loss, self.trained(), config.accumulate, self.rests(), self.ranks, self.device)
         self.step = 0
         self.seconds = 0.0  # training time, over this run and those that it resumed
         # Both are made now, so that a wrong path is an error before anything is written, not at the first validation.
@@ -72,16 +85,31 @@ class Loop:
         """The modules that the optimizer changes and the checkpoint stores, by name."""
         return {"model": self.model}
 
+    def rests(self) -> bool:
+        """Whether some trained parameters have no gradient in some steps."""
+        return False
+
     def make_data(self, source: str, length: int, seed: int) -> Dataset[Any]:
         """`length` items of `source`: "synthetic" or a folder's path."""
         raise NotImplementedError
 
-    def loss(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> torch.Tensor:
-        """The loss of a batch from the data set; `generator` alone draws the augmentation."""
+    def prepare(self, batch: dict[str, torch.Tensor], random: Draws) -> dict[str, torch.Tensor]:
+        """Everything about a batch from the data set that is done without gradients: augmentation, targets. `random`
+        alone draws. Every tensor of the result has a row per item."""
         raise NotImplementedError
 
+    def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """The loss of some rows of a prepared batch. The whole batch's is the mean of those of its parts."""
+        raise NotImplementedError
+
+    def count_per_part(self, count: torch.Tensor, rows: int) -> torch.Tensor:
+        """The mean over the parts of the whole batch of a number that was counted in this process's rows, at least as
+        if it was 1 in the batch: (rows,), for a loss to be divided by."""
+        total = self.ranks.mean(count.float()) * self.ranks.count
+        return (total.clamp_min(1) / self.parts).expand(rows)
+
     def validate(self, record: Record) -> dict[str, float]:
-        """Compute and record figures on `validation_batches`."""
+        """Compute and record figures on `validation_batches`, of all processes together (`Ranks.in_turn`)."""
         raise NotImplementedError
 
     @contextmanager
@@ -103,39 +131,23 @@ class Loop:
     def save(self) -> None:
         """Write the checkpoint; a kill leaves either the old or the new one."""
         state = {
-            "config": dataclasses.asdict(self.config),
             **{name: module.state_dict() for name, module in self.trained().items()},
             **({} if self.average is None else {"average": self.average.state_dict()}),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
         }
-        buffer = io.BytesIO()  # so that a full disk is our OSError, not a RuntimeError from torch's writer
-        torch.save(state, buffer)
-        with replacing(self.checkpoint) as temporary:
-            temporary.write_bytes(buffer.getbuffer())
+        if self.ranks.first:
+            write_checkpoint(self.checkpoint, self.config, state)
 
     def resume(self) -> bool:
-        """Load the checkpoint in `out`; returns whether there is one."""
-        if not self.checkpoint.exists():
+        """Load the checkpoint in `out`, which only the first process needs to reach; returns whether there is one."""
+        content = self.checkpoint.read_bytes() if self.ranks.first and self.checkpoint.exists() else None
+        content = self.ranks.from_first(content)
+        if content is None:
             return False
-        with self._naming_damage():
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            recorded = {k: v for k, v in with_new_names(state["config"]).items() if k not in _FREE}
-            current = dataclasses.asdict(self.config)
-            changes = differences(recorded, {name: current.get(name) for name in recorded})
-        if changes:
-            further = ""
-            if recorded.get("steps") not in (None, current["steps"]):
-                further = (
-                    f"; the learning rate of that run ends with its {recorded['steps']} steps: to train further, give "
-                    f"--init {self.out / self.file} and another --out"
-                )
-            raise ValueError(
-                f"out: {self.checkpoint} is of a run with another configuration ({changes}); give the same flags to "
-                f"resume it, or another --out{further}"
-            )
-        with self._naming_damage():
+        state = read_checkpoint(content, self.checkpoint, self.config, self.out / self.file)
+        with naming_damage(self.checkpoint):
             for name, module in self.trained().items():
                 module.load_state_dict(state[name])
             if self.average is not None:
@@ -144,39 +156,31 @@ class Loop:
             self.step, self.seconds = state["step"], state["seconds"]
         return True
 
-    @contextmanager
-    def _naming_damage(self) -> Iterator[None]:
-        """A damaged file makes the unpickler and the modules raise anything; too little memory is no damage."""
-        try:
-            yield
-        except (OSError, MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"out: {self.checkpoint} is damaged ({type(error).__name__}: {reason}); remove it to begin anew"
-            ) from error
-
     # ------------------------------------------------------------------------------------------------------------- loop
     def run(self) -> dict[str, float]:
         """Train to the last step; returns the last validation's figures."""
-        with only_writer(self.out, "train"):
-            return self._run()
+        try:
+            with only_writer(self.out, "train") if self.ranks.first else nullcontext():
+                return self._run()
+        finally:
+            self.ranks.leave()
 
     def _run(self) -> dict[str, float]:
         from tqdm import tqdm
 
         config = self.config
         resumed = self.resume()
-        with replacing(self.out / "config.json") as temporary:
-            temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-        record = Record(self.out, self.step)
+        if self.ranks.first:
+            with replacing(self.out / "config.json") as temporary:
+                temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
+        record = Record(self.out if self.ranks.first else None, self.step)
         figures: dict[str, float] = {}
         total = config.steps * config.batch_size
         bar = tqdm(
-            total=total, initial=self.step * config.batch_size, unit=f" {self.unit}", smoothing=0.05, dynamic_ncols=True
-        )
-        if resumed:
+            total=total, initial=self.step * config.batch_size, unit=f" {self.unit}", smoothing=0.05,
+            dynamic_ncols=True, disable=not self.ranks.first,
+        )  # fmt: skip
+        if resumed and self.ranks.first:
             bar.write(f"resumed {self.checkpoint} at step {self.step} of {config.steps}")
         try:
             figures = self._steps(bar, record) or self._validated(record)  # a finished run has no steps left to do
@@ -187,56 +191,79 @@ class Loop:
             bar.close()
             record.close()
         self.save()
-        with self.averaged():
-            self.export(self.out / self.file, figures)
+        if self.ranks.first:
+            with self.averaged():
+                self.export(self.out / self.file, figures)
         return figures
 
     def _validated(self, record: Record) -> dict[str, float]:
         with self.averaged():
+            self.ranks.copy_first(self.model.buffers())  # statistics that were not shared
             return self.validate(record)
 
     def _steps(self, bar: Any, record: Record) -> dict[str, float]:
         config = self.config
         figures: dict[str, float] = {}
         batches = self._batches()
+        unread: list[torch.Tensor] = []  # losses of the last steps; to read one is to wait for the device
         waited, losses, began = 0.0, 0.0, time.perf_counter()
         logged_at, logged_step = began, self.step
         while self.step < config.steps:
             step_began = time.perf_counter()
             batch = next(batches)
             waited += time.perf_counter() - step_began
-            loss = self._train_step(batch)
+            unread.append(self._train_step(batch))
             self.step += 1
-            losses += loss
             bar.update(config.batch_size)
-            if not math.isfinite(loss):
-                raise ValueError(
-                    f"the loss is {loss} at step {self.step}: lower --lr or raise --warmup; "
-                    f"{self.checkpoint} holds the last good state"
-                )
-            if self.step % config.log_every == 0:
+            last = self.step == config.steps
+            log, validate, save = (
+                self.step % every == 0 for every in (config.log_every, config.val_every, config.save_every)
+            )
+            if log or validate or save or last:
+                losses += sum(self._read(unread))
+                unread = []
+            if log:
                 now, steps = time.perf_counter(), self.step - logged_step
+                rate = steps * config.batch_size / (now - logged_at)
                 scalars = {
                     "train/loss": losses / steps,
                     "train/learning_rate": learning_rate(config, self.step),
-                    f"train/{self.unit}_per_second": steps * config.batch_size / (now - logged_at),
-                    "train/data_wait_share": waited / (now - logged_at),
+                    f"train/{self.unit}_per_second": rate,
+                    f"train/{self.unit}_per_second_per_process": rate / self.ranks.count,
+                    "train/data_wait_share": float(self.ranks.mean(torch.tensor(waited / (now - logged_at)))),
                 }
                 record.scalars(self.step, scalars)
                 bar.set_postfix(loss=f"{losses / steps:.3f}", wait=f"{scalars['train/data_wait_share']:.0%}")
                 logged_at, logged_step, waited, losses = now, self.step, 0.0, 0.0
-            last = self.step == config.steps
-            if self.step % config.val_every == 0 or last:
+            if validate or last:
+                before = time.perf_counter()
                 figures = self._validated(record)
-                bar.write(f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
-                logged_at = logged_at + (time.perf_counter() - step_began)  # validation is not training time
-            if self.step % config.save_every == 0 or last:
+                if self.ranks.first:
+                    bar.write(f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+                logged_at = logged_at + (time.perf_counter() - before)  # validation is not training time
+            if save or last:
                 now = time.perf_counter()
                 self.seconds, began = self.seconds + now - began, now
                 self.save()
         return figures
 
-    def _train_step(self, batch: dict[str, torch.Tensor]) -> float:
+    def _read(self, losses: list[torch.Tensor]) -> list[float]:
+        """The losses of the last steps, means over the processes.
+
+        Raises:
+            ValueError: one is not finite.
+        """
+        values: list[float] = self.ranks.mean(torch.stack(losses).float().cpu()).tolist()
+        for number, value in enumerate(values, start=self.step - len(values) + 1):
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"the loss is {value} at step {number}: lower --lr or raise --warmup; "
+                    f"{self.checkpoint} holds the last good state"
+                )
+        return values
+
+    def _train_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """One step of the optimizer on this process's share of a batch; returns the share's loss."""
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step) * group["rate"]
@@ -244,20 +271,30 @@ class Loop:
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(batch, generator)
-        loss.backward()
+        with torch.no_grad():
+            prepared = self.prepare(batch, Draws(generator, self.ranks.rank, self.ranks.count))
+        rows = config.batch_size // self.parts
+        total = torch.zeros((), device=self.device)
+        for number in range(config.accumulate):
+            part = {name: values[number * rows : (number + 1) * rows] for name, values in prepared.items()}
+            total += self._loss(part, exchange=number + 1 == config.accumulate)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        return float(loss.detach())
+        return total
 
     # ------------------------------------------------------------------------------------------------------------- data
     def _batches(self) -> Iterator[dict[str, torch.Tensor]]:
-        return self._loader(self._data, self._workers(), start=self.step)
+        """This process's shares of the batches, from the current step on."""
+        ranks, size = self.ranks, self.config.batch_size // self.ranks.count
+        start = self.step * ranks.count
+        batches = self._loader(self._data, size, start=start, rank=ranks.rank, ranks=ranks.count)
+        return copied_ahead(batches, self.device) if self.device.type == "cuda" else batches
 
-    def _loader(self, data: Dataset[Any], workers: int, **part: int) -> Iterator[dict[str, torch.Tensor]]:
+    def _loader(self, data: Dataset[Any], size: int, **part: int) -> Iterator[dict[str, torch.Tensor]]:
+        workers = self._workers()
         loader: DataLoader[Any] = DataLoader(
-            PairStream(data, self.config.batch_size, **part),
+            PairStream(data, size, **part),
             batch_size=None,
             num_workers=workers,
             worker_init_fn=begin_worker,
@@ -272,17 +309,22 @@ class Loop:
     def _workers(self) -> int:
         if self.config.workers >= 0:
             return self.config.workers
-        return max(1, min(8, len(os.sched_getaffinity(0)) - 1))
+        processes = self.ranks.local_count
+        return max(1, min(8, (len(os.sched_getaffinity(0)) - processes) // processes))
 
     def validation_batches(self) -> Iterator[dict[str, torch.Tensor]]:
-        """The validation data, drawn once and kept as uint8; with its own progress bar, because the training's
-        stands."""
+        """This process's share of the validation's batches, dealt out in turn; drawn once and kept as uint8. With its
+        own progress bar, because the training's stands."""
         from tqdm import tqdm
 
-        batches = self._loader(self._val_data, self._workers()) if self._validation is None else self._validation
-        total = math.ceil(self.config.val_pairs / self.config.batch_size)
+        size, ranks = self.config.batch_size, self.ranks
+        batches: Any = self._validation
+        if batches is None:
+            batches = self._loader(self._val_data, size, rank=ranks.rank, ranks=ranks.count)
+        total = len(range(ranks.rank, math.ceil(self.config.val_pairs / size), ranks.count))
         kept = []
-        for batch in tqdm(batches, "validate", total, leave=False, unit="batch", dynamic_ncols=True):
+        bar = {"leave": False, "unit": "batch", "dynamic_ncols": True, "disable": not ranks.first}
+        for batch in tqdm(batches, "validate", total, **bar):
             kept.append(batch)
             yield batch
         self._validation = kept

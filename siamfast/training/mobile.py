@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from siamfast.data.augmentation import augment_boxes, draw_crops, jittered
+from siamfast.data.draws import Draws
 from siamfast.geometry import index_to_edge
 from siamfast.models.guidance import elsewhere
 from siamfast.models.guided import Prediction
@@ -53,28 +54,34 @@ class MobileTrainer(Loop):
         return make_pairs(self.config, source, length, seed=seed)
 
     # ------------------------------------------------------------------------------------------------------------ loss
-    def loss(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
-        batch = self._cut(self._augmented(self._to_device(batch), generator), generator)
+    def prepare(self, batch: Batch, random: Draws) -> Batch:
+        batch = self._cut(self._augmented(self._to_device(batch), random), random)
+        rows = len(batch["search"])
+        if self.config.guided:
+            batch["region_box"] = self._last_boxes(batch, random)
+            batch["known"] = (random.rand(rows) >= self.config.guidance_dropout).to(self.device)
+        return batch | {"cells": self.count_per_part(self._targets(batch).inside.sum(), rows)}
+
+    def loss(self, batch: Batch) -> torch.Tensor:
         region_boxes, known = batch["template_box"], torch.ones(0)
         if self.config.guided:
-            region_boxes = self._last_boxes(batch, generator)
-            known = torch.rand(len(region_boxes), generator=generator) >= self.config.guidance_dropout
-        parts = box_loss(self._predict(batch, region_boxes, known.to(self.device)), self._targets(batch))
+            region_boxes, known = batch["region_box"], batch["known"]
+        parts = box_loss(self._predict(batch, region_boxes, known), self._targets(batch), batch["cells"][0])
         return sum((WEIGHTS[name] * value for name, value in parts.items()), start=torch.zeros((), device=self.device))
 
-    def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
+    def _augmented(self, batch: Batch, random: Draws) -> Batch:
         """Apply colour, blur, noise, cut-outs and flips; mirroring and gray apply to all crops of a triple or none. In
         a share of the triples the last frame is the template's."""
         config, count = self.config, len(batch["search"])
-        flip, gray = (torch.rand(count, generator=generator) < share for share in (config.flip, config.gray))
+        flip, gray = (random.rand(count) < share for share in (config.flip, config.gray))
         augmented = dict(batch)
         if "recent" in batch:
-            first = (torch.rand(count, generator=generator) < config.first_frames).to(self.device)
+            first = (random.rand(count) < config.first_frames).to(self.device)
             augmented["recent"] = torch.where(first[:, None, None, None], batch["template"], batch["recent"])
             augmented["recent_box"] = torch.where(first[:, None], batch["template_box"], batch["recent_box"])
         draws = draw_crops(
             {name: augmented[name] for name in _IMAGES if name in augmented},
-            generator,
+            random,
             flip=flip,
             gray=gray,
             cutout=config.cutout,
@@ -88,23 +95,23 @@ class MobileTrainer(Loop):
             augmented[box] = augment_boxes(augmented[box], rows, (side, side))
         return augmented
 
-    def _cut(self, batch: Batch, generator: torch.Generator) -> Batch:
+    def _cut(self, batch: Batch, random: Draws) -> Batch:
         """Cut the search crops to their middles, all with one drawn side."""
         steps = (self.config.instance - self.config.smallest) // 16
-        edge = 8 * int(torch.randint(steps + 1, (1,), generator=generator))
+        edge = 8 * random.one_for_all(steps + 1)
         if not edge:
             return batch
         shift = torch.tensor([edge, edge, 0, 0], device=self.device)
         return batch | {"search": batch["search"][..., edge:-edge, edge:-edge], "box": batch["box"] - shift}
 
-    def _last_boxes(self, batch: Batch, generator: torch.Generator) -> torch.Tensor:
+    def _last_boxes(self, batch: Batch, random: Draws) -> torch.Tensor:
         """(N, 4) last boxes like a tracker's: the truth with errors, or another place."""
         count = len(batch["search"])
-        normal = torch.randn(count, 4, generator=generator).to(self.device)
-        boxes = jittered(batch["recent_box"], normal, self.config.box_jitter)
-        angle, further = (torch.rand(count, generator=generator).to(self.device) for _ in range(2))
-        wrong = (torch.rand(count, generator=generator) < self.config.wrong_guidance).to(self.device)
-        return torch.where(wrong[:, None], elsewhere(boxes, 2 * math.pi * angle, 0.5 + further / 2), boxes)
+        boxes = jittered(batch["recent_box"], random.randn(count, 4).to(self.device), self.config.box_jitter)
+        angle, further = (random.rand(count).to(self.device) for _ in range(2))
+        wrong = (random.rand(count) < self.config.wrong_guidance).to(self.device)
+        other = self.ranks.of_the_row_before(boxes[:, 2:])
+        return torch.where(wrong[:, None], elsewhere(boxes, 2 * math.pi * angle, 0.5 + further / 2, other), boxes)
 
     def _features(self, images: torch.Tensor) -> Features:
         if self.config.backbone_rate > 0 and self.model.training:
@@ -133,7 +140,7 @@ class MobileTrainer(Loop):
         """`validate_boxes` on triples that are not used for training."""
         self.model.eval()
         batches = (self._floats(batch) for batch in self.validation_batches())
-        return validate_boxes(batches, self._targets, self._variants, record, self.step)
+        return validate_boxes(batches, self._targets, self._variants, record, self.step, self.ranks)
 
     def _floats(self, batch: Batch) -> Batch:
         batch = self._to_device(batch)

@@ -21,8 +21,10 @@ def learning_rate(config: RunConfig, step: int) -> float:
     return rate * min(1.0, (step + 1) / max(1, config.warmup))
 
 
-def make_optimizer(modules: Iterable[torch.nn.Module], config: RunConfig) -> torch.optim.Optimizer:
-    """SGD with momentum, or AdamW; no decay of biases and norms; SiamFC's factor has its own rate."""
+def make_optimizer(
+    modules: Iterable[torch.nn.Module], config: RunConfig, device: torch.device
+) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW, fused on a GPU; no decay of biases and norms; SiamFC's factor has its own rate."""
     named = [(name, p) for module in modules for name, p in module.named_parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for _, p in named if p.dim() > 1], "weight_decay": config.weight_decay, "rate": 1.0},
@@ -34,9 +36,10 @@ def make_optimizer(modules: Iterable[torch.nn.Module], config: RunConfig) -> tor
         # logarithm.
         rate = config.scale**2 if config.optimizer == "sgd" else config.scale
         groups.append({"params": factor, "weight_decay": 0.0, "rate": rate})
+    fused = device.type == "cuda" or None
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, fused=fused)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), fused=fused)
 
 
 def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 import torch.nn.functional as F
 
 
 class Record:
-    """Writes beside the checkpoint in `out`; rows of steps after `step` (of a killed run) are dropped."""
+    """Writes beside the checkpoint in `out`; rows of steps after `step` (of a killed run) are dropped.
 
-    def __init__(self, out: Path, step: int) -> None:
+    out None: nothing is written.
+    """
+
+    def __init__(self, out: Path | None, step: int) -> None:
+        self._rows: IO[str] | None = None
+        self._writer: Any = None
+        if out is None:
+            return
         path = out / "metrics.jsonl"
         rows = ""
         if step and path.exists():
@@ -21,7 +28,6 @@ class Record:
             rows = "".join(line for line in path.read_text().splitlines(True) if _step_of(line, step + 1) <= step)
         self._rows = path.open("w")
         self._rows.write(rows)
-        self._writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -30,6 +36,8 @@ class Record:
             self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
+        if self._rows is None:
+            return
         self._rows.write(json.dumps({"step": step, **values}) + "\n")
         self._rows.flush()
         if self._writer is not None:
@@ -48,7 +56,8 @@ class Record:
         self._writer.add_images("validation/response", overlays.clamp(0, 1), step)
 
     def close(self) -> None:
-        self._rows.close()
+        if self._rows is not None:
+            self._rows.close()
         if self._writer is not None:
             self._writer.close()
 

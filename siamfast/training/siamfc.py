@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from siamfast.data.augmentation import augment_pair
+from siamfast.data.draws import Draws
 from siamfast.geometry import STRIDE, box_centers
 from siamfast.models.alexnet import INPUT_MEAN, INPUT_STD
 from siamfast.models.siamfc import SiamFC
@@ -16,6 +17,7 @@ from siamfast.ops.xcorr_balanced_loss import xcorr_balanced_loss
 from siamfast.training.config import SiamFCConfig
 from siamfast.training.loop import Loop
 from siamfast.training.pairs import make_pairs
+from siamfast.training.parallel import Batch
 from siamfast.training.record import Record
 
 HIT_RADIUS = 16.0  # search-crop pixels within which a response's peak is on the target
@@ -35,6 +37,11 @@ class SiamFCTrainer(Loop):
 
     def make_model(self) -> SiamFC:
         config = self.config
+        if config.balance == "batch" and self.parts > 1:
+            raise ValueError(
+                f"balance: got 'batch', which weighs a whole batch, but it is shared out to {self.parts} processes or "
+                "parts (--accumulate): use 'sample'"
+            )
         model = SiamFC(
             scale=config.scale,
             learn_scale=config.learn_scale,
@@ -49,14 +56,14 @@ class SiamFCTrainer(Loop):
     def make_data(self, source: str, length: int, seed: int) -> Dataset[Any]:
         return make_pairs(self.config, source, length, seed=seed)
 
-    def loss(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+    def prepare(self, batch: Batch, random: Draws) -> Batch:
         config = self.config
         send = self._to_device(batch)
         template, search, box = augment_pair(
             send["template"],
             send["search"],
             send["box"],
-            generator,
+            random,
             flip=config.flip,
             color_jitter=config.color_jitter,
             gray=config.gray,
@@ -64,16 +71,17 @@ class SiamFCTrainer(Loop):
             noise=config.noise,
             cutout=config.cutout,
         )
-        return self._responses(template, search, self._cells(box), send["positive"])[0]
+        return {"template": template, "search": search, "centers": self._cells(box), "positive": send["positive"]}
 
-    def _responses(
-        self, template: torch.Tensor, search: torch.Tensor, centers: torch.Tensor, positive: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def loss(self, batch: Batch) -> torch.Tensor:
+        return self._responses(batch)[0]
+
+    def _responses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss, and the responses (N, 1, H, W) without a gradient."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
             result = xcorr_balanced_loss(
-                self.model.embed(template),
-                self.model.embed(search),
+                self.model.embed(batch["template"]),
+                self.model.embed(batch["search"]),
                 scale=self.model.scale,
                 bias=self.model.bias,
                 stride=STRIDE,
@@ -83,7 +91,7 @@ class SiamFCTrainer(Loop):
                 balance=self.config.balance,
                 return_scores=True,
                 # A centre far outside labels every cell negative, as a pair without its target needs.
-                centers=torch.where(positive[:, None], centers, 1e6),
+                centers=torch.where(batch["positive"][:, None], batch["centers"], 1e6),
             )
         assert isinstance(result, tuple)
         return result
@@ -94,22 +102,22 @@ class SiamFCTrainer(Loop):
     @torch.no_grad()
     def validate(self, record: Record) -> dict[str, float]:
         """Loss, and the distance of the response's peak from the target, on pairs that are not used for training."""
-        config = self.config
         self.model.eval()
-        losses, errors = [], []
+        rows = []
         for number, batch in enumerate(self.validation_batches()):
             send = self._to_device(batch)
-            template, search, positive = send["template"], send["search"], send["positive"]
+            crops = {name: send[name].float() for name in ("template", "search")}
             centers = self._cells(send["box"])
-            loss, response = self._responses(template.float(), search.float(), centers, positive)
+            loss, response = self._responses(send | crops | {"centers": centers})
             response = response.float()
-            losses.append(float(loss) * len(search))
-            errors.append(peak_distance(response, centers)[positive] * STRIDE)
+            distance = peak_distance(response, centers)[send["positive"]] * STRIDE
+            rows.append((float(loss) * len(centers), distance.cpu()))
             if number == 0:
-                record.responses(self.step, search, response)
-        distance = torch.cat(errors)
+                record.responses(self.step, send["search"], response)
+        losses, distances = zip(*self.ranks.in_turn(rows), strict=True)
+        distance = torch.cat(distances)
         figures = {
-            "loss": sum(losses) / config.val_pairs,
+            "loss": sum(losses) / self.config.val_pairs,
             "hit_rate": float((distance <= HIT_RADIUS).float().mean()),
             "peak_distance_px": float(distance.mean()),
         }

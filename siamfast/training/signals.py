@@ -14,7 +14,12 @@ COLORS = 16  # clusters of Lab's ab plane (Vondrick et al. 2018)
 
 
 def cycle_loss(
-    features: torch.Tensor, places: torch.Tensor, *, longest: int = 4, temperature: float = 0.07
+    features: torch.Tensor,
+    places: torch.Tensor,
+    *,
+    longest: int = 4,
+    temperature: float = 0.07,
+    cells: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The distance between coordinates and their return after being carried through time and back by the affinity.
 
@@ -28,6 +33,7 @@ def cycle_loss(
         places: (N, 2, n, n), the place in the first view of each cell of the last one: x, y in cells.
         longest: the largest k; at most F - 1.
         temperature: of the affinity.
+        cells: the number of visible cells to divide by instead: for a part of a batch, the mean over its parts.
 
     Returns:
         The loss, a mean distance in cells with slope at most 1 (Charbonnier's), over the cells visible in the first
@@ -58,10 +64,17 @@ def cycle_loss(
         for frame in range(k - 1, 0, -1):
             coordinates = carry(frame, frame + 1, coordinates)
         ends.append(carry(-1, 1, coordinates))
-    inside = ((places >= 0) & (places <= side - 1)).all(1)  # (N, n, n)
+    inside = visible_cells(places)
     off = [(end - places).square().sum(1)[inside] for end in (*ends, *skips)]
     distances = torch.stack(off)
-    return ((distances + 0.25).sqrt() - 0.5).mean(), distances.detach().sqrt()
+    total = ((distances + 0.25).sqrt() - 0.5).sum(1) / (inside.sum() if cells is None else cells)
+    return total.mean(), distances.detach().sqrt()
+
+
+def visible_cells(places: torch.Tensor) -> torch.Tensor:
+    """places: (N, 2, n, n) as for `cycle_loss` -> (N, n, n) bool: the cells of the last view that the first one
+    shows."""
+    return ((places >= 0) & (places <= places.shape[-1] - 1)).all(1)
 
 
 def color_loss(features: torch.Tensor, labels: torch.Tensor, *, temperature: float = 1.0) -> torch.Tensor:

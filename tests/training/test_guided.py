@@ -15,6 +15,7 @@ import torch
 from siamfast.cli import main
 from siamfast.commands.train import add_arguments, configuration
 from siamfast.data.augmentation import jittered
+from siamfast.data.draws import Draws
 from siamfast.models.guidance import elsewhere
 from siamfast.models.guided import Prediction
 from siamfast.models.guided_weights import load_guided
@@ -122,7 +123,7 @@ def test_the_previous_boxes_follow_the_options(tmp_path: Path, changes: dict[str
     batch = run._to_device(next(run._batches()))
     run.step = run.config.steps  # the schedule's end
     batch |= {name: batch[name].float() for name in ("template", "search", "previous")}
-    previous = run._previous_boxes(batch, torch.Generator().manual_seed(0))
+    previous = run._previous_boxes(batch, Draws(torch.Generator().manual_seed(0)))
     if expected == "truth":
         torch.testing.assert_close(previous, batch["previous_box"])
     elif expected == "own":
@@ -138,7 +139,7 @@ def test_neighboring_crops_are_augmented_alike_only_if_asked(tmp_path: Path) -> 
         batch = run._to_device(next(run._batches()))
         batch["previous"] = batch["search"]
         batch["previous_box"] = batch["box"]
-        augmented = run._augmented(batch, torch.Generator().manual_seed(1))
+        augmented = run._augmented(batch, Draws(torch.Generator().manual_seed(1)))
         assert torch.equal(augmented["previous"], augmented["search"]) == same
         assert torch.equal(augmented["previous_box"], augmented["box"])
         mirrored = 231 - batch["box"][:, 0] - batch["box"][:, 2]

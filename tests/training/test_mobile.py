@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from siamfast.cli import main
+from siamfast.data.draws import Draws
 from siamfast.models.mobile_weights import load_mobile
 from siamfast.training.config import MobileConfig
 from siamfast.training.mobile import MobileTrainer
@@ -106,7 +107,7 @@ def test_cut_search_crops_keep_the_targets_place(tmp_path: Path) -> None:
     sides = set()
     for seed in range(30):
         search, box = torch.rand(2, 3, 257, 257), torch.tensor([[100.0, 90, 60, 70], [80, 80, 50, 40]])
-        cut = run._cut({"search": search, "box": box}, torch.Generator().manual_seed(seed))
+        cut = run._cut({"search": search, "box": box}, Draws(torch.Generator().manual_seed(seed)))
         side = cut["search"].shape[-1]
         sides.add(side)
         x, y = (int(v) for v in cut["box"][0, :2])
