@@ -64,7 +64,7 @@ def make(size: str, targets: int, device: str, compiled: bool) -> Made:
     def ours() -> Path:
         out = folder / f"ours-{next(numbers)}"
         writer = make_writer("lmdb", out, Recipe("vid"))
-        curate(Recipe("vid"), root, writer, workers=0)
+        curate(Recipe("vid"), root, writer)
         writer.close()
         return out
 
@@ -126,7 +126,7 @@ def stages(size: str, targets: int, device: str) -> Row:
         for patch in patches:
             patch.start()
         began = time.perf_counter()
-        curate(Recipe("vid"), root, writer, workers=0)
+        curate(Recipe("vid"), root, writer)
         whole = time.perf_counter() - began
         for patch in patches:
             patch.stop()

@@ -42,7 +42,7 @@ def sequence(size: str) -> tuple[Path, Path]:
         rows.append(",".join(f"{v:.2f}" for v in box))
     (folder / "groundtruth.txt").write_text("\n".join(rows))
     writer = make_writer("lmdb", root / "store", Recipe("folder"))
-    curate(Recipe("folder"), root / "sequences", writer, workers=0)
+    curate(Recipe("folder"), root / "sequences", writer)
     writer.close()
     return root / "sequences", root / "store"
 

@@ -16,14 +16,19 @@ def begin_worker(_: int = 0) -> None:
     of memory) does not end its children, and a pool's would wait for work for ever. So a thread in each child waits
     for the end of the pipe that every child of multiprocessing has from its parent.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    single_thread()
+    if multiprocessing.parent_process() is not None:
+        threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
+
+
+def single_thread() -> None:
+    """Let torch and OpenCV use one thread in this process."""
     import cv2
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    if multiprocessing.parent_process() is not None:
-        threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
 
 
 def _end_with_parent() -> None:

@@ -18,6 +18,7 @@ LAYERS = (
     {"nn", "compat", "comparison"},
     {"ops"},
     {"io", "geometry"},
+    {"engine"},
     {"kernels", "machine", "workers", "version"},
 )
 HEIGHT = {name: -number for number, layer in enumerate(LAYERS) for name in layer}

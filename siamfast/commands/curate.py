@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siamfast.data.readers import LAYOUTS, list_videos
+from siamfast.engine import add_engine_arguments, check_engine_arguments, open_engine
 from siamfast.io.files import only_writer, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Executor
 
     from siamfast.data.curation import Recipe
 
@@ -37,12 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--context-amount", type=float, default=0.5, help="context around the box, as a share of w + h (default: 0.5)"
     )
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 100 (default: 90)")
-    parser.add_argument(
-        "--workers", type=int, default=-1, help="processes; -1: one per core (default), 0: this one only"
-    )
     parser.add_argument("--shard", default="1/1", metavar="I/N", help="every N-th video from the I-th, for job arrays")
-    parser.add_argument("--engine", choices=("local", "dask"), default="local", help="where to run (default: local)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="dask scheduler; default: workers on this machine")
+    add_engine_arguments(parser, default=-1)
     parser.add_argument("--verify", action="store_true", help="instead, check every crop of the store OUT")
 
 
@@ -60,17 +55,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.verify:
         return _verify(arguments)
     recipe, shard, root, out = _checked(arguments)
-    workers = arguments.workers if arguments.workers >= 0 else len(os.sched_getaffinity(0))
     began, stopped, made = time.perf_counter(), False, Counter[str]()
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_writer(out, writer_name(arguments.layout, shard)))
         writer = stack.enter_context(contextlib.closing(make_writer(arguments.layout, out, recipe, shard)))
         try:
-            pool, count = stack.enter_context(_pool(arguments.engine, arguments.scheduler, workers))
+            engine = stack.enter_context(
+                open_engine(arguments.engine, workers=arguments.workers, scheduler=arguments.scheduler)
+            )
             bar = stack.enter_context(
                 contextlib.closing(tqdm(unit="video", desc="curate", file=sys.stderr, dynamic_ncols=True))
             )
-            curate(recipe, root, writer, workers=count, shard=shard, progress=bar, pool=pool, made=made)
+            curate(recipe, root, writer, engine=engine, shard=shard, progress=bar, made=made)
         except KeyboardInterrupt:
             stopped = True
         except (RuntimeError, OSError) as error:
@@ -96,10 +92,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[Recipe, tuple[int, int], Pa
 
     if arguments.root is None:
         raise ValueError("ROOT: missing; give the data set's folder before OUT")
-    if arguments.workers < -1:
-        raise ValueError(f"--workers: got {arguments.workers}, expected -1 or more")
-    if arguments.scheduler is not None and arguments.engine != "dask":
-        raise ValueError("--scheduler: given without --engine dask")
+    check_engine_arguments(arguments)
     recipe = Recipe(arguments.kind, arguments.exemplar, arguments.instance, arguments.context_amount, arguments.quality)
     shard = _shard(arguments.shard)
     root, out = Path(arguments.root).resolve(), Path(arguments.out)
@@ -109,33 +102,6 @@ def _checked(arguments: argparse.Namespace) -> tuple[Recipe, tuple[int, int], Pa
         raise ValueError(f"OUT: {out} is inside ROOT; nothing is written into the data set")
     list_videos(recipe.kind, root)  # raises when there are none
     return recipe, shard, root, out
-
-
-@contextlib.contextmanager
-def _pool(engine: str, scheduler: str | None, workers: int) -> Iterator[tuple[Executor | None, int]]:
-    """The executor that makes the parts, and its number of workers; None: `curate` makes them itself.
-
-    With dask, every worker must be able to read the data set; this process writes the store. If a worker dies, another
-    makes its part.
-    """
-    if engine == "local":
-        yield None, workers
-        return
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise ValueError(f"--engine: dask needs `pip install 'siamfast[dask]'` ({error})") from error
-    with contextlib.ExitStack() as stack:
-        address: object = scheduler
-        if scheduler is None:
-            cluster = LocalCluster(n_workers=max(1, workers), threads_per_worker=1, dashboard_address=":0")
-            address = stack.enter_context(cluster)
-        try:
-            client = stack.enter_context(Client(address, timeout="10s"))
-        except (OSError, TimeoutError, ValueError) as error:
-            raise ValueError(f"--scheduler: {scheduler} cannot be reached ({type(error).__name__})") from error
-        print(f"dask's dashboard: {client.dashboard_link}", file=sys.stderr)
-        yield client.get_executor(pure=False, retries=2), max(1, sum(client.nthreads().values()))
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
+from threading import local
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -20,13 +19,13 @@ from numpy.typing import NDArray
 from siamfast.data.readers import list_videos, read_video
 from siamfast.data.sequences import Sequence
 from siamfast.data.store_writer import Crop, Part
+from siamfast.engine import Engine
 from siamfast.geometry import box_centers_by_index, resized_index
 from siamfast.io.images import decode_bgr
 from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
 from siamfast.ops.siamfc_crops import context_size
-from siamfast.workers import begin_worker
 
-_VIDEOS_KEPT = 4  # videos that a process keeps in memory
+_VIDEOS_KEPT = 4  # videos that a thread keeps in memory
 PART = 64  # frames per part: the work repeated after a kill, and a worker's memory
 
 
@@ -70,7 +69,16 @@ class Writer(Protocol):
 
 
 _Contents = tuple[tuple[Sequence, ...], list[tuple[str, str]]]
-_recent: dict[tuple[str, Path, Path], _Contents] = {}  # the last few videos, for their next parts
+
+
+class _Recent(local):
+    """The last few videos that a thread has read, for their next parts; a dask worker may have several threads."""
+
+    def __init__(self) -> None:
+        self.videos: dict[tuple[str, Path, Path], _Contents] = {}
+
+
+_recent = _Recent()
 
 
 def _video(kind: str, root: Path, video: Path, anew: bool) -> _Contents:
@@ -78,15 +86,15 @@ def _video(kind: str, root: Path, video: Path, anew: bool) -> _Contents:
 
     anew: read it in any case, because another run of this process may have read it before it was repaired.
     """
-    key = kind, root, video
-    if anew or key not in _recent:
+    key, videos = (kind, root, video), _recent.videos
+    if anew or key not in videos:
         problems: list[tuple[str, str]] = []
         targets = read_video(kind, root, video, lambda path, reason: problems.append((_relative(path, root), reason)))
-        _recent.pop(key, None)
-        _recent[key] = targets, problems
-        if len(_recent) > _VIDEOS_KEPT:
-            del _recent[next(iter(_recent))]
-    return _recent[key]
+        videos.pop(key, None)
+        videos[key] = targets, problems
+        if len(videos) > _VIDEOS_KEPT:
+            del videos[next(iter(videos))]
+    return videos[key]
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -164,34 +172,26 @@ def curate(
     root: Path,
     writer: Writer,
     *,
-    workers: int,
+    engine: Engine | None = None,
     shard: tuple[int, int] = (1, 1),
     progress: Any = None,
-    pool: Executor | None = None,
     made: Counter[str] | None = None,
 ) -> None:
-    """Make the parts that `writer` does not have, in `workers` processes, or in this one if that is 0.
+    """Make the parts that `writer` does not have, and write them in this process.
 
     Args:
-        pool: an executor to use instead, with `workers` workers, e.g. dask's; the parts come back here to be written.
+        engine: makes them (`siamfast.engine.open_engine`); None: this process.
         shard: (i, n): every n-th video, from the i-th on.
         progress: a tqdm bar of videos; None: none.
         made: the "frames" and "crops" that this call makes are added to it.
 
     Raises:
-        ValueError: no such data set. RuntimeError: a worker died; committed parts stay.
+        ValueError: no such data set. RuntimeError: workers are gone; committed parts stay.
     """
     videos = list_videos(recipe.kind, root)[shard[0] - 1 :: shard[1]]
     work = _Work(root, videos, writer, progress, Counter() if made is None else made)
-    if pool is not None:
-        _curate_in_pool(recipe, work, pool, workers)
-    elif workers:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_worker) as own_pool:
-            _curate_in_pool(recipe, work, own_pool, workers)
-    else:
-        for task in work.tasks():
-            for following in work.store(task, curate_part(recipe, root, task.video, task.first)):
-                work.store(following, curate_part(recipe, root, following.video, following.first))
+    for task, part in (engine or Engine()).run(partial(_make_part, recipe, root), work.tasks):
+        work.store(task, part)
 
 
 class _Task(NamedTuple):
@@ -201,59 +201,51 @@ class _Task(NamedTuple):
     first: int
 
 
+def _make_part(recipe: Recipe, root: Path, task: _Task) -> Part:
+    return curate_part(recipe, root, task.video, task.first)
+
+
 class _Work:
-    """The parts of some videos that a writer does not have: `tasks` lists them, `store` writes one and counts it."""
+    """The parts of some videos that a writer does not have.
+
+    tasks: the missing parts that are known: of a video without its first part, only that one, because it has the number
+    of frames. `store` writes a part and adds the tasks that follow from it.
+    """
 
     def __init__(self, root: Path, videos: list[Path], writer: Writer, progress: Any, made: Counter[str]) -> None:
         self.root = root
-        self._videos, self._writer, self._progress, self._made = videos, writer, progress, made
+        self._writer, self._progress, self._made = writer, progress, made
         self._stored = writer.done()
         self._began = time.perf_counter()
         if progress is not None:
             progress.reset(total=len(videos))
+        self.tasks: deque[_Task] = deque()
+        self._left: Counter[Path] = Counter()  # parts to come, by video
+        for video in videos:
+            stored = self._stored.get(_relative(video, root), {})
+            missing = self._missing(video, stored[0]) if 0 in stored else [_Task(video, 0)]
+            self._left[video] = len(missing)
+            self.tasks += missing
+            self._count_video(video)
 
-    def tasks(self) -> Iterator[_Task]:
-        """Each video's missing parts; only the first part if that is missing, because it has the number of frames."""
-        for video in self._videos:
-            stored = self._stored.get(_relative(video, self.root), {})
-            yield from self._missing(video, stored[0]) if 0 in stored else [_Task(video, 0)]
-            if self._progress is not None:
-                self._progress.update(1)
-
-    def store(self, task: _Task, part: Part) -> list[_Task]:
-        """Write a part; returns the tasks that follow from a video's first one."""
+    def store(self, task: _Task, part: Part) -> None:
+        """Write a part; the tasks that follow from a video's first one come next."""
         self._writer.add(part)
         made = self._made
         made["frames"] += min(PART, part.total - part.first)
         made["crops"] += 2 * len(part.crops)  # an exemplar and an instance of each target
+        following = self._missing(task.video, part.total) if part.first == 0 else []
+        self.tasks.extendleft(reversed(following))
+        self._left[task.video] += len(following) - 1
         if self._progress is not None:
             rate = made["frames"] / (time.perf_counter() - self._began)
             self._progress.set_postfix_str(f"{made['crops']} crops, {rate:.0f} frames/s", refresh=False)
-        return self._missing(task.video, part.total) if part.first == 0 else []
+        self._count_video(task.video)
+
+    def _count_video(self, video: Path) -> None:
+        if self._progress is not None and not self._left[video]:
+            self._progress.update(1)
 
     def _missing(self, video: Path, total: int) -> list[_Task]:
         stored = self._stored.get(_relative(video, self.root), {})
         return [_Task(video, first) for first in range(PART, total, PART) if first not in stored]
-
-
-def _curate_in_pool(recipe: Recipe, work: _Work, pool: Executor, workers: int) -> None:
-    """Do the work in a pool, with at most two parts per worker under way."""
-    tasks = work.tasks()
-    running: dict[Future[Part], _Task] = {}
-    following: list[_Task] = []
-    try:
-        while True:
-            while len(running) < 2 * workers:
-                task = following.pop() if following else next(tasks, None)
-                if task is None:
-                    break
-                running[pool.submit(curate_part, recipe, work.root, task.video, task.first)] = task
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                following += reversed(work.store(running.pop(future), future.result()))
-    except BrokenProcessPool:
-        raise RuntimeError("a worker process died (out of memory?); run the command again to go on") from None
-    finally:
-        for future in running:
-            future.cancel()

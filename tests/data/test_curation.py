@@ -37,7 +37,7 @@ def _parts_of(path: Path) -> int:
 def test_crops_equal_siamfcs(tmp_path: Path) -> None:
     root = make_dataset(tmp_path / "data")
     writer = StoreWriter(tmp_path / "out", {"kind": "vid", "exemplar": 127, "instance": 255})
-    curate(Recipe("vid"), root, writer, workers=0)
+    curate(Recipe("vid"), root, writer)
     writer.close()
     store = CropStore(tmp_path / "out")
     assert [(t.name, len(t.frames)) for t in store.tracks] == [

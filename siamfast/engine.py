@@ -1,0 +1,286 @@
+"""Where independent tasks run: in this process, in processes of this machine, or on the workers of a dask cluster.
+
+Results always come back to the process that asks for them, which writes them; a worker needs to read, never to write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+from siamfast.version import __version__
+from siamfast.workers import begin_worker, single_thread
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+ENGINES = ("local", "dask")
+_ANSWER = 10  # seconds that a scheduler has to answer
+_COUNT_EVERY = 5  # seconds between two counts of dask's workers, which may come and go
+_COMPARED = ("torch", "numpy", "cv2", "onnxruntime")  # other versions of them may change the last bits of a result
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser, default: int) -> None:
+    """Add --engine, --scheduler and --workers to a command. default: of --workers, on this machine without dask."""
+    parser.add_argument("--engine", choices=ENGINES, default="local", help="local (default), or dask's workers")
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="dask scheduler, tcp://host:8786 (default: start workers on this machine)",
+    )
+    usual = {-1: "-1", 0: "0; dask: -1"}[default]
+    parser.add_argument("--workers", type=int, help=f"processes; -1: one per core, 0: this one only (default: {usual})")
+    parser.set_defaults(default_workers=default)
+
+
+def check_engine_arguments(arguments: argparse.Namespace) -> None:
+    """Check the options of `add_engine_arguments`, and set `workers` to a number of processes.
+
+    Raises:
+        ValueError: a wrong option, or options that exclude each other, in one line.
+    """
+    if arguments.workers is not None and arguments.workers < -1:
+        raise ValueError(f"--workers: got {arguments.workers}, expected -1 or more")
+    if arguments.scheduler is not None and arguments.engine != "dask":
+        raise ValueError("--scheduler: given without --engine dask")
+    if arguments.scheduler is not None and arguments.workers is not None:
+        raise ValueError("--workers: given with --scheduler, whose cluster has its own number of workers")
+    if arguments.workers == 0 and arguments.engine == "dask":
+        raise ValueError("--workers: got 0 with --engine dask, expected 1 or more, or -1")
+    if arguments.workers is None:
+        arguments.workers = -1 if arguments.engine == "dask" else arguments.default_workers
+    if arguments.workers == -1:
+        arguments.workers = len(os.sched_getaffinity(0))
+
+
+class Engine:
+    """Runs one function on many tasks; made by `open_engine`.
+
+    remote: whether tasks may run on other machines. parallel: whether several tasks run at once.
+    """
+
+    remote = False
+    parallel = False
+
+    def run(self, call: Callable[[T], R], tasks: deque[T]) -> Iterator[tuple[T, R]]:
+        """Yield (task, call(task)) as results come, in any order if the engine is parallel.
+
+        Args:
+            call: a function of a module, or a partial of one; it returns errors that concern one task.
+            tasks: taken from the left, as workers need them. The caller may add to it between two results.
+
+        Raises:
+            RuntimeError: workers are gone, in one line. Whatever `call` raises ends the run.
+
+        >>> tasks = deque([1, 2])
+        >>> with open_engine() as engine:
+        ...     for task, result in engine.run(abs, tasks):
+        ...         if task == 2:
+        ...             tasks.append(-3)
+        ...         print(task, result)
+        1 1
+        2 2
+        -3 3
+        """
+        while tasks:
+            task = tasks.popleft()
+            yield task, call(task)
+
+    def everywhere(self, call: Callable[[], R]) -> list[R]:
+        """The results of `call`: one per worker there now if the engine is remote, else one, made here."""
+        return [call()]
+
+
+class _Pool(Engine):
+    """Runs tasks on an executor, two per worker under way, so that no worker waits for the next one."""
+
+    parallel = True
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._running: dict[Future[Any], Any] = {}  # and their tasks
+
+    def _workers(self) -> int:
+        raise NotImplementedError
+
+    def _submit(self, call: Callable[[T], R], task: T) -> Future[R]:
+        return self._executor.submit(call, task)
+
+    def _loss(self, error: BaseException) -> str | None:
+        """One line if the error means that workers are gone, else None."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """End the tasks under way, if any: nobody waits for their results any more."""
+        for future in self._running:
+            future.cancel()
+
+    def run(self, call: Callable[[T], R], tasks: deque[T]) -> Iterator[tuple[T, R]]:
+        running = self._running
+        try:
+            while tasks or running:
+                while tasks and len(running) < 2 * self._workers():
+                    task = tasks.popleft()
+                    running[self._submit(call, task)] = task
+                # With a limit: workers may have come meanwhile.
+                for future in wait(running, timeout=_COUNT_EVERY, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        except Exception as error:
+            loss = self._loss(error)
+            if loss is None:
+                raise
+            raise RuntimeError(f"{loss}; run the command again to go on") from None
+
+
+class _Processes(_Pool):
+    def __init__(self, executor: ProcessPoolExecutor, workers: int) -> None:
+        super().__init__(executor)
+        self._processes, self._count = executor, workers
+
+    def _workers(self) -> int:
+        return self._count
+
+    def _loss(self, error: BaseException) -> str | None:
+        return "a worker process died (out of memory?)" if isinstance(error, BrokenProcessPool) else None
+
+    def abandon(self) -> None:
+        super().abandon()
+        if self._running:
+            for process in list((self._processes._processes or {}).values()):  # public only from Python 3.14 on
+                process.kill()
+
+
+class _Dask(_Pool):
+    remote = True
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client.get_executor(pure=False))
+        self._client, self._counted, self._count = client, -float("inf"), 0
+
+    def _workers(self) -> int:
+        if time.monotonic() - self._counted > _COUNT_EVERY:
+            self._counted, self._count = time.monotonic(), sum(self._client.nthreads().values())
+            if not self._count:
+                print("dask: no worker is there yet; waiting", file=sys.stderr)
+        return max(1, self._count)
+
+    def _submit(self, call: Callable[[T], R], task: T) -> Future[R]:
+        return self._executor.submit(_on_worker, __version__, call, task)
+
+    def _loss(self, error: BaseException) -> str | None:
+        from distributed import CommClosedError, KilledWorker
+
+        if isinstance(error, KilledWorker):
+            return "dask: a task ended every worker that tried it (out of memory?)"
+        gone = isinstance(error, (CancelledError, CommClosedError)) or self._client.status != "running"
+        return "dask: the scheduler is gone" if gone else None
+
+    def everywhere(self, call: Callable[[], R]) -> list[R]:
+        return list(self._client.run(call).values()) or [call()]
+
+
+def _on_worker(version: str, call: Callable[[T], R], task: T) -> R:
+    """A task on a dask worker; workers that joined after the check at the start are checked here."""
+    if version != __version__:
+        raise RuntimeError(_other_version("a worker", __version__, version))
+    single_thread()
+    return call(task)
+
+
+def _other_version(worker: str, there: str | None, here: str) -> str:
+    return f"--engine: {worker} has {f'siamfast {there}' if there else 'no siamfast'}, here is {here}"
+
+
+@contextmanager
+def open_engine(engine: str = "local", *, workers: int = 0, scheduler: str | None = None) -> Iterator[Engine]:
+    """An engine, until the block ends.
+
+    Args:
+        engine: local or dask.
+        workers: processes of this machine; 0: local tasks run in this process. Without meaning with a scheduler.
+        scheduler: the address of a dask scheduler; None: dask's scheduler and workers are started here.
+
+    Raises:
+        ValueError: dask is not installed, the scheduler does not answer, or a worker has another siamfast.
+
+    >>> with open_engine() as engine:
+    ...     list(engine.run(abs, deque([-1])))
+    [(-1, 1)]
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"engine: got {engine!r}, expected one of {', '.join(ENGINES)}")
+    if engine == "dask":
+        with _dask(workers, scheduler) as opened:
+            yield opened
+    elif workers:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_worker) as executor:
+            opened = _Processes(executor, workers)
+            try:
+                yield opened
+            finally:
+                opened.abandon()
+    else:
+        yield Engine()
+
+
+@contextmanager
+def _dask(workers: int, scheduler: str | None) -> Iterator[Engine]:
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ValueError(f"--engine: dask needs `pip install 'siamfast[dask]'` ({error})") from error
+    with ExitStack() as stack:
+        address: Any = scheduler
+        if scheduler is None:
+            # Nannies would write OMP_NUM_THREADS=1 into this process's environment; tasks set their threads themselves.
+            stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": {}}))
+            address = LocalCluster(n_workers=max(1, workers), threads_per_worker=1, dashboard_address=":0")
+            stack.enter_context(address)
+        try:
+            client = stack.enter_context(Client(address, timeout=_ANSWER, set_as_default=False))
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ValueError(f"--scheduler: {scheduler} does not answer ({type(error).__name__})") from error
+        _check_workers(client)
+        print(f"dask's dashboard: {client.dashboard_link}", file=sys.stderr)
+        opened = _Dask(client)
+        try:
+            yield opened
+        finally:
+            opened.abandon()
+
+
+def _check_workers(client: Any) -> None:
+    """Refuse workers with another siamfast, and say where the other packages differ."""
+
+    def versions(names: tuple[str, ...]) -> dict[str, str | None]:  # a local function travels as code, not by its name
+        import importlib
+
+        by_name: dict[str, str | None] = {}
+        for name in names:
+            try:
+                by_name[name.partition(".")[0]] = str(importlib.import_module(name).__version__)
+            except ImportError:
+                by_name[name.partition(".")[0]] = None
+        return by_name
+
+    names = ("siamfast.version", *_COMPARED)
+    here = versions(names)
+    different: set[str] = set()
+    for worker, there in client.run(versions, names).items():
+        if there["siamfast"] != here["siamfast"]:
+            raise ValueError(_other_version(f"worker {worker}", there["siamfast"], __version__))
+        different |= {
+            f"{name} {there[name]} there, {here[name]} here" for name in _COMPARED if there[name] != here[name]
+        }
+    if different:
+        print(f"dask: results may differ in their last bits: {'; '.join(sorted(different))}", file=sys.stderr)
