@@ -185,15 +185,15 @@ class _Dask(_Pool):
         return "dask: the scheduler is gone" if gone else None
 
     def everywhere(self, call: Callable[[], R]) -> list[R]:
-        return list(self._client.run(call).values()) or [call()]
+        return list(self._client.run(_on_worker, __version__, call).values()) or [call()]
 
 
-def _on_worker(version: str, call: Callable[[T], R], task: T) -> R:
-    """A task on a dask worker; workers that joined after the check at the start are checked here."""
+def _on_worker(version: str, call: Callable[..., R], *task: Any) -> R:
+    """Run a call on a dask worker; a worker that joined after the check at the start is checked here."""
     if version != __version__:
         raise RuntimeError(_other_version("a worker", __version__, version))
     single_thread()
-    return call(task)
+    return call(*task)
 
 
 def _other_version(worker: str, there: str | None, here: str) -> str:
@@ -276,7 +276,13 @@ def _check_workers(client: Any) -> None:
     names = ("siamfast.version", *_COMPARED)
     here = versions(names)
     different: set[str] = set()
-    for worker, there in client.run(versions, names).items():
+    try:
+        workers: dict[str, dict[str, str | None]] = client.run(versions, names)
+    except Exception as error:  # such as code of another Python that cannot be read
+        raise ValueError(
+            f"--engine: dask's workers cannot run code from here ({type(error).__name__}: {error})"
+        ) from error
+    for worker, there in workers.items():
         if there["siamfast"] != here["siamfast"]:
             raise ValueError(_other_version(f"worker {worker}", there["siamfast"], __version__))
         different |= {

@@ -57,12 +57,12 @@ def run(arguments: argparse.Namespace) -> int:
     recipe, shard, root, out = _checked(arguments)
     began, stopped, made = time.perf_counter(), False, Counter[str]()
     with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(
+            open_engine(arguments.engine, workers=arguments.workers, scheduler=arguments.scheduler)
+        )
         stack.enter_context(only_writer(out, writer_name(arguments.layout, shard)))
         writer = stack.enter_context(contextlib.closing(make_writer(arguments.layout, out, recipe, shard)))
         try:
-            engine = stack.enter_context(
-                open_engine(arguments.engine, workers=arguments.workers, scheduler=arguments.scheduler)
-            )
             bar = stack.enter_context(
                 contextlib.closing(tqdm(unit="video", desc="curate", file=sys.stderr, dynamic_ncols=True))
             )

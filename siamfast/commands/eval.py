@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siamfast.engine import add_engine_arguments, check_engine_arguments, open_engine
 from siamfast.evaluation.protocols import PROTOCOLS
 from siamfast.evaluation.subsets import NAMES, choose_subset
 from siamfast.io.files import only_writer, replacing
@@ -51,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto, cpu, cuda:0, ...; several, joined by commas, are given to workers in turn",
     )
-    parser.add_argument(
-        "--workers", type=int, default=0, help="processes, one sequence each; 0 (default): this one only"
-    )
+    add_engine_arguments(parser, default=0)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,11 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     from siamfast.evaluation.one_pass import read_dataset, run_all
     from siamfast.evaluation.summary import summarize
 
-    if arguments.workers < 0:
-        raise ValueError(f"--workers: got {arguments.workers}, expected 0 or more")
+    check_engine_arguments(arguments)
     if arguments.frames is not None and arguments.frames < 2:
         raise ValueError(f"--frames: got {arguments.frames}, expected 2 or more")
-    protocol, root, out = PROTOCOLS[arguments.dataset], Path(arguments.root), Path(arguments.out)
+    protocol, root, out = PROTOCOLS[arguments.dataset], Path(arguments.root).absolute(), Path(arguments.out)
     devices = arguments.device.split(",")
     entries = _entries(arguments, devices[0])
     errors: list[tuple[str, str]] = []
@@ -84,9 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
     if not sequences:
         raise ValueError(f"ROOT: no sequence in {root} can be evaluated; the first: {': '.join(errors[0])}")
     results = out / "results"
-    with only_writer(out, "eval"):
-        claim_results(protocol, out, root, arguments.frames, entries, sequences)
-        runs = run_all(protocol, results, entries, sequences, devices, arguments.workers)
+    with (
+        open_engine(arguments.engine, workers=arguments.workers, scheduler=arguments.scheduler) as engine,
+        only_writer(out, "eval"),
+    ):
+        digests = claim_results(protocol, out, root, arguments.frames, entries, sequences)
+        machines = engine.everywhere(_machine)
+        runs = run_all(protocol, results, entries, sequences, devices, engine, digests)
         stopped = _evaluate(runs, len(entries) * len(sequences), errors)
     summaries = [summarize(protocol, results, entry, sequences) for entry in entries]
     about = {
@@ -94,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         "subset": subset.name,
         "sequences": len(sequences),
         "frames": arguments.frames or "all",
-    } | _machine()
+    } | {name: _common([machine[name] for machine in machines]) for name in machines[0]}
     _write(out, about, summaries, errors)
     _print(summaries, errors)
     print(f"{out / 'report.html'}, {out / 'summary.json'}; results in {results / protocol.folder}")
@@ -146,6 +148,12 @@ def _machine() -> dict[str, Any]:
         "cpu": cpu_name(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }  # fmt: skip
+
+
+def _common(values: list[Any]) -> Any:
+    """The value, or all that differ, joined."""
+    different = list(dict.fromkeys(values))
+    return different[0] if len(different) == 1 else ", ".join(map(str, different))
 
 
 def _write(out: Path, about: dict[str, Any], summaries: list[Summary], errors: list[tuple[str, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -38,6 +39,21 @@ class Sequence:
             raise ValueError(f"count: got {count}, expected at least 1")
         visibility = None if self.visibility is None else self.visibility[:count]
         return Sequence(self.name, self.frames[:count], self.boxes[:count], visibility)
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that identify it by the names and sizes of its frames, the first one's content and the
+        truth. Reading the content of all frames would take as long as tracking.
+
+        Raises:
+            OSError: a frame is missing.
+        """
+        digest = hashlib.sha256()
+        for path in self.frames:
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        digest.update(self.frames[0].read_bytes())
+        for truth in (self.boxes, self.visibility):
+            digest.update(b"" if truth is None else np.asarray(truth, np.float64).tobytes())
+        return digest.hexdigest()[:16]
 
 
 def read_boxes(path: str | os.PathLike[str]) -> NDArray[np.float64]:

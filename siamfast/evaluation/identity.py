@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from siamfast.data.sequences import Sequence
 from siamfast.evaluation.one_pass import Entry
@@ -17,33 +14,24 @@ from siamfast.io.files import differences, replacing
 FILE = "runs.json"
 
 
-def sequence_digest(sequence: Sequence) -> str:
-    """A digest that identifies a sequence by the names and sizes of its frames, the first one's content and the truth.
-    Reading the content of all frames would take as long as tracking."""
-    digest = hashlib.sha256()
-    for path in sequence.frames:
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-    digest.update(sequence.frames[0].read_bytes())
-    for truth in (sequence.boxes, sequence.visibility):
-        digest.update(b"" if truth is None else np.asarray(truth, np.float64).tobytes())
-    return digest.hexdigest()[:16]
-
-
 def claim_results(
     protocol: Protocol, out: Path, root: Path, frames: int | None, entries: list[Entry], sequences: list[Sequence]
-) -> None:
+) -> dict[str, str]:
     """Write OUT/runs.json; refuse if OUT has results of a label that now means something else.
 
     Args:
         protocol: of the data set. out: folder of the results. root: folder of the data set. frames: number of first
             frames of each sequence; None: all. entries: the trackers. sequences: those to evaluate on.
 
+    Returns:
+        The digests of the sequences, by name.
+
     Raises:
         ValueError: results of another tracker, other weights, options, frames or data under one label.
     """
     path = out / FILE
     claims = _read(path)
-    digests = {sequence.name: sequence_digest(sequence) for sequence in sequences}
+    digests = {sequence.name: sequence.digest() for sequence in sequences}
     for entry in entries:
         claim = entry.signature() | {"dataset": protocol.kind, "root": str(root.resolve()), "frames": frames}
         recorded = dict(claims.get(entry.label, {}))
@@ -59,6 +47,7 @@ def claim_results(
     out.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(claims, indent=1) + "\n")
+    return digests
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,26 +1,28 @@
-"""One-pass evaluation: every tracker on every sequence, in this process or in several, with resume."""
+"""One-pass evaluation: every tracker on every sequence, on any engine, with resume."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
+import socket
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from siamfast.data.readers import list_videos, read_video
 from siamfast.data.sequences import Sequence
+from siamfast.engine import Engine
 from siamfast.evaluation.protocols import Protocol, read_result, write_result
-from siamfast.evaluation.run import TracksSequences, run_tracker
+from siamfast.evaluation.run import Result, TracksSequences, run_tracker
 from siamfast.evaluation.subsets import Subset
-from siamfast.workers import begin_worker
+
+_TRACKERS_KEPT = 2  # trackers that a thread keeps in memory
+_PATHS = ("encoder", "models")  # options of trackers that are paths
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,18 @@ class Entry:
         content = b"".join(path.read_bytes() for path in files)
         digest = hashlib.sha256(content).hexdigest()[:16] if files else None
         return asdict(self) | {"options": dict(self.options), "sha256": digest}
+
+    def absolute(self) -> Entry:
+        """The same tracker with absolute paths, for a process with another working folder."""
+        from siamfast.tracking.registry import TRACKERS
+
+        named = self.model in TRACKERS or self.model.startswith("opencv:")
+        model = self.model if named else str(Path(self.model).absolute())
+        options = tuple(
+            (name, str(Path(value).absolute()) if name in _PATHS and value is not None else value)
+            for name, value in self.options
+        )
+        return replace(self, model=model, options=options)
 
     def _files(self) -> tuple[Path, ...]:
         """The files of weights; none for OpenCV's trackers without weights."""
@@ -146,50 +160,91 @@ def read_dataset(
     return usable
 
 
-@functools.lru_cache(maxsize=2)
-def _tracker(entry: Entry, device: str) -> TracksSequences:
-    """A tracker, cached for the next sequence."""
-    return entry.make(device)
+class Digests(NamedTuple):
+    """What another machine must read too: digests of a tracker's weights (None without weights) and of a sequence."""
+
+    weights: str | None
+    sequence: str
 
 
-def run_one(protocol: Protocol, results: Path, entry: Entry, sequence: Sequence, device: str) -> str | None:
-    """Track a sequence and write its result; returns the error, or None."""
+class Run(NamedTuple):
+    """A tracker on a sequence. digests: checked where it runs; None: it runs on this machine."""
+
+    entry: Entry
+    sequence: Sequence
+    device: str
+    digests: Digests | None = None
+
+
+class _Kept(threading.local):
+    """The last trackers, for their next sequences; of one thread, because a tracker has the state of one target."""
+
+    def __init__(self) -> None:
+        self.trackers: dict[tuple[Entry, str, str | None], TracksSequences] = {}
+
+
+_kept = _Kept()
+
+
+def _tracker(run: Run) -> TracksSequences:
+    """The run's tracker; made if it is not one of the last ones.
+
+    Raises:
+        ValueError, OSError: it cannot be made; its weights are not those of the command.
+    """
+    weights = None if run.digests is None else run.digests.weights
+    key, trackers = (run.entry, run.device, weights), _kept.trackers
+    if key not in trackers:
+        if run.digests is not None and (there := run.entry.signature()["sha256"]) != weights:
+            raise ValueError(f"weights: {run.entry.model} has digest {there}, expected {weights}")
+        trackers[key] = run.entry.make(run.device)
+        if len(trackers) > _TRACKERS_KEPT:
+            del trackers[next(iter(trackers))]
+    return trackers[key]
+
+
+def run_one(run: Run) -> Result | str:
+    """Track a sequence; returns the result, or the error in one line."""
     try:
-        result = run_tracker(lambda: _tracker(entry, device), sequence)
+        if run.digests is not None and run.sequence.digest() != run.digests.sequence:
+            raise ValueError(f"{run.sequence.frames[0].parent}: frames differ from those of the command")
+        return run_tracker(lambda: _tracker(run), run.sequence)
     except (ValueError, OSError, RuntimeError) as error:
-        return f"{entry.label}: {' '.join(str(error).split())}"
-    write_result(protocol, results, entry.label, sequence.name, result)
-    return None
+        where = "" if run.digests is None else f" (on {socket.gethostname()})"
+        return f"{run.entry.label}: {' '.join(str(error).split())}{where}"
 
 
 def run_all(
-    protocol: Protocol, results: Path, entries: list[Entry], sequences: list[Sequence], devices: list[str], workers: int
+    protocol: Protocol,
+    results: Path,
+    entries: list[Entry],
+    sequences: list[Sequence],
+    devices: list[str],
+    engine: Engine,
+    digests: dict[str, str],
 ) -> Iterator[tuple[Entry, Sequence, str | None]]:
-    """Make the missing results; yields each finished run, with its error or None.
+    """Make the missing results and write them here; yields each finished run, with its error or None.
 
     Args:
-        devices: given to the workers in turn.
-        workers: number of processes; 0: this one only.
+        devices: given to the runs in turn.
+        engine: runs the trackers, a sequence per task.
+        digests: of the sequences, by name: other machines must have the same.
 
     Raises:
-        RuntimeError: a worker died; written results stay.
+        RuntimeError: workers are gone; written results stay. OSError: a result cannot be written.
     """
     todo = [(e, s) for e in entries for s in sequences if read_result(protocol, results, e.label, s) is None]
-    if workers == 0:
-        for entry, sequence in todo:
-            yield entry, sequence, run_one(protocol, results, entry, sequence, devices[0])
-        return
-    running: dict[Future[str | None], tuple[Entry, Sequence]] = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_worker) as pool:
-        try:
-            for number, (entry, sequence) in enumerate(todo):
-                device = devices[number % len(devices)]
-                running[pool.submit(run_one, protocol, results, entry, sequence, device)] = entry, sequence
-            while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    entry, sequence = running.pop(future)
-                    yield entry, sequence, future.result()
-        except BrokenProcessPool:
-            raise RuntimeError("a worker process died (out of memory?); run the command again to go on") from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    if engine.parallel:
+        todo.sort(key=lambda each: -len(each[1]))  # the longest first, so that none of them is last and alone
+    tasks = deque[Run]()
+    weights = {entry.label: entry.signature()["sha256"] for entry in entries} if engine.remote else {}
+    by_label = {entry.label: entry for entry in entries}
+    for number, (entry, sequence) in enumerate(todo):
+        run = Run(entry, sequence, devices[number % len(devices)])
+        if engine.remote:
+            run = run._replace(entry=entry.absolute(), digests=Digests(weights[entry.label], digests[sequence.name]))
+        tasks.append(run)
+    for run, result in engine.run(run_one, tasks):
+        if isinstance(result, Result):
+            write_result(protocol, results, run.entry.label, run.sequence.name, result)
+        yield by_label[run.entry.label], run.sequence, result if isinstance(result, str) else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -117,17 +116,17 @@ def test_finished_sequences_are_not_run_again(tmp_path: Path, monkeypatch: pytes
     done: list[str] = []
     real = one_pass.run_one
 
-    def counting(protocol: Any, results: Path, entry: Entry, sequence: Any, device: str) -> str | None:
+    def counting(run: one_pass.Run) -> Result | str:
         if len(done) == 1:
             raise KeyboardInterrupt
-        done.append(sequence.name)
-        return real(protocol, results, entry, sequence, device)
+        done.append(run.sequence.name)
+        return real(run)
 
     monkeypatch.setattr(one_pass, "run_one", counting)
     assert evaluate("folder", root, out) == 130
     assert list(summary(out)["trackers"]["mobile"]["sequences"]) == ["a"]
     (out / "results" / "folder" / "mobile" / "b.txt").write_text("1,2,3\n")  # torn
-    monkeypatch.setattr(one_pass, "run_one", lambda *a: done.append(a[3].name) or real(*a))
+    monkeypatch.setattr(one_pass, "run_one", lambda run: done.append(run.sequence.name) or real(run))
     assert evaluate("folder", root, out) == 0
     assert done == ["a", "b"]
     assert evaluate("folder", root, out) == 0
@@ -181,7 +180,7 @@ def test_broken_sequences_are_listed_and_the_rest_is_evaluated(
         (["--peers", "dimp"], "peers: got 'dimp'"),
         (["--model", "../x=siamfc"], "cannot name a folder"),
         (["--frames", "1"], "--frames: got 1"),
-        (["--workers", "-1"], "--workers: got -1"),
+        (["--workers", "-2"], "--workers: got -2"),
         (["--model", "siamfc", "--model", "siamfc"], "two have the same label"),
         (["--device", "tpu"], "tpu"),
     ],
