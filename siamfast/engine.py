@@ -6,7 +6,9 @@ Results always come back to the process that asks for them, which writes them; a
 from __future__ import annotations
 
 import argparse
+import logging
 import os
+import signal
 import sys
 import time
 from collections import deque
@@ -14,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from typing import Any, TypeVar
 
 from siamfast.version import __version__
@@ -177,7 +179,8 @@ class _Dask(_Pool):
         return self._executor.submit(_on_worker, __version__, call, task)
 
     def _loss(self, error: BaseException) -> str | None:
-        from distributed import CommClosedError, KilledWorker
+        from distributed import KilledWorker
+        from distributed.comm import CommClosedError
 
         if isinstance(error, KilledWorker):
             return "dask: a task ended every worker that tried it (out of memory?)"
@@ -237,6 +240,7 @@ def _dask(workers: int, scheduler: str | None) -> Iterator[Engine]:
     try:
         import dask
         from distributed import Client, LocalCluster
+        from distributed.comm import get_address_host_port, resolve_address
     except ImportError as error:
         raise ValueError(f"--engine: dask needs `pip install 'siamfast[dask]'` ({error})") from error
     with ExitStack() as stack:
@@ -244,11 +248,25 @@ def _dask(workers: int, scheduler: str | None) -> Iterator[Engine]:
         if scheduler is None:
             # Nannies would write OMP_NUM_THREADS=1 into this process's environment; tasks set their threads themselves.
             stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": {}}))
-            address = LocalCluster(n_workers=max(1, workers), threads_per_worker=1, dashboard_address=":0")
+            with _ctrl_c_waits():
+                address = LocalCluster(
+                    n_workers=max(1, workers),
+                    threads_per_worker=1,
+                    dashboard_address=":0",
+                    silence_logs=logging.ERROR,  # not a warning for each task that Ctrl-C ends
+                )
             stack.enter_context(address)
+        logger = logging.getLogger("distributed.client")  # it prints tracebacks of what is raised here as well
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.CRITICAL)
         try:
+            if scheduler is not None:  # a client for such an address would complain at the process's end
+                get_address_host_port(scheduler, strict=True)
+                resolve_address(scheduler)
             client = stack.enter_context(Client(address, timeout=_ANSWER, set_as_default=False))
-        except (OSError, TimeoutError, ValueError) as error:
+        except ValueError as error:
+            raise ValueError(f"--scheduler: got {scheduler!r}, expected such as tcp://host:8786 ({error})") from error
+        except (OSError, OverflowError) as error:
             raise ValueError(f"--scheduler: {scheduler} does not answer ({type(error).__name__})") from error
         _check_workers(client)
         print(f"dask's dashboard: {client.dashboard_link}", file=sys.stderr)
@@ -257,6 +275,18 @@ def _dask(workers: int, scheduler: str | None) -> Iterator[Engine]:
             yield opened
         finally:
             opened.abandon()
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Hold back Ctrl-C until the block ends; processes and threads that start in it never react to it. Otherwise every
+    dask worker of the terminal's process group prints a traceback."""
+    resource_tracker.ensure_running()  # its start, at the first process, would let the signal through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check_workers(client: Any) -> None:
