@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from benchmarks import harness, plots
+from benchmarks import harness, plots, scale
 from benchmarks.harness import OURS, Row
 
 ROOT = Path(__file__).parents[1]
@@ -188,6 +188,7 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
         "README.md": ("speed", short),
         "docs/performance.md": ("results", long),
         "docs/trackers.md": ("projects", foreign),
+        "docs/scale.md": ("scale", [scale.tables(json.loads((root / RESULTS / "scale.json").read_text()))]),
         "docs/tracking.md": ("targets", [targets(list(harness.read(root / RESULTS / "targets.jsonl")))]),
         "docs/annotate.md": ("annotation", [annotation(list(harness.read(root / RESULTS / "annotation.jsonl")))]),
     }

@@ -1,4 +1,4 @@
-"""Processes of pools and data loaders end when the process that made them is killed."""
+"""Processes of pools, data loaders and dask end when the process that made them is killed."""
 
 from __future__ import annotations
 
@@ -44,6 +44,16 @@ if __name__ == "__main__":
     time.sleep(100)
 """
 
+DASK = """
+import os, time
+from siamfast.engine import open_engine
+
+if __name__ == "__main__":
+    with open_engine("dask", workers=2) as engine:
+        print(*engine.everywhere(os.getpid), flush=True)
+        time.sleep(100)
+"""
+
 
 def _runs(pid: int) -> bool:
     """Whether the process runs and is not a zombie."""
@@ -53,8 +63,10 @@ def _runs(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("program", [POOL, LOADER], ids=["pool", "data loader"])
+@pytest.mark.parametrize("program", [POOL, LOADER, DASK], ids=["pool", "data loader", "dask"])
 def test_workers_end_with_a_killed_parent(program: str, tmp_path: Path) -> None:
+    if program == DASK:
+        pytest.importorskip("distributed")
     (tmp_path / "program.py").write_text(program)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     parent = subprocess.Popen(

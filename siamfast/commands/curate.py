@@ -11,8 +11,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siamfast.commands.engine_options import add_engine_arguments, check_engine_arguments
 from siamfast.data.readers import LAYOUTS, list_videos
-from siamfast.engine import add_engine_arguments, check_engine_arguments, open_engine
+from siamfast.engine import open_engine
 from siamfast.io.files import only_writer, replacing
 
 if TYPE_CHECKING:

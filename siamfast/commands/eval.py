@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siamfast.engine import add_engine_arguments, check_engine_arguments, open_engine
+from siamfast.commands.engine_options import add_engine_arguments, check_engine_arguments
+from siamfast.engine import open_engine
 from siamfast.evaluation.protocols import PROTOCOLS
 from siamfast.evaluation.subsets import NAMES, choose_subset
 from siamfast.io.files import only_writer, replacing

@@ -111,6 +111,8 @@ def curate_part(recipe: Recipe, root: Path, video: Path, first: int) -> Part:
     sequences, problems = _video(recipe.kind, root, video, first == 0)
     name = _relative(video, root)
     errors = list(problems) if first == 0 else []
+    if not sequences and not errors and not video.exists():  # this machine does not have it
+        errors.append((name, "is not there"))
     total = len(sequences[0].frames) if sequences else 0
     crops: list[Crop] = []
     numbers = _numbers(sequences[0].frames) if sequences else []

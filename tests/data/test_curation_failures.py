@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from siamfast.cli import main
-from siamfast.data.curation import decode_frame
+from siamfast.data.curation import Recipe, curate_part, decode_frame
 from siamfast.data.store import CropStore
 from siamfast.data.store_writer import Part
 from siamfast.data.tree import TreeWriter, tree_folder
@@ -51,6 +51,13 @@ def test_the_last_line_says_what_was_made(tmp_path: Path, capsys: pytest.Capture
     assert f"made {crops} crops of " in capsys.readouterr().err
     assert main(command) == 0
     assert "nothing was missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["otb", "vid", "folder", "got10k"])
+def test_a_video_that_a_worker_does_not_have_is_an_error(kind: str, tmp_path: Path) -> None:
+    part = curate_part(Recipe(kind), tmp_path, tmp_path / "Annotations" / "VID" / "val" / "a", 0)
+    assert not part.crops
+    assert part.errors
 
 
 def test_a_decompression_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
