@@ -131,13 +131,14 @@ class _Dask(_Pool):
 
     def __init__(self, client: Any) -> None:
         super().__init__(client.get_executor(pure=False))
-        self._client, self._counted, self._count = client, -float("inf"), 0
+        self._client, self._counted, self._count = client, -float("inf"), 1
 
     def _workers(self) -> int:
         if time.monotonic() - self._counted > _COUNT_EVERY:
-            self._counted, self._count = time.monotonic(), sum(self._client.nthreads().values())
-            if not self._count:
-                print("dask: no worker is there yet; waiting", file=sys.stderr)
+            before, self._count = self._count, sum(self._client.nthreads().values())
+            self._counted = time.monotonic()
+            if before and not self._count:
+                print("dask: no worker is there; waiting", file=sys.stderr)
         return max(1, self._count)
 
     def _submit(self, call: Callable[[T], R], task: T) -> Future[R]:

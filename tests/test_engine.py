@@ -260,7 +260,7 @@ def test_a_run_that_fails_elsewhere_names_the_machine(data: Path) -> None:
 def test_a_scheduler_that_ends_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr(engine_module, "single_thread", lambda: None)  # its workers are threads of this process
-    started = distributed.LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=None)
+    started = distributed.LocalCluster(n_workers=1, processes=False, protocol="tcp://", dashboard_address=":0")
     with open_engine("dask", scheduler=started.scheduler_address) as engine:
         results = engine.run(_sleep, deque([0.0, 0.5, 0.5, 0.5]))
         assert next(results) == (0.0, 0.0)

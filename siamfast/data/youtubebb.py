@@ -26,15 +26,20 @@ class AnnotatedVideo(NamedTuple):
     problems: list[tuple[Path, str]]
 
 
-@functools.lru_cache(maxsize=2)
 def annotated_videos(root: Path) -> dict[str, AnnotatedVideo]:
-    """The videos of all annotation files, by name.
+    """The videos of all annotation files, by name; files are read again when they have changed, because a dask worker
+    outlives the command.
 
     Raises:
         ValueError: a line that names no video: whichever it belongs to would lack it.
     """
+    return _annotated_videos(tuple((path, path.stat().st_mtime_ns) for path in entries(root, "*.csv")))
+
+
+@functools.lru_cache(maxsize=2)
+def _annotated_videos(tables: tuple[tuple[Path, int], ...]) -> dict[str, AnnotatedVideo]:
     videos: dict[str, AnnotatedVideo] = defaultdict(lambda: AnnotatedVideo(defaultdict(dict), []))
-    for path in entries(root, "*.csv"):
+    for path, _ in tables:
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             for number, row in enumerate(_rows(file), start=1):
                 name = row[0].strip() if row else ""

@@ -21,7 +21,7 @@ from siamfast.evaluation.protocols import Protocol, read_result, write_result
 from siamfast.evaluation.run import Result, TracksSequences, run_tracker
 from siamfast.evaluation.subsets import Subset
 
-_TRACKERS_KEPT = 2  # trackers that a thread keeps in memory
+_TRACKERS_KEPT = 4  # trackers that a thread keeps in memory: sequences of several take turns, the longest first
 _PATHS = ("encoder", "models")  # options of trackers that are paths
 
 
@@ -194,7 +194,9 @@ def _tracker(run: Run) -> TracksSequences:
     """
     weights = None if run.digests is None else run.digests.weights
     key, trackers = (run.entry, run.device, weights), _kept.trackers
-    if key not in trackers:
+    if key in trackers:
+        trackers[key] = trackers.pop(key)  # the last used one is last
+    else:
         if run.digests is not None and (there := run.entry.signature()["sha256"]) != weights:
             raise ValueError(f"weights: {run.entry.model} has digest {there}, expected {weights}")
         trackers[key] = run.entry.make(run.device)

@@ -17,7 +17,6 @@ from siamfast.data.curation import Recipe, curate_part, decode_frame
 from siamfast.data.store import CropStore
 from siamfast.data.store_writer import Part
 from siamfast.data.tree import TreeWriter, tree_folder
-from siamfast.data.youtubebb import annotated_videos
 from siamfast.io import images
 from tests.data.vid_videos import GROUP, contents, make_dataset, make_video
 
@@ -206,6 +205,5 @@ def test_a_repaired_line_of_a_shared_table_is_read_for_its_video(tmp_path: Path)
     errors = [json.loads(text) for text in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()]
     assert [error["reason"][:6] for error in errors] == ["line 4"]
     table.write_text("".join(good))
-    annotated_videos.cache_clear()
     assert main(words) == 0
     assert len(CropStore(tmp_path / "out")) == 4

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from siamfast.cli import main
-from siamfast.data import readers, youtubebb
+from siamfast.data import readers
 from siamfast.data.clip_folder import RECORD, Settings, known_seeds
 from siamfast.data.sequences import Sequence, read_boxes
 from siamfast.data.store_check import StoreChecker
@@ -180,7 +180,6 @@ def _in_layout(kind: str, place: str) -> Callable[[Path], object]:
                     cv2.imwrite(str(root / "v" / name / f"{n + 1:06d}.jpg"), np.zeros((48, 64, 3), np.uint8))
             (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_bytes(path.read_bytes())
-        youtubebb.annotated_videos.cache_clear()
         return list(readers.read_videos(kind, root, _report))
 
     return call
