@@ -10,6 +10,7 @@ import siamfast
 ROOT = Path(siamfast.__file__).parent
 # A package, or a module directly in siamfast, imports from its own line and from those below.
 LAYERS = (
+    {"__main__"},
     {"cli"},
     {"commands"},
     {"annotation", "deploy", "evaluation", "training"},

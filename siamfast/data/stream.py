@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -64,40 +64,3 @@ class PairStream(IterableDataset[dict[str, torch.Tensor]]):
             first = number * self.batch_size
             last = min(first + self.batch_size, self.length)
             yield default_collate([self.items[index] for index in range(first, last)])
-
-
-def copied_ahead(batches: Iterable[dict[str, torch.Tensor]], device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
-    """The batches, which are in pinned memory, on a GPU: each is copied while the one before it is used."""
-    copies = torch.cuda.Stream(device)
-    copied: dict[str, torch.Tensor] | None = None
-    for batch in batches:
-        ready = copied
-        if ready is not None:
-            _wait_for(ready, copies, device)
-        with torch.cuda.stream(copies):
-            copied = {name: values.to(device, non_blocking=True) for name, values in batch.items()}
-        if ready is not None:
-            yield ready
-    if copied is not None:
-        _wait_for(copied, copies, device)
-        yield copied
-
-
-def _wait_for(batch: dict[str, torch.Tensor], copies: torch.cuda.Stream, device: torch.device) -> None:
-    """Make the device's work of now wait for the copies, and their memory be kept until that work is done."""
-    now = torch.cuda.current_stream(device)
-    now.wait_stream(copies)
-    for values in batch.values():
-        values.record_stream(now)
-
-
-def plain_errors(batches: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
-    """The batches of a data loader; an error in a worker process is raised as there, without the worker's traceback."""
-    try:
-        yield from batches
-    except (ValueError, OSError) as error:
-        first, _, trace = str(error).partition("\n")
-        if not first.startswith("Caught "):
-            raise
-        line = trace.strip().splitlines()[-1].partition(": ")[2]
-        raise (ValueError(line) if isinstance(error, ValueError) else OSError(line)) from None

@@ -115,7 +115,7 @@ class CorrespondenceTrainer(Loop):
         same."""
         if self._clusters is None:
             stop = min(-(-_CLUSTER_CLIPS // self.config.batch_size), self.config.steps)
-            batches = self._loader(self._data, self.config.batch_size, stop=stop)
+            batches = self.loader(self._data, self.config.batch_size, stop=stop)
             colors = [_colors(batch["frames"][:, :4]) for batch in batches]
             points = torch.cat(colors).movedim(2, -1).reshape(-1, 2)
             self._clusters = signals.color_clusters(points, self.config.seed).to(self.device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,21 +13,22 @@ from typing import Any, ClassVar
 
 import torch
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from siamfast.data.draws import Draws
-from siamfast.data.stream import PairStream, copied_ahead, plain_errors
+from siamfast.data.stream import PairStream
 from siamfast.data.unread import unread_frames
 from siamfast.io.files import only_writer, replacing
 from siamfast.models.inference import fast_bfloat16
 from siamfast.models.weights import save_weights
+from siamfast.training.batches import copied_ahead, load
 from siamfast.training.checkpoint import naming_damage, read_checkpoint, write_checkpoint
 from siamfast.training.config import RunConfig
 from siamfast.training.optimizer import learning_rate, make_optimizer, moving_average
 from siamfast.training.parallel import compile_networks, parallel, share_batch_norm
+from siamfast.training.progress import Progress
 from siamfast.training.ranks import join
 from siamfast.training.record import Record
-from siamfast.workers import begin_worker
 
 _HELD_OUT = 1_000_000_007  # added to the seed of data that is not used for training
 
@@ -141,9 +141,14 @@ class Loop:
             write_checkpoint(self.checkpoint, self.config, state)
 
     def resume(self) -> bool:
-        """Load the checkpoint in `out`, which only the first process needs to reach; returns whether there is one."""
-        content = self.checkpoint.read_bytes() if self.ranks.first and self.checkpoint.exists() else None
-        content = self.ranks.from_first(content)
+        """Load the checkpoint in `out`, which the first process reads for all; returns whether there is one."""
+        there = self.ranks.in_turn([self.checkpoint.exists()])
+        if any(there) and not there[0]:  # torchrun may choose another machine for the first process when it restarts
+            raise ValueError(
+                f"out: {self.checkpoint} is there for process {there.index(True)}, but not for the first one, which "
+                "reads and writes it: give a folder that all machines share"
+            )
+        content = self.ranks.from_first(self.checkpoint.read_bytes() if self.ranks.first and there[0] else None)
         if content is None:
             return False
         state = read_checkpoint(content, self.checkpoint, self.config, self.out / self.file)
@@ -198,21 +203,20 @@ class Loop:
 
     def _validated(self, record: Record) -> dict[str, float]:
         with self.averaged():
-            self.ranks.copy_first(self.model.buffers())  # statistics that were not shared
+            for module in (self.model, *self.trained().values()):
+                self.ranks.copy_first(module.buffers())  # BatchNorm's, if it is not shared
             return self.validate(record)
 
     def _steps(self, bar: Any, record: Record) -> dict[str, float]:
         config = self.config
         figures: dict[str, float] = {}
         batches = self._batches()
-        unread: list[torch.Tensor] = []  # losses of the last steps; to read one is to wait for the device
-        waited, losses, began = 0.0, 0.0, time.perf_counter()
-        logged_at, logged_step = began, self.step
+        progress = Progress(config.batch_size, self.unit, self.ranks)
+        began = time.perf_counter()
         while self.step < config.steps:
-            step_began = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - step_began
-            unread.append(self._train_step(batch))
+            with progress.waiting():
+                batch = next(batches)
+            progress.add(self._train_step(batch))
             self.step += 1
             bar.update(config.batch_size)
             last = self.step == config.steps
@@ -220,47 +224,30 @@ class Loop:
                 self.step % every == 0 for every in (config.log_every, config.val_every, config.save_every)
             )
             if log or validate or save or last:
-                losses += sum(self._read(unread))
-                unread = []
+                self._check(progress.read())
             if log:
-                now, steps = time.perf_counter(), self.step - logged_step
-                rate = steps * config.batch_size / (now - logged_at)
-                scalars = {
-                    "train/loss": losses / steps,
-                    "train/learning_rate": learning_rate(config, self.step),
-                    f"train/{self.unit}_per_second": rate,
-                    f"train/{self.unit}_per_second_per_process": rate / self.ranks.count,
-                    "train/data_wait_share": float(self.ranks.mean(torch.tensor(waited / (now - logged_at)))),
-                }
+                scalars = progress.scalars(learning_rate(config, self.step))
                 record.scalars(self.step, scalars)
-                bar.set_postfix(loss=f"{losses / steps:.3f}", wait=f"{scalars['train/data_wait_share']:.0%}")
-                logged_at, logged_step, waited, losses = now, self.step, 0.0, 0.0
+                bar.set_postfix(loss=f"{scalars['train/loss']:.3f}", wait=f"{scalars['train/data_wait_share']:.0%}")
             if validate or last:
-                before = time.perf_counter()
-                figures = self._validated(record)
+                with progress.paused():
+                    figures = self._validated(record)
                 if self.ranks.first:
                     bar.write(f"step {self.step}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
-                logged_at = logged_at + (time.perf_counter() - before)  # validation is not training time
             if save or last:
                 now = time.perf_counter()
                 self.seconds, began = self.seconds + now - began, now
                 self.save()
         return figures
 
-    def _read(self, losses: list[torch.Tensor]) -> list[float]:
-        """The losses of the last steps, means over the processes.
-
-        Raises:
-            ValueError: one is not finite.
-        """
-        values: list[float] = self.ranks.mean(torch.stack(losses).float().cpu()).tolist()
-        for number, value in enumerate(values, start=self.step - len(values) + 1):
-            if not math.isfinite(value):
+    def _check(self, losses: list[float]) -> None:
+        """Raise an error if one of the losses of the last steps is not finite, before the state is saved."""
+        for step, loss in enumerate(losses, start=self.step - len(losses) + 1):
+            if not math.isfinite(loss):
                 raise ValueError(
-                    f"the loss is {value} at step {number}: lower --lr or raise --warmup; "
+                    f"the loss is {loss} at step {step}: lower --lr or raise --warmup; "
                     f"{self.checkpoint} holds the last good state"
                 )
-        return values
 
     def _train_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """One step of the optimizer on this process's share of a batch; returns the share's loss."""
@@ -288,29 +275,15 @@ class Loop:
         """This process's shares of the batches, from the current step on."""
         ranks, size = self.ranks, self.config.batch_size // self.ranks.count
         start = self.step * ranks.count
-        batches = self._loader(self._data, size, start=start, rank=ranks.rank, ranks=ranks.count)
+        batches = self.loader(self._data, size, start=start, rank=ranks.rank, ranks=ranks.count)
         return copied_ahead(batches, self.device) if self.device.type == "cuda" else batches
-
-    def _loader(self, data: Dataset[Any], size: int, **part: int) -> Iterator[dict[str, torch.Tensor]]:
-        workers = self._workers()
-        loader: DataLoader[Any] = DataLoader(
-            PairStream(data, size, **part),
-            batch_size=None,
-            num_workers=workers,
-            worker_init_fn=begin_worker,
-            pin_memory=self.device.type == "cuda",
-            prefetch_factor=4 if workers else None,
-        )
-        return plain_errors(loader)
 
     def _to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
 
-    def _workers(self) -> int:
-        if self.config.workers >= 0:
-            return self.config.workers
-        processes = self.ranks.local_count
-        return max(1, min(8, (len(os.sched_getaffinity(0)) - processes) // processes))
+    def loader(self, data: Dataset[Any], size: int, **part: int) -> Iterator[dict[str, torch.Tensor]]:
+        """Batches of `size` items of `data`. part: of `PairStream`."""
+        return load(PairStream(data, size, **part), self.config.workers, self.ranks.local_count, self.device)
 
     def validation_batches(self) -> Iterator[dict[str, torch.Tensor]]:
         """This process's share of the validation's batches, dealt out in turn; drawn once and kept as uint8. With its
@@ -320,7 +293,7 @@ class Loop:
         size, ranks = self.config.batch_size, self.ranks
         batches: Any = self._validation
         if batches is None:
-            batches = self._loader(self._val_data, size, rank=ranks.rank, ranks=ranks.count)
+            batches = self.loader(self._val_data, size, rank=ranks.rank, ranks=ranks.count)
         total = len(range(ranks.rank, math.ceil(self.config.val_pairs / size), ranks.count))
         kept = []
         bar = {"leave": False, "unit": "batch", "dynamic_ncols": True, "disable": not ranks.first}

@@ -51,6 +51,7 @@ def parallel(
             _Wrapped(loss, networks),
             device_ids=[device] if device.type == "cuda" else None,
             find_unused_parameters=rests,
+            broadcast_buffers=False,  # training does not read them; `Ranks.copy_first` does it before a validation
         )
         wrapped, without_exchange = module, module.no_sync
 
