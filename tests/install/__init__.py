@@ -1,0 +1,1 @@
+"""Before the first import: the versions that are supported, wheels, the source distribution; standard library only."""
