@@ -21,17 +21,15 @@ from xml.etree import ElementTree
 
 from tests.install.pythons import ROOT, CommandFailed, python_on_path, run
 
-# Import, ops beside the reference, kernels in Triton's interpreter, static builds, readers, models, the command line.
+# Import, ops beside the reference, kernels in Triton's interpreter and compiled for chips, readers, models, the command
+# line. The slow tests of the kernels are left to --all.
 TESTS = (
-    *(f"tests/ops/test_{name}.py" for name in ("xcorr", "balanced_logistic_loss", "correspondence_warp", "augment")),
-    *(f"tests/ops/test_{name}.py" for name in ("crop_and_resize", "contract", "tracing", "transforms", "xcorr_onnx")),
-    *(f"tests/kernels/test_{name}.py" for name in ("xcorr", "balanced_logistic_loss", "correspondence_warp")),
-    *(f"tests/kernels/test_{name}.py" for name in ("augment", "crop_and_resize", "static", "launch")),
-    *(f"tests/data/test_{name}.py" for name in ("readers", "images", "masks", "stream")),
-    "tests/models/test_torch_files.py",
-    "tests/tracking/test_mobile.py",
-    "tests/tracking/test_video.py",
     "tests/test_cli.py",
+    *(f"tests/ops/test_{name}.py" for name in ("xcorr", "balanced_logistic_loss", "correspondence_warp")),
+    *(f"tests/ops/test_{name}.py" for name in ("augment", "crop_and_resize", "xcorr_onnx")),
+    *(f"tests/kernels/test_{name}.py" for name in ("balanced_logistic_loss", "crop_and_resize", "launch")),
+    *(f"tests/data/test_{name}.py" for name in ("readers", "images")),
+    "tests/models/test_torch_files.py",
 )
 SHOWN = {"torch": "torch", "triton": "triton", "numpy": "numpy", "opencv-python-headless": "OpenCV"}
 
