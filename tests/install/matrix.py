@@ -50,8 +50,8 @@ def lowest() -> tuple[str, ...]:
     return tuple(f"{name}=={version if '.' in version else version + '.0'}.*" for name, version in bounds)
 
 
-# The GPU machines' own set comes first. Triton's interpreter (3.6.0) fails with numpy 2.4: it takes a number from an array
-# of one element, which numpy no longer allows.
+# The GPU machines' own set comes first. Triton's interpreter (3.6.0) fails with numpy 2.4: it takes a number from an
+# array of one element, which numpy no longer allows.
 ROWS = (
     Row("gpu-machines", "3.12", ("torch==2.11.0", "triton==3.6.0", "numpy==2.3.5")),
     Row("pinned", "3.11"),
