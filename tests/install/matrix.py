@@ -55,7 +55,7 @@ def lowest() -> tuple[str, ...]:
 ROWS = (
     Row("gpu-machines", "3.12", ("torch==2.11.0", "triton==3.6.0", "numpy==2.3.5")),
     Row("pinned", "3.11"),
-    Row("triton-3.7", "3.11", ("triton==3.7.1",)),
+    Row("triton-newest", "3.11", ("triton==3.9.0",)),
     Row("python-3.10", "3.10"),
     Row("python-3.12", "3.12"),
     Row("python-3.13", "3.13"),

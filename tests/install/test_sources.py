@@ -48,10 +48,11 @@ def test_source_distribution_has_all_that_a_build_needs(sources: set[str]) -> No
     assert sorted(name for name in needed - sources if "__pycache__" not in name) == []
 
 
-def test_classifiers_name_the_versions_of_the_matrix() -> None:
+def test_every_classified_version_has_a_row() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     classified = set(re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text))
-    assert classified == {row.python for row in matrix.ROWS}
+    assert classified
+    assert classified <= {row.python for row in matrix.ROWS}
 
 
 def test_citation_has_the_version() -> None:
