@@ -178,9 +178,9 @@ def limits(work: Work, rates: dict[str, Any], cores: int) -> dict[str, float]:
     }
 
 
-def _spoken(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """
-    >>> _spoken(90), _spoken(400), _spoken(5400)
+    >>> duration(90), duration(400), duration(5400)
     ('90 s', '7 min', '1.5 h')
     """
     return (
@@ -190,6 +190,11 @@ def _spoken(seconds: float) -> str:
         if seconds < 5400
         else f"{seconds / 3600:.1f} h"
     )
+
+
+def estimate(work: Work, rates: dict[str, Any], cores: int) -> float:
+    """Seconds that a data set takes."""
+    return max(limits(work, rates, cores).values())
 
 
 def tables(rates: dict[str, Any]) -> str:
@@ -216,11 +221,11 @@ def tables(rates: dict[str, Any]) -> str:
     head = " | ".join(f"{cores} core{'s' * (cores > 1)}" for cores in CORES)
     lines += [f"| estimate | {head} | more cores help up to | because of |", "|" + "---|" * (len(CORES) + 3)]
     for work in WORKS:
-        spent = [_spoken(max(limits(work, rates, cores).values())) for cores in CORES]
+        spent = [duration(estimate(work, rates, cores)) for cores in CORES]
         alone = limits(work, rates, 1)
         whole = alone.pop("cores")
         slowest = max(alone, key=lambda name: alone[name])
-        most = f"{whole / alone[slowest]:.0f} | {slowest}, {_spoken(alone[slowest])}"
+        most = f"{whole / alone[slowest]:.0f} | {slowest}, {duration(alone[slowest])}"
         lines.append(f"| {work.name} | {' | '.join(spent)} | {most} |")
     return "\n".join(lines)
 

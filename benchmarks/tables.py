@@ -168,6 +168,25 @@ def targets(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def times(root: Path) -> str:
+    """README's table of whole tasks: how long each takes, from the rows of their own benchmarks."""
+    results = root / RESULTS
+    scaled = json.loads((results / "scale.json").read_text())
+    one = next(row for row in harness.read(results / "targets.jsonl") if row["targets"] == 1)
+    masks = next(row for row in harness.read(results / "propagation.jsonl") if row["features"] == "packaged encoder")
+    trained = next(row for row in latest(results / "amd-epyc.jsonl") if row["case"] == "SiamFC step, B=32")
+    steps = 20_000 * time(trained) / 1e6
+    lines = ["| task | on two CPU cores | rows |", "|---|---|---|"]
+    for task, taken, name in (
+        ("track one target", f"{one['ms']:.1f} ms per frame", "targets.jsonl"),
+        ("carry masks through video, long side 480", f"{masks['frames_per_second']:.1f} frames/s", "propagation.jsonl"),
+        ("train SiamFC, 20,000 steps of 32 pairs", scale.duration(steps), "amd-epyc.jsonl"),
+        *((work.name, scale.duration(scale.estimate(work, scaled, 2)), "scale.json") for work in scale.WORKS),
+    ):
+        lines.append(f"| {task} | {taken} | [{name}]({RESULTS}/{name}) |")
+    return "\n".join(lines)
+
+
 def between(text: str, name: str, content: str) -> str:
     """The text with the part between the marks of `name` replaced."""
     begin, end = f"<!-- {name}: made by `make tables` -->", f"<!-- end of {name} -->"
@@ -184,18 +203,20 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
         pictures = [f"![{name} on {stem}](performance/{stem}-{name}.png)" for name in DRAWN]
         long.append("\n\n".join([f"## {stem}", about(device_rows) + ".", *pictures, all_tables(device_rows)]))
     foreign = [projects(list(harness.read(root / RESULTS / "projects.jsonl")))]
-    pages = {
-        "README.md": ("speed", short),
-        "docs/performance.md": ("results", long),
-        "docs/trackers.md": ("projects", foreign),
-        "docs/scale.md": ("scale", [scale.tables(json.loads((root / RESULTS / "scale.json").read_text()))]),
-        "docs/tracking.md": ("targets", [targets(list(harness.read(root / RESULTS / "targets.jsonl")))]),
-        "docs/annotate.md": ("annotation", [annotation(list(harness.read(root / RESULTS / "annotation.jsonl")))]),
-    }
-    return {
-        root / page: between((root / page).read_text(), name, "\n\n".join(parts))
-        for page, (name, parts) in pages.items()
-    }
+    tables = (
+        ("README.md", "speed", short),
+        ("README.md", "times", [times(root)]),
+        ("docs/performance.md", "results", long),
+        ("docs/trackers.md", "projects", foreign),
+        ("docs/scale.md", "scale", [scale.tables(json.loads((root / RESULTS / "scale.json").read_text()))]),
+        ("docs/tracking.md", "targets", [targets(list(harness.read(root / RESULTS / "targets.jsonl")))]),
+        ("docs/annotate.md", "annotation", [annotation(list(harness.read(root / RESULTS / "annotation.jsonl")))]),
+    )
+    pages: dict[Path, str] = {}
+    for page, name, parts in tables:
+        text = pages.get(root / page) or (root / page).read_text()
+        pages[root / page] = between(text, name, "\n\n".join(parts))
+    return pages
 
 
 # --------------------------------------------------------------------------------------------------------------- plots
