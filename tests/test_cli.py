@@ -25,7 +25,7 @@ from siamfast.models.weights import save_weights
 from siamfast.ops import dispatch
 
 
-@pytest.mark.parametrize("command", cli._COMMANDS)
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -33,6 +33,25 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().out
     assert text.startswith(f"usage: siamfast {command}")
     assert re.search(rf"^  siamfast {command}\b", text, re.MULTILINE)  # an example to paste
+
+
+def test_help_lists_every_command_by_task(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    files = {path.stem for path in Path(info.__file__).parent.glob("*.py")}
+    assert {name.replace("-", "_") for name in cli.COMMANDS} <= files
+    for name in cli.COMMANDS:
+        assert len(re.findall(rf"^  {name} ", text, re.MULTILINE)) == 1
+    assert text.index("train:") < text.index("  curate ") < text.index("evaluate:")
+
+
+def test_the_whole_parser_has_the_options_of_every_command() -> None:
+    """What a generator of shell completion reads."""
+    words = ["eval", "ROOT", "--dataset", "otb", "--engine", "dask"]
+    assert cli.make_parser().parse_args(words).engine == "dask"
+    with pytest.raises(SystemExit):
+        cli.make_parser("track").parse_args(words)
 
 
 @pytest.mark.parametrize(
