@@ -22,7 +22,13 @@ types: $(VENV)/.linted-with
 warnings: $(VENV)/.installed  ## the C++ once more, its warnings as errors
 	SIAMFAST_WERROR=1 $(BIN)/python -m pip wheel -q -c constraints.txt --no-deps -w build/wheel .
 
-check: test lint types warnings
+check: test lint types warnings docs
+
+.PHONY: docs
+docs: $(VENV)/.documented-with  ## the documentation's site, build/docs/index.html; warnings are errors
+	$(BIN)/python docs/figures.py build/figures
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +45,10 @@ $(VENV)/.tested-with: $(VENV)/.installed
 
 $(VENV)/.linted-with: $(VENV)/.tested-with
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,fast,test,bench,lint]
+	touch $@
+
+$(VENV)/.documented-with: $(VENV)/.linted-with
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,fast,test,bench,lint,docs]
 	touch $@
 
 clean:

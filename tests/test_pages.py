@@ -17,7 +17,7 @@ from siamfast.tracking.siamfc import SiamFCTracker
 from tests.pages_world import make_world
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 # Not available in tests: a camera, a stream, the VOT toolkit, the user's NanoTrack, another OpenCV.

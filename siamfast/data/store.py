@@ -40,7 +40,7 @@ class CropStore:
     """Reads a store. It may be sent to other processes: each opens the files by itself.
 
     Args:
-        folder: with one or more *.lmdb files, as written by `siamfast curate`.
+        folder: with one or more ``*.lmdb`` files, as written by `siamfast curate`.
 
     Raises:
         ValueError: no store there, or files made with different settings.

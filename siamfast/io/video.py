@@ -88,7 +88,7 @@ def open_frames(source: str | os.PathLike[str]) -> Frames:
     """Open a source of frames.
 
     Args:
-        source: a video file; a folder of images, or one with a folder `img` of them; a glob such as "shots/*.png"; an
+        source: a video file; a folder of images, or one with a folder `img` of them; a glob such as ``shots/*.png``; an
             image file; a URL of a stream or a video (rtsp://, http://, ...); or a camera's index ("0") or device
             ("/dev/video0").
 

@@ -36,7 +36,7 @@ def logistic_labels(
         size: side of the square response map in cells, or (H, W).
         stride: input pixels per cell.
         r_pos, r_neg: radii in input pixels: 1 within r_pos, 0 beyond max(r_neg, r_pos).
-        metric: "l1", |dx| + |dy| (the seed), or "l2", Euclidean (the paper).
+        metric: "l1", ``|dx| + |dy|`` (the seed), or "l2", Euclidean (the paper).
         neutral: the label between the radii: "half" and "half-weighted" 0.5, "ignore" -1.
         centers: (N, 2) x, y of the target in cells, one map per centre; None: the middle of the map.
         dtype, device: of the result.

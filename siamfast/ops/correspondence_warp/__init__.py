@@ -54,7 +54,7 @@ def correspondence_warp(
         temperature: divides the products.
         normalize: scale features to length 1 first; a zero feature then matches all keys alike.
         radius: use only keys within this many cells of the query's own place (on the keys' grid; centres scale if the
-            grids differ). window "square": |dy|, |dx| <= radius; "circle": distance < radius.
+            grids differ). window "square": ``|dy|, |dx| <= radius``; "circle": distance < radius.
         global_frames: context frames that the radius does not bound, counted from 0.
         topk: use only the k keys with the largest logits, ties to the lower index; all if there are fewer.
         topk_norm: "pre": softmax over the chosen; "post": chosen after the softmax, not renormalised.
