@@ -28,7 +28,7 @@ from siamfast.models.siamfc_weights import load_model
 Image = NDArray[np.uint8]
 
 GIVEN, PREDICTED = "#56B4E9", "#E69F00"  # of Okabe and Ito, which the colour-blind can tell apart
-CLIP = 18  # the seed of the clip
+CLIP = 18  # the seed of the clips in the concepts' figures
 LABELS = {"r_pos": 16, "r_neg": 32}
 
 
@@ -56,22 +56,19 @@ def over(axes: Axes, image: Image, values: NDArray[np.floating], extent: tuple[f
 
 
 def tracked() -> Figure:
-    """Frames of a clip with the default tracker's boxes and the true ones."""
-    video, tracker = SyntheticVideo(CLIP, length=60), siamfast.Tracker()
-    shown = (0, 20, 40, 59)
+    """Frames of the tutorial's first clip, with the default tracker's boxes and the true ones."""
+    video, tracker = SyntheticVideo(33, length=40), siamfast.Tracker()
+    shown = 0, 20, 39
     figure, axes = panels(len(shown), width=3.0, height=2.7)
     tracker.init(video.frame(0), video.box(0))
-    place = 0
-    for t in range(60):
-        frame = video.frame(t)
-        box = video.box(0) if t == 0 else np.array(tracker.update(frame).box)
+    for t in range(1, len(video)):
+        box = np.array(tracker.update(video.frame(t)).box)
         if t in shown:
-            axes[place].imshow(frame)
-            box_on(axes[place], video.box(t), GIVEN, "true box")
-            if t:
-                box_on(axes[place], box, PREDICTED, "tracked box")
-            axes[place].set_title(f"frame {t}", fontsize=10)
-            place += 1
+            box_on(axes[shown.index(t)], box, PREDICTED, "tracked box")
+    for one, t in zip(axes, shown, strict=True):
+        one.imshow(video.frame(t))
+        box_on(one, video.box(t), GIVEN, "true box")
+        one.set_title(f"frame {t}", fontsize=10)
     figure.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     return figure
 
@@ -150,8 +147,9 @@ def guidance() -> Figure:
     """The previous frame's target as maps on the current search crop."""
     video, model = SyntheticVideo(CLIP, length=60), load_guided(None)
     names = ("mask", "gaussian", "flow", "confidence", "entropy")
-    t, side, out = 12, 3.0 * float(max(video.box(11)[2:])), 303
+    t, exemplar, out = 12, 127, 303
     box = video.box(t - 1)
+    side = float(siamfast.context_size(box)) * out / exemplar
     windows = [
         siamfast.crop_and_resize(video.frame(time), box_centers_by_index(box), side, out, rounding="subpixel")[0]
         for time in (t - 1, t)
@@ -164,7 +162,7 @@ def guidance() -> Figure:
         maps = guide(as_batch(windows[1]), as_batch(windows[0]), torch.from_numpy(placed)[None]).maps[0].numpy()
     figure, axes = panels(6, width=2.3, height=2.6)
     axes[0].imshow(windows[0])
-    box_on(axes[0], placed, PREDICTED)
+    box_on(axes[0], placed, GIVEN)
     axes[0].set_title("last frame, its box", fontsize=10)
     first, cells = model.backbone.first, maps.shape[-1]
     extent = (first - 4, first + STRIDE * cells - 4, first + STRIDE * cells - 4, first - 4)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from tests.pages_world import make_world
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
+_STARTS = ("siamfast ", "python ")  # of blocks, and lines, that are commands to run
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 # Not available in tests: a camera, a stream, the VOT toolkit, the user's NanoTrack, another OpenCV.
@@ -41,12 +45,20 @@ _SHORTER = {
 def _blocks(page: str) -> list[tuple[str, str]]:
     """(language, text) of the blocks that are commands or Python."""
     blocks = _BLOCK.findall((ROOT / page).read_text())
-    return [(language, text) for language, text in blocks if language == "python" or text.startswith("siamfast ")]
+    return [(language, text) for language, text in blocks if language == "python" or text.startswith(_STARTS)]
 
 
-def _commands(text: str) -> list[list[str]]:
+def _commands(text: str) -> list[str]:
     lines = text.replace("\\\n", " ").splitlines()
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("siamfast ") and _can_run(line)]
+    return [line for line in lines if line.startswith(_STARTS) and _can_run(line)]
+
+
+def _run(line: str) -> int:
+    if line.startswith("python "):
+        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        return subprocess.run(["bash", "-c", line], env=environment, stdout=subprocess.DEVNULL, check=False).returncode
+    words = shlex.split(line, comments=True)[1:]
+    return main([*words, *_SMALLER.get(words[0], "").split()])
 
 
 def _can_run(line: str) -> bool:
@@ -102,6 +114,5 @@ def test_every_block_of_the_pages_runs(
                 text = text.replace(long, short)
             exec(compile(text, page, "exec"), names)
             continue
-        for words in _commands(text):
-            code = main([*words, *_SMALLER.get(words[0], "").split()])
-            assert code == 0, f"siamfast {' '.join(words)}: {capsys.readouterr().err[-300:]}"
+        for line in _commands(text):
+            assert _run(line) == 0, f"{line}: {capsys.readouterr().err[-300:]}"

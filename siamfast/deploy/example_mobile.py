@@ -181,7 +181,7 @@ def read_frames(source: str) -> Iterator[Any]:
         frames: Iterator[Any] = (cv2.imread(str(name)) for name in names)
     else:
         video = cv2.VideoCapture(source)
-        frames = iter(lambda: video.read()[1], None)
+        frames = (frame for _, frame in iter(video.read, (False, None)))
     number = -1
     for number, frame in enumerate(frames):
         if frame is None:
