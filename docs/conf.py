@@ -33,6 +33,8 @@ maximum_signature_line_length = 72
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+autodoc_type_aliases = {name: name for name in ("ArrayLike", "Boxes", "Padding", "Places")}
 autodoc_class_signature = "mixed"
 napoleon_numpy_docstring = False
 napoleon_use_param = False  # "scale, bias: numbers" documents two arguments in one line

@@ -32,10 +32,11 @@ CLIP = 18  # the seed of the clips in the concepts' figures
 LABELS = {"r_pos": 16, "r_neg": 32}
 
 
-def panels(count: int, *, width: float = 2.5, height: float = 2.6) -> tuple[Figure, list[Axes]]:
-    """A row of axes without ticks."""
-    figure = Figure(figsize=(width * count, height), layout="constrained", dpi=120)
-    axes = [figure.add_subplot(1, count, n + 1) for n in range(count)]
+def panels(count: int, *, width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """Axes without ticks, in rows of as many each; width and height of one in inches."""
+    columns = count // rows
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
+    axes = [figure.add_subplot(rows, columns, n + 1) for n in range(count)]
     for one in axes:
         one.set(xticks=[], yticks=[])
     return figure, axes
@@ -127,7 +128,7 @@ def affinity() -> Figure:
         torch.from_numpy(video.mask(times[0])).float()[None, None], before.shape[2:], mode="area"
     )
     carried = siamfast.correspondence_warp(now, before, mask, **options)[0, 0]
-    figure, axes = panels(4, width=3.0, height=2.7)
+    figure, axes = panels(4, width=3.2, height=2.7, rows=2)
     half = width / (columns - 1) / 2, height / (rows - 1) / 2
     extent = (-half[0], width - 1 + half[0], height - 1 + half[1], -half[1])
     axes[0].imshow(video.frame(times[1]))
@@ -160,7 +161,7 @@ def guidance() -> Figure:
     with torch.inference_mode():
         guide = Guide(load_encoder(None), model.backbone, names)
         maps = guide(as_batch(windows[1]), as_batch(windows[0]), torch.from_numpy(placed)[None]).maps[0].numpy()
-    figure, axes = panels(6, width=2.3, height=2.6)
+    figure, axes = panels(6, width=2.3, height=2.5, rows=2)
     axes[0].imshow(windows[0])
     box_on(axes[0], placed, GIVEN)
     axes[0].set_title("last frame, its box", fontsize=10)
