@@ -39,6 +39,7 @@ autodoc_class_signature = "mixed"
 napoleon_numpy_docstring = False
 napoleon_use_param = False  # "scale, bias: numbers" documents two arguments in one line
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 napoleon_custom_sections = ["Source", "Sources"]
 
 html_theme = "furo"

@@ -117,13 +117,15 @@ class GuidedTracker(SequenceTracker):
         """Take the target from the first frame.
 
         Args:
-            image: RGB, (H, W, 3) uint8 array or PIL image. box: x, y, w, h in 0-based pixels.
+            image: RGB, (H, W, 3) uint8 array or PIL image.
+            box: x, y, w, h in 0-based pixels.
 
         Returns:
             The tracker itself.
 
         Raises:
-            ValueError: the box has no area or is outside the image. TypeError: not an image.
+            ValueError: the box has no area or is outside the image.
+            TypeError: not an image.
         """
         frame, self._box, self._fill = check_first_frame(image, box)
         crop = self._crop(frame, self._side(), self.config.exemplar)
@@ -148,7 +150,8 @@ class GuidedTracker(SequenceTracker):
             image: RGB, (H, W, 3) uint8 array or PIL image.
 
         Raises:
-            RuntimeError: before `init`. TypeError, ValueError: not an image.
+            RuntimeError: before `init`.
+            TypeError, ValueError: not an image.
         """
         if self._template is None:
             raise RuntimeError("update: call init(image, box) first")
@@ -167,7 +170,7 @@ class GuidedTracker(SequenceTracker):
 
     @property
     def response(self) -> NDArray[np.float32]:
-        """The last frame's scores times centre-ness, without penalties and window: (17, 17) by default."""
+        """The last frame's scores times centre-ness, without penalties and window, (17, 17) by default."""
         if self._quality is None:
             raise RuntimeError("response: call init(image, box) first")
         return self._quality

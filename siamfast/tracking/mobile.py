@@ -77,13 +77,15 @@ class MobileTracker(SequenceTracker):
         """Take the target from the first frame.
 
         Args:
-            image: RGB, (H, W, 3) uint8 array or PIL image. box: x, y, w, h in 0-based pixels.
+            image: RGB, (H, W, 3) uint8 array or PIL image.
+            box: x, y, w, h in 0-based pixels.
 
         Returns:
             The tracker itself.
 
         Raises:
-            ValueError: the box has no area or is outside the image. TypeError: not an image.
+            ValueError: the box has no area or is outside the image.
+            TypeError: not an image.
         """
         frame, box_, fill = check_first_frame(image, box)
         self._targets = MobileTargets(self.runner, self.config)
@@ -97,7 +99,8 @@ class MobileTracker(SequenceTracker):
             image: RGB, (H, W, 3) uint8 array or PIL image.
 
         Raises:
-            RuntimeError: before `init`. TypeError, ValueError: not an image.
+            RuntimeError: before `init`.
+            TypeError, ValueError: not an image.
         """
         if self._targets is None:
             raise RuntimeError("update: call init(image, box) first")
@@ -112,7 +115,7 @@ class MobileTracker(SequenceTracker):
 
     @property
     def response(self) -> NDArray[np.float32]:
-        """The last frame's scores times centre-ness, without penalties and window: (19, 19) by default."""
+        """The last frame's scores times centre-ness, without penalties and window, (19, 19) by default."""
         if self._targets is None:
             raise RuntimeError("response: call init(image, box) first")
         quality: NDArray[np.float32] = self._targets.quality[0]

@@ -76,7 +76,7 @@ class SequenceTracker:
 
     @property
     def response(self) -> NDArray[np.float32]:
-        """The last frame's map of where the target may be, larger where more likely: (h, w)."""
+        """The last frame's map of where the target may be, larger where more likely, (h, w)."""
         raise NotImplementedError
 
     @property
@@ -86,7 +86,7 @@ class SequenceTracker:
 
     @property
     def guidance(self) -> NDArray[np.float32] | None:
-        """The last frame's map of where correspondence carried the target, 0 to 1: (h, w); None without a guide."""
+        """The last frame's map of where correspondence carried the target, 0 to 1, (h, w); None without a guide."""
         return None
 
     def track(

@@ -139,13 +139,15 @@ class SiamFCTracker(SequenceTracker):
         """Take the target from the first frame.
 
         Args:
-            image: RGB, (H, W, 3) uint8 array or PIL image. box: x, y, w, h in 0-based pixels.
+            image: RGB, (H, W, 3) uint8 array or PIL image.
+            box: x, y, w, h in 0-based pixels.
 
         Returns:
             The tracker itself.
 
         Raises:
-            ValueError: the box has no area or is outside the image. TypeError: not an image.
+            ValueError: the box has no area or is outside the image.
+            TypeError: not an image.
         """
         # As in siamfc-pytorch, the first frame's mean fills the crops of every frame.
         frame, checked, self._fill = check_first_frame(image, box)
@@ -171,7 +173,8 @@ class SiamFCTracker(SequenceTracker):
             image: RGB, (H, W, 3) uint8 array or PIL image.
 
         Raises:
-            RuntimeError: before `init`. TypeError, ValueError: not an image.
+            RuntimeError: before `init`.
+            TypeError, ValueError: not an image.
         """
         if self._template is None:
             raise RuntimeError("update: call init(image, box) first")
@@ -194,7 +197,7 @@ class SiamFCTracker(SequenceTracker):
 
     @property
     def response(self) -> NDArray[np.float32]:
-        """The last frame's response (logits, with bias) at the chosen scale, upsampled: (272, 272) by default."""
+        """The last frame's response (logits, with bias) at the chosen scale, upsampled, (272, 272) by default."""
         if self._responses is None or self._peak is None:
             raise RuntimeError("response: call init(image, box) first")
         return self._find.upsample(self._responses[self._peak.scale]) + np.float32(self.bias)
