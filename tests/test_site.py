@@ -9,7 +9,7 @@ import siamfast
 import siamfast.compat
 
 DOCS = Path(__file__).parents[1] / "docs"
-_ENTRY = re.compile(r"^\.\. (?:auto\w+|py:data):: (\S+)$", re.MULTILINE)
+_ENTRY = re.compile(r"^\.\. (?:auto\w+|py:data):: ([\w.]+)", re.MULTILINE)
 _TREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
