@@ -35,7 +35,8 @@ LABELS = {"r_pos": 16, "r_neg": 32}
 def panels(count: int, *, width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
     """Axes without ticks, in rows of as many each; width and height of one in inches."""
     columns = count // rows
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
+    figure = Figure(figsize=(width * columns, height * rows), dpi=120)
+    figure.set_layout_engine("constrained", h_pad=0.08)
     axes = [figure.add_subplot(rows, columns, n + 1) for n in range(count)]
     for one in axes:
         one.set(xticks=[], yticks=[])
