@@ -78,13 +78,14 @@ def product_of(query: torch.Tensor, normalize: bool) -> tuple[torch.dtype, str]:
 def row_blocks(channels: int, size: int, precision: str, backward: bool = False) -> tuple[int, int]:
     """Padded channels of a row, and those of one block: the whole row up to 512 bytes, so that a tile of queries stays
     on the chip. The backward kernels have other tiles beside it: 256 bytes. The exact product makes three factors of
-    each: 128 bytes, since 256 and more spill (forward by up to 544 bytes a thread, on sm_86)."""
+    each: 128 bytes, since 256 and more spill (forward by up to 544 bytes a thread, on sm_86); backward, of longer rows,
+    64 (128 put 32 bytes on the stack on sm_90)."""
     whole = max(16, next_power_of_2(channels))
     if whole * size <= 512:
         most = 128 if precision == EXACT else 256 if backward else 512
         return whole, min(whole, most // size)
     block = 128 // size
-    return cdiv(channels, block) * block, block
+    return cdiv(channels, block) * block, block // 2 if backward and precision == EXACT else block
 
 
 def make_task(tensors: Tensors, options: Options) -> Task:
