@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import typing
 from collections.abc import Callable
 from typing import Any, Literal
@@ -69,8 +70,14 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ValueError, OSError: bad input, in one line.
     """
-    trainer = make_trainer(arguments.task, configuration(arguments))
-    figures = trainer.run()
+    try:
+        trainer = make_trainer(arguments.task, configuration(arguments))
+        figures = trainer.run()
+    except (ValueError, OSError) as error:
+        count, rank = os.environ.get("WORLD_SIZE") or "1", os.environ.get("RANK")
+        if count == "1" or rank is None:
+            raise
+        raise ValueError(f"{error} (process {rank} of {count})") from error
     if trainer.ranks.first:
         print(f"{trainer.out / trainer.file}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     return 0

@@ -39,6 +39,13 @@ def _plain_errors(batches: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[s
     """The batches of a data loader; an error in a worker process is raised as there, without the worker's traceback."""
     try:
         yield from batches
+    except RuntimeError as error:
+        if "shared memory" in str(error) or "/torch_" in str(error):
+            raise OSError(
+                "workers: the shared memory (/dev/shm) is too small for the batches that they draw: make it larger, or "
+                "give --workers 0"
+            ) from error
+        raise
     except (ValueError, OSError) as error:
         first, _, trace = str(error).partition("\n")
         if not first.startswith("Caught "):

@@ -27,7 +27,7 @@ from siamfast.training.config import RunConfig
 from siamfast.training.optimizer import learning_rate, make_optimizer, moving_average
 from siamfast.training.parallel import compile_networks, parallel, share_batch_norm
 from siamfast.training.progress import Progress
-from siamfast.training.ranks import join
+from siamfast.training.ranks import is_loss, join
 from siamfast.training.record import Record
 
 _HELD_OUT = 1_000_000_007  # added to the seed of data that is not used for training
@@ -167,6 +167,10 @@ class Loop:
         try:
             with only_writer(self.out, "train") if self.ranks.first else nullcontext():
                 return self._run()
+        except RuntimeError as error:
+            if self.ranks.count > 1 and is_loss(error):
+                raise OSError("another process of the training has ended; its own message says why") from error
+            raise
         finally:
             self.ranks.leave()
 
@@ -192,7 +196,8 @@ class Loop:
         finally:
             unread = unread_frames(self._data) + unread_frames(self._val_data)
             if unread:
-                bar.write(f"{unread} times a frame could not be read, and another one was drawn")
+                process = f"process {self.ranks.rank}: " if self.ranks.count > 1 else ""
+                bar.write(f"{process}{unread} times a frame could not be read, and another one was drawn")
             bar.close()
             record.close()
         self.save()
@@ -244,10 +249,8 @@ class Loop:
         """Raise an error if one of the losses of the last steps is not finite, before the state is saved."""
         for step, loss in enumerate(losses, start=self.step - len(losses) + 1):
             if not math.isfinite(loss):
-                raise ValueError(
-                    f"the loss is {loss} at step {step}: lower --lr or raise --warmup; "
-                    f"{self.checkpoint} holds the last good state"
-                )
+                good = f"; {self.checkpoint} holds the last good state" if self.checkpoint.exists() else ""
+                raise ValueError(f"the loss is {loss} at step {step}: lower --lr or raise --warmup{good}")
 
     def _train_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """One step of the optimizer on this process's share of a batch; returns the share's loss."""

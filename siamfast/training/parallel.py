@@ -51,7 +51,6 @@ def parallel(
             _Wrapped(loss, networks),
             device_ids=[device] if device.type == "cuda" else None,
             find_unused_parameters=rests,
-            broadcast_buffers=False,  # training does not read them; `Ranks.copy_first` does it before a validation
         )
         wrapped, without_exchange = module, module.no_sync
 
@@ -77,6 +76,8 @@ def share_batch_norm(networks: Iterable[torch.nn.Module], device: torch.device) 
 
 def compile_networks(networks: Iterable[torch.nn.Module]) -> None:
     """Compile the networks' composed modules in place, by torch.compile."""
+    # Modules of one class share a limit, of 8 versions; a ResNet has more blocks than that.
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     for network in networks:
         for child in network.children():
             if isinstance(child, torch.nn.ModuleList | torch.nn.ModuleDict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,6 +11,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from torch.distributed.rendezvous import rendezvous
 
 from siamfast.models.inference import choose_device
 
@@ -95,11 +98,21 @@ def join(device: str) -> tuple[Ranks, torch.device]:
         OSError: the other processes cannot be reached.
     """
     count = _variable("WORLD_SIZE", 1)
+    if count < 1:
+        raise ValueError(f"WORLD_SIZE: got {count} in the environment, expected the number of processes")
     if count == 1:
         return Ranks(), choose_device(device)
     local = _variable("LOCAL_RANK", 0)
     joins = not dist.is_initialized()
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if joins and not os.environ.get(name)]
+    if missing:
+        raise ValueError(
+            f"{missing[0]}: not set in the environment, but WORLD_SIZE is {count}: start with torchrun, or unset "
+            "WORLD_SIZE to train in one process"
+        )
     ranks = Ranks(_variable("RANK", 0), count, local, _variable("LOCAL_WORLD_SIZE", 1), joins)
+    if ranks.rank >= count:
+        raise ValueError(f"RANK: got {ranks.rank} in the environment, expected 0 to {count - 1}")
     if device not in ("auto", "cuda", "cpu"):
         raise ValueError(f"device: got {device!r} for {count} processes, expected auto, cuda or cpu")
     if device != "cpu" and torch.cuda.is_available():
@@ -113,15 +126,39 @@ def join(device: str) -> tuple[Ranks, torch.device]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if joins:
-        backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+        place = f"{os.environ['MASTER_ADDR']}:{_variable('MASTER_PORT', 0)}"
+        if ranks.first:
+            print(f"training in {count} processes; they meet at {place}", file=sys.stderr)
         try:
-            dist.init_process_group(backend, timeout=timedelta(seconds=PATIENCE))
+            _begin("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", ranks)
         except RuntimeError as error:
-            place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             others = "the other process" if count == 2 else f"the other {count - 1} processes"
             reason = " ".join(str(error).split())[:200]
             raise OSError(f"{others} of the training could not be reached at {place} ({reason})") from error
     return ranks, chosen
+
+
+def _begin(backend: str, ranks: Ranks) -> None:
+    """Begin the communication of the processes.
+
+    Their addresses are exchanged under the number of torchrun's restart: without it, processes that were restarted read
+    those of the dead.
+    """
+    patience = timedelta(seconds=PATIENCE)
+    store = next(iter(rendezvous("env://", ranks.rank, ranks.count, timeout=patience)))[0]
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    dist.init_process_group(
+        backend,
+        store=PrefixStore(f"siamfast/{attempt}", store),
+        rank=ranks.rank,
+        world_size=ranks.count,
+        timeout=patience,
+    )
+
+
+def is_loss(error: RuntimeError) -> bool:
+    """Whether an error of torch.distributed means that another process has ended."""
+    return any(words in str(error) for words in ("gloo", "NCCL", "closed by peer", "reset by peer"))
 
 
 def _variable(name: str, default: int) -> int:

@@ -25,6 +25,7 @@ from siamfast.training.siamfc import SiamFCTrainer
 from tests.training.together import ALL, RUNS, train
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 # Figures that a float32 sum in another order changes in the last digits, over four steps of training.
 CLOSE = {"rtol": 2e-4, "atol": 1e-6}
 
@@ -165,12 +166,12 @@ def test_what_cannot_be_shared_out_is_refused(changes: dict[str, Any], message: 
     ("variables", "device", "message"),
     [
         ({"WORLD_SIZE": "two"}, "cpu", "WORLD_SIZE: got 'two' in the environment"),
-        ({"WORLD_SIZE": "2", "RANK": "-1"}, "cpu", "RANK: got '-1'"),
-        (
-            {"WORLD_SIZE": "2", "RANK": "0"},
-            "cuda:1",
-            "device: got 'cuda:1' for 2 processes, expected auto, cuda or cpu",
-        ),
+        ({"WORLD_SIZE": "0"}, "cpu", "WORLD_SIZE: got 0"),
+        ({"WORLD_SIZE": "2"}, "cpu", "RANK: not set in the environment, but WORLD_SIZE is 2"),
+        ({"WORLD_SIZE": "2", "RANK": "-1", **MEETING}, "cpu", "RANK: got '-1'"),
+        ({"WORLD_SIZE": "2", "RANK": "2", **MEETING}, "cpu", "RANK: got 2 in the environment, expected 0 to 1"),
+        ({"WORLD_SIZE": "2", "RANK": "0", **MEETING, "MASTER_PORT": "abc"}, "cpu", "MASTER_PORT: got 'abc'"),
+        ({"WORLD_SIZE": "2", "RANK": "0", **MEETING}, "cuda:1", "device: got 'cuda:1' for 2 processes, expected auto"),
     ],
 )
 def test_a_wrong_environment_is_one_line(
@@ -183,7 +184,7 @@ def test_a_wrong_environment_is_one_line(
 
 
 def test_processes_that_are_not_there_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", **MEETING}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(ranks, "PATIENCE", 1)
     with pytest.raises(OSError, match="the other process of the training could not be reached at 127.0.0.1:1"):
