@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from benchmarks.harness import OURS, Row
 
 KEY = "Comment"  # the PNG text chunk of the digest
-COLORS = {name: f"C{number}" for number, name in enumerate(("siamfast", "forward", "forward+backward", "call"))}
+# Okabe and Ito's colours, which people who confuse red and green tell apart.
+COLORS = {"forward": "#e69f00", "forward+backward": "#0072b2", "call": "#009e73"}
 
 
 def digest_of(file: Path) -> str | None:
@@ -74,7 +75,13 @@ def speedups(rows: list[Row], file: Path, digest: str) -> None:
         axes.set_title(f"{op}, beside {', '.join(dict.fromkeys(map(_first_peer, op_rows)))}", fontsize=9, loc="left")
     low, high = panels[0, 0].get_xlim()
     panels[0, 0].set_xlim(low / 1.3, high * 1.5)
-    panels[-1, 0].set_xlabel("times faster")
+    panels[-1, 0].set_xlabel("times faster (log scale)")
+    panels[-1, 0].xaxis.set_major_formatter("{x:g}")
+    passes = [name for name in COLORS if any(row["pass"] == name for row in rows)]
+    figure.legend(
+        [pyplot.Rectangle((0, 0), 1, 1, color=COLORS[name]) for name in passes],
+        passes, loc="outside upper center", ncols=len(passes), frameon=False, fontsize=8,
+    )  # fmt: skip
     _save(figure, file, digest)
 
 
