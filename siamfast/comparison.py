@@ -208,7 +208,7 @@ def chart(rows: list[Row], file: Path) -> None:
     colors = ["#0072b2" if ratio >= 1 else "#e69f00" for ratio in ratios]  # Okabe and Ito's blue and orange
     axes.barh(places, [ratio - 1 for ratio in ratios], left=1, color=colors)
     for place, ratio in zip(places, ratios, strict=True):
-        axes.annotate(f" {ratio:.2g}x ", (ratio, place), va="center", ha="left" if ratio >= 1 else "right")
+        axes.annotate(f" {ratio:.3g}x ", (ratio, place), va="center", ha="left" if ratio >= 1 else "right")
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
     low, high = min(0.8, *ratios) / 1.6, max(2.0, *ratios) * 1.5
