@@ -24,17 +24,27 @@ _PADDING = re.compile(r"Corrupt JPEG data: (\d|1[0-6]) extraneous bytes before m
 
 
 class quiet_opencv:
-    """A context in which OpenCV logs nothing."""
+    """A context in which OpenCV logs nothing. Threads may be in it at once: the last one out brings the level back."""
 
+    _lock = threading.Lock()
+    _inside, _before = 0, 0
     # OpenCV 4 has the functions for the level in cv2, OpenCV 5 only in cv2.utils.logging.
     _logging = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging
 
     def __enter__(self) -> None:
-        self._before = self._logging.getLogLevel()
-        self._logging.setLogLevel(0)
+        kind = quiet_opencv
+        with self._lock:
+            if kind._inside == 0:
+                kind._before = self._logging.getLogLevel()
+                self._logging.setLogLevel(0)
+            kind._inside += 1
 
     def __exit__(self, *error: object) -> None:
-        self._logging.setLogLevel(self._before)
+        kind = quiet_opencv
+        with self._lock:
+            kind._inside -= 1
+            if kind._inside == 0:
+                self._logging.setLogLevel(kind._before)
 
 
 def decode_pixels(content: bytes, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:

@@ -269,7 +269,7 @@ def test_the_report_is_one_self_contained_page(tmp_path: Path) -> None:
     )
     image = cv2.imread(str(shot)).astype(int)
     assert image.shape == (1600, 1200, 3)
-    for color in ((180, 119, 31), (40, 39, 214)):  # BGR of the two curves and their swatches
+    for color in ((178, 114, 0), (0, 159, 230)):  # BGR of the two curves and their swatches
         pixels = (np.abs(image - color).max(2) < 12).sum(1)
         rows = np.flatnonzero(pixels)
         assert len(rows) > 20

@@ -26,6 +26,19 @@ def test_quiet_opencv_silences_opencv_and_restores_its_output(capfd: pytest.Capt
     assert "nowhere.png" in capfd.readouterr().err
 
 
+def test_quiet_opencv_ends_with_the_last_of_two_threads(capfd: pytest.CaptureFixture[str]) -> None:
+    """Interleaved as two threads may be: the second one enters while the first one has made it quiet."""
+    first, second = quiet_opencv(), quiet_opencv()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__()
+    cv2.imread("nowhere.png")
+    assert capfd.readouterr().err == ""
+    second.__exit__()
+    cv2.imread("nowhere.png")
+    assert "nowhere.png" in capfd.readouterr().err
+
+
 def _webm(path: Path, jitter: int) -> Path:
     """30 frames, 40 ms apart but for up to `jitter` ms, in a file without a frame rate, as browsers record them."""
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), 25, (160, 120))
