@@ -7,6 +7,10 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 def begin_worker(_: int = 0) -> None:
@@ -36,3 +40,25 @@ def _end_with_parent() -> None:
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)  # nobody needs its work any more
+
+
+class LastFew(threading.local, Generic[T]):
+    """The last few things that a thread has made, for its next tasks; a dask worker may have several threads.
+
+    >>> squares = LastFew[int](2)
+    >>> [squares.get(n, lambda: n * n) for n in (3, 3, 4)]
+    [9, 9, 16]
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._made: dict[Hashable, T] = {}
+
+    def get(self, key: Hashable, make: Callable[[], T], *, anew: bool = False) -> T:
+        """What was made for this key; made now if it is not among the last `most` used, or if `anew`."""
+        if anew or key not in self._made:
+            self._made[key] = make()
+        self._made[key] = self._made.pop(key)  # the last used one is last
+        if len(self._made) > self._most:
+            del self._made[next(iter(self._made))]
+        return self._made[key]

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import local
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -24,6 +23,7 @@ from siamfast.geometry import box_centers_by_index, resized_index
 from siamfast.io.images import decode_bgr
 from siamfast.ops.crop_and_resize import crop_and_resize, mean_color
 from siamfast.ops.siamfc_crops import context_size
+from siamfast.workers import LastFew
 
 _VIDEOS_KEPT = 4  # videos that a thread keeps in memory
 PART = 64  # frames per part: the work repeated after a kill, and a worker's memory
@@ -71,14 +71,7 @@ class Writer(Protocol):
 _Contents = tuple[tuple[Sequence, ...], list[tuple[str, str]]]
 
 
-class _Recent(local):
-    """The last few videos that a thread has read, for their next parts; a dask worker may have several threads."""
-
-    def __init__(self) -> None:
-        self.videos: dict[tuple[str, Path, Path], _Contents] = {}
-
-
-_recent = _Recent()
+_recent = LastFew[_Contents](_VIDEOS_KEPT)
 
 
 def _video(kind: str, root: Path, video: Path, anew: bool) -> _Contents:
@@ -86,15 +79,13 @@ def _video(kind: str, root: Path, video: Path, anew: bool) -> _Contents:
 
     anew: read it in any case, because another run of this process may have read it before it was repaired.
     """
-    key, videos = (kind, root, video), _recent.videos
-    if anew or key not in videos:
+
+    def read() -> _Contents:
         problems: list[tuple[str, str]] = []
         targets = read_video(kind, root, video, lambda path, reason: problems.append((_relative(path, root), reason)))
-        videos.pop(key, None)
-        videos[key] = targets, problems
-        if len(videos) > _VIDEOS_KEPT:
-            del videos[next(iter(videos))]
-    return videos[key]
+        return targets, problems
+
+    return _recent.get((kind, root, video), read, anew=anew)
 
 
 def _relative(path: Path, root: Path) -> str:

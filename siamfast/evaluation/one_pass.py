@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +19,7 @@ from siamfast.engine import Engine
 from siamfast.evaluation.protocols import Protocol, read_result, write_result
 from siamfast.evaluation.run import Result, TracksSequences, run_tracker
 from siamfast.evaluation.subsets import Subset
+from siamfast.workers import LastFew
 
 _TRACKERS_KEPT = 4  # trackers that a thread keeps in memory: sequences of several take turns, the longest first
 _PATHS = ("encoder", "models")  # options of trackers that are paths
@@ -176,14 +176,8 @@ class Run(NamedTuple):
     digests: Digests | None = None
 
 
-class _Kept(threading.local):
-    """The last trackers, for their next sequences; of one thread, because a tracker has the state of one target."""
-
-    def __init__(self) -> None:
-        self.trackers: dict[tuple[Entry, str, str | None], TracksSequences] = {}
-
-
-_kept = _Kept()
+# Of a thread, because a tracker has the state of one target.
+_kept = LastFew[TracksSequences](_TRACKERS_KEPT)
 
 
 def _tracker(run: Run) -> TracksSequences:
@@ -193,16 +187,13 @@ def _tracker(run: Run) -> TracksSequences:
         ValueError, OSError: it cannot be made; its weights are not those of the command.
     """
     weights = None if run.digests is None else run.digests.weights
-    key, trackers = (run.entry, run.device, weights), _kept.trackers
-    if key in trackers:
-        trackers[key] = trackers.pop(key)  # the last used one is last
-    else:
+
+    def make() -> TracksSequences:
         if run.digests is not None and (there := run.entry.signature()["sha256"]) != weights:
             raise ValueError(f"weights: {run.entry.model} has digest {there}, expected {weights}")
-        trackers[key] = run.entry.make(run.device)
-        if len(trackers) > _TRACKERS_KEPT:
-            del trackers[next(iter(trackers))]
-    return trackers[key]
+        return run.entry.make(run.device)
+
+    return _kept.get((run.entry, run.device, weights), make)
 
 
 def run_one(run: Run) -> Result | str:
