@@ -62,11 +62,9 @@ def _joined(words: list[str]) -> list[str]:
     return joined
 
 
-def _naming_options(line: str, command: str) -> str:
+def _naming_options(line: str, parser: argparse.ArgumentParser) -> str:
     """A message about a function's argument, "box: got ...", with its option instead: "--box: got ..."."""
     name, colon, rest = line.partition(": ")
-    parser = argparse.ArgumentParser()
-    _module(command).add_arguments(parser)
     for action in parser._actions:  # argparse has no public list of them
         if colon and action.dest == name:
             return f"{action.option_strings[-1] if action.option_strings else action.metavar or name.upper()}: {rest}"
@@ -100,6 +98,7 @@ def make_parser(*only: str) -> argparse.ArgumentParser:
             command.epilog = _module(name).EXAMPLE
             command.formatter_class = argparse.RawDescriptionHelpFormatter  # a command to paste stays on one line
             _module(name).add_arguments(command)
+            command.set_defaults(parser=command)
     return parser
 
 
@@ -129,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except (ValueError, OSError) as error:
         line = " ".join(str(error).split()) or type(error).__name__
-        line = _naming_options(line, arguments.command)
+        line = _naming_options(line, arguments.parser)
         print(f"siamfast {arguments.command}: error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

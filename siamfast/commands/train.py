@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import typing
 from collections.abc import Callable
 from typing import Any, Literal
@@ -74,10 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
         trainer = make_trainer(arguments.task, configuration(arguments))
         figures = trainer.run()
     except (ValueError, OSError) as error:
-        count, rank = os.environ.get("WORLD_SIZE") or "1", os.environ.get("RANK")
-        if count == "1" or rank is None:
+        from siamfast.training.ranks import of_process
+
+        if not of_process():
             raise
-        raise ValueError(f"{error} (process {rank} of {count})") from error
+        raise ValueError(f"{error}{of_process()}") from error
     if trainer.ranks.first:
         print(f"{trainer.out / trainer.file}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
     return 0

@@ -12,8 +12,10 @@ from torch.utils.data import DataLoader
 from siamfast.data.stream import PairStream
 from siamfast.workers import begin_worker
 
+Batch = dict[str, torch.Tensor]  # name -> a row per item
 
-def load(stream: PairStream, workers: int, processes: int, device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
+
+def load(stream: PairStream, workers: int, processes: int, device: torch.device) -> Iterator[Batch]:
     """The batches of a stream.
 
     Args:
@@ -35,7 +37,7 @@ def load(stream: PairStream, workers: int, processes: int, device: torch.device)
     return _plain_errors(loader)
 
 
-def _plain_errors(batches: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+def _plain_errors(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches of a data loader; an error in a worker process is raised as there, without the worker's traceback."""
     try:
         yield from batches
@@ -54,10 +56,10 @@ def _plain_errors(batches: Iterable[dict[str, torch.Tensor]]) -> Iterator[dict[s
         raise (ValueError(line) if isinstance(error, ValueError) else OSError(line)) from None
 
 
-def copied_ahead(batches: Iterable[dict[str, torch.Tensor]], device: torch.device) -> Iterator[dict[str, torch.Tensor]]:
+def copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """The batches, which are in pinned memory, on a GPU: each is copied while the one before it is used."""
     copies = torch.cuda.Stream(device)
-    copied: dict[str, torch.Tensor] | None = None
+    copied: Batch | None = None
     for batch in batches:
         ready = copied
         if ready is not None:
@@ -71,7 +73,7 @@ def copied_ahead(batches: Iterable[dict[str, torch.Tensor]], device: torch.devic
         yield copied
 
 
-def _wait_for(batch: dict[str, torch.Tensor], copies: torch.cuda.Stream, device: torch.device) -> None:
+def _wait_for(batch: Batch, copies: torch.cuda.Stream, device: torch.device) -> None:
     """Make the device's work of now wait for the copies, and their memory be kept until that work is done."""
     now = torch.cuda.current_stream(device)
     now.wait_stream(copies)

@@ -8,11 +8,10 @@ from typing import NamedTuple
 import torch
 
 from siamfast.models.guided import Prediction
+from siamfast.training.batches import Batch
 from siamfast.training.box_losses import WEIGHTS, Targets, best_boxes, box_iou, box_loss
 from siamfast.training.ranks import Ranks
 from siamfast.training.record import Record
-
-Batch = dict[str, torch.Tensor]
 
 
 class Variant(NamedTuple):

@@ -14,9 +14,9 @@ from siamfast.models.correspondence import CorrespondenceEncoder
 from siamfast.models.correspondence_weights import load_encoder
 from siamfast.ops.augment import augment
 from siamfast.training import signals
+from siamfast.training.batches import Batch
 from siamfast.training.config import CorrespondenceConfig
 from siamfast.training.loop import Loop
-from siamfast.training.parallel import Batch
 from siamfast.training.record import Record
 
 _CLUSTER_CLIPS = 64  # clips from which the colour clusters are made

@@ -21,8 +21,9 @@ from siamfast.models.weights import save_weights
 from siamfast.ops.augment import augment
 from siamfast.ops.augment.reference import COLUMNS
 from siamfast.training import signals
+from siamfast.training.batches import Batch
 from siamfast.training.box_losses import WEIGHTS, Targets, best_boxes, box_loss, make_targets
-from siamfast.training.box_validation import Batch, Variant, validate_boxes
+from siamfast.training.box_validation import Variant, validate_boxes
 from siamfast.training.config import GuidedConfig
 from siamfast.training.loop import Loop
 from siamfast.training.pairs import make_pairs

@@ -21,13 +21,13 @@ from siamfast.data.unread import unread_frames
 from siamfast.io.files import only_writer, replacing
 from siamfast.models.inference import fast_bfloat16
 from siamfast.models.weights import save_weights
-from siamfast.training.batches import copied_ahead, load
+from siamfast.training.batches import Batch, copied_ahead, load
 from siamfast.training.checkpoint import naming_damage, read_checkpoint, write_checkpoint
 from siamfast.training.config import RunConfig
 from siamfast.training.optimizer import learning_rate, make_optimizer, moving_average
 from siamfast.training.parallel import compile_networks, parallel, share_batch_norm
 from siamfast.training.progress import Progress
-from siamfast.training.ranks import is_loss, join
+from siamfast.training.ranks import is_loss, join, of_process
 from siamfast.training.record import Record
 
 _HELD_OUT = 1_000_000_007  # added to the seed of data that is not used for training
@@ -75,7 +75,7 @@ class Loop:
         # Both are made now, so that a wrong path is an error before anything is written, not at the first validation.
         self._data = self.make_data(config.data, config.steps * config.batch_size, config.seed)
         self._val_data = self.make_data(config.val_data or config.data, config.val_pairs, config.seed + _HELD_OUT)
-        self._validation: list[dict[str, torch.Tensor]] | None = None
+        self._validation: list[Batch] | None = None
 
     def make_model(self) -> torch.nn.Module:
         """The model at the start of training, on the CPU."""
@@ -93,12 +93,12 @@ class Loop:
         """`length` items of `source`: "synthetic" or a folder's path."""
         raise NotImplementedError
 
-    def prepare(self, batch: dict[str, torch.Tensor], random: Draws) -> dict[str, torch.Tensor]:
+    def prepare(self, batch: Batch, random: Draws) -> Batch:
         """Everything about a batch from the data set that is done without gradients: augmentation, targets. `random`
         alone draws. Every tensor of the result has a row per item."""
         raise NotImplementedError
 
-    def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def loss(self, batch: Batch) -> torch.Tensor:
         """The loss of some rows of a prepared batch. The whole batch's is the mean of those of its parts."""
         raise NotImplementedError
 
@@ -129,7 +129,9 @@ class Loop:
         return self.out / "checkpoint.pt"
 
     def save(self) -> None:
-        """Write the checkpoint; a kill leaves either the old or the new one."""
+        """Write the checkpoint, in the first process; a kill leaves either the old or the new one."""
+        if not self.ranks.first:
+            return
         state = {
             **{name: module.state_dict() for name, module in self.trained().items()},
             **({} if self.average is None else {"average": self.average.state_dict()}),
@@ -137,8 +139,7 @@ class Loop:
             "step": self.step,
             "seconds": self.seconds,
         }
-        if self.ranks.first:
-            write_checkpoint(self.checkpoint, self.config, state)
+        write_checkpoint(self.checkpoint, self.config, state)
 
     def resume(self) -> bool:
         """Load the checkpoint in `out`, which the first process reads for all; returns whether there is one."""
@@ -196,8 +197,7 @@ class Loop:
         finally:
             unread = unread_frames(self._data) + unread_frames(self._val_data)
             if unread:
-                process = f"process {self.ranks.rank}: " if self.ranks.count > 1 else ""
-                bar.write(f"{process}{unread} times a frame could not be read, and another one was drawn")
+                bar.write(f"{unread} times a frame could not be read, and another one was drawn{of_process()}")
             bar.close()
             record.close()
         self.save()
@@ -252,7 +252,7 @@ class Loop:
                 good = f"; {self.checkpoint} holds the last good state" if self.checkpoint.exists() else ""
                 raise ValueError(f"the loss is {loss} at step {step}: lower --lr or raise --warmup{good}")
 
-    def _train_step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _train_step(self, batch: Batch) -> torch.Tensor:
         """One step of the optimizer on this process's share of a batch; returns the share's loss."""
         config = self.config
         for group in self.optimizer.param_groups:
@@ -274,21 +274,21 @@ class Loop:
         return total
 
     # ------------------------------------------------------------------------------------------------------------- data
-    def _batches(self) -> Iterator[dict[str, torch.Tensor]]:
+    def _batches(self) -> Iterator[Batch]:
         """This process's shares of the batches, from the current step on."""
         ranks, size = self.ranks, self.config.batch_size // self.ranks.count
         start = self.step * ranks.count
         batches = self.loader(self._data, size, start=start, rank=ranks.rank, ranks=ranks.count)
         return copied_ahead(batches, self.device) if self.device.type == "cuda" else batches
 
-    def _to_device(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _to_device(self, batch: Batch) -> Batch:
         return {key: value.to(self.device, non_blocking=True) for key, value in batch.items()}
 
-    def loader(self, data: Dataset[Any], size: int, **part: int) -> Iterator[dict[str, torch.Tensor]]:
+    def loader(self, data: Dataset[Any], size: int, **part: int) -> Iterator[Batch]:
         """Batches of `size` items of `data`. part: of `PairStream`."""
         return load(PairStream(data, size, **part), self.config.workers, self.ranks.local_count, self.device)
 
-    def validation_batches(self) -> Iterator[dict[str, torch.Tensor]]:
+    def validation_batches(self) -> Iterator[Batch]:
         """This process's share of the validation's batches, dealt out in turn; drawn once and kept as uint8. With its
         own progress bar, because the training's stands."""
         from tqdm import tqdm

@@ -18,8 +18,9 @@ from siamfast.models.mobile import Located, SiamMobile
 from siamfast.models.mobile_weights import start_from
 from siamfast.models.mobilenet import Features
 from siamfast.ops.augment import augment
+from siamfast.training.batches import Batch
 from siamfast.training.box_losses import WEIGHTS, Targets, box_loss, make_targets
-from siamfast.training.box_validation import Batch, Variant, validate_boxes
+from siamfast.training.box_validation import Variant, validate_boxes
 from siamfast.training.config import MobileConfig
 from siamfast.training.loop import Loop
 from siamfast.training.pairs import make_pairs

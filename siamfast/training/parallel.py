@@ -10,9 +10,8 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from siamfast.training.batch_norm import SharedBatchNorm2d
+from siamfast.training.batches import Batch
 from siamfast.training.ranks import Ranks
-
-Batch = dict[str, torch.Tensor]
 
 
 class PartLoss(Protocol):

@@ -156,6 +156,12 @@ def _begin(backend: str, ranks: Ranks) -> None:
     )
 
 
+def of_process() -> str:
+    """For the end of a message: which process of several says it; empty where one trains alone."""
+    count, rank = os.environ.get("WORLD_SIZE") or "1", os.environ.get("RANK")
+    return "" if count == "1" or rank is None else f" (process {rank} of {count})"
+
+
 def is_loss(error: RuntimeError) -> bool:
     """Whether an error of torch.distributed means that another process has ended."""
     return any(words in str(error) for words in ("gloo", "NCCL", "closed by peer", "reset by peer"))

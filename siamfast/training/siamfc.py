@@ -14,10 +14,10 @@ from siamfast.models.alexnet import INPUT_MEAN, INPUT_STD
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.siamfc_weights import load_weights
 from siamfast.ops.xcorr_balanced_loss import xcorr_balanced_loss
+from siamfast.training.batches import Batch
 from siamfast.training.config import SiamFCConfig
 from siamfast.training.loop import Loop
 from siamfast.training.pairs import make_pairs
-from siamfast.training.parallel import Batch
 from siamfast.training.record import Record
 
 HIT_RADIUS = 16.0  # search-crop pixels within which a response's peak is on the target
