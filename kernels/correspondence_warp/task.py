@@ -96,7 +96,8 @@ def make_task(tensors: Tensors, options: Options) -> Task:
     with torch.cuda.device_of(query):
         q, q_inverse = unit_rows(query.unsqueeze(1), dtype, padded, 1 / options.temperature, options.normalize)
         r, r_inverse = unit_rows(keys, dtype, padded, 1.0, options.normalize)
-    flat = values.float().transpose(1, 2).reshape(n, values.shape[2], frames * h * w)
+    # Of maps of one cell, reshape gives a view with the frames' strides, hence contiguous.
+    flat = values.float().transpose(1, 2).reshape(n, values.shape[2], frames * h * w).contiguous()
     return Task(
         query=q.flatten(1, 2),
         keys=r.flatten(1, 2),

@@ -121,6 +121,21 @@ def split() -> None:
         assert all(torch.equal(a, b) for a, b in zip(outputs, ours.forward(Tensors(*tensors), options), strict=True))
 
 
+def frames_of_one_cell() -> None:
+    torch.backends.cudnn.allow_tf32 = False
+    tensors = [torch.randn(2, 4, 3, 5), torch.randn(2, 3, 4, 1, 1), torch.randn(2, 3, 6, 1, 1), torch.randn(2, 3, 1, 1)]
+    for topk in (0, 2):
+        options = Options(1.0, True, -1.0, False, [], topk, post=False, details=True)
+        slopes = [torch.randn(2, 6, 3, 5), *[torch.zeros(2, 3, 5)] * 3]
+        exact, gradients = truth(tensors, options, slopes)
+        for name, f, t in zip(NAMES, ours.forward(Tensors(*tensors), options), exact, strict=True):
+            close("one cell", name, f, t, 1e-5)
+        given = Outputs(*(e.float() for e in exact[:4]), exact[4])
+        back = ours.backward(Gradients(*slopes), given, Tensors(*tensors), options, [True] * 4)
+        for name, f, t in zip(GRADS, back, gradients, strict=True):
+            close("one cell", "gradient of " + name, f, t, 1e-4)
+
+
 def ties_and_nan() -> None:
     torch.backends.cudnn.allow_tf32 = False
     zero, values = torch.zeros(1, 4, 5, 5), torch.arange(25.0).view(1, 1, 1, 5, 5)
@@ -158,12 +173,13 @@ def main() -> None:
         for number in range(int(sys.argv[2]) if len(sys.argv) > 2 else 24):
             check_one_case(rng, number)
         split()
+        frames_of_one_cell()
         ties_and_nan()
         least_keys()
     except BaseException:
         print(f"seed {seed}", file=sys.stderr)
         raise
-    print("27 cases")
+    print("28 cases")
 
 
 if __name__ == "__main__":
