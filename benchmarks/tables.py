@@ -81,16 +81,22 @@ def about(rows: list[Row]) -> str:
     return f"{of['device']}, {of['threads']} threads, torch {of['torch']}, commit {of['commit']}"
 
 
-def headlines(rows: list[Row]) -> str:
-    known = {(row["op"], row["case"], row["pass"]): row for row in rows}
-    lines = ["| op | case | pass | siamfast | today | | times faster |", "|---|---|---|---|---|---|---|"]
+def headlines(rows_by_device: dict[str, list[Row]]) -> str:
+    """README's table: our time and how many times the peer's it is, on every device."""
+    known = [{(row["op"], row["case"], row["pass"]): row for row in rows} for rows in rows_by_device.values()]
+    names = [rows[0]["device"] for rows in rows_by_device.values()]
+    lines = [f"| op | case | pass | beside | {' | '.join(f'{name} | times faster' for name in names)} |"]
+    lines.append("|" + "---|" * (4 + 2 * len(names)))
     for *key, peer in HEADLINES:
-        row = known.get(tuple(key))  # type: ignore[arg-type]
-        if row is not None and peer in row["contenders"]:
-            lines.append(
-                f"| {' | '.join(key)} | {spoken(time(row))} | {peer} | {spoken(time(row, peer))} | "
-                f"{time(row, peer) / time(row):.1f} |"
-            )
+        of_devices = [of_device.get(tuple(key)) for of_device in known]  # type: ignore[call-overload]
+        if any(row is not None and peer in row["contenders"] for row in of_devices):
+            cells = [
+                f"{spoken(time(row))} | {time(row, peer) / time(row):.1f}"
+                if row is not None and peer in row["contenders"]
+                else " | "
+                for row in of_devices
+            ]
+            lines.append(f"| {' | '.join([*key, peer, *cells])} |")
     return "\n".join(lines)
 
 
@@ -197,9 +203,9 @@ def between(text: str, name: str, content: str) -> str:
 
 def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
     """The up-to-date text of each page."""
-    short, long = [], []
+    origins = [f"{about(device_rows)} ([rows]({RESULTS}/{stem}.jsonl))" for stem, device_rows in rows.items()]
+    short, long = ["; ".join(origins) + ":\n\n" + headlines(rows)], []
     for stem, device_rows in rows.items():
-        short.append(f"{about(device_rows)} ([all rows]({RESULTS}/{stem}.jsonl)):\n\n{headlines(device_rows)}")
         pictures = [f"![{name} on {stem}](performance/{stem}-{name}.png)" for name in DRAWN]
         long.append("\n\n".join([f"## {stem}", about(device_rows) + ".", *pictures, all_tables(device_rows)]))
     foreign = [projects(list(harness.read(root / RESULTS / "projects.jsonl")))]

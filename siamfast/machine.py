@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import platform
 
+# By the flags of /proc/cpuinfo, the widest first: virtual machines hide the model behind a family's name, and AMD EPYC
+# is three kinds of CPU, the fastest of which multiplies twice as fast as the slowest.
+_VECTORS = (
+    ("AVX-512, BF16", ("avx512f", "avx512_bf16")),
+    ("AVX-512", ("avx512f",)),
+    ("AVX2", ("avx2",)),
+)
+
 
 def cpu_name() -> str:
-    """The processor's model, or its architecture if the system does not report the model."""
+    """The processor's model and widest vector instructions: `AMD EPYC (AVX2)`.
+
+    Its architecture where the system does not report the model.
+    """
     try:
         with open("/proc/cpuinfo") as lines:
-            return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+            facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    except OSError:
+        facts = {}
+    model = facts.get("model name") or platform.processor() or platform.machine()
+    flags = set(facts.get("flags", "").split())
+    vectors = next((name for name, needed in _VECTORS if flags.issuperset(needed)), None)
+    return model if vectors is None else f"{model} ({vectors})"
