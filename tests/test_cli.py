@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 import siamfast
-from siamfast import cli, comparison
+from siamfast import cli, comparison, machine
 from siamfast.cli import main
 from siamfast.commands import info
 from siamfast.models.siamfc import SiamFC
@@ -129,6 +130,16 @@ def test_info_names_versions_ops_and_reasons(capsys: pytest.CaptureFixture[str])
     for word in ("torch ", "crop_and_resize", "correspondence_warp", "cpu: ", "cuda", "SIMD path"):
         assert word in text
     assert "cannot run" not in text  # C++ kernels never take CUDA tensors, so that is nothing to fix
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [("sse2 avx", "A"), ("avx avx2", "A (AVX2)"), ("avx2 avx512f avx512_bf16", "A (AVX-512, BF16)")],
+)
+def test_a_cpu_is_named_with_its_widest_vectors(flags: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = f"processor\t: 0\nmodel name\t: A\nflags\t\t: {flags}\n\n"
+    monkeypatch.setattr(machine, "open", lambda path: io.StringIO(told), raising=False)
+    assert machine.cpu_name() == name
 
 
 def test_info_names_each_fixable_problem_once(
