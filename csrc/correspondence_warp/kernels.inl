@@ -5,32 +5,36 @@
 #include "common/exponential.inl"
 
 // --------------------------------------------------------------------------------------------------------- products
+constexpr int kTogether = 2;  // panels whose sums fit the registers beside one another
+constexpr int kRows = SIAMFAST_ISA_BYTES == 64 ? kTile : kTile / 2;  // of a tile, at once: 32 registers or 16
+
 // out[m * out_step + p * out_panel + lane] (+)= sum_r a[m * TILE_STEP + r * STEP] * b[r * b_step + p * b_panel + lane],
-// for kTile m and PANELS p: kTile * PANELS registers of sums. r < length goes on for `times` a, a_next apart.
+// for kTile m and PANELS p. r < length goes on for `times` a, a_next apart.
 template <int PANELS, int TILE_STEP, int STEP, bool ADD>
 static void product(const float *a, const float *b, std::ptrdiff_t b_step, std::ptrdiff_t b_panel, int length,
                     float *out, std::ptrdiff_t out_step, std::ptrdiff_t out_panel, int times = 1,
                     std::ptrdiff_t a_next = 0) {
-    Registers<kTile * PANELS> sums = {};
-    if (ADD)
-        for (int m = 0; m < kTile; ++m)
-            for (int p = 0; p < PANELS; ++p) sums[m * PANELS + p] = load_lanes(out + m * out_step + p * out_panel);
-    for (; times > 0; --times, a += a_next)
-        for (int r = 0; r < length; ++r, b += b_step) {
-            Registers<PANELS> row;
-            for (int p = 0; p < PANELS; ++p) row[p] = load_lanes(b + p * b_panel);
+    for (int first = 0; first < kTile; first += kRows, a += kRows * TILE_STEP, out += kRows * out_step) {
+        Registers<kRows * PANELS> sums = {};
+        if (ADD)
+            for (int m = 0; m < kRows; ++m)
+                for (int p = 0; p < PANELS; ++p) sums[m * PANELS + p] = load_lanes(out + m * out_step + p * out_panel);
+        const float *left = a, *right = b;
+        for (int time = 0; time < times; ++time, left += a_next)
+            for (int r = 0; r < length; ++r, right += b_step) {
+                Registers<PANELS> row;
+                for (int p = 0; p < PANELS; ++p) row[p] = load_lanes(right + p * b_panel);
 #pragma GCC unroll 12
-            for (int m = 0; m < kTile; ++m) {
-                const Lanes factor = splat(a[m * TILE_STEP + r * STEP]);
-                for (int p = 0; p < PANELS; ++p)
-                    sums[m * PANELS + p] = multiply_add(factor, row[p], sums[m * PANELS + p]);
+                for (int m = 0; m < kRows; ++m) {
+                    const Lanes factor = splat(left[m * TILE_STEP + r * STEP]);
+                    for (int p = 0; p < PANELS; ++p)
+                        sums[m * PANELS + p] = multiply_add(factor, row[p], sums[m * PANELS + p]);
+                }
             }
-        }
-    for (int m = 0; m < kTile; ++m)
-        for (int p = 0; p < PANELS; ++p) store_lanes(out + m * out_step + p * out_panel, sums[m * PANELS + p]);
+        for (int m = 0; m < kRows; ++m)
+            for (int p = 0; p < PANELS; ++p) store_lanes(out + m * out_step + p * out_panel, sums[m * PANELS + p]);
+    }
 }
-
-constexpr int kTogether = SIAMFAST_ISA_BYTES == 64 ? 2 : 1;  // panels; the others have registers for one's sums
 
 // Logits of a tile before bias and window: [kTile][step].
 static void scores(const WarpKeys &keys, const float *queries, const WarpRun &run, float *out, std::ptrdiff_t step) {
