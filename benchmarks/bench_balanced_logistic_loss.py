@@ -19,7 +19,7 @@ from benchmarks.harness import OURS, Case, Made, Row, Run, require_close
 SIDE = 17
 
 
-def labels_of_the_seed(batch: int) -> torch.Tensor:
+def labels_of_the_first_version(batch: int) -> torch.Tensor:
     """(batch, 1, 17, 17): 1 within 16 px of the middle by city-block distance at stride 8, 0 beyond."""
     distance = (torch.arange(SIDE) - SIDE // 2).abs() * 8
     return ((distance[:, None] + distance[None, :]) <= 16).float().expand(batch, 1, SIDE, SIDE)
@@ -50,7 +50,7 @@ def ours(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def make(batch: int, device: str, compiled: bool) -> Made:
     scores = torch.randn(batch, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
-    labels = labels_of_the_seed(batch).to(device).contiguous()
+    labels = labels_of_the_first_version(batch).to(device).contiguous()
     calls = {OURS: ours, "eager": eager, "siamfc-pytorch": siamfc_pytorch}
     if compiled:
         calls["compiled"] = torch.compile(eager, dynamic=False)

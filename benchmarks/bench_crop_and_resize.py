@@ -1,4 +1,4 @@
-"""Speed of crop_and_resize on the CPU beside OpenCV's mean, border and resize, and the seed's code.
+"""Speed of crop_and_resize on the CPU beside OpenCV's mean, border and resize, and the code that ours replaced.
 
 pytest benchmarks/bench_crop_and_resize.py [--quick] [--results FILE]
 """
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 import siamfast
-from benchmarks.harness import OURS, Case, Made
+from benchmarks.harness import FIRST, OURS, Case, Made
 
 Crop = Callable[[NDArray[np.uint8], list[tuple[float, float]], list[float], int], NDArray[np.uint8]]
 
@@ -57,8 +57,8 @@ def opencv(frame: NDArray[np.uint8], centers: Any, sizes: Any, out: int) -> NDAr
     return np.stack(crops)
 
 
-def seed(frame: NDArray[np.uint8], centers: Any, sizes: Any, out: int) -> NDArray[np.uint8]:
-    """The seed's steps: a mean per box, and the whole frame padded where a window leaves it.
+def first_version(frame: NDArray[np.uint8], centers: Any, sizes: Any, out: int) -> NDArray[np.uint8]:
+    """The first version's steps: a mean per box, and the whole frame padded where a window leaves it.
 
     The mean is taken per channel: `mean((0, 1))` takes nine times as long, which would flatter us.
     """
@@ -77,7 +77,7 @@ def seed(frame: NDArray[np.uint8], centers: Any, sizes: Any, out: int) -> NDArra
     return np.stack(crops)
 
 
-CONTENDERS: dict[str, Crop] = {OURS: ours, "opencv": opencv, "seed": seed}
+CONTENDERS: dict[str, Crop] = {OURS: ours, "opencv": opencv, FIRST: first_version}
 
 
 def windows() -> Iterator[Windows]:
@@ -103,10 +103,10 @@ def make(cut: Windows, device: str, compiled: bool) -> Made:
         return on_device(cut, frames, device)
 
     def check(name: str) -> None:
-        result, expected = (crop(frames[0], *windows).astype(int) for crop in (CONTENDERS[name], seed))
+        result, expected = (crop(frames[0], *windows).astype(int) for crop in (CONTENDERS[name], first_version))
         difference = np.abs(result - expected).max()
         if difference > 1:
-            raise AssertionError(f"{cut.name}: {name} is {difference} gray levels from the seed's crop")
+            raise AssertionError(f"{cut.name}: {name} is {difference} gray levels from the first version's crop")
 
     def run(crop: Crop) -> NDArray[np.uint8]:
         return crop(next(turn), *windows)
@@ -128,9 +128,9 @@ def on_device(cut: Windows, frames: list[NDArray[np.uint8]], device: str) -> Mad
         result = (
             siamfast.crop_and_resize(on_device_frames[0], *windows, rounding="siamfc").permute(0, 2, 3, 1).cpu().numpy()
         )
-        difference = np.abs(result.astype(int) - seed(frames[0], *windows)).max()
+        difference = np.abs(result.astype(int) - first_version(frames[0], *windows)).max()
         if name == OURS and difference > 1:
-            raise AssertionError(f"{cut.name}: {name} is {difference} gray levels from the seed's crop")
+            raise AssertionError(f"{cut.name}: {name} is {difference} gray levels from the first version's crop")
 
     return Made(runs, check)
 

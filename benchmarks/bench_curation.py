@@ -1,4 +1,4 @@
-"""Speed of curating ILSVRC2015-VID, one process, beside the seed's loop, and the time of its stages.
+"""Speed of curating ILSVRC2015-VID, one process, beside the loop that ours replaced, and the time of its stages.
 
 pytest benchmarks/bench_curation.py [--quick] [--results FILE]
 """
@@ -17,8 +17,8 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from benchmarks.harness import OURS, Case, Made, Row
-from benchmarks.peers.seed_curation import curate_video
+from benchmarks.harness import FIRST, OURS, Case, Made, Row
+from benchmarks.peers.first_curation import curate_video
 from siamfast.data import curation
 from siamfast.data.curation import Recipe, curate
 from siamfast.data.store import CropStore
@@ -77,10 +77,10 @@ def make(size: str, targets: int, device: str, compiled: bool) -> Made:
         """Curate into a new folder; the next call removes it, so that disk space does not grow."""
         for old in folder.iterdir():
             shutil.rmtree(old)
-        return {OURS: ours, "seed": theirs}[name]()
+        return {OURS: ours, FIRST: theirs}[name]()
 
     def check(name: str) -> None:
-        """The crops equal the seed's within the error of JPEG at quality 90."""
+        """The crops equal the first version's within the error of JPEG at quality 90."""
         store, tree = CropStore(ours()), theirs()
         if len(store.tracks) != targets or len(store) != targets * FRAMES:
             raise AssertionError(f"{len(store.tracks)} tracks of {len(store)} crops")
@@ -91,7 +91,7 @@ def make(size: str, targets: int, device: str, compiled: bool) -> Made:
                 if off > 3:
                     raise AssertionError(f"{kind} of track {number} is off by {off} levels")
 
-    return Made({name: functools.partial(curate_anew, name) for name in (OURS, "seed")}, check)
+    return Made({name: functools.partial(curate_anew, name) for name in (OURS, FIRST)}, check)
 
 
 def stages(size: str, targets: int, device: str) -> Row:
@@ -143,7 +143,7 @@ def cases(quick: bool = False) -> Iterator[Case]:
             f"VID, {size}, {targets} targets, 1 process",
             "call",
             {"frame": SIZES[size]},
-            (OURS, "seed"),
+            (OURS, FIRST),
             functools.partial(make, size, targets),
             dtype="uint8",
             unit="frames",

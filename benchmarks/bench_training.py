@@ -44,7 +44,7 @@ def make(batch: int, device: str, compiled: bool) -> Made:
     )
     near = template.to(device).float(), search.to(device).float()
 
-    def step_of(trainer: SiamFCTrainer) -> float:
+    def step_of(trainer: SiamFCTrainer) -> torch.Tensor:
         trainer.step += 1
         return trainer._train_step(batch_on_cpu)
 
@@ -53,9 +53,8 @@ def make(batch: int, device: str, compiled: bool) -> Made:
         fresh = SiamFCTrainer(config(batch, device, amp="auto" if name == OURS else "off"))
         send = fresh._to_device(batch_on_cpu)
         fresh.model.train()
-        loss, _ = fresh._responses(
-            send["template"].float(), send["search"].float(), fresh._cells(send["box"]), send["positive"]
-        )
+        crops = {name: send[name].float() for name in ("template", "search")}
+        loss = fresh.loss(send | crops | {"centers": fresh._cells(send["box"])})
         expected = CommunityStep(SiamFCTrainer(config(batch, device)).model).loss(*near)
         require_close(f"the loss of {name}", loss, expected, 0.02 if fresh.amp else 1e-4)
 

@@ -12,7 +12,7 @@ import torch
 
 import siamfast
 from benchmarks import bench_xcorr
-from benchmarks.bench_balanced_logistic_loss import labels_of_the_seed, siamfc_pytorch
+from benchmarks.bench_balanced_logistic_loss import labels_of_the_first_version, siamfc_pytorch
 from benchmarks.harness import OURS, Case, Made, Run, require_close
 
 SCALE = 1e-3
@@ -31,7 +31,7 @@ def two_ops(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 def make(shape: bench_xcorr.Shape, dtype: torch.dtype, device: str, compiled: bool) -> Made:
     z, x = (t.to(dtype).requires_grad_() for t in bench_xcorr.inputs(shape, device)[:2])
-    labels, convolution = labels_of_the_seed(len(x)).to(device).contiguous(), bench_xcorr.grouped(shape)
+    labels, convolution = labels_of_the_first_version(len(x)).to(device).contiguous(), bench_xcorr.grouped(shape)
 
     def eager(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return siamfc_pytorch(convolution(z, x) * SCALE, labels.to(z.dtype))
@@ -78,15 +78,15 @@ def _case(shape: bench_xcorr.Shape, dtype: torch.dtype = torch.float32) -> Case:
 
 def cases(quick: bool = False) -> Iterator[Case]:
     for shape in bench_xcorr.SHAPES:
-        if shape.name.startswith("seed") and (shape.name == "seed, B=8" or not quick):
+        if shape.name.startswith("SiamFC,") and (shape.name == "SiamFC, B=8" or not quick):
             yield _case(shape)
 
 
 def batches(sizes: Sequence[int]) -> Iterator[Case]:
-    """The seed's sizes at these batches, float32 and bfloat16."""
+    """SiamFC's sizes at these batches, float32 and bfloat16."""
     for batch in sizes:
         for dtype in (torch.float32, torch.bfloat16):
-            yield _case(bench_xcorr.full(f"seed, B={batch}", batch, 256, 6, 22), dtype)
+            yield _case(bench_xcorr.full(f"SiamFC, B={batch}", batch, 256, 6, 22), dtype)
 
 
 def test_xcorr_balanced_loss(timed: None) -> None:

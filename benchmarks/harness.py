@@ -27,6 +27,7 @@ from siamfast.comparison import interleaved
 from siamfast.machine import cpu_name
 
 OURS = "siamfast"
+FIRST = "first version"  # of our code, before the op that is measured
 Run = Callable[[], Any]
 Row = dict[str, Any]
 

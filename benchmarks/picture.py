@@ -19,9 +19,9 @@ ROOT = Path(__file__).parents[1]
 SEED, SHOWN = 14, (0, 30, 60)
 COLOR = (230, 159, 0)  # Okabe and Ito's orange, which everybody can tell from the white of the truth
 BARS = {
-    "xcorr, forward + backward": ("xcorr full", "seed, B=8", "forward+backward", "grouped"),
+    "xcorr, forward + backward": ("xcorr full", "SiamFC, B=8", "forward+backward", "grouped"),
     "xcorr_depthwise, forward + backward": ("xcorr depthwise", "pysot resnet-50, B=28", "forward+backward", "grouped"),
-    "xcorr_balanced_loss": ("xcorr_balanced_loss", "seed, B=32", "forward+backward", "grouped, eager"),
+    "xcorr_balanced_loss": ("xcorr_balanced_loss", "SiamFC, B=32", "forward+backward", "grouped, eager"),
     "correspondence_warp, a window": ("correspondence_warp", "1x512x60x108, K=5, radius 12", "forward", "mask"),
     "augment": ("augment", "32 x 255 px to 239, blur of a tenth, noise", "call", "eager"),
     "SiamFC tracking, beside siamfc-pytorch": ("tracking", "1 target, 3 scales", "call", "siamfc-pytorch"),

@@ -216,10 +216,11 @@ def tables(rates: dict[str, Any]) -> str:
     row = rates["eval"]
     tracker = f"evaluation, default tracker: {row['update_ms']} ms per update, {row['read_ms']} ms to read"
     lines.append(f"| {tracker} | {1e3 / (row['update_ms'] + row['read_ms']):.0f} frames/s | | | |")
-    overhead = f"Dask's scheduler and the command spend {rates['task_ms']} ms on an empty task ({TASKS:,}, 2 workers)."
-    lines += ["", f"{overhead} {rates['device']}, {rates['date']}.", ""]
+    overhead = f"{rates['task_ms']} ms per empty task ({TASKS:,} tasks, 2 workers)"
+    origin = f"{rates['device']}, {rates['date']}"
+    lines += ["", f"Dask's scheduler and the command spend {overhead}. {origin}.", ""]
     head = " | ".join(f"{cores} core{'s' * (cores > 1)}" for cores in CORES)
-    lines += [f"| estimate | {head} | more cores help up to | because of |", "|" + "---|" * (len(CORES) + 3)]
+    lines += [f"| estimate | {head} | more cores help up to | limited by |", "|" + "---|" * (len(CORES) + 3)]
     for work in WORKS:
         spent = [duration(estimate(work, rates, cores)) for cores in CORES]
         alone = limits(work, rates, 1)

@@ -30,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=tuple(LAYOUTS), metavar="KIND", help=", ".join(LAYOUTS))
     parser.add_argument("root", metavar="ROOT", help="folder of the data set (omitted with --verify)", nargs="?")
     parser.add_argument("out", metavar="OUT", help="folder of the store; existing parts are not made again")
-    parser.add_argument("--layout", choices=("lmdb", "tree"), default="lmdb", help="lmdb (default), or the seed's tree")
+    parser.add_argument(
+        "--layout",
+        choices=("lmdb", "tree"),
+        default="lmdb",
+        help="lmdb (default), or the JPEG tree of the original SiamFC curation",
+    )
     parser.add_argument("--exemplar", type=int, default=127, help="side of the template crops, pixels (default: 127)")
     parser.add_argument("--instance", type=int, default=255, help="side of the search crops, pixels (default: 255)")
     parser.add_argument(

@@ -142,7 +142,7 @@ def _crops(recipe: Recipe, path: Path, index: int, number: int, targets: dict[st
     image, shrink = decode_frame(path, 4 if smallest >= 4 else 2 if smallest >= 2 else 1)
     centers = resized_index(box_centers_by_index(boxes), shrink)
     ratio = recipe.instance / recipe.exemplar
-    fill = np.floor(mean_color(image))  # truncated, as in the seed
+    fill = np.floor(mean_color(image))  # truncated, as in the original curation
     sides = {"exemplar": (sizes / shrink, recipe.exemplar), "instance": (sizes * ratio / shrink, recipe.instance)}
     images = {
         kind: crop_and_resize(image, centers, np.maximum(size, 1), side, fill=fill)

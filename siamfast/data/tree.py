@@ -1,4 +1,4 @@
-"""The writer of the seed's tree of JPEG files, and the choice between it and the LMDB store."""
+"""The writer of the original curation's tree of JPEG files, and the choice between it and the LMDB store."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SPLITS = {f"train/ILSVRC2015_VID_train_000{n}": f"train/{letter}" for n, letter
 
 
 def tree_folder(kind: str, video: str) -> Path:
-    """The folder of a video's crops in the seed's tree: VID's training groups and its validation are train/a to e.
+    """The folder of a video's crops in the original tree: VID's training groups and its validation are train/a to e.
 
     >>> tree_folder("vid", "Annotations/VID/train/ILSVRC2015_VID_train_0001/v").as_posix()
     'Data/VID/train/b/v'

@@ -142,7 +142,7 @@ class SiamFCConfig(PairConfig):
     # loss
     r_pos: float = _option(16.0, "radius of the positive labels, search-crop pixels")
     r_neg: float = _option(0.0, "radius beyond which labels are negative, if larger than r_pos")
-    metric: Literal["l1", "l2"] = _option("l2", "distance of the labels: l1 (the seed) or l2 (the paper)")
+    metric: Literal["l1", "l2"] = _option("l2", "distance of the labels: l1 (siamfc-pytorch) or l2 (the paper)")
     balance: Literal["sample", "batch"] = _option("sample", "balance of positives and negatives")
     scale: float = _option(1e-3, "factor of the response at the start")
     learn_scale: bool = _option(True, "train the response's factor")

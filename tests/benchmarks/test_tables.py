@@ -38,3 +38,12 @@ def test_a_new_row_makes_tables_and_plots_stale_and_rewrites_them(
     assert tables.main(root) == 0
     assert "| 123 us |" in (tmp_path / "README.md").read_text()
     assert tables.main([*root, "--check"]) == 0
+
+
+def test_a_row_of_a_dirty_tree_gives_way_to_a_clean_one(tmp_path: Path) -> None:
+    about = {"op": "a", "case": "b", "pass": "call", "contenders": {}}
+    commits = ("1-dirty", "2", "3-dirty", "4", "5-dirty")
+    for count, newest in ((1, "1-dirty"), (3, "2"), (5, "4")):
+        file = tmp_path / f"{count}.jsonl"
+        file.write_text("".join(json.dumps(about | {"commit": commit}) + "\n" for commit in commits[:count]))
+        assert [row["commit"] for row in tables.latest(file)] == [newest]

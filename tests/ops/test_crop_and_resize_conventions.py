@@ -1,4 +1,4 @@
-"""crop_and_resize follows each project's convention: windows and means equal those of OpenCV and of the seed's code."""
+"""crop_and_resize follows each project's convention: windows and means equal those of OpenCV and our first version."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_windows_of_thousands_of_pixels_equal_opencvs(
 
 
 def _seeds_crop(image: np.ndarray, box: Any, out: int, instance: int) -> np.ndarray:
-    """The seed's steps: truncated mean, rounded size, the whole frame padded, cut, resized."""
+    """The first version's steps: truncated mean, rounded size, the whole frame padded, cut, resized."""
     x, y, w, h = box
     pad = 0.5 * (w + h)
     size = round(np.sqrt((w + pad) * (h + pad)) * instance / 127)

@@ -36,7 +36,7 @@ def logistic_labels(
         size: side of the square response map in cells, or (H, W).
         stride: input pixels per cell.
         r_pos, r_neg: radii in input pixels: 1 within r_pos, 0 beyond max(r_neg, r_pos).
-        metric: "l1", ``|dx| + |dy|`` (the seed), or "l2", Euclidean (the paper).
+        metric: "l1", ``|dx| + |dy|`` (siamfc-pytorch), or "l2", Euclidean (the paper).
         neutral: the label between the radii: "half" and "half-weighted" 0.5, "ignore" -1.
         centers: (N, 2) x, y of the target in cells, one map per centre; None: the middle of the map.
         dtype, device: of the result.
@@ -105,7 +105,7 @@ def balanced_logistic_loss(
         stride, r_pos, r_neg, metric, centers: as for `logistic_labels`, centers (N, 2). A centre far outside the map
             makes a pair negative: all its labels are 0.
         neutral: "half" or "ignore": neutral cells weigh 0. "half-weighted": they weigh 1 with their label (bilylee's
-            SiamFC-TensorFlow, and the seed by accident).
+            SiamFC-TensorFlow).
         balance: "sample": in each sample positives share 1/2, negatives neg_weight/2; without positives the negatives
             keep their share. "batch": the counts are those of the whole batch and all weights sum to 1
             (siamfc-pytorch's BalancedLoss). "cells": no balance, every labelled cell of the batch weighs the same.

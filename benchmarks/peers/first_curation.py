@@ -1,4 +1,4 @@
-"""The seed's curation of ILSVRC2015-VID, rewritten: per target the whole frame is padded and two JPEGs written."""
+"""The first version's curation of ILSVRC2015-VID, rewritten: per target a padded frame, two JPEGs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.bench_crop_and_resize import seed
+from benchmarks.bench_crop_and_resize import first_version
 
 Image = NDArray[np.uint8]
 
@@ -33,6 +33,6 @@ def curate_video(root: Path, video: str, out: Path) -> int:
             size = float(np.sqrt((width + context) * (height + context)))
             name = f"{path.stem}.{int(target.findtext('trackid') or 0):02d}.crop"
             for kind, side in (("z", 127), ("x", 255)):
-                (crop,) = seed(frame, [center], [size * side / 127], side)
+                (crop,) = first_version(frame, [center], [size * side / 127], side)
                 cv2.imwrite(str(out / f"{name}.{kind}.jpg"), crop, [cv2.IMWRITE_JPEG_QUALITY, 90])
     return len(annotations)
