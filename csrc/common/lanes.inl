@@ -23,6 +23,9 @@ static inline Lanes multiply_add(Lanes a, Lanes b, Lanes c) {
     return reinterpret_cast<Lanes>(_mm512_fmadd_ps(a, b, c));
 #elif SIAMFAST_ISA_BYTES == 32
     return reinterpret_cast<Lanes>(_mm256_fmadd_ps(a, b, c));
+#elif defined(__aarch64__)
+    return reinterpret_cast<Lanes>(vfmaq_f32(reinterpret_cast<float32x4_t>(c), reinterpret_cast<float32x4_t>(a),
+                                             reinterpret_cast<float32x4_t>(b)));
 #else
     return a * b + c;
 #endif

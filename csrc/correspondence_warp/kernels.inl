@@ -6,7 +6,12 @@
 
 // --------------------------------------------------------------------------------------------------------- products
 constexpr int kTogether = 2;  // panels whose sums fit the registers beside one another
-constexpr int kRows = SIAMFAST_ISA_BYTES == 64 ? kTile : kTile / 2;  // of a tile, at once: 32 registers or 16
+// Of a tile, at once: AVX-512 and NEON have 32 registers, the others 16.
+#if SIAMFAST_ISA_BYTES == 64 || defined(__aarch64__)
+constexpr int kRows = kTile;
+#else
+constexpr int kRows = kTile / 2;
+#endif
 
 // out[m * out_step + p * out_panel + lane] (+)= sum_r a[m * TILE_STEP + r * STEP] * b[r * b_step + p * b_panel + lane],
 // for kTile m and PANELS p. r < length goes on for `times` a, a_next apart.
