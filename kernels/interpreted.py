@@ -166,7 +166,8 @@ def _run(launch: Launch, place: tuple[int, int, int]) -> None:
         interpreter.interpreter_builder.set_grid_idx(*place)
         executor.fn(**implicit)
     finally:
-        scope.restore()
+        if scope is not None:  # Triton 3.4 leaves the language changed
+            scope.restore()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -101,14 +102,14 @@ def launches_of(call: Call, chip: int) -> list[Launch]:
     launches: list[Launch] = []
     empty = torch.empty
 
-    def run(kernel: Any, *arguments: Any, grid: Any, warmup: bool = False, **options: Any) -> None:
+    def record(kernel: Any, grid: Any, *arguments: Any, **options: Any) -> None:
         if "UPCAST" in options:
             options["UPCAST"] = False  # it is for the interpreter, which the tensors' device stands for
         launches.append(Launch(kernel, arguments, tuple(grid), options))
 
     # Later kernels of a call read what earlier ones would have written, also as indices: 0 is a valid one.
     with (
-        replaced(KernelType, "run", run),
+        replaced(KernelType, "__getitem__", lambda kernel, grid: functools.partial(record, kernel, grid)),
         replaced(chips, "chip_of", lambda device: chip),
         replaced(chips, "shared_limit", lambda device: LIMITS[chip].shared_block),
         replaced(torch, "empty", lambda *shape, **options: empty(*shape, **options).zero_()),
