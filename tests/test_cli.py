@@ -124,11 +124,22 @@ def test_an_unknown_command_is_an_error() -> None:
     assert stop.value.code == 2
 
 
+@pytest.mark.parametrize("words", [["track", "a.mp4"], ["annotate", "a.mp4"], ["vot"]])
+def test_weights_given_as_a_model_are_sent_to_weights(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--model", "runs/mine.safetensors"])
+    assert stop.value.code == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "--model: got 'runs/mine.safetensors', expected one of mobile, siamfc, guided" in line
+    assert line.endswith("give a file of weights to --weights")
+
+
 def test_info_names_versions_ops_and_reasons(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info"]) == 0
     text = capsys.readouterr().out
-    for word in ("torch ", "crop_and_resize", "correspondence_warp", "cpu: ", "cuda", "SIMD path"):
+    for word in ("torch ", "crop_and_resize", "correspondence_warp", "cpu: ", "cuda", "SIMD path", "onnxscript"):
         assert word in text
+    assert ("(cuda)" in text) == (not torch.cuda.is_available())
     assert "cannot run" not in text  # C++ kernels never take CUDA tensors, so that is nothing to fix
 
 

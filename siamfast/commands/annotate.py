@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from siamfast.annotation.formats import FORMATS, format_of, read_targets, write_boxes
-from siamfast.tracking.registry import TRACKERS, Tracker
+from siamfast.commands.model_option import add_model
+from siamfast.tracking.registry import Tracker
 
 if TYPE_CHECKING:
     from siamfast.annotation.between import Annotator
@@ -50,10 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extend", action="store_true", help="also track before a target's first key frame and after its last"
     )
-    parser.add_argument(
-        "--model", choices=tuple(TRACKERS), help="default: the model of the weights, or mobile without weights"
-    )
-    parser.add_argument("--weights", metavar="FILE", help="a file of weights (default: the packaged ones)")
+    add_model(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
 
 

@@ -14,7 +14,16 @@ from siamfast.machine import cpu_name
 from siamfast.ops import OPS, dispatch
 from siamfast.version import __version__
 
-_PACKAGES = ("numpy", "onnxruntime", "triton", "av", "safetensors", "tensorboard")
+_PACKAGES = ("numpy", "av", "safetensors")
+_OPTIONAL = {
+    "onnxruntime": "the default tracker on CPUs; siamfast[fast]",
+    "triton": "the kernels for GPUs; a CUDA build of torch brings it",
+    "tensorboard": "scalars and response maps of training; siamfast[train]",
+    "onnx": "siamfast export; siamfast[export]",
+    "onnxscript": "siamfast export; siamfast[export]",
+    "distributed": "--engine dask; siamfast[dask]",
+    "vot-trax": "siamfast vot; siamfast[vot]",
+}
 # They all install the module cv2, and each installation overwrites parts of the one before.
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
@@ -35,6 +44,7 @@ def versions() -> list[str]:
     """One line per package, which says so when an optional one is not installed."""
     rows = [("siamfast", __version__), ("python", platform.python_version()), ("torch", torch.__version__)]
     rows += [(name, _version(name) or "not installed") for name in _PACKAGES]
+    rows += [(name, _version(name) or f"not installed: for {use}") for name, use in _OPTIONAL.items()]
     installed = [(name, version) for name in _OPENCV if (version := _version(name)) is not None]
     lines = [f"{name:<24}{version}" for name, version in rows + installed]
     if len(installed) > 1:
@@ -98,11 +108,13 @@ def backends() -> list[str]:
     rows = [f"{'op':<24}{'device':<8}{'serves':<12}also"]
     reasons: dict[str, list[str]] = {}  # reason -> the ops without that backend
     fastest = {"cpu": "cpp"} | ({"cuda": "triton"} if torch.cuda.is_available() else {})
+    here = {"cuda": "cuda" if torch.cuda.is_available() else "(cuda)"}  # in brackets: what a device would get
     for name in OPS:
         module = importlib.import_module(f"siamfast.ops.{name}")
         for device in ("cpu", "cuda"):
             served = [b for b in dispatch.AUTO_ORDER if module.can_run(b, device, torch.float32)]
-            rows.append(f"{name:<24}{device:<8}{served[0]:<12}{', '.join([*served[1:], 'reference'])}")
+            shown = here.get(device, device)
+            rows.append(f"{name:<24}{shown:<8}{served[0]:<12}{', '.join([*served[1:], 'reference'])}")
         for device, backend in fastest.items():
             try:
                 module.can_run(backend, device, torch.float32, raise_error=True)

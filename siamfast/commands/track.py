@@ -8,8 +8,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from siamfast.commands.model_option import add_model
 from siamfast.tracking.course import Alone, Change, Course
-from siamfast.tracking.registry import TRACKERS, Tracker
+from siamfast.tracking.registry import Tracker
 
 if TYPE_CHECKING:
     from siamfast.io.frames import Frames
@@ -47,12 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--csv",
         metavar="FILE",
-        help=f"write the boxes here: {HEADER}, for several targets {HEADER_SEVERAL} (default without --out: stdout)",
+        help=f"write the boxes here: {HEADER}; with --boxes or several --box {HEADER_SEVERAL} (default without --out: "
+        "stdout)",
     )
-    parser.add_argument(
-        "--model", choices=tuple(TRACKERS), help="default: the model of the weights, or mobile without weights"
-    )
-    parser.add_argument("--weights", metavar="FILE", help="a file of weights (default: the packaged ones)")
+    add_model(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     parser.add_argument(
         "--live",

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from siamfast.tracking.registry import TRACKERS, Tracker
+from siamfast.commands.model_option import add_model
+from siamfast.tracking.registry import Tracker
 
 EXAMPLE = "example:\n  siamfast vot --model guided"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `siamfast vot`."""
-    parser.add_argument("--model", choices=tuple(TRACKERS), help="default: the model of the weights, or mobile")
-    parser.add_argument("--weights", metavar="FILE", help="a file of weights (default: the packaged ones)")
+    add_model(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
 
 
