@@ -189,14 +189,20 @@ def times(root: Path) -> str:
     masks = next(row for row in harness.read(results / "propagation.jsonl") if row["features"] == "packaged encoder")
     trained = next(row for row in latest(results / "amd-epyc.jsonl") if row["case"] == "SiamFC step, B=32")
     steps = 20_000 * time(trained) / 1e6
-    lines = ["| task | on two CPU cores | rows |", "|---|---|---|"]
-    for task, taken, name in (
-        ("track one target", f"{one['ms']:.1f} ms per frame", "targets.jsonl"),
-        ("carry masks through video, long side 480", f"{masks['frames_per_second']:.1f} frames/s", "propagation.jsonl"),
-        ("train SiamFC, 20,000 steps of 32 pairs", scale.duration(steps), "amd-epyc.jsonl"),
-        *((work.name, scale.duration(scale.estimate(work, scaled, 2)), "scale.json") for work in scale.WORKS),
+    lines = ["| task | on two cores | of | rows |", "|---|---|---|---|"]
+    by_scale = ((work.name, scale.duration(scale.estimate(work, scaled, 2))) for work in scale.WORKS)
+    for task, taken, row, name in (
+        (f"track one target ({one['precision']})", f"{one['ms']:.1f} ms per frame", one, "targets.jsonl"),
+        (
+            "carry masks through video, long side 480",
+            f"{masks['frames_per_second']:.1f} frames/s",
+            masks,
+            "propagation.jsonl",
+        ),
+        ("train SiamFC, 20,000 steps of 32 pairs", scale.duration(steps), trained, "amd-epyc.jsonl"),
+        *((task, taken, scaled, "scale.json") for task, taken in by_scale),
     ):
-        lines.append(f"| {task} | {taken} | [{name}]({RESULTS}/{name}) |")
+        lines.append(f"| {task} | {taken} | {row['device']} | [{name}]({RESULTS}/{name}) |")
     return "\n".join(lines)
 
 
