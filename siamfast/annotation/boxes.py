@@ -66,7 +66,7 @@ def _text(label: Any) -> str:
 
 
 def checked_box(frame: Any, target: Any, sides: Iterable[Any], label: Any = None, confidence: Any = None) -> Box:
-    """A Box from values read from a file, numbers or text; no area or a nan is absence.
+    """A Box from values read from a file, numbers or text; a side of 0, or four nan, is absence.
 
     Raises:
         ValueError: a value that is not a number in its range; the message names it.
@@ -81,7 +81,10 @@ def checked_box(frame: Any, target: Any, sides: Iterable[Any], label: Any = None
             raise ValueError
     except (TypeError, ValueError):
         raise ValueError(f"box: got {str(given)[:80]}, expected four finite numbers x, y, w, h") from None
-    if not (w > 0 and h > 0 and math.isfinite(x + y)):
+    missing = [math.isnan(side) for side in (x, y, w, h)]
+    if w < 0 or h < 0 or any(missing) != all(missing):
+        raise ValueError(f"box: got {x:g},{y:g},{w:g},{h:g}, expected w and h above 0, or 0,0,0,0 where it is absent")
+    if not (w > 0 and h > 0):
         x = y = w = h = 0.0
     try:
         sure = 1.0 if confidence in (None, "") else float(confidence)
