@@ -75,6 +75,48 @@ def tracked() -> Figure:
     return figure
 
 
+def targets() -> Figure:
+    """Three targets of a clip, followed by one tracker."""
+    video, tracker, shown = SyntheticVideo(CLIP, length=31), siamfast.MultiTracker(), (0, 15, 30)
+    figure, axes = panels(len(shown), width=3.0, height=2.6)
+    others = {2: np.array([295.0, 37, 170, 150]), 3: np.array([436.0, 192, 23, 39])}  # drawn by hand
+    boxes = {1: video.box(0)} | others
+    tracker.add(video.frame(0), boxes)
+    for t in range(len(video)):
+        if t > 0:
+            boxes = {name: np.array(track.box) for name, track in tracker.update(video.frame(t)).items()}
+        if t in shown:
+            one = axes[shown.index(t)]
+            one.imshow(video.frame(t))
+            one.set_title(f"frame {t}", fontsize=10)
+            for (name, box), color in zip(boxes.items(), (GIVEN, PREDICTED, "#CC79A7"), strict=True):
+                box_on(one, box, color)
+                one.text(box[0], box[1] - 4, str(name), color=color, fontsize=11, weight="bold")
+    return figure
+
+
+def both_ways() -> Figure:
+    """A frame midway between two key frames: tracked from each, and on the line between them."""
+    video, middle = SyntheticVideo(15, length=61), 30  # a clip where the three differ
+    ways = (("forwards", GIVEN, range(61)), ("backwards", PREDICTED, range(60, -1, -1)))
+    figure, axes = panels(3, width=3.0, height=2.8)
+    for one, t in zip(axes, (0, middle, 60), strict=True):
+        one.imshow(video.frame(t))
+        one.set_title(f"frame {t}" + ("" if t == middle else ", a key frame"), fontsize=10)
+    for end, t in ((axes[0], 0), (axes[2], 60)):
+        box_on(end, video.box(t), "white")
+    for name, color, order in ways:
+        tracker = siamfast.Tracker()
+        tracker.init(video.frame(order[0]), video.box(order[0]))
+        for t in order[1 : order.index(middle) + 1]:
+            box = tracker.update(video.frame(t)).box
+        box_on(axes[1], np.array(box), color, name)
+    share = middle / 60
+    box_on(axes[1], (1 - share) * video.box(0) + share * video.box(60), "#CC79A7", "straight line")
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
 def response() -> Figure:
     """SiamFC's template, search crop and response."""
     video, model = SyntheticVideo(CLIP, length=60), load_model(None).eval()
@@ -224,7 +266,9 @@ def as_batch(image: Image) -> torch.Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)[None].float()
 
 
-FIGURES: tuple[Callable[[], Figure], ...] = (tracked, response, labels, affinity, guidance, mobile, scales)
+FIGURES: tuple[Callable[[], Figure], ...] = (
+    tracked, targets, both_ways, response, labels, affinity, guidance, mobile, scales,
+)  # fmt: skip
 
 
 def main() -> None:
