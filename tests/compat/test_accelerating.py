@@ -82,7 +82,23 @@ def make(project: Any) -> Any:
     return project.Tracker(trained(project.Network()))
 
 
-def test_same_boxes_and_undone(project: Any) -> None:
+def measured(monkeypatch: pytest.MonkeyPatch, *seconds: float) -> None:
+    """The trials take these times, one after another."""
+    clock, real = iter(seconds), trial.measure
+    monkeypatch.setattr(trial, "measure", lambda *given: real(*given)._replace(seconds=next(clock)))
+
+
+def test_minimal_filtering_is_left_out_where_it_is_slower(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(monkeypatch, 5, 4, 3, 2, 1, 1.1)
+    tracker = make(project)
+    done = siamfast.compat.accelerate(tracker)
+    assert done.steps[-1].details == "1 convolutions: 1100.00 ms a frame, slower on this CPU"
+    assert (done.steps[-1].seconds, done.steps[-1].difference) == (1, None)
+    assert not any(vars(m["forward"]).get("_filtering") for m in map(vars, tracker.network.modules()) if "forward" in m)
+
+
+def test_same_boxes_and_undone(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(monkeypatch, 6, 5, 4, 3, 2, 1)
     tracker = make(project)
     before, state = boxes(tracker), dict(vars(tracker))
     crop, correlation = project.Tracker.get_subwindow, project.xcorr_depthwise
