@@ -27,6 +27,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     (folder / "pybind11/setup_helpers.py").write_text(
         "import setuptools\n"
         "from setuptools.command.build_ext import build_ext\n"
+        "class ParallelCompile:\n"
+        "    def __init__(self, **names): pass\n"
+        "    def install(self): pass\n"
         "def Pybind11Extension(*arguments, cxx_std, **names): return setuptools.Extension(*arguments, **names)\n"
     )
     command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(folder)]
