@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 # By the flags of /proc/cpuinfo, the widest first: virtual machines hide the model behind a family's name, and AMD EPYC
-# is three kinds of CPU, the fastest of which multiplies twice as fast as the slowest.
+# is several kinds of CPU.
 _VECTORS = (
     ("AVX-512, BF16", ("avx512f", "avx512_bf16")),
     ("AVX-512", ("avx512f",)),

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import shutil
 import sys
 from pathlib import Path
 
 from tests.install.pythons import ROOT, VERSIONS, CommandFailed, python_on_path, run
 
+HERE = platform.machine()
 BINARY = """
 import importlib.util, pathlib, sys
 [path] = pathlib.Path(sys.argv[1]).glob("siamfast/_C.*.so")
@@ -31,7 +33,7 @@ print("siamfast._C runs, for", module.cpu_path())
 """
 
 
-def build(version: str, python: str, source: Path, place: Path, dist: Path, log: Path, machine: str = "x86_64") -> Path:
+def build(version: str, python: str, source: Path, place: Path, dist: Path, log: Path, machine: str = HERE) -> Path:
     """One manylinux wheel in dist/, built from the source distribution; returns its path."""
     env = place / f"env-{version}"
     run([python, "-m", "venv", env], log)
@@ -39,7 +41,7 @@ def build(version: str, python: str, source: Path, place: Path, dist: Path, log:
     tag = f"cp{version.replace('.', '')}"
     # As in `make warnings`: without it a build that fails would give a wheel without siamfast._C.
     strict = {**os.environ, "SIAMFAST_WERROR": "1"}
-    if machine != "x86_64":
+    if machine != HERE:
         compiler = f"{machine}-linux-gnu-g++"
         strict |= dict.fromkeys(("CC", "CXX"), compiler)
         strict |= dict.fromkeys(("LDSHARED", "LDCXXSHARED"), f"{compiler} -shared")
@@ -59,10 +61,11 @@ def build(version: str, python: str, source: Path, place: Path, dist: Path, log:
     [repaired] = dist.glob(f"siamfast-*-{tag}-{tag}-manylinux*_{machine}.whl")
     # It loads, without torch: the extension is plain pybind11.
     files = place / f"{version}-{machine}"
-    shutil.unpack_archive(repaired, files, "zip")
-    if machine == "x86_64":
+    if machine == HERE:
+        run([env / "bin/python", "-m", "pip", "install", "-q", "--no-deps", "--target", files, repaired], log)
         run([env / "bin/python", "-c", BINARY, files], log)
     elif version in (there := os.environ.get("SIAMFAST_AARCH64_PYTHON", "")):
+        shutil.unpack_archive(repaired, files, "zip")  # pip here takes no wheel of another machine
         run([*there.split(), "-c", BINARY, files], log)
     return repaired
 
@@ -112,7 +115,7 @@ def main() -> int:
         try:
             wheel = build(version, python, source, place, dist, log)
             print(wheel.relative_to(ROOT), flush=True)
-            if shutil.which("aarch64-linux-gnu-g++"):
+            if HERE != "aarch64" and shutil.which("aarch64-linux-gnu-g++"):
                 across = build(version, python, source, place, dist, log, "aarch64")
                 print(across.relative_to(ROOT), flush=True)
             if version == own and not arguments.no_demo:
