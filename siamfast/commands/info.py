@@ -108,12 +108,11 @@ def backends() -> list[str]:
     rows = [f"{'op':<24}{'device':<8}{'serves':<12}also"]
     reasons: dict[str, list[str]] = {}  # reason -> the ops without that backend
     fastest = {"cpu": "cpp"} | ({"cuda": "triton"} if torch.cuda.is_available() else {})
-    here = {"cuda": "cuda" if torch.cuda.is_available() else "(cuda)"}  # in brackets: what a device would get
     for name in OPS:
         module = importlib.import_module(f"siamfast.ops.{name}")
         for device in ("cpu", "cuda"):
             served = [b for b in dispatch.AUTO_ORDER if module.can_run(b, device, torch.float32)]
-            shown = here.get(device, device)
+            shown = device if device in fastest else f"({device})"  # in brackets: what a device would get
             rows.append(f"{name:<24}{shown:<8}{served[0]:<12}{', '.join([*served[1:], 'reference'])}")
         for device, backend in fastest.items():
             try:
