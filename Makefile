@@ -24,9 +24,12 @@ warnings: $(VENV)/.installed  ## the C++ once more, its warnings as errors
 
 check: test lint types warnings docs
 
-.PHONY: docs
+.PHONY: docs figures
+figures: $(VENV)/.documented-with  ## draws docs/figures anew
+	$(BIN)/python docs/figures.py
+
 docs: $(VENV)/.documented-with  ## the documentation's site, build/docs/index.html; warnings are errors
-	$(BIN)/python docs/figures.py build/figures
+	$(BIN)/python docs/figures.py --check
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 	@echo "build/docs/index.html"
 
