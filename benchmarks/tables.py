@@ -181,6 +181,16 @@ def targets(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def engines(rows: list[Row]) -> str:
+    """docs/deploy.md's table: every engine and precision, the newest row of each."""
+    newest = {(row["device"], row["model"], row["engine"], row["precision"]): row for row in rows}
+    lines = ["| model | engine | precision | ms | frames/s | overlap | CPU |", "|" + "---|" * 7]
+    for (device, *names), row in newest.items():
+        cells = f"{row['milliseconds']:.2f} | {1e3 / row['milliseconds']:.1f} | {row['overlap']:.3f}"
+        lines.append(f"| {' | '.join(names)} | {cells} | {device}, {row['date']} |")
+    return "\n".join(lines)
+
+
 def times(root: Path) -> str:
     """README's table of whole tasks: how long each takes, from the rows of their own benchmarks."""
     results = root / RESULTS
@@ -230,6 +240,7 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
         ("docs/trackers.md", "projects", foreign),
         ("docs/scale.md", "scale", [scale.tables(json.loads((root / RESULTS / "scale.json").read_text()))]),
         ("docs/tracking.md", "targets", [targets(list(harness.read(root / RESULTS / "targets.jsonl")))]),
+        ("docs/deploy.md", "engines", [engines(list(harness.read(root / RESULTS / "engines.jsonl")))]),
         ("docs/annotate.md", "annotation", [annotation(list(harness.read(root / RESULTS / "annotation.jsonl")))]),
     )
     pages: dict[Path, str] = {}
