@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import statistics
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from benchmarks import harness
+import siamfast
+from benchmarks import harness, targets
 from benchmarks.gpu import extension
 from benchmarks.gpu.clock import graph_microseconds, microseconds
 from benchmarks.gpu.schedule import Row, reason
 from benchmarks.gpu.tasks import Setting, Task, round_robin
 from benchmarks.harness import OURS, Case
 from siamfast import ops
+from siamfast.data.synthetic import SyntheticVideo
 
 MOST = 90.0  # seconds of a tracking case: its video is made on the CPU
 _BENCHES = Path(__file__).parents[1].glob("bench_*.py")
@@ -70,6 +75,39 @@ def tracking(setting: Setting) -> Iterator[Task]:
     yield Task("C++ extension", lambda: extension.wait_for_build(setting))
     for case in suite("tracking", setting.small):
         yield Task(case.group, lambda case=case: timed(case, setting, graphs=False), MOST)
+    for count in (2,) if setting.small else targets.COUNTS:
+        yield Task(f"MultiTracker, {count} targets", lambda count=count: several(count, setting), MOST)
+
+
+def several(count: int, setting: Setting) -> Iterator[Row]:
+    """Milliseconds a frame of a MultiTracker with its CUDA graphs and without, in turn, and how far apart their boxes
+    are; without the first frames, which compile and capture."""
+    length = 4 if setting.small else 24
+    video = SyntheticVideo(targets.SEED, length=length, size=targets.SIZE)
+    boxes = targets.boxes_of(video, count)
+    # No search elsewhere: how many boxes on background are lost would decide the time.
+    trackers = {
+        name: siamfast.MultiTracker(device=setting.device, engine="torch", places_per_frame=0)
+        for name in ("graphs", "plain")
+    }
+    trackers["plain"]._targets.engine.graphs = None
+    taken: dict[str, list[float]] = {name: [] for name in trackers}
+    apart = 0.0
+    for t in range(length):
+        frame, found = video.frame(t), []
+        for name, tracker in trackers.items():
+            begin = time.perf_counter()
+            found.append(tracker.update(frame) if t else tracker.add(frame, boxes))
+            taken[name].append(1e3 * (time.perf_counter() - begin))
+        if 0 < t < 5:
+            apart = max(apart, *(float(np.abs(np.subtract(found[0][n].box, found[1][n].box)).max()) for n in boxes))
+    yield {
+        "case": f"MultiTracker, {count} targets",
+        "ms": {name: round(statistics.median(times[length // 3 :]), 3) for name, times in taken.items()},
+        "captured": len(getattr(trackers["graphs"]._targets.engine.graphs, "_captured", ())),
+        "largest_difference_px": round(apart, 4),
+        "ok": apart < targets.CLOSE,
+    }
 
 
 def _raise(error: Exception) -> None:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from siamfast.geometry import STRIDE, box_centers_by_index
+from siamfast.models.captured import Graphs
 from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, MobileTemplate, Region, SiamMobile, region_values
 from siamfast.models.mobile_graph import INPUTS, OUTPUTS, GraphInputs, graph_inputs
 from siamfast.models.onnx_export import DIGEST
@@ -72,6 +73,8 @@ def _template(model: SiamMobile, crops: Any, boxes: NDArray[np.float64], device:
 class TorchEngine:
     """The network in PyTorch.
 
+    graphs: what replays searches as CUDA graphs, on GPUs; None: they are launched operation by operation.
+
     Args:
         model: in eval mode; moved to `device`.
         device: where to run.
@@ -84,6 +87,7 @@ class TorchEngine:
         self._model: SiamMobile = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device, self.precision = device, precision
         self.uploads = device if device.type == "cuda" else None
+        self.graphs = Graphs(self._step) if device.type == "cuda" else None
         self._target: MobileTemplate | None = None  # of all targets, and their last regions
         self._last: Region | None = None
 
@@ -115,16 +119,34 @@ class TorchEngine:
         parts = []
         for first in range(0, len(rows), _TOGETHER):
             index = torch.from_numpy(rows[first : first + _TOGETHER]).to(self._device)
-            with torch.inference_mode(), self._autocast():
-                image = torch.as_tensor(crops[first : first + _TOGETHER]).to(self._device).permute(0, 3, 1, 2).float()
-                last = Region(*(each[index] for each in self._last)) if guided else None
-                located = self._model(_of(self._target, index), image, last)
-                prediction = located.prediction
-                quality = torch.sigmoid(prediction.scores) * torch.sigmoid(prediction.centerness)
-                maps = torch.cat((quality[:, None], prediction.boxes, located.resemblance[:, None].float()), 1)
+            with torch.inference_mode():
+                target = _of(self._target, index)
+                last = [each[index] for each in self._last] if guided else []
+                images = torch.as_tensor(crops[first : first + _TOGETHER]).to(self._device)
+                step = self.graphs or self._step
+                maps, embedding = step(images, target.kernel, *target.region, target.sides, *last)
             array = maps.cpu().numpy()  # the only time that the host waits for the device
-            parts.append(Search(array[:, 0], array[:, 1:5], array[:, 5], list(located.embedding.split(1))))
+            parts.append(Search(array[:, 0], array[:, 1:5], array[:, 5], list(embedding.split(1))))
         return _joined_searches(parts)
+
+    def _step(
+        self,
+        images: torch.Tensor,
+        kernel: torch.Tensor,
+        embedding: torch.Tensor,
+        values: torch.Tensor,
+        sides: torch.Tensor,
+        *last: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The maps of Search in one tensor (K, 6, h, w), and the embedding, from search crops (K, S, S, 3) uint8, the
+        parts of a template, and those of the last regions or none."""
+        with self._autocast():
+            target = MobileTemplate(kernel, Region(embedding, values), sides)
+            located = self._model(target, images.permute(0, 3, 1, 2).float(), Region(*last) if last else None)
+            prediction = located.prediction
+            quality = torch.sigmoid(prediction.scores) * torch.sigmoid(prediction.centerness)
+            maps = torch.cat((quality[:, None], prediction.boxes, located.resemblance[:, None].float()), 1)
+        return maps, located.embedding
 
     def remember(self, rows: NDArray[np.int_], embedding: list[Any], boxes: NDArray[np.float64]) -> None:
         assert self._last is not None

@@ -23,7 +23,7 @@ class MultiTracker:
 
     Each target gets the boxes and confidences that a `MobileTracker` of its own would give it. One call crops all
     windows of a frame; a target is a row of a few arrays. On a CPU with onnxruntime the targets are shared out to
-    threads; in PyTorch one pass of the network serves up to 16 targets.
+    threads; in PyTorch one pass of the network serves up to 16 targets, on a GPU by replaying a CUDA graph.
 
     Args:
         weights, device, options: as for `MobileTracker`, the default tracker; the hyper-parameters are the same for all

@@ -113,6 +113,8 @@ def test_every_op_is_timed_with_and_without_a_graph(rows: Rows) -> None:
     for row in (*ops, *of(rows, "fused")):
         assert all({"device_us", "graph_us"} <= set(figures) for figures in row["contenders"].values())
     assert {row["dtype"] for row in of(rows, "fused")} == {"float32", "bfloat16"}
-    built, tracked = of(rows, "tracking")
+    built, tracked, several = of(rows, "tracking")
     assert built["built"]
+    assert several["case"] == "MultiTracker, 2 targets"
+    assert set(several["ms"]) == {"graphs", "plain"}
     assert tracked["contenders"]["siamfast"]["p50_us"] > 0

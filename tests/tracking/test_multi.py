@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 import siamfast
 from siamfast.data.synthetic import SyntheticVideo
+from siamfast.models.mobile_engine import TorchEngine
 from siamfast.tracking.mobile import MobileTracker
 from siamfast.tracking.multi import MultiTracker
+from tests.models.test_captured import Rerun
 
 ENGINES = [("torch", 0.5), ("onnxruntime", 1e-9)]  # PyTorch's sums depend on the size of a batch; a graph runs alone
 
@@ -89,17 +91,21 @@ def test_the_fill_is_that_of_each_targets_first_frame() -> None:
 
 
 def test_frames_that_are_uploaded_give_the_same_boxes() -> None:
-    """The way of a GPU's frames, on the CPU: one upload, crops and searches of tensors; two fills."""
+    """The way of a GPU's frames, on the CPU: one upload, crops and searches of tensors, graphs for 2 and 4 targets; two
+    fills."""
     frames, video = clip(5)
     boxes = {"a": tuple(video.box(0)), "b": (-15.0, 60.0, 40.0, 50.0)}
     trackers = [MultiTracker(engine="torch", precision="float32") for _ in range(2)]
-    trackers[1]._targets.engine.uploads = torch.device("cpu")
+    engine = trackers[1]._targets.engine
+    assert isinstance(engine, TorchEngine)
+    engine.uploads, engine.graphs = torch.device("cpu"), (graphs := Rerun(engine._step))
     for tracker in trackers:
         tracker.add(frames[0], boxes).add(frames[0] // 3, {"c": (100.0, 90.0, 30.0, 50.0)})
     for frame in frames[1:]:
         expected, uploaded = (tracker.update(frame) for tracker in trackers)
         for name, track in uploaded.items():
             assert track.box == pytest.approx(expected[name].box, abs=0.5)
+    assert graphs.captured >= 3  # 2 rows and 1 when they were added, without the guide's; then 3
 
 
 def test_bad_targets_are_named_and_leave_the_others() -> None:
