@@ -161,7 +161,7 @@ def projects(rows: list[Row]) -> str:
 def annotation(rows: list[Row]) -> str:
     """docs/annotate.md's table: mean overlap by method and frames from key to key, the newest row of each."""
     newest = {(row["device"], row["every"]): row for row in rows}
-    lines = ["| one key in | straight line | forwards only | mean of both | `annotate` | to look at | CPU |"]
+    lines = ["| one key in | straight line | forwards only | mean of both | `annotate` | to review | CPU |"]
     lines.append("|" + "---|" * 7)
     for (device, every), row in newest.items():
         cells = [f"{value:.3f}".lstrip("0") for value in row["overlap"].values()]
@@ -173,7 +173,9 @@ def annotation(rows: list[Row]) -> str:
 def targets(rows: list[Row]) -> str:
     """docs/tracking.md's table: the cost of several targets, the newest row of each."""
     newest = {(row["device"], row["engine"], row["targets"]): row for row in rows}
-    lines = ["| targets | engine | ms per frame | times one target | ms, a tracker for each | frames/s | MB | CPU |"]
+    lines = [
+        "| targets | engine | ms per frame | relative to one target | ms, a tracker for each | frames/s | MB | CPU |"
+    ]
     lines.append("|" + "---|" * 8)
     for (device, engine, count), row in newest.items():
         times = f"{row['ms']:.1f} | {row['times_one']:.1f} | {row['ms_apart']:.1f} | {row['frames_per_second']:g}"
@@ -204,7 +206,7 @@ def times(root: Path) -> str:
     for task, taken, row, name in (
         (f"track one target ({one['precision']})", f"{one['ms']:.1f} ms per frame", one, "targets.jsonl"),
         (
-            "carry masks through video, long side 480",
+            "carry masks through video, shorter side 480 px",
             f"{masks['frames_per_second']:.1f} frames/s",
             masks,
             "propagation.jsonl",

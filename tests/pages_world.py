@@ -31,6 +31,8 @@ def make_world(root: Path) -> None:
         for frame in _clip(6, (360, 480)):
             video.write(frame)
         video.commit()
+    (root / "cup.mp4").write_bytes((root / "video.mp4").read_bytes())
+    (root / "cup.csv").write_text("frame,x,y,w,h\n" + "".join(f"{t},40,30,30,30\n" for t in range(6)))
     _write(root / "frames", frames, "{:05d}.jpg")
     for name in ("horse", "kite"):
         _write(root / "sequences" / name / "img", frames, "{:04d}.jpg")

@@ -20,7 +20,7 @@ PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in (ROOT / "READ
 _OTHERS = {
     "--shell", "--standalone", "--nproc-per-node", "--nnodes", "--max-restarts", "--rdzv-backend", "--rdzv-endpoint",
     "--rdzv-id", "--nworkers", "--nthreads", "--local-directory", "--port", "--nodes", "--ntasks-per-node",
-    "--gpus-per-node", "--cpus-per-task", "--time", "--logdir",
+    "--gpus-per-node", "--cpus-per-task", "--time", "--logdir", "--array",
 }  # fmt: skip
 
 

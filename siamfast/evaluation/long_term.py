@@ -20,7 +20,7 @@ class LongTerm(NamedTuple):
     precision, recall, f: tracking precision, recall and F-score at the confidence threshold where F is largest
     (Lukezic et al. 2020, "Performance Evaluation Methodology for Long-Term Single-Object Tracking", eq. 1 to 3).
     threshold: that confidence. returns: the number of times that the target is back after 10 frames or more.
-    taken_up: the share of them after which the tracker is on it, with an overlap of 0.5, within 25 frames.
+    reacquired: the share of them after which the tracker is on it, with an overlap of 0.5, within 25 frames.
     false_alarms: the share of the frames without the target in which the confidence reaches the threshold.
     """
 
@@ -29,7 +29,7 @@ class LongTerm(NamedTuple):
     f: float
     threshold: float
     returns: int
-    taken_up: float
+    reacquired: float
     false_alarms: float
 
 
@@ -63,10 +63,10 @@ def long_term(runs: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike]]) -> LongTer
     sequences = [_frames(*run) for run in runs]
     curve = _curve([s for s in sequences if s.visible.any()])
     backs = [back for s in sequences for back in _returns(s)]
-    taken_up = float(np.mean(backs)) if backs else float("nan")
+    reacquired = float(np.mean(backs)) if backs else float("nan")
     absent = np.concatenate([s.confidences[~s.visible] for s in sequences] or [np.empty(0)])
     false_alarms = float((absent >= curve[3]).mean()) if len(absent) else float("nan")
-    return LongTerm(*curve, len(backs), taken_up, false_alarms)
+    return LongTerm(*curve, len(backs), reacquired, false_alarms)
 
 
 def _frames(boxes: ArrayLike, truth: ArrayLike, confidences: ArrayLike) -> _Frames:

@@ -87,7 +87,7 @@ def report(title: str, about: dict[str, Any], summaries: list[Summary], errors: 
     if any(s.long_term for s in summaries):
         explanation = (
             "Precision and recall of the overlap at the confidence where their F is largest; returns after 10 frames "
-            "or more, and the share of them taken up within 25 frames; absent targets reported as present."
+            "or more, and the share of them re-acquired within 25 frames; absent targets reported as present."
         )
         parts += ["<h2>Long term</h2>", f"<p class=note>{explanation}</p>", _long_term(summaries, color)]
     if any(s.curves for s in summaries):

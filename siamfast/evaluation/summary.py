@@ -29,7 +29,7 @@ from siamfast.evaluation.protocols import Protocol, read_result
 
 FIGURES = ("auc", "precision20", "normalized_precision", "ao", "sr50", "sr75")  # of Scores
 COLUMNS = (*FIGURES, "lost_auc", "fps")  # of a Summary
-LONG_TERM = ("f", "precision", "recall", "taken_up", "false_alarms", "returns")  # of LongTerm
+LONG_TERM = ("f", "precision", "recall", "reacquired", "false_alarms", "returns")  # of LongTerm
 
 
 @dataclass(frozen=True)

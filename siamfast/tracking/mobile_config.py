@@ -25,7 +25,7 @@ class MobileTrackerConfig:
             target is matched instead. The last two are for experiments.
         guide_confidence: least quality for a frame's region to become the guide.
         lost_confidence: below this quality the target may be elsewhere: more places are searched, further away with
-            every frame, out to 22 sides of the target.
+            every frame, out to about 24 sides of the target.
         places_per_frame: how many places are searched in a frame besides; 0: none.
         found_confidence: least quality for the target to be accepted at such a place.
         calibrate: how far boxes are corrected by the network's error on the first frame, where the box is given: 0, not

@@ -20,7 +20,7 @@ from siamfast.tracking.mobile_config import MobileTrackerConfig
 Array = NDArray[np.float64]
 
 # Where a lost target is searched: places in rings around the last one, this share of a search crop's side apart, taken
-# in turn. Twelve rings are 22 sides of the target.
+# in turn. Twelve rings are about 24 sides of the target.
 LOST_STEP, _RINGS = 0.75, 12
 LOST_PLACES = sorted(
     ((x, y) for x in range(-_RINGS, _RINGS + 1) for y in range(-_RINGS, _RINGS + 1) if x or y),

@@ -65,7 +65,7 @@ def test_absent_targets_bring_long_term_figures(tmp_path: Path, capsys: pytest.C
     assert evaluate("folder", root, out) == 0
     figures = summary(out)["trackers"]["mobile"]["long_term"]
     assert 0 < figures["f"] <= 1
-    assert (figures["returns"], figures["taken_up"]) == (0, None)
+    assert (figures["returns"], figures["reacquired"]) == (0, None)
     assert f"{figures['precision']:16.3f}" in capsys.readouterr().out
     assert "<h2>Long term</h2>" in (out / "report.html").read_text()
 

@@ -20,7 +20,7 @@ def test_returns_are_counted() -> None:
     sure = np.where(np.isnan(truth).any(1), 0.1, 0.9)
     sure[70] = 0.95  # one confident frame of the 37 without the target
     figures = long_term([(boxes, truth, sure)])
-    assert (figures.returns, figures.taken_up) == (2, 0.5)
+    assert (figures.returns, figures.reacquired) == (2, 0.5)
     assert figures.threshold > 0.1
     assert figures.false_alarms == pytest.approx(1 / 37)
     on = 4 + 27 - 5  # frames on the target but the first and those where it is gone
@@ -29,16 +29,16 @@ def test_returns_are_counted() -> None:
 
 
 def test_a_return_just_in_time_and_one_too_late() -> None:
-    for late, taken_up in ((24, 1.0), (25, 0.0)):
+    for late, reacquired in ((24, 1.0), (25, 0.0)):
         truth = [HERE] + [GONE] * 10 + [HERE] * 40
         boxes = [HERE] + [AWAY] * (10 + late) + [HERE] * (40 - late)
-        assert long_term([(boxes, truth, [1.0] * 51)]).taken_up == taken_up
+        assert long_term([(boxes, truth, [1.0] * 51)]).reacquired == reacquired
 
 
 def test_what_is_not_there_is_nan() -> None:
     figures = long_term([([HERE] * 3, [HERE] * 3, [1, 1, 1])])
     assert (figures.precision, figures.recall, figures.f, figures.returns) == (1, 1, 1, 0)
-    assert np.isnan(figures.taken_up)
+    assert np.isnan(figures.reacquired)
     assert np.isnan(figures.false_alarms)
     assert np.isnan(long_term([([HERE] * 3, [HERE, GONE, GONE], [1, 1, 1])]).f)
     assert np.isnan(long_term([]).f)
