@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed  ## the main job: track a synthetic clip with the built-in weights
 	$(BIN)/siamfast demo
 
+# Most tests wait for one thread or a process of their own: as many at a time as there are cores.
 test: $(VENV)/.tested-with  ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.linted-with
 	$(BIN)/ruff check .

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 
 import pytest
 
@@ -16,33 +12,17 @@ from siamfast.kernels import static
 from siamfast.kernels.cards import LIMITS
 from siamfast.kernels.launches import launches_of
 from siamfast.kernels.races import races
-from siamfast.kernels.shipped import shipped
+from siamfast.kernels.shipped import Call, shipped
 
 CALLS = list(shipped())
 CHIPS = (80, 90, 100)  # test_launch.py compiles a sample for the others
-CASES = [(number, chip) for number in range(len(CALLS)) for chip in CHIPS]
-
-
-def _usages(case: tuple[int, int]) -> list[static.Usage]:
-    warnings.simplefilter("ignore")  # Triton's on the default of FP fusion
-    number, chip = case
-    return [static.usage_for(launch, chip) for launch in launches_of(CALLS[number], chip)]
-
-
-Usages = dict[tuple[int, int], "Future[list[static.Usage]]"]
-
-
-@pytest.fixture(scope="module")
-def usages() -> Iterator[Usages]:
-    """All compilations on two cores: one after another they would take half the time of the whole suite."""
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        yield {case: pool.submit(_usages, case) for case in CASES}
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-@pytest.mark.parametrize("number", range(len(CALLS)), ids=[call.name for call in CALLS])
-def test_configuration_fits_the_chip(usages: Usages, number: int, chip: int) -> None:
-    call, compiled = CALLS[number], usages[number, chip].result()
+@pytest.mark.parametrize("call", CALLS, ids=[call.name for call in CALLS])
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+def test_configuration_fits_the_chip(call: Call, chip: int) -> None:
+    compiled = [static.usage_for(launch, chip) for launch in launches_of(call, chip)]
     assert any(used.tensor_core > 0 for used in compiled) == call.tensor_cores, compiled
     assert compiled[0].wide_loads > 0 or not call.wide, compiled[0]
     for used in compiled:
