@@ -145,7 +145,8 @@ def try_row(row: Row, folder: Path, everything: bool, keep: bool) -> Outcome:
         interpreter = install(row, python, place, log)
         versions = versions_of(interpreter)
         tests = () if everything else TESTS
-        command = [interpreter, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *tests]
+        shared = ["-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"]  # like `make test`
+        command = [interpreter, "-m", "pytest", "-q", *shared, "-p", "no:cacheprovider", f"--junitxml={report}", *tests]
         try:
             run(command, log, cwd=place / "tree", env=env)
         except CommandFailed:
