@@ -306,7 +306,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a figure looks otherwise")
     options, stale = parser.parse_args(), False
-    FOLDER.mkdir(exist_ok=True)
     for draw in FIGURES:
         image, file = drawn(draw), FOLDER / f"{draw.__name__}.webp"
         problem = apart(image, file) if options.check else None
@@ -314,6 +313,7 @@ def main() -> int:
             print(f"docs/figures/{file.name} {problem}; `make figures` draws it", file=sys.stderr)
             stale = True
         elif not options.check:
+            FOLDER.mkdir(exist_ok=True)
             image.save(file, quality=80, method=6)
     return int(stale)
 
