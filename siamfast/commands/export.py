@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from siamfast.data.synthetic import SyntheticVideo
 
 _MODELS = ("mobile", "siamfc")
-_PRECISIONS = ("float32", "int8")
+_PRECISIONS = ("float32", "float16", "int8")
 _CLIPS, _FRAMES = 12, 8  # synthetic clips and frames per clip that calibrate the ranges of the 8-bit activations
 _FIRST_SEED = 5000
 _SUFFIX = ".safetensors"
 
 
-EXAMPLE = "example:\n  siamfast export deployed/ --model mobile --precision float32,int8"
+EXAMPLE = "example:\n  siamfast export deployed/ --model mobile --precision float32,float16,int8"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

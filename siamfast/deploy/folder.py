@@ -23,7 +23,7 @@ from siamfast.models.mobile import EXEMPLAR, INSTANCE, MARGIN, REGION, SiamMobil
 from siamfast.models.mobile_export import int8_convolutions
 from siamfast.models.mobile_weights import DEFAULT_NAME as MOBILE_NAME
 from siamfast.models.mobile_weights import load_mobile
-from siamfast.models.onnx_export import DIGEST, digest, quantize_graph, to_onnx, write_onnx
+from siamfast.models.onnx_export import DIGEST, digest, half_graph, quantize_graph, to_onnx, write_onnx
 from siamfast.models.siamfc_weights import DEFAULT_NAME as SIAMFC_NAME
 from siamfast.models.siamfc_weights import load_model
 from siamfast.models.weights import default_weights
@@ -34,7 +34,7 @@ from siamfast.tracking.siamfc import SiamFCTrackerConfig
 from siamfast.version import __version__
 
 FORMAT_VERSION = 1  # of tracker.json and of the graphs; the examples refuse another
-PRECISIONS = ("float32", "int8")
+PRECISIONS = ("float32", "float16", "int8")
 CONSTANTS, EXAMPLE = "tracker.json", "example_tracker.py"  # names in the folder, beside the graphs
 _VERSION = "format_version"  # key in tracker.json and in a graph's metadata
 _SIDE = 64.0  # of the box that is traced
@@ -169,7 +169,7 @@ def export_folder(
                 feeds = _recorded(example.Tracker(Path(folder)), clips, batch or 1)
             searches[precision] = quantize_graph(search, feeds, **tracker.int8)
         else:
-            searches[precision] = search
+            searches[precision] = half_graph(search) if precision == "float16" else search
     return _write(out, tracker, about, template, searches)
 
 

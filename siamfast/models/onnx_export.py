@@ -20,6 +20,7 @@ from siamfast.io.files import replacing
 
 DIGEST = "weights_sha256"  # key in a graph's metadata: digest of the file of weights that it was made of
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_BETWEEN = ("Relu", "Clip", "MaxPool", "Add")  # nodes that `half_graph` converts behind a convolution
 
 
 def check_packages() -> None:
@@ -120,6 +121,69 @@ def _outside(graph: Any, first: int, last: int) -> list[str]:
     names = [node.name for node in graph.graph.node]
     places = [place for place, node in enumerate(graph.graph.node) if node.op_type == "Conv"] + [len(names)]
     return names[: places[first]] + names[places[last] :]
+
+
+def half_graph(graph: Any) -> Any:
+    """The graph with its convolutions, and what lies between two of them, in float16; all else stays in float32.
+
+    Inputs and outputs keep their types. Correlations (convolutions with computed weights), softmax and norms stay in
+    float32: they sum up to thousands of products, and their constants underflow in float16.
+
+    Args:
+        graph: from `to_onnx`.
+    """
+    import onnx
+    from onnx import TensorProto, numpy_helper
+
+    graph = copy.deepcopy(graph)
+    parts = graph.graph
+    parts.ClearField("value_info")  # their types change
+    constants = {tensor.name: tensor for tensor in parts.initializer}
+    cast: dict[str, str] = {}  # tensors by the name in the original graph: their name in float16
+    nodes: list[Any] = []
+    inside: set[str] = set()  # tensors that converted nodes make
+
+    def in_half(name: str) -> str:
+        if name not in cast:
+            cast[name] = f"{name}.half"
+            if name in constants:
+                values = numpy_helper.to_array(constants[name]).astype(np.float16)
+                parts.initializer.append(numpy_helper.from_array(values, cast[name]))
+            else:
+                nodes.append(onnx.helper.make_node("Cast", [name], [cast[name]], to=TensorProto.FLOAT16))
+        return cast[name]
+
+    for node in parts.node:
+        convolution = node.op_type == "Conv" and node.input[1] in constants
+        if convolution or (node.op_type in _BETWEEN and inside.intersection(node.input)):
+            inputs = [in_half(name) if name else "" for name in node.input]
+            (output,) = node.output
+            inside.add(output)
+            cast[output] = f"{output}.half"
+            del node.input[:], node.output[:]
+            node.input.extend(inputs)
+            node.output.append(cast[output])
+            nodes.append(node)
+            nodes.append(onnx.helper.make_node("Cast", [cast[output]], [output], to=TensorProto.FLOAT))
+        else:
+            nodes.append(node)
+    _replace_nodes(graph, nodes)
+    return graph
+
+
+def _replace_nodes(graph: Any, nodes: Sequence[Any]) -> None:
+    """Put these nodes in place of the graph's, without those nodes and constants whose results nothing uses."""
+    parts = graph.graph
+    used = {output.name for output in parts.output}
+    kept = []
+    for node in reversed(nodes):
+        if used.intersection(node.output):
+            kept.append(copy.deepcopy(node))
+            used.update(node.input)
+    constants = [tensor for tensor in parts.initializer if tensor.name in used]
+    del parts.node[:], parts.initializer[:]
+    parts.node.extend(reversed(kept))
+    parts.initializer.extend(constants)
 
 
 def write_onnx(graph: Any, path: Path, properties: Mapping[str, str], *, half: bool = False) -> Path:

@@ -25,7 +25,8 @@ from siamfast.tracking.mobile import MobileTracker
 from siamfast.tracking.sequence_tracker import SequenceTracker
 from siamfast.tracking.siamfc import SiamFCTracker
 
-for package in ("onnx", "onnxscript", "onnxruntime"):
+onnx = pytest.importorskip("onnx")
+for package in ("onnxscript", "onnxruntime"):
     pytest.importorskip(package)
 pytestmark = pytest.mark.timeout(900)
 EXAMPLES = {"mobile": example_mobile, "siamfc": example_siamfc}
@@ -101,6 +102,29 @@ def test_the_example_gives_our_boxes_without_pytorch(folder: Path, tmp_path: Pat
         rows = np.loadtxt(ran.stdout.splitlines(), delimiter=",")
         assert len(rows) == 61
         np.testing.assert_allclose(rows[:, 1:5], boxes, atol=0.5)
+
+
+def test_float16_gives_the_boxes_of_float32(tmp_path: Path) -> None:
+    """Within half a pixel, from the same last box; all convolutions with weights are in float16."""
+    for model, least in (("mobile", 50), ("siamfc", 5)):
+        out = tmp_path / model
+        assert main(["export", str(out), "--model", model, "--precision", "float32,float16"]) == 0
+        graph = onnx.load(out / "search.float16.onnx")
+        constants = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}
+        weights = [constants.get(node.input[1]) for node in graph.graph.node if node.op_type == "Conv"]
+        assert weights.count(onnx.TensorProto.FLOAT16) >= least
+        assert onnx.TensorProto.FLOAT not in weights
+        assert (out / "search.float16.onnx").stat().st_size < 0.55 * (out / "search.onnx").stat().st_size
+        video = SyntheticVideo(3, length=21)
+        exact, half = (EXAMPLES[model].Tracker(out, precision) for precision in ("float32", "float16"))
+        for tracker in (exact, half):
+            tracker.init(video.frame(0), np.array(video.box(0)))
+        for t in range(1, 21):
+            for name in ("middle", "size", "side", "grown"):
+                if hasattr(exact, name):
+                    setattr(half, name, getattr(exact, name))
+            box = exact.update(video.frame(t))[0]
+            np.testing.assert_allclose(half.update(video.frame(t))[0], box, atol=0.5, err_msg=f"{model}, {t}")
 
 
 def test_any_number_of_targets_gives_what_one_gives(folder: Path, tmp_path: Path) -> None:
