@@ -43,16 +43,17 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml setup.py constraints.txt $(wild
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,fast]
 	touch $@
 
+# Further extras of a package that is installed: pip adds what is missing and does not build the package again.
 $(VENV)/.tested-with: $(VENV)/.installed
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,fast,test]
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q "siamfast[test]"
 	touch $@
 
 $(VENV)/.linted-with: $(VENV)/.tested-with
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,fast,test,bench,lint]
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q "siamfast[bench,lint]"
 	touch $@
 
 $(VENV)/.documented-with: $(VENV)/.linted-with
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,fast,test,bench,lint,docs]
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q "siamfast[docs]"
 	touch $@
 
 clean:
