@@ -52,6 +52,7 @@ setup(
         "siamfast.kernels",
         *(f"siamfast.kernels.{op}" for op in find_packages("kernels")),
     ],
+    py_modules=["siamfast_command"],
     package_dir={"siamfast.kernels": "kernels"},
     ext_modules=[extension],
     cmdclass={"build_ext": BuildOrSayWhy},

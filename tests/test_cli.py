@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -216,6 +217,18 @@ def test_a_comparison_with_different_values_reports_no_time() -> None:
     case = comparison.Case("op", "peer", lambda: torch.ones(2), lambda: torch.zeros(2), 1e-3)
     with pytest.raises(ValueError, match="op: differs from peer"):
         comparison.compare(case)
+
+
+def test_ctrl_c_ends_quietly_while_pytorch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    command = [sys.executable, "-c", "import siamfast_command; siamfast_command.main()", "info"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "importing\n"
+        run.send_signal(signal.SIGINT)
+        assert run.communicate()[1] == ""
+    assert run.returncode == -signal.SIGINT
 
 
 IMPORT = """
