@@ -9,16 +9,20 @@ or not. Each kernel must compile, without spills (a few bytes on the stack for o
 counted, not blamed: static.Usage), within the shared memory of a block of its chip, and its grid within the driver's
 limits.
 
-Without --all: a sample of the table's shapes and of random ones, for one chip each; test_launch.py runs it.
+--all compiles for each chip in a process of its own. Without it: a sample of the table's shapes and of random ones, for
+one chip each; test_launch.py runs it.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import os
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -125,6 +129,19 @@ def cases(arguments: argparse.Namespace) -> Iterator[tuple[Case, int]]:
                 yield from ((case, chip) for chip in (numbers if arguments.all else [int(rng.choice(numbers))]))
 
 
+def chip_by_chip(names: list[str]) -> int:
+    """Prove each chip in a process of its own, as many at a time as there are cores."""
+
+    def prove(chip: str) -> int:
+        command = [sys.executable, "-m", "tests.kernels.launched", *sys.argv[1:], "--chips", chip]
+        ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+        print(f"sm_{chip}: {ran.stdout}", flush=True)
+        return ran.returncode
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return max(pool.map(prove, names))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true", help="all shapes of the table, every case on every chip")
@@ -133,6 +150,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--random", type=int, help="random cases of each op")
     arguments = parser.parse_args()
+    chips_named = arguments.chips.split(",") if arguments.chips else [str(chip) for chip in SHARED]
+    if arguments.all and len(chips_named) > 1:
+        return chip_by_chip(chips_named)
     warnings.filterwarnings("ignore", message="TRITON_DEFAULT_FP_FUSION")
     print(f"seed {arguments.seed}, Triton {triton.__version__}, torch {torch.__version__}", flush=True)
     proof = Proof()
