@@ -70,14 +70,14 @@ def memcheck(setting: Setting) -> Iterator[Row]:
     report = setting.out / MEMCHECK
     report.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        seconds = 9.0 if setting.rehearse else setting.left()
+        seconds = setting.left()
         command = [
             tool, "--tool", "memcheck", "--report-api-errors", "no", "--error-exitcode", "9", "--log-file", str(report),
             sys.executable, "-m", "benchmarks.gpu.worker", "--out", folder, "--only", "smoke", "--seconds", str(seconds)
         ]  # fmt: skip
         # A cached allocation hides what is beyond a tensor's end.
         environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-        code, end = run_until([*command, *["--rehearse"] * setting.rehearse], seconds, env=environment)
+        code, end = run_until([*command, *["--rehearse", "--first=1"] * setting.rehearse], seconds, env=environment)
         file = Path(folder) / "gpu.jsonl"
         rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     checked = [row for row in rows if row["section"] == "smoke" and "kernels" in row]

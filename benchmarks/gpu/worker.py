@@ -47,7 +47,7 @@ class Worker:
 
     sections: name -> a function that lists its tasks. budgets: seconds of each. until: the run's end, of
     time.monotonic().
-    lost: whether the device can no longer be used.
+    lost: whether the device can no longer be used. first: the number of tasks of each section; None: all.
     """
 
     def __init__(
@@ -59,9 +59,10 @@ class Worker:
         until: float,
         about: Callable[[], Row],
         lost: Callable[[], bool],
+        first: int | None = None,
     ) -> None:
         self.sections, self.budgets, self.setting, self.progress = sections, budgets, setting, progress
-        self.until, self.about, self.lost = until, about, lost
+        self.until, self.about, self.lost, self.first = until, about, lost, first
         self.started = time.monotonic()
 
     def run(self) -> None:
@@ -87,7 +88,8 @@ class Worker:
         self.progress.note("section", name)
         end = self.progress.began[name] + self.budgets[name]
         try:
-            tasks = [task for task in self.sections[name](self.setting) if (name, task.name) not in self.progress.tasks]
+            tasks = list(self.sections[name](self.setting))[: self.first]
+            tasks = [task for task in tasks if (name, task.name) not in self.progress.tasks]
         except Exception as error:
             self.failed(name, "list of tasks", error)
             return []
@@ -153,6 +155,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--commit")
     parser.add_argument("--began", type=float, default=None, help="of time.monotonic()")
     parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--first", type=int, help="run only so many tasks of each section")
     return parser.parse_args(arguments)
 
 
@@ -184,6 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
         began + options.seconds,
         lambda: harness.about(device) | given,
         lambda: lost(device),
+        options.first,
     )
     worker.started = began
     if device == "cuda" and not torch.cuda.is_available():
