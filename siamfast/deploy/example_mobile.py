@@ -100,7 +100,8 @@ class Tracker:
         middle, size = best["middle"] + best["size"] * self.shift, best["size"] * self.stretch
         if c["regions"] > 1 and best["quality"] >= c["guide_confidence"]:
             self.remember(best["embedding"], middle, size)
-        rate = best["penalty"] * best["quality"] * c["size_lr"]
+        lost = best["quality"] < c["lost_confidence"]  # then it keeps its size: what hides it has another
+        rate = 0.0 if lost else best["penalty"] * best["quality"] * c["size_lr"]
         height, width = frame.shape[:2]
         self.middle = np.clip(self.middle + (middle - c["instance"] / 2) / scale, 0, [width, height])
         size = (self.size * scale * (1 - rate) + size * rate) / scale

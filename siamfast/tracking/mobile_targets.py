@@ -115,7 +115,8 @@ class MobileTargets:
             regions = boxes_around(middle + beside, sides)[sure]
             self.engine.remember(sure, [search.embedding[i] for i in sure], regions)
         scale = self._scales(rows)
-        rate = (best.penalty * best.quality * c.size_lr)[:, None]
+        # What is in the place of a target that is hidden has another size.
+        rate = np.where(self.lost, 0.0, best.penalty * best.quality * c.size_lr)[:, None]
         size = (self.boxes[:, 2:] * scale * (1 - rate) + sides * rate) / scale
         place = box_centers(self.boxes) + (middle - c.instance / 2) / scale
         height, width = frame.shape[:2]

@@ -204,10 +204,12 @@ def test_a_target_that_returns_elsewhere_is_recovered(places: int, recovers: boo
         return shown
 
     tracker = MobileTracker(places_per_frame=places).init(frame(60, 60), (60, 60, 48, 48))
-    assert tracker.update(frame(62, 60)).confidence > 0.5
+    seen = tracker.update(frame(62, 60))
+    assert seen.confidence > 0.5
     assert not tracker.lost
     for _ in range(5):  # its confidence is halved with every frame
         gone = tracker.update(empty)
+        assert gone.box[2:] == pytest.approx(seen.box[2:], rel=1e-12)  # what is in its place has another size
     assert gone.confidence < 0.1
     assert tracker.lost
     for _ in range(40):  # two places per frame: searching all of it takes 30 frames
