@@ -48,9 +48,12 @@ def forward_blocks(hz: int, wz: int, height: int, width: int, outputs: int, prec
     return {"TEMPLATE_ROWS": rows, "BAND": band, "KERNELS": kernels, "TAPS": taps, "BLOCK_Q": cells}
 
 
-def forward_config(blocks: Config, channels: int, size: int, precision: str, chip: int, shared: int) -> Config:
+def forward_config(
+    blocks: Config, channels: int, size: int, precision: str, chip: int, shared: int, *, wide: bool = True
+) -> Config:
     """The configuration that runs without tuning. size: bytes of an element; chip: 90 for sm_90; shared: bytes of
-    shared memory that a block may have, of which the channels of one step must leave some."""
+    shared memory that a block may have, of which the channels of one step must leave some; wide: whether x is read
+    several pixels at a time."""
     block_c = min(max(16, next_power_of_2(channels)), 128 // size)
     rows = blocks["KERNELS"] * blocks["TAPS"] + blocks["BLOCK_Q"]  # 1 x 8 taps on 1,024 cells: 128 KiB of 64 channels
     while block_c > 16 and block_c * size * rows > shared:
@@ -60,7 +63,12 @@ def forward_config(blocks: Config, channels: int, size: int, precision: str, chi
     # On sm_90 and 100 TF32 wants the channels of x side by side in shared memory: a pipelined copy goes there 4 bytes
     # at a time. Without stages x passes through registers in 16-byte loads, and a second program hides the wait.
     stages = 1 if size == 4 and chips.multiplies_from_shared(chip) else 2
-    return {"BLOCK_C": block_c, "num_warps": 8 if large else 4, "num_stages": stages}
+    warps = 8 if large else 4
+    # Each thread has a place for every pixel that it reads by itself: with 512 bytes of them Triton 3.6 kept 4 KiB on
+    # the stack (1 x 8 taps on 39 x 18 pixels, columns side by side, float16).
+    while not wide and block_c > 16 and block_c * blocks["BLOCK_Q"] * size > 256 * 32 * warps:
+        block_c //= 2
+    return {"BLOCK_C": block_c, "num_warps": warps, "num_stages": stages}
 
 
 def forward_candidates(channels: int, size: int) -> list[Config]:
@@ -135,6 +143,7 @@ def forward(
         size, how = x.element_size(), product["PRECISION"]
         sizes = nz, nx, channels, outputs, hz, wz, height, width, pad_y, pad_x
         key = ("xcorr", x.dtype, how, *sizes, x.stride(1), x.stride(3))
-        default = forward_config(blocks, channels, size, how, *chips.chip_and_shared(x.device))
+        chip_and_shared = chips.chip_and_shared(x.device)
+        default = forward_config(blocks, channels, size, how, *chip_and_shared, wide=flat > 0)
         config = tuned(x, key, default, lambda: forward_candidates(channels, size), run)
         return run(config)

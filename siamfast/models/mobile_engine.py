@@ -21,8 +21,8 @@ from siamfast.models.onnx_export import DIGEST
 from siamfast.models.quantized import int8_missing
 
 ENGINES = ("auto", "torch", "onnxruntime")
-# Crops in one pass of PyTorch, which bounds its memory. On a CPU those of a pass have to fit its caches: 64 targets took
-# 600 ms with 8 in float32, 750 with 16, 770 with 4 (AVX2); in bfloat16 they are half as large.
+# Crops in one pass of PyTorch, which bounds its memory. On a CPU those of a pass have to fit its caches: 64 targets
+# took 600 ms with 8 in float32, 750 with 16, 770 with 4 (AVX2); in bfloat16 they are half as large.
 _TOGETHER = 16
 
 
