@@ -197,21 +197,31 @@ def times(root: Path) -> str:
     """README's table of whole tasks: how long each takes, from the rows of their own benchmarks."""
     results = root / RESULTS
     scaled = json.loads((results / "scale.json").read_text())
-    one = next(row for row in harness.read(results / "targets.jsonl") if row["targets"] == 1)
+    singles = [
+        row for row in harness.read(results / "targets.jsonl") if row["targets"] == 1 and row["engine"] != "torch"
+    ]
     masks = next(row for row in harness.read(results / "propagation.jsonl") if row["features"] == "packaged encoder")
-    trained = next(row for row in latest(results / "amd-epyc.jsonl") if row["case"] == "SiamFC step, B=32")
-    steps = 20_000 * time(trained) / 1e6
-    lines = ["| task | on two cores | of | rows |", "|---|---|---|---|"]
+    trainings = [
+        (name, next(row for row in latest(results / name) if row["case"] == "SiamFC step, B=32"))
+        for name in ("amd-epyc.jsonl", "amd-epyc-avx2.jsonl")
+    ]
+    lines = ["| task | result on two cores | CPU | rows |", "|---|---|---|---|"]
     by_scale = ((work.name, scale.duration(scale.estimate(work, scaled, 2))) for work in scale.WORKS)
     for task, taken, row, name in (
-        (f"track one target ({one['precision']})", f"{one['ms']:.1f} ms per frame", one, "targets.jsonl"),
+        *(
+            (f"track one target ({one['precision']})", f"{one['ms']:.1f} ms per frame", one, "targets.jsonl")
+            for one in singles
+        ),
         (
             "carry masks through video, shorter side 480 px",
             f"{masks['frames_per_second']:.1f} frames/s",
             masks,
             "propagation.jsonl",
         ),
-        ("train SiamFC, 20,000 steps of 32 pairs", scale.duration(steps), trained, "amd-epyc.jsonl"),
+        *(
+            ("train SiamFC, 20,000 steps of 32 pairs", scale.duration(20_000 * time(row) / 1e6), row, name)
+            for name, row in trainings
+        ),
         *((task, taken, scaled, "scale.json") for task, taken in by_scale),
     ):
         lines.append(f"| {task} | {taken} | {row['device']} | [{name}]({RESULTS}/{name}) |")
