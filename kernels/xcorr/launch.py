@@ -64,9 +64,9 @@ def forward_config(
     # at a time. Without stages x passes through registers in 16-byte loads, and a second program hides the wait.
     stages = 1 if size == 4 and chips.multiplies_from_shared(chip) else 2
     warps = 8 if large else 4
-    # Each thread has a place for every pixel that it reads by itself: with 512 bytes of them Triton 3.6 kept 4 KiB on
-    # the stack (1 x 8 taps on 39 x 18 pixels, columns side by side, float16).
-    while not wide and block_c > 16 and block_c * blocks["BLOCK_Q"] * size > 256 * 32 * warps:
+    # Each thread has a place for every pixel that it reads by itself: with 256 bytes of them ptxas gave up and kept
+    # 4 KiB on the stack (1 x 8 taps on 39 x 18 pixels, columns side by side, float16, Triton 3.6 for sm_90).
+    while not wide and block_c > 16 and block_c * blocks["BLOCK_Q"] * size > 128 * 32 * warps:
         block_c //= 2
     return {"BLOCK_C": block_c, "num_warps": warps, "num_stages": stages}
 

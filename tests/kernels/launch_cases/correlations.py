@@ -45,18 +45,6 @@ def correlations() -> Iterator[Case]:
                 lambda s=shape, d=dtype: correlate(zeros(s.z, d), zeros(s.x, d), s.kind, s.padding),
                 tf32,
             )
-    # Read pixel by pixel: Triton 3.6 had 4 KiB and 120 B on the stack.
-    for z, x, dtype, padding in (
-        ((3, 96, 1, 8), (6, 96, 39, 18), torch.float16, 0),
-        ((2, 96, 2, 4), (2, 96, 29, 18), torch.float32, 1),
-    ):
-        yield Case(
-            "xcorr full",
-            f"{z}, {x} transposed, {dtype}",
-            lambda z=z, x=x, d=dtype, p=padding: correlate(zeros(z, d), zeros(x, d, "transposed"), "full", p),
-            tf32=False,
-            always=True,
-        )
 
 
 def random_correlation(rng: np.random.Generator) -> Case:
