@@ -183,7 +183,8 @@ class Loop:
         if self.ranks.first:
             with replacing(self.out / "config.json") as temporary:
                 temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-        record = Record(self.out if self.ranks.first else None, self.step)
+        finished = self.step == config.steps  # its figures are computed again for the weights' file, not recorded again
+        record = Record(self.out if self.ranks.first and not finished else None, self.step)
         figures: dict[str, float] = {}
         total = config.steps * config.batch_size
         bar = tqdm(
@@ -193,7 +194,7 @@ class Loop:
         if resumed and self.ranks.first:
             bar.write(f"resumed {self.checkpoint} at step {self.step} of {config.steps}")
         try:
-            figures = self._steps(bar, record) or self._validated(record)  # a finished run has no steps left to do
+            figures = self._validated(record) if finished else self._steps(bar, record)
         finally:
             unread = unread_frames(self._data) + unread_frames(self._val_data)
             if unread:

@@ -205,9 +205,10 @@ def test_a_bad_mixture_is_named(tmp_path: Path, source: str, message: str) -> No
 def test_a_finished_run_started_again_keeps_its_figures(tmp_path: Path) -> None:
     _train(tmp_path, steps=1)
     path = tmp_path / "siamfc.safetensors"
-    figures = read_metadata(path)["figures"]
+    figures, rows = read_metadata(path)["figures"], (tmp_path / "metrics.jsonl").read_text()
     _train(tmp_path, steps=1)
     assert read_metadata(path)["figures"] == figures
+    assert (tmp_path / "metrics.jsonl").read_text() == rows != ""
 
 
 def test_a_non_finite_loss_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
