@@ -106,11 +106,11 @@ def test_bench_prints_and_plots_every_comparison(capsys: pytest.CaptureFixture[s
 
 def test_bench_static_prints_a_kernel_on_every_card_and_the_backend_of_a_t4(capsys: pytest.CaptureFixture[str]) -> None:
     table = pytest.importorskip("siamfast.kernels.table")
-    words = ["bench", "--static", "--only", "depthwise forward, nanotrack, fp32"]
+    words = ["bench", "--static", "--only", "balanced_logistic_loss, shared, fp32"]
     assert main(words) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert header == table.HEADER
-    assert all(line.startswith("depthwise forward, nanotrack, fp32") for line in lines[: len(table.CARDS)])
+    assert all(line.startswith("balanced_logistic_loss, shared, fp32") for line in lines[: len(table.CARDS)])
     assert lines[len(table.CARDS) :][0].startswith("T4 (sm_75), V100 (sm_70): plain PyTorch serves them")
     assert main([*words, "--card", "A100", "--json"]) == 0
     (row,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())

@@ -137,11 +137,11 @@ def test_next_seed_skips_to_a_target_that_is_visible_and_then_hides() -> None:
     """At 150 frames the first such seed is 17; earlier seeds hide for good, not at all or from the start."""
     settings = Settings(0, 150, (360, 480), masks=False, hides=True)
     next_hiding = next_seed(settings, 14)
-    visible = [settings.video(next_hiding).visible(t) for t in range(150)]
+    visible = list(map(settings.video(next_hiding).visible, range(150)))
     assert visible[0] >= 0.9
     assert hides(visible)
     for seed in range(14, next_hiding):
-        passed = [settings.video(seed).visible(t) for t in range(150)]
+        passed = list(map(settings.video(seed).visible, range(150)))
         assert passed[0] < 0.9 or not hides(passed)
 
 
