@@ -141,6 +141,13 @@ def test_info_names_versions_ops_and_reasons(capsys: pytest.CaptureFixture[str])
     for word in ("torch ", "crop_and_resize", "correspondence_warp", "cpu: ", "cuda", "SIMD path", "onnxscript"):
         assert word in text
     assert ("(cuda)" in text) == (not torch.cuda.is_available())
+    served = {tuple(line.split()[:2]): line.split()[2] for line in text.splitlines() if line.count("reference")}
+    assert {op for op, _ in served} == set(siamfast.ops.OPS) | {
+        "xcorr_depthwise",
+        "xcorr_pixelwise",
+        "xcorr_balanced_loss",
+    }
+    assert (served["xcorr_depthwise", "cpu"], served["xcorr_pixelwise", "cpu"]) == (served["xcorr", "cpu"], "torch")
     assert "cannot run" not in text  # C++ kernels never take CUDA tensors, so that is nothing to fix
 
 

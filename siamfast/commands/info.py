@@ -28,6 +28,11 @@ _OPTIONAL = {
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 
+# Ops that run others' kernels: op -> the op whose backends serve it. xcorr_pixelwise is one product on the CPU, which
+# PyTorch does best.
+_SERVED_LIKE = {"xcorr_depthwise": "xcorr", "xcorr_pixelwise": "xcorr", "xcorr_balanced_loss": "xcorr"}
+_LEFT_TO_TORCH = ("xcorr_pixelwise", "cpp")
+
 EXAMPLE = "example:\n  siamfast info"
 
 
@@ -108,13 +113,19 @@ def backends() -> list[str]:
     rows = [f"{'op':<24}{'device':<8}{'serves':<12}also"]
     reasons: dict[str, list[str]] = {}  # reason -> the ops without that backend
     fastest = {"cpu": "cpp"} | ({"cuda": "triton"} if torch.cuda.is_available() else {})
-    for name in OPS:
-        module = importlib.import_module(f"siamfast.ops.{name}")
+    for name in (*OPS, *_SERVED_LIKE):
+        module = importlib.import_module(f"siamfast.ops.{_SERVED_LIKE.get(name, name)}")
         for device in ("cpu", "cuda"):
-            served = [b for b in dispatch.AUTO_ORDER if module.can_run(b, device, torch.float32)]
+            served = [
+                backend
+                for backend in dispatch.AUTO_ORDER
+                if module.can_run(backend, device, torch.float32) and (name, backend) != _LEFT_TO_TORCH
+            ]
             shown = device if device in fastest else f"({device})"  # in brackets: what a device would get
             rows.append(f"{name:<24}{shown:<8}{served[0]:<12}{', '.join([*served[1:], 'reference'])}")
         for device, backend in fastest.items():
+            if name in _SERVED_LIKE:
+                continue
             try:
                 module.can_run(backend, device, torch.float32, raise_error=True)
             except ValueError as error:
