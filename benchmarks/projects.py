@@ -46,7 +46,8 @@ class Subject(NamedTuple):
     trial: bool = False  # whether the parts cannot be tried alone
 
 
-def _module(folder: Path, name: str) -> Any:
+def load_module(folder: Path, name: str) -> Any:
+    """A module of a clone, which may need what later versions of its dependencies dropped."""
     sys.path.insert(0, str(folder))
     for gone in ("Iterable", "Mapping"):
         setattr(collections, gone, getattr(collections.abc, gone))
@@ -78,7 +79,7 @@ def _calm(network: torch.nn.Module, *names: str) -> torch.nn.Module:
 
 
 def _as_pysot(folder: Path, package: str, config: str) -> Subject:
-    cfg = _module(folder, f"{package}.core.config").cfg
+    cfg = load_module(folder, f"{package}.core.config").cfg
     cfg.merge_from_file(str(folder / config))
     cfg.CUDA = False
     network = importlib.import_module(f"{package}.models.model_builder").ModelBuilder()
@@ -103,7 +104,7 @@ def _network_alone(network: Any, output: Callable[[Any], torch.Tensor]) -> Subje
 
 def _siamcar(folder: Path) -> Subject:
     """Their tracker calls `ndarray.ptp`, which numpy 2 does not have."""
-    cfg = _module(folder, "pysot.core.config").cfg
+    cfg = load_module(folder, "pysot.core.config").cfg
     cfg.merge_from_file(str(folder / "experiments/siamcar_r50/config.yaml"))
     cfg.CUDA = False
     network = importlib.import_module("pysot.models.model_builder").ModelBuilder()
@@ -113,13 +114,13 @@ def _siamcar(folder: Path) -> Subject:
 def _siammask(folder: Path) -> Subject:
     """Their tracker is part of a program that reads its arguments when it is imported."""
     sys.path.insert(0, str(folder))
-    custom = _module(folder / "experiments" / "siammask_base", "custom")
+    custom = load_module(folder / "experiments" / "siammask_base", "custom")
     anchors = json.loads((folder / "experiments/siammask_base/config.json").read_text())["anchors"]
     return _network_alone(custom.Custom(anchors=anchors), lambda outputs: outputs[1])
 
 
 def _lighttrack(folder: Path) -> Subject:
-    models = _module(folder, "lib.models.models")
+    models = load_module(folder, "lib.models.models")
     name = "back_04502514044521042540+cls_211000022+reg_100000111_ops_32"
     network = models.LightTrackM_Subnet(path_name=name, stride=16).eval()
     tracker = importlib.import_module("lib.tracker.lighttrack").Lighttrack(_Info(dataset="VOT2019"))
@@ -127,7 +128,7 @@ def _lighttrack(folder: Path) -> Subject:
 
 
 def _siamfc(folder: Path) -> Subject:
-    tracker = _module(folder, "siamfc").TrackerSiamFC()
+    tracker = load_module(folder, "siamfc").TrackerSiamFC()
     return Subject([tracker], tracker.init, tracker.update)
 
 
@@ -147,7 +148,7 @@ def _state_machine(tracker: Any, network: Any) -> Subject:
 
 
 def _ocean(folder: Path) -> Subject:
-    models = _module(folder / "lib", "models.models")
+    models = load_module(folder / "lib", "models.models")
     network = models.Ocean(align=False, online=False).eval()
     tracker = importlib.import_module("tracker.ocean").Ocean(_Info(dataset="VOT2018"))
     return _state_machine(tracker, network)
@@ -162,7 +163,7 @@ class _Info:
 
 
 def _video_analyst(folder: Path) -> Subject:
-    config = _module(folder, "videoanalyst.config.config").cfg
+    config = load_module(folder, "videoanalyst.config.config").cfg
     config.merge_from_file(str(folder / "experiments/siamfcpp/test/got10k/siamfcpp_alexnet-got.yaml"))
     task, cfg = importlib.import_module("videoanalyst.config.config").specify_task(config["test"])
     cfg.model.task_model.SiamTrack.pretrain_model_path = ""
@@ -212,11 +213,22 @@ def _track(subject: Subject, frames: list[Any], box: list[float]) -> tuple[NDArr
     return np.array(boxes), 1e3 * statistics.median(times)
 
 
+def no_cuda() -> None:
+    """Make calls of `.cuda()` do nothing, which these projects do not ask about."""
+    torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+
+
+def commit_of(clone: Path) -> str | None:
+    """The short hash of a checkout's commit; None where there is none."""
+    git = subprocess.run(["git", "-C", clone, "rev-parse", "--short", "HEAD"], capture_output=True, check=False)
+    return git.stdout.decode().strip() or None
+
+
 def measure(name: str, clones: Path, frames: int) -> dict[str, Any]:
     folder, build = SUBJECTS[name]
     torch.manual_seed(0)
     torch.set_num_threads(2)
-    torch.Tensor.cuda = torch.nn.Module.cuda = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+    no_cuda()
     subject = build(clones / folder)
     images, box = clip(frames)
 
@@ -234,14 +246,11 @@ def measure(name: str, clones: Path, frames: int) -> dict[str, Any]:
     print(done.report(), flush=True)
     if not np.array_equal(before, undone):
         raise ValueError(f"{name}: undo() did not restore the boxes")
-    commit = subprocess.run(
-        ["git", "-C", clones / folder, "rev-parse", "--short", "HEAD"], capture_output=True, check=False
-    )
     return {
         "suite": "projects",
         **harness.about("cpu"),
         "project": name,
-        "their_commit": commit.stdout.decode().strip() or None,
+        "their_commit": commit_of(clones / folder),
         "frames": frames,
         "before_ms": round(statistics.mean((first, third)), 2),
         "after_ms": round(statistics.mean((second, fourth)), 2),

@@ -11,10 +11,12 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import harness, plots, scale
+from benchmarks import harness, page_tables, plots, scale
 from benchmarks.harness import OURS, Row
+from benchmarks.page_tables import spoken
 
 ROOT = Path(__file__).parents[1]
 RESULTS = "benchmarks/results"
@@ -71,12 +73,6 @@ def devices(root: Path) -> dict[str, list[Row]]:
 
 def time(row: Row, name: str = OURS) -> float:
     return float(row["contenders"][name]["p50_us"])
-
-
-def spoken(us: float) -> str:
-    """Microseconds to three figures, in the most readable unit."""
-    value, unit = (us, "us") if us < 1000 else (us / 1000, "ms")
-    return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f} {unit}"
 
 
 # -------------------------------------------------------------------------------------------------------------- tables
@@ -144,55 +140,6 @@ def all_tables(rows: list[Row]) -> str:
     return "\n\n".join(parts)
 
 
-def projects(rows: list[Row]) -> str:
-    """docs/trackers.md's table: other projects' trackers before and after `accelerate`, the newest row of each."""
-    newest = {(row["device"], row["project"]): row for row in rows}
-    lines = ["| tracker | commit | before | accelerated | times faster | largest difference | CPU |"]
-    lines.append("|---|---|---|---|---|---|---|")
-    for (device, project), row in newest.items():
-        before, after = (spoken(1e3 * row[name]) for name in ("before_ms", "after_ms"))
-        gap = f"{row['largest_difference_px']:.4f} px"
-        lines.append(
-            f"| {project} | `{row['their_commit']}` | {before} | {after} | {row['ratio']} | {gap} | {device} |"
-        )
-    return "\n".join(lines)
-
-
-def annotation(rows: list[Row]) -> str:
-    """docs/annotate.md's table: mean overlap by method and frames from key to key, the newest row of each."""
-    newest = {(row["device"], row["every"]): row for row in rows}
-    lines = ["| one key in | straight line | forwards only | mean of both | `annotate` | to review | CPU |"]
-    lines.append("|" + "---|" * 7)
-    for (device, every), row in newest.items():
-        cells = [f"{value:.3f}".lstrip("0") for value in row["overlap"].values()]
-        listed = f"{row['listed']['share']:.0%} of the frames, {row['listed']['share_of_bad']:.0%} of those below .5"
-        lines.append(f"| {every} | {' | '.join(cells)} | {listed} | {device}, {row['date']} |")
-    return "\n".join(lines)
-
-
-def targets(rows: list[Row]) -> str:
-    """docs/tracking.md's table: the cost of several targets, the newest row of each."""
-    newest = {(row["device"], row["engine"], row["targets"]): row for row in rows}
-    lines = [
-        "| targets | engine | ms per frame | relative to one target | ms, a tracker for each | frames/s | MB | CPU |"
-    ]
-    lines.append("|" + "---|" * 8)
-    for (device, engine, count), row in newest.items():
-        times = f"{row['ms']:.1f} | {row['times_one']:.1f} | {row['ms_apart']:.1f} | {row['frames_per_second']:g}"
-        lines.append(f"| {count} | {engine}, {row['precision']} | {times} | {row['mb']:g} | {device}, {row['date']} |")
-    return "\n".join(lines)
-
-
-def engines(rows: list[Row]) -> str:
-    """docs/deploy.md's table: every engine and precision, the newest row of each."""
-    newest = {(row["device"], row["model"], row["engine"], row["precision"]): row for row in rows}
-    lines = ["| model | engine | precision | ms | frames/s | overlap | CPU |", "|" + "---|" * 7]
-    for (device, *names), row in newest.items():
-        cells = f"{row['milliseconds']:.2f} | {1e3 / row['milliseconds']:.1f} | {row['overlap']:.3f}"
-        lines.append(f"| {' | '.join(names)} | {cells} | {device}, {row['date']} |")
-    return "\n".join(lines)
-
-
 def times(root: Path) -> str:
     """README's table of whole tasks: how long each takes, from the rows of their own benchmarks."""
     results = root / RESULTS
@@ -200,7 +147,11 @@ def times(root: Path) -> str:
     singles = [
         row for row in harness.read(results / "targets.jsonl") if row["targets"] == 1 and row["engine"] != "torch"
     ]
-    masks = next(row for row in harness.read(results / "propagation.jsonl") if row["features"] == "packaged encoder")
+    masks = [
+        row
+        for row in harness.read(results / "propagation.jsonl")
+        if (row["features"], row["size"]) == ("packaged encoder", 480)
+    ]
     trainings = [
         (name, next(row for row in latest(results / name) if row["case"] == "SiamFC step, B=32"))
         for name in ("amd-epyc.jsonl", "amd-epyc-avx2.jsonl")
@@ -212,11 +163,9 @@ def times(root: Path) -> str:
             (f"track one target ({one['precision']})", f"{one['ms']:.1f} ms per frame", one, "targets.jsonl")
             for one in singles
         ),
-        (
-            "carry masks through video, shorter side 480 px",
-            f"{masks['frames_per_second']:.1f} frames/s",
-            masks,
-            "propagation.jsonl",
+        *(
+            ("carry masks, shorter side 480 px", f"{row['frames_per_second']:.1f} frames/s", row, "propagation.jsonl")
+            for row in masks
         ),
         *(
             ("train SiamFC, 20,000 steps of 32 pairs", scale.duration(20_000 * time(row) / 1e6), row, name)
@@ -244,16 +193,20 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
     for stem, device_rows in rows.items():
         pictures = [f"![{name} on {stem}](performance/{stem}-{name}.png)" for name in DRAWN]
         long.append("\n\n".join([f"## {stem}", about(device_rows) + ".", *pictures, all_tables(device_rows)]))
-    foreign = [projects(list(harness.read(root / RESULTS / "projects.jsonl")))]
+
+    def table(make: Callable[[list[Row]], str], name: str) -> list[str]:
+        return [make(list(harness.read(root / RESULTS / f"{name}.jsonl")))]
+
     tables = (
         ("README.md", "speed", short),
         ("README.md", "times", [times(root)]),
         ("docs/performance.md", "results", long),
-        ("docs/trackers.md", "projects", foreign),
+        ("docs/trackers.md", "projects", table(page_tables.projects, "projects")),
+        ("docs/trackers.md", "project training", table(page_tables.project_training, "projects")),
         ("docs/scale.md", "scale", [scale.tables(json.loads((root / RESULTS / "scale.json").read_text()))]),
-        ("docs/tracking.md", "targets", [targets(list(harness.read(root / RESULTS / "targets.jsonl")))]),
-        ("docs/deploy.md", "engines", [engines(list(harness.read(root / RESULTS / "engines.jsonl")))]),
-        ("docs/annotate.md", "annotation", [annotation(list(harness.read(root / RESULTS / "annotation.jsonl")))]),
+        ("docs/tracking.md", "targets", table(page_tables.targets, "targets")),
+        ("docs/deploy.md", "engines", table(page_tables.engines, "engines")),
+        ("docs/annotate.md", "annotation", table(page_tables.annotation, "annotation")),
     )
     pages: dict[Path, str] = {}
     for page, name, parts in tables:
