@@ -98,8 +98,11 @@ def read_cvat(path: Path) -> list[Box]:
 
 
 def write_cvat(path: Path, boxes: list[Box], clip: Clip) -> None:
-    """CVAT for video 1.1. All boxes are key frames, because CVAT would draw others anew, by interpolation; a box
-    outside="1" follows the last one before a gap."""
+    """CVAT for video 1.1. All boxes are key frames, because CVAT would draw others anew, by interpolation.
+
+    A target with boxes in neighbouring frames is absent in a gap: a box outside="1" follows the last one before it. One
+    without is of a person's key frames, and CVAT's interpolation may fill its gaps.
+    """
     lines = [
         '<?xml version="1.0" encoding="utf-8"?>',
         "<annotations>",
@@ -108,12 +111,15 @@ def write_cvat(path: Path, boxes: list[Box], clip: Clip) -> None:
         f"<original_size><width>{clip.width}</width><height>{clip.height}</height></original_size></task></meta>",
     ]
     for target, own in by_target(boxes).items():
-        lines.append(f'  <track id="{target}" label={quoteattr(own[0].label)} source="semi-auto">')
+        every_frame = any(after.frame == box.frame + 1 for box, after in pairwise(own) if not box.absent)
+        label = next((box.label for box in own if not box.absent), own[0].label)
+        lines.append(f'  <track id="{target}" label={quoteattr(label)} source="semi-auto">')
         for box, after in pairwise([*own, None]):
             assert box is not None
             lines.append(_cvat_box(box, box.frame))
             following = box.frame + 1
-            if following < clip.length and not box.absent and (after is None or after.frame > following):
+            gap = following < clip.length and (after is None or after.frame > following)
+            if every_frame and gap and not box.absent:
                 lines.append(_cvat_box(box._replace(w=0.0), following, box))
         lines.append("  </track>")
     path.write_text("\n".join([*lines, "</annotations>", ""]), encoding="utf-8")

@@ -25,7 +25,8 @@ COLUMNS = ("frame", "id", "x", "y", "w", "h", "label", "confidence")
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number and text of each line that is not empty."""
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    # split, not splitlines: text may have U+2028 and its like within a line
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
             yield number, line.strip()
 
@@ -47,8 +48,17 @@ def read_csv(path: Path) -> list[Box]:
         missing = [name for name in ("frame", "x", "y", "w", "h") if name not in (rows.fieldnames or [])]
         if missing:
             raise ValueError(f"line 1: no column {', '.join(missing)}, expected a header such as {','.join(COLUMNS)}")
+        names = list(rows.fieldnames or [])
+        twice = next((name for name in names if name in COLUMNS and names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"line 1: two columns {twice}, expected one")
         for row in rows:
+            if not any(str(cell or "").strip() for name, cell in row.items() if name is not None):
+                continue  # spreadsheets write rows of commas alone
             with _in_line(rows.line_num):
+                if None in row:  # what a decimal comma makes of a row
+                    got, expected = len(names) + len(row[None]), len(names)
+                    raise ValueError(f"got {got} values, expected {expected}, as the header has")
                 sides = [row[name] for name in ("x", "y", "w", "h")]
                 boxes.append(
                     checked_box(row["frame"], row.get("id", 1), sides, row.get("label"), row.get("confidence"))
@@ -147,10 +157,10 @@ def read_got10k(path: Path) -> list[Box]:
 
 
 def write_got10k(path: Path, boxes: list[Box], clip: Clip) -> None:
-    """The folder `path` for one target, else a folder per target in it: groundtruth.txt and absence.label."""
+    """groundtruth.txt and absence.label, in the folder `path` for a single target 1, else in a folder per target."""
     targets = by_target(boxes)
     for target, own in targets.items():
-        folder = path if len(targets) == 1 else path / str(target)
+        folder = path if list(targets) == [1] else path / str(target)
         folder.mkdir(parents=True, exist_ok=True)
         rows, flags = ["nan,nan,nan,nan"] * clip.length, ["1"] * clip.length
         for box in own:

@@ -249,7 +249,7 @@ class _Run:
             if output is not None:
                 output.commit()
         for problem in self.course.problems:
-            print(problem, file=sys.stderr)
+            print(f"siamfast track: {problem}", file=sys.stderr)
         print(self._summary(count, stopped), file=sys.stderr)
         return 130 if stopped else 1 if self.course.problems else 0
 
