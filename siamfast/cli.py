@@ -11,6 +11,7 @@ import sys
 from collections.abc import Generator, Sequence
 from types import ModuleType
 
+from siamfast.commands.termination import noted_interrupts
 from siamfast.version import __version__
 
 # The commands by task. A command is a module of its name in siamfast.commands, with EXAMPLE, add_arguments and run,
@@ -118,22 +119,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = _joined(list(sys.argv[1:] if argv is None else argv))
     parser = make_parser(words[0] if words else "")
     arguments = parser.parse_args(words)
-    try:
-        code = int(_module(arguments.command).run(arguments))
-        sys.stdout.flush()  # while an error can still be handled
-        return code
-    except BrokenPipeError:
-        # The reader of the output has closed it (`| head`). Output still pending at exit is discarded.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
-    except (ValueError, OSError) as error:
-        line = " ".join(str(error).split()) or type(error).__name__
-        line = _naming_options(line, arguments.parser)
-        print(f"siamfast {arguments.command}: error: {line}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"siamfast {arguments.command}: stopped", file=sys.stderr)
-        return 130
+    with noted_interrupts() as interrupts:
+        try:
+            code = int(_module(arguments.command).run(arguments))
+            sys.stdout.flush()  # while an error can still be handled
+            return code
+        except BrokenPipeError:
+            # The reader of the output has closed it (`| head`). Output still pending at exit is discarded.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        except KeyboardInterrupt:
+            return _stopped(arguments.command)
+        except Exception as error:
+            if interrupts:
+                return _stopped(arguments.command)
+            if not isinstance(error, (ValueError, OSError)):
+                raise
+            line = " ".join(str(error).split()) or type(error).__name__
+            line = _naming_options(line, arguments.parser)
+            print(f"siamfast {arguments.command}: error: {line}", file=sys.stderr)
+            return 2
+
+
+def _stopped(command: str) -> int:
+    print(f"siamfast {command}: stopped", file=sys.stderr)
+    return 130
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from siamfast.annotation.formats import FORMATS, format_of, read_targets, write_boxes
+from siamfast.annotation.formats import FORMATS, format_of, read_boxes, read_targets, write_boxes
 from siamfast.commands.model_option import add_model
+from siamfast.commands.outputs import check_output, name_of_a_part
 from siamfast.tracking.registry import Tracker
 
 if TYPE_CHECKING:
@@ -94,16 +95,17 @@ def run(arguments: argparse.Namespace) -> int:
         records, clip, stopped = _annotate(frames, annotator, review)
         if not records:
             raise ValueError(f"{arguments.keyframes}: no key frame of it can be used with {arguments.input}")
-        write_boxes(arguments.out, records.values(), clip, arguments.format)
-        if arguments.review:
-            review.write(arguments.review, f"{clip.name}: frames to look at")
+        out, page = (name_of_a_part(path) if path and stopped else path for path in (arguments.out, arguments.review))
+        write_boxes(out, records.values(), clip, arguments.format)
+        if page:
+            review.write(page, f"{clip.name}: frames to look at")
     print(
         f"{len(records)} boxes of {len(keys)} target{'s' if len(keys) > 1 else ''} in {clip.length} frames, from "
         f"{sum(map(len, keys.values()))} key frames; {review.frames} frames at {review.places} places to look at"
         + (f"; {frames.skipped} frames could not be decoded and have no boxes" if frames.skipped else "")
         + ("; stopped early" if stopped else "")
         + (f"; {frames.trouble}" if frames.trouble else "")
-        + "".join(f"; wrote {path}" for path in (arguments.out, arguments.review) if path),
+        + "".join(f"; wrote {path}" for path in (out, page) if path),
         file=sys.stderr,
     )
     return 130 if stopped else 1 if notices else 0
@@ -114,8 +116,9 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
         if path is None:
             continue
         folder = os.path.dirname(os.path.abspath(path))
-        if not path:
-            raise ValueError(f"{option}: got an empty name")
+        check_output(
+            option, path, (arguments.input, arguments.keyframes), begins="<!doctype html>" * (option == "--review")
+        )
         if not os.path.isdir(folder):
             raise ValueError(f"{option}: there is no folder {folder}")
         if not os.access(folder, os.W_OK):
@@ -124,13 +127,15 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
             raise ValueError(
                 f"{option}: {path} is a device or a pipe, which a file would replace; expected a file name"
             )
-        for source in (arguments.input, arguments.keyframes):
-            if os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
-                raise ValueError(f"{option}: {path} is an input")
     out = arguments.out
     if format_of(out, arguments.format).suffix:
         if os.path.isdir(out):
             raise ValueError(f"--out: {out} is a folder, expected a file name")
+        if os.path.isfile(out) and os.path.getsize(out):
+            try:
+                read_boxes(out, arguments.format)
+            except ValueError:
+                raise ValueError(f"--out: {out} is another file, which would be overwritten; remove it first") from None
     elif os.path.exists(out) and not (os.path.isdir(out) and not os.listdir(out)):
         raise ValueError(f"--out: {out} is not a new or empty folder: nothing there is overwritten")
     if arguments.review is not None:

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from siamfast.commands.model_option import add_model
+from siamfast.commands.outputs import check_output, name_of_a_part
 from siamfast.tracking.course import Alone, Change, Course
 from siamfast.tracking.registry import Tracker
 
@@ -129,7 +130,9 @@ def _open(arguments: argparse.Namespace) -> Frames:
 
     if not arguments.live:
         return open_frames(arguments.input)
-    return LiveFrames(lambda: open_frames(arguments.input), arguments.timeout or 30.0)
+    timeout: float = arguments.timeout or 30.0
+    answer = min(10.0, timeout / 2)  # a stream that says nothing is opened again before the time is over
+    return LiveFrames(lambda: open_frames(arguments.input, answer), timeout)
 
 
 def _changes(arguments: argparse.Namespace) -> list[Change]:
@@ -181,12 +184,9 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
     out, csv = arguments.out, arguments.csv
-    for option, path in (("--out", out), ("--csv", csv)):
-        if path == "":
-            raise ValueError(f"{option}: got an empty name")
-        for source, name in ((arguments.input, "the input"), (arguments.boxes, "also --boxes")):
-            if path and source and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
-                raise ValueError(f"{option}: {path} is {name}")
+    for option, path, begins in (("--out", out, ""), ("--csv", csv, "frame,")):
+        if path is not None:
+            check_output(option, path, (arguments.input, arguments.boxes), begins=begins)
     if out and csv and os.path.abspath(out) == os.path.abspath(csv):
         raise ValueError(f"--csv: {csv} is also --out")
 
@@ -247,9 +247,9 @@ class _Run:
             raise ValueError(f"{self.frames.name}: no frames in it")
         for output in (self.video, self.rows):
             if output is not None:
-                output.commit()
-        for problem in self.course.problems:
-            print(f"siamfast track: {problem}", file=sys.stderr)
+                output.commit(name_of_a_part(output.path) if stopped else None)
+        for line in (*self.course.sizes, *self.course.problems):
+            print(f"siamfast track: {line}", file=sys.stderr)
         print(self._summary(count, stopped), file=sys.stderr)
         return 130 if stopped else 1 if self.course.problems else 0
 

@@ -10,6 +10,7 @@ from siamfast.io.frames import Frames
 from siamfast.io.images import Image
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 8.0  # seconds before a source is opened again; doubled each time
+_LEFT_ALONE = 1.0  # seconds that the end waits for the reader
 
 
 class LiveFrames(Frames):
@@ -63,8 +64,9 @@ class LiveFrames(Frames):
     def close(self) -> None:
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
-        self._source.close()
+            self._thread.join(_LEFT_ALONE)
+        if not self._thread.is_alive():  # else it waits for a source that says nothing, and ends with the process
+            self._source.close()
 
     # ----------------------------------------------------------------------------------------- in the reader's thread
     def _read(self) -> None:

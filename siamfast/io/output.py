@@ -50,9 +50,10 @@ class _Output:
     def _finish(self) -> None:
         """Write pending data and close the temporary file."""
 
-    def commit(self) -> None:
-        """Rename the file into place, replacing an old one."""
+    def commit(self, path: Path | None = None) -> None:
+        """Rename the file into place, replacing an old one; `path`: to another name."""
         self._finish()
+        self.path = path or self.path
         os.replace(self.temporary, self.path)
         self.committed = True
 
@@ -174,7 +175,7 @@ class VideoOutput(_Output):
         with suppress(av.FFmpegError):  # about a file that is removed
             super().discard()
 
-    def commit(self) -> None:
+    def commit(self, path: Path | None = None) -> None:
         """Rename the video into place.
 
         Raises:
@@ -184,7 +185,7 @@ class VideoOutput(_Output):
             if self._container is not None:
                 self._mux(None)
             self._finish()
-        super().commit()
+        super().commit(path)
 
 
 class TextOutput(_Output):

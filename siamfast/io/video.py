@@ -84,23 +84,24 @@ class CameraFrames(Frames):
         self._capture.release()
 
 
-def open_frames(source: str | os.PathLike[str]) -> Frames:
+def open_frames(source: str | os.PathLike[str], timeout: float | None = None) -> Frames:
     """Open a source of frames.
 
     Args:
         source: a video file; a folder of images, or one with a folder `img` of them; a glob such as ``shots/*.png``; an
             image file; a URL of a stream or a video (rtsp://, http://, ...); or a camera's index ("0") or device
             ("/dev/video0").
+        timeout: seconds that a stream may take to answer, or to send the next frame; None: 10.
 
     Raises:
         FileNotFoundError: nothing there. ValueError: no images in it, or a file that is not a video.
     """
-    from siamfast.io.video_file import VideoFrames
+    from siamfast.io.video_file import TIMEOUT, VideoFrames
 
     text = os.fspath(source)
     path = Path(text)
     if is_url(text):
-        return VideoFrames(text)
+        return VideoFrames(text, TIMEOUT if timeout is None else timeout)
     if path.is_dir():
         inner = path / "img"
         images = image_files(path) or (image_files(inner) if inner.is_dir() else [])

@@ -21,6 +21,7 @@ from siamfast.io.images import Image
 FASTEST_BELIEVED = 100.0  # frames per second; above it, the times of frames are checked
 AHEAD = 4  # decoded frames that wait
 TIMEOUT = 10.0  # seconds that a stream may take to answer, or to send the next frame
+_LEFT_ALONE = 0.5  # seconds that the end waits for a reader; FFmpeg may wait for a stream that says nothing
 
 
 class _Decoded(NamedTuple):
@@ -59,16 +60,19 @@ class VideoFrames(Frames):
     Frames are turned by the file's orientation. Time stamps are the file's, so variable rates are kept. A frame that
     does not decode is skipped; frames that depend on it are as the decoder conceals the loss.
 
+    Args:
+        source: its path or URL. timeout: seconds that a stream may take to answer, or to send the next frame.
+
     Raises:
         ValueError: it cannot be opened, has no video, or has no frame that decodes.
     """
 
-    def __init__(self, source: str) -> None:
-        self.name = source
+    def __init__(self, source: str, timeout: float = TIMEOUT) -> None:
+        self.name, self._timeout = source, timeout
         self._remote = is_url(source)
         # FFmpeg takes the part of a relative name before a colon for a protocol.
         self._path = source if self._remote else os.path.abspath(source)
-        self._container = _open(self._path, self.name, self._remote)
+        self._container = self._open_stream() if self._remote else _open_file(self._path, self.name)
         if not self._container.streams.video:
             self._container.close()
             raise ValueError(f"{self.name}: there is no video in it")
@@ -121,8 +125,9 @@ class VideoFrames(Frames):
             with contextlib.suppress(queue.Empty):
                 while True:  # the thread may be waiting for room
                     self._queue.get_nowait()
-            self._thread.join()
-        self._container.close()
+            self._thread.join(_LEFT_ALONE if self._remote else None)
+        if not self._thread.is_alive():  # else FFmpeg reads in it, and the process takes it down at its end
+            self._container.close()
 
     # ----------------------------------------------------------------------------------------- in the reader's thread
     def _read(self) -> None:
@@ -133,6 +138,29 @@ class VideoFrames(Frames):
             self._hand_over(None)
         except BaseException as error:
             self._hand_over(error)
+
+    def _open_stream(self) -> av.container.InputContainer:
+        """Open the URL in a thread, so that Ctrl-C need not wait for a server that says nothing."""
+        answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                options = {"rtsp_transport": "tcp"} if self._path.startswith("rtsp") else {}
+                answers.put(av.open(self._path, timeout=self._timeout, options=options))
+            except (av.FFmpegError, ValueError, OSError) as error:
+                answers.put(error)
+
+        threading.Thread(target=ask, name="stream opener", daemon=True).start()
+        answer = answers.get()
+        if isinstance(answer, Exception):
+            raise ValueError(f"{self.name}: cannot be opened as a video stream ({self._reason(answer)})")
+        container: av.container.InputContainer = answer
+        return container
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, av.error.ExitError):
+            return f"no answer for {self._timeout:g} s"
+        return str(getattr(error, "strerror", None) or error)
 
     def _hand_over(self, item: _Decoded | BaseException | None) -> bool:
         """Put an item into the queue; returns False if the source is closed."""
@@ -152,7 +180,7 @@ class VideoFrames(Frames):
             except av.FFmpegError as error:
                 # Nothing more can be read: a truncated file ends here, a stream broke off.
                 if self._remote:
-                    self.trouble = f"the stream broke off ({_reason(error)})"
+                    self.trouble = f"the stream broke off ({self._reason(error)})"
                 return
             order.packet(packet)
             try:
@@ -164,22 +192,11 @@ class VideoFrames(Frames):
                 yield _Decoded(None if frame.is_corrupt else _pixels(frame), frame.time, order.lost_before(frame))
 
 
-def _open(path: str, name: str, remote: bool) -> av.container.InputContainer:
+def _open_file(path: str, name: str) -> av.container.InputContainer:
     try:
-        if remote:
-            options = {"rtsp_transport": "tcp"} if path.startswith("rtsp") else {}
-            return av.open(path, timeout=TIMEOUT, options=options)
         return av.open(path)
-    except (av.FFmpegError, ValueError, OSError) as error:
-        if remote:
-            raise ValueError(f"{name}: cannot be opened as a video stream ({_reason(error)})") from None
+    except (av.FFmpegError, ValueError, OSError):
         raise ValueError(f"{name}: cannot be read as a video{why_unreadable(path)}") from None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, av.error.ExitError):
-        return f"no answer for {TIMEOUT:g} s"
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _pixels(frame: av.VideoFrame) -> Image:

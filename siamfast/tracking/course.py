@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
 import numpy as np
 
 from siamfast.tracking.inputs import Box
@@ -55,7 +56,11 @@ class Alone:
 class Course:
     """One pass through a video's frames with targets that change on the way.
 
-    targets: those that were taken up. problems: a line per target that could not be. lost: the number of tracks of
+    Frames of another size than the first one's, as of a stream that changes it, are resized for the tracker; boxes are
+    in each frame's own pixels.
+
+    targets: those that were taken up. problems: a line per target that could not be. sizes: a line per change of the
+    frames' size, the first ten. lost: the number of tracks of
     lost targets. seconds: of the tracker's last 10,000 updates. latencies: seconds from a frame's arrival to its boxes;
     the updates' where frames are read on demand.
 
@@ -68,6 +73,8 @@ class Course:
         self.tracker, self._changes = tracker, list(changes)
         self.targets: set[int] = set()
         self.problems: list[str] = []
+        self.sizes: list[str] = []
+        self._size, self._last_size = (0, 0), (0, 0)  # (width, height) of the first frame, and of the last one
         self.lost = 0
         self.seconds: deque[float] = deque(maxlen=_LAST)
         self.latencies: deque[float] = deque(maxlen=_LAST)
@@ -84,12 +91,14 @@ class Course:
             ValueError: the box of an only target cannot be tracked, or none of several can.
         """
         for number, (index, image) in enumerate(frames):
+            if number == 0:
+                self._size = self._last_size = (image.shape[1], image.shape[0])
             if number == 0 and first_box is not None and not self._changes:
                 self._changes = [Change(0, 1, first_box(image))]
             tracks: dict[int, Track] = {}
             if number:
                 begin = time.perf_counter()
-                tracks = self.tracker.update(image)
+                tracks = self._in_pixels_of(image, self.tracker.update(self._resized(image, index)))
                 end = time.perf_counter()
                 self.lost += len(self.tracker.lost)
                 self.seconds.append(end - begin)
@@ -111,7 +120,9 @@ class Course:
                 self.tracker.remove(change.target)
             return
         try:
-            self.tracker.add(image, {change.target: change.box})
+            x, y, w, h = change.box
+            right, down = self._scale(image)
+            self.tracker.add(self._resized(image), {change.target: (x / right, y / down, w / right, h / down)})
         except ValueError as error:
             if isinstance(self.tracker, Alone):
                 raise
@@ -120,6 +131,29 @@ class Course:
             return
         tracks[change.target] = Track(change.box, 1.0)
         self.targets.add(change.target)
+
+    def _scale(self, image: Image) -> tuple[float, float]:
+        return image.shape[1] / self._size[0], image.shape[0] / self._size[1]
+
+    def _resized(self, image: Image, index: int | None = None) -> Image:
+        """The image in the first one's size; `index`: of a new frame, whose size is noted."""
+        size = (image.shape[1], image.shape[0])
+        if index is not None and size != self._last_size:
+            if len(self.sizes) < 10:  # a stream has no end
+                self.sizes.append("frame {}: {} x {} pixels, before it {} x {}".format(index, *size, *self._last_size))
+            self._last_size = size
+        if size == self._size:
+            return image
+        return np.asarray(cv2.resize(image, self._size, interpolation=cv2.INTER_AREA), np.uint8)
+
+    def _in_pixels_of(self, image: Image, tracks: dict[int, Track]) -> dict[int, Track]:
+        right, down = self._scale(image)
+        if (right, down) == (1.0, 1.0):
+            return tracks
+        return {
+            target: Track((x * right, y * down, w * right, h * down), confidence)
+            for target, ((x, y, w, h), confidence) in tracks.items()
+        }
 
     def select(self, image: Image, box: Box) -> None:
         """Take up the target again at a box drawn by the user, or, where there are several, one more."""

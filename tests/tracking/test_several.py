@@ -88,8 +88,11 @@ def test_a_target_that_cannot_be_tracked_leaves_the_others(
     assert main(["track", str(clip), "--boxes", str(file), "--csv", str(out)]) == 1
     assert set(rows_of(out)) == {(t, 1) for t in range(LENGTH)}
     lines = capsys.readouterr().err.splitlines()
-    assert "target 2, frame 1: box: got 500,40,40,30, which is outside the image of 160 x 120 pixels" in lines
-    assert "target 3: starts at frame 99, after the last one" in lines
+    assert (
+        "siamfast track: target 2, frame 1: box: got 500,40,40,30, which is outside the image of 160 x 120 pixels"
+        in lines
+    )
+    assert "siamfast track: target 3: starts at frame 99, after the last one" in lines
     out.unlink()
     file.write_text("frame,id,x,y,w,h\n1,2,500,40,40,30\n")
     assert main(["track", str(clip), "--boxes", str(file), "--csv", str(out)]) == 2
@@ -126,7 +129,7 @@ def test_a_boxes_file_with_two_boxes_of_a_target_in_a_frame_or_that_is_an_output
     assert f"{file}: target 1 has two boxes at frame 0" in capsys.readouterr().err
     file.write_text(text := "frame,id,x,y,w,h\n0,1,20,30,30,30\n")
     assert main(["track", str(clip), "--boxes", str(file), "--csv", str(file)]) == 2
-    assert f"--csv: {file} is also --boxes" in capsys.readouterr().err
+    assert f"--csv: {file} is an input" in capsys.readouterr().err
     assert file.read_text() == text
 
 
