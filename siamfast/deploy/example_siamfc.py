@@ -68,7 +68,11 @@ class Tracker:
         self.window = np.outer(hann, hann) / hann.sum() ** 2
 
     def init(self, frame: Any, box: Any) -> None:
-        """Take the target from the first frame."""
+        """Take the target from the first frame. ValueError: the box is not in it."""
+        x, y, w, h = map(float, box)
+        if not (w > 0 and h > 0 and -w < x < frame.shape[1] and -h < y < frame.shape[0]):  # nan neither
+            size = f"{frame.shape[1]} x {frame.shape[0]}"
+            raise ValueError(f"box: got {x:g},{y:g},{w:g},{h:g}, expected w and h above 0, in the frame of {size}")
         c, self.first_size, self.grown = self.c, np.array(box[2:], float), 1.0
         self.middle = np.array(box[:2]) + (self.first_size - 1) / 2
         self.fill = np.rint(frame.mean((0, 1))).astype(np.float32)
@@ -134,8 +138,8 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         box, confidence = np.array([float(number) for number in arguments.box.split(",")]), 1.0
-        if len(box) != 4 or not (box[2:] > 0).all():
-            raise ValueError(f"--box: got {arguments.box}, expected x,y,w,h with w and h above 0")
+        if box.shape != (4,) or not np.isfinite(box).all():
+            raise ValueError(f"--box: got {arguments.box}, expected four numbers x,y,w,h")
         tracker = Tracker(arguments.folder, arguments.precision)
         for number, frame in enumerate(read_frames(arguments.source)):
             if number:

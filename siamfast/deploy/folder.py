@@ -143,9 +143,13 @@ def export_folder(
         The files, in the order in which they were written; tracker.json is the last, so a folder with it is complete.
 
     Raises:
-        ValueError: weights of another network, or one of the options. OSError: a file is missing or cannot be written.
+        ValueError: weights of another network, one of the options, or a folder whose example was changed. OSError: a
+            file is missing or cannot be written.
     """
     make, name, example = MODELS[model]
+    there, ours = out / EXAMPLE, [Path(each.example.__file__).read_bytes() for each in MODELS.values()]
+    if there.exists() and there.read_bytes() not in ours:
+        raise ValueError(f"{there}: was changed, or is another version's, and would be overwritten; move it away first")
     weights = default_weights(name) if weights is None else weights
     tracker = make(weights, batch or 2)
     template, search = (_trace(network, dynamic=batch is None) for network in (tracker.template, tracker.search))

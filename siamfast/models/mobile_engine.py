@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from siamfast.geometry import STRIDE, box_centers_by_index
 from siamfast.models.captured import Graphs
 from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, MobileTemplate, Region, SiamMobile, region_values
-from siamfast.models.mobile_graph import INPUTS, OUTPUTS, GraphInputs, graph_inputs
+from siamfast.models.mobile_graph import INPUTS, OUTPUTS, RANKS, GraphInputs, graph_inputs
 from siamfast.models.onnx_export import DIGEST
 from siamfast.models.quantized import int8_missing
 
@@ -216,9 +216,11 @@ class OnnxEngine:
         except Exception as error:  # onnxruntime has its own class for each kind of error
             raise ValueError(f"engine: onnxruntime cannot load {path} ({str(error).splitlines()[0][:200]})") from None
         outputs = tuple(output.name for output in self._session.get_outputs())
-        if outputs != OUTPUTS:
+        ranks = {each.name: len(each.shape) for each in self._session.get_inputs()}
+        if outputs != OUTPUTS or ranks != dict(zip(INPUTS, RANKS, strict=True)):
             raise ValueError(
-                f"engine: {path} gives {', '.join(outputs)}, expected {', '.join(OUTPUTS)}: run siamfast export again"
+                f"engine: {path} is another graph than this version's engine runs: make it again by siamfast export "
+                f"{Path(path).with_suffix('').stem}.safetensors"
             )
         self.precision = "int8" if ".int8" in Path(path).name else "float32"
         self.digest = self._session.get_modelmeta().custom_metadata_map.get(DIGEST, "")

@@ -13,6 +13,7 @@ from siamfast.geometry import STRIDE, box_centers, cell_coverage, index_to_edge
 from siamfast.models.mobile import EXEMPLAR, KERNEL, MARGIN, REGION, MobileTemplate, Region, SiamMobile
 
 INPUTS = ("image", "kernel", "sides", "keys", "values", "known")
+RANKS = (4, 2, 2, 2, 2, 1)  # of the inputs
 OUTPUTS = ("quality", "boxes", "resemblance", "embedding")
 
 

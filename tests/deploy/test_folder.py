@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from siamfast.cli import main
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.deploy import example_mobile, example_siamfc
+from siamfast.deploy.folder import export_folder
 from siamfast.models.onnx_export import check_packages
 from siamfast.models.weights import default_weights
 from siamfast.tracking.mobile import MobileTracker
@@ -181,6 +182,20 @@ def test_another_version_or_other_weights_are_one_line(folder: Path, tmp_path: P
     assert ran.stderr.startswith("example_tracker.py: error: ")
     assert "search.onnx: onnxruntime cannot load it" in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("box", [(np.nan, 2, 3, 4), (5, 5, 0, 4), (500, 5, 9, 9), (-20, 5, 9, 9)])
+def test_a_box_outside_the_first_frame_is_an_error(folder: Path, box: tuple[float, ...]) -> None:
+    tracker = EXAMPLES[json.loads((folder / "tracker.json").read_text())["model"]].Tracker(folder)
+    with pytest.raises(ValueError, match=r"box: got .*, expected w and h above 0, in the frame of 64 x 48"):
+        tracker.init(np.zeros((48, 64, 3), np.uint8), box)
+
+
+def test_a_changed_example_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "example_tracker.py").write_text("# mine\n")
+    with pytest.raises(ValueError, match=r"example_tracker.py: was changed, .*; move it away first"):
+        export_folder(tmp_path, "mobile")
+    assert [path.name for path in tmp_path.iterdir()] == ["example_tracker.py"]
 
 
 @pytest.mark.parametrize(

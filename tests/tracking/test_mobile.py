@@ -228,14 +228,21 @@ def test_a_graph_with_other_weights_is_refused(weights: Path, net: SiamMobile, t
     assert MobileTracker(other, engine="torch").engine == "torch"
 
 
-def test_a_graph_of_an_earlier_version_is_refused(weights: Path, net: SiamMobile, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["an output less", "an input more"])
+def test_a_graph_of_another_version_is_refused(change: str, weights: Path, net: SiamMobile, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     graph = onnx.load(weights.with_suffix(".onnx"))
-    del graph.graph.output[2]
+    if change == "an output less":
+        del graph.graph.output[2]
+    else:
+        graph.graph.input.append(graph.graph.input[-1])
+        graph.graph.input[-1].name = "more"
     other = tmp_path / "mobile.safetensors"
     other.write_bytes(weights.read_bytes())
     onnx.save(graph, other.with_suffix(".onnx"))
-    with pytest.raises(ValueError, match="gives quality, boxes, embedding, expected .*siamfast export"):
+    with pytest.raises(
+        ValueError, match=r"engine: .*mobile.onnx is another graph .* siamfast export mobile.safetensors"
+    ):
         MobileTracker(other)
 
 
