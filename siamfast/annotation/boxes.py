@@ -45,7 +45,7 @@ class Clip(NamedTuple):
     width: int
     height: int
     length: int
-    stems: Sequence[str] = ()
+    files: Sequence[str] = ()
 
 
 def _whole(name: str, value: Any) -> int:

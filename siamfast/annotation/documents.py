@@ -41,14 +41,14 @@ def read_coco(path: Path) -> list[Box]:
 
 def write_coco(path: Path, boxes: list[Box], clip: Clip) -> None:
     """{videos, images, annotations, categories}, numbered from 1; no annotation where a target is absent."""
-    names = clip.stems or [f"{frame:06d}" for frame in range(clip.length)]
+    names = clip.files or [f"{frame:06d}.jpg" for frame in range(clip.length)]
     labels = sorted({box.label for box in boxes})
     size = {"width": clip.width, "height": clip.height}
     document: dict[str, Any] = {
         "videos": [{"id": 1, "name": clip.name, **size}],
         "categories": [{"id": number, "name": label} for number, label in enumerate(labels, start=1)],
         "images": [
-            {"id": frame + 1, "video_id": 1, "frame_id": frame, "file_name": f"{name}.jpg", **size}
+            {"id": frame + 1, "video_id": 1, "frame_id": frame, "file_name": name, **size}
             for frame, name in enumerate(names)
         ],
         "annotations": [
@@ -82,10 +82,18 @@ def read_cvat(path: Path) -> list[Box]:
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise ValueError(f"not XML that is read here ({type(error).__name__}: {error})") from None
     boxes = []
-    for track in root.iter("track"):
+    tracks = list(root.iter("track"))
+    numbers = [track.get("id") for track in tracks]
+    twice = next((number for number in numbers if numbers.count(number) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two tracks have the id {twice}, expected one")
+    for track in tracks:
         for entry in track.iter("box"):
             if entry.get("keyframe", "1") != "1":
                 continue
+            if entry.get("rotation", "0").strip("0.") and entry.get("outside", "0") != "1":
+                place = f"track {track.get('id')}, frame {entry.get('frame')}"
+                raise ValueError(f"{place}: got a rotation of {entry.get('rotation')}, expected upright boxes")
             try:
                 left, top, right, bottom = (float(entry.get(name)) for name in ("xtl", "ytl", "xbr", "ybr"))
             except (TypeError, ValueError):

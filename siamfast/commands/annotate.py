@@ -99,8 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
         write_boxes(out, records.values(), clip, arguments.format)
         if page:
             review.write(page, f"{clip.name}: frames to look at")
+    count = len({target for target, _ in records})
     print(
-        f"{len(records)} boxes of {len(keys)} target{'s' if len(keys) > 1 else ''} in {clip.length} frames, from "
+        f"{len(records)} boxes of {count} target{'s' if count > 1 else ''} in {clip.length} frames, from "
         f"{sum(map(len, keys.values()))} key frames; {review.frames} frames at {review.places} places to look at"
         + (f"; {frames.skipped} frames could not be decoded and have no boxes" if frames.skipped else "")
         + ("; stopped early" if stopped else "")
@@ -178,4 +179,5 @@ def _annotate(frames: Frames, annotator: Annotator, review: Review) -> tuple[dic
         size = kept.size
     length = max(length, *(frame + 1 for _, frame in records)) if records else length
     name = os.path.basename(os.path.normpath(frames.name))
-    return records, Clip(name, *size, length, frames.stems()[:length]), stopped
+    paths = [frames.path(index) for index in range(length)]
+    return records, Clip(name, *size, length, [path.name for path in paths if path is not None]), stopped

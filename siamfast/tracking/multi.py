@@ -113,9 +113,13 @@ class MultiTracker:
         """Give a target another id.
 
         Raises:
-            ValueError: `old` is not tracked, or `new` is.
+            ValueError: `old` is not tracked, or `new` is. TypeError: `new` cannot be an id.
         """
         row = self._row(old)
+        try:
+            hash(new)
+        except TypeError:
+            raise TypeError(f"new: got {new!r}, expected an id that can be hashed") from None
         if new != old and new in self._ids:
             raise ValueError(f"new: got id {new!r}, which is tracked already")
         self._ids[row] = new

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -96,6 +97,14 @@ def test_numbers_of_targets_are_exact_and_labels_are_text(tmp_path: Path) -> Non
     assert [box.label for box in boxes] == ["5", "5"]
 
 
+def test_coco_has_the_names_of_the_images(tmp_path: Path) -> None:
+    write_boxes(tmp_path / "a.json", [Box(1, 1, 2, 3, 4, 5)], Clip("a", 64, 48, 2, ["a.png", "b.jpeg"]))
+    assert [image["file_name"] for image in json.loads((tmp_path / "a.json").read_text())["images"]] == [
+        "a.png",
+        "b.jpeg",
+    ]
+
+
 def test_mot_counts_frames_and_pixels_from_one(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("1,7,11,21,30,40,1,-1,-1,-1\n2,7,11,21,30,40,0,-1,-1,-1\n")
     assert read_boxes(tmp_path / "a.txt") == [Box(0, 7, 10, 20, 30, 40)]
@@ -143,6 +152,12 @@ def test_boxes_may_come_in_any_order_but_once_per_target_and_frame() -> None:
             "a.xml",
             "<annotations><track id='0' label='a'><box frame='1' xtl='3'/></track></annotations>",
             "track 0, frame 1",
+        ),
+        ("a.xml", "<a><track id='0'/><track id='1'/><track id='0'/></a>", "two tracks have the id 0"),
+        (
+            "a.xml",
+            "<a><track id='0'><box frame='1' rotation='90.0' xtl='3' ytl='3' xbr='9' ybr='9'/></track></a>",
+            "track 0, frame 1: got a rotation of 90.0",
         ),
         ("a.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotations>&b;</annotations>', "not XML that is read here"),
         ("a.doc", "1", "its ending does not say the format"),

@@ -126,6 +126,8 @@ def test_bad_targets_are_named_and_leave_the_others() -> None:
         tracker.remove("a", "x")
     with pytest.raises(ValueError, match="got 'x', expected one of 'a'"):
         tracker.rename("x", "y")
+    with pytest.raises(TypeError, match=r"new: got \[1\], expected an id that can be hashed"):
+        tracker.rename("a", [1])
     tracker.add(frames[0], {"b": (30, 30, 20, 20)})
     with pytest.raises(ValueError, match="'b', which is tracked already"):
         tracker.rename("a", "b")
