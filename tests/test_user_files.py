@@ -117,9 +117,17 @@ def test_an_error_that_a_library_makes_of_ctrl_c_is_one_line(
         return 0
 
     monkeypatch.setattr(info, "run", run)
-    assert main(["info"]) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+    try:
+        assert main(["info"]) == 130
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "siamfast info: stopped\n"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in the background
 
 
 def test_ctrl_c_does_not_wait_for_a_server_that_says_nothing(tmp_path: Path) -> None:
@@ -135,7 +143,7 @@ def test_ctrl_c_does_not_wait_for_a_server_that_says_nothing(tmp_path: Path) -> 
             "--csv",
             str(tmp_path / "a.csv"),
         ]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts)
         accepted = threading.Event()
 
         def accept() -> None:
