@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks import harness
-from benchmarks.projects import RESULTS, commit_of, load_module, no_cuda
+from benchmarks.projects import RESULTS, commit_of, found, in_own_processes, load_module, no_cuda
 from siamfast.compat import patch
 
 
@@ -135,17 +134,14 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    names = arguments.only or [name for name, (folder, _) in TRAININGS.items() if (arguments.clones / folder).is_dir()]
+    names = found(parser, arguments, {name: folder for name, (folder, _) in TRAININGS.items()})
     if len(names) == 1:
         row = measure(names[0], arguments.clones, arguments.batch, arguments.steps)
         print(f"{row['project']}: {row['before_ms']} -> {row['after_ms']} ms a step, {row['ratio']} x, gradients "
               f"differ by {row['gradient_difference']:.1e} of the largest")  # fmt: skip
         harness.append(row, arguments.results)
         return 0
-    # The packages have common names: each project is imported in a process of its own.
-    command = [sys.executable, "-m", "benchmarks.project_training", str(arguments.clones)]
-    command += ["--batch", str(arguments.batch), "--steps", str(arguments.steps), "--results", str(arguments.results)]
-    return max((subprocess.run([*command, "--only", name], check=False).returncode for name in names), default=2)
+    return in_own_processes("benchmarks.project_training", names, arguments, "batch", "steps")
 
 
 if __name__ == "__main__":

@@ -261,6 +261,22 @@ def measure(name: str, clones: Path, frames: int) -> dict[str, Any]:
     }
 
 
+def found(parser: argparse.ArgumentParser, arguments: argparse.Namespace, folders: dict[str, str]) -> list[str]:
+    """The names of --only, or those whose folder is among the clones; without any the parser's error."""
+    names = arguments.only or [name for name, folder in folders.items() if (arguments.clones / folder).is_dir()]
+    if not names:
+        parser.error(f"{arguments.clones}: holds none of {', '.join(dict.fromkeys(folders.values()))}")
+    return list(names)
+
+
+def in_own_processes(module: str, names: list[str], arguments: argparse.Namespace, *options: str) -> int:
+    """Run a benchmark once for each name, because the packages of several projects have common names."""
+    command = [sys.executable, "-m", module, str(arguments.clones)]
+    for option in (*options, "results"):
+        command += [f"--{option}", str(getattr(arguments, option))]
+    return max(subprocess.run([*command, "--only", name], check=False).returncode for name in names)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clones", type=Path)
@@ -268,19 +284,14 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    names = arguments.only or [name for name, (folder, _) in SUBJECTS.items() if (arguments.clones / folder).is_dir()]
-    if not names:
-        parser.error(f"{arguments.clones}: holds none of {', '.join(folder for folder, _ in SUBJECTS.values())}")
+    names = found(parser, arguments, {name: folder for name, (folder, _) in SUBJECTS.items()})
     if len(names) == 1:
         row = measure(names[0], arguments.clones, arguments.frames)
         print(f"{row['project']}: {row['before_ms']} -> {row['after_ms']} ms, {row['ratio']} x, "
               f"boxes differ by {row['largest_difference_px']:.4f} px")  # fmt: skip
         harness.append(row, arguments.results)
         return 0
-    # The packages have common names: each project is imported in a process of its own.
-    command = [sys.executable, "-m", "benchmarks.projects", str(arguments.clones), "--frames", str(arguments.frames)]
-    command += ["--results", str(arguments.results)]
-    return max(subprocess.run([*command, "--only", name], check=False).returncode for name in names)
+    return in_own_processes("benchmarks.projects", names, arguments, "frames")
 
 
 if __name__ == "__main__":
