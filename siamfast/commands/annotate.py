@@ -117,9 +117,8 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
         if path is None:
             continue
         folder = os.path.dirname(os.path.abspath(path))
-        check_output(
-            option, path, (arguments.input, arguments.keyframes), begins="<!doctype html>" * (option == "--review")
-        )
+        begins = "<!doctype html>" if option == "--review" else ""  # --out is read as boxes below
+        check_output(option, path, (arguments.input, arguments.keyframes), begins=begins)
         if not os.path.isdir(folder):
             raise ValueError(f"{option}: there is no folder {folder}")
         if not os.access(folder, os.W_OK):

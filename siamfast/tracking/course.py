@@ -60,9 +60,8 @@ class Course:
     in each frame's own pixels.
 
     targets: those that were taken up. problems: a line per target that could not be. sizes: a line per change of the
-    frames' size, the first ten. lost: the number of tracks of
-    lost targets. seconds: of the tracker's last 10,000 updates. latencies: seconds from a frame's arrival to its boxes;
-    the updates' where frames are read on demand.
+    frames' size, the first ten. lost: the number of tracks of lost targets. seconds: of the tracker's last 10,000
+    updates. latencies: seconds from a frame's arrival to its boxes; the updates' where frames are read on demand.
 
     Args:
         tracker: a MultiTracker, or a tracker of one target as `Alone`.
