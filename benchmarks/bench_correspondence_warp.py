@@ -182,7 +182,13 @@ def make(shape: Shape, mode: str, direction: str, device: str, compiled: bool) -
         for name_of_value, f, true in zip(("value", "dquery", "dreference", "dvalues"), results, truth, strict=False):
             # Logits of up to 1 / 0.07 amplify float32 roundings of the normalized products, which may also change
             # which of two keys is the tenth: then two values of nearly equal, small weights change places.
-            # On a GPU all contenders' products are TF32 or float16: 2^-11 of a logit of up to 14.
+            # On a GPU all contenders' products are TF32 or float16: 2^-11 of a logit of up to 14, which makes another
+            # key the tenth of a few queries in a hundred.
+            if device != "cpu" and mode == f"top {TOP}":
+                off = float(((f.double() - true).abs() > 0.05 * true.abs().max()).double().mean())
+                if off > 0.1:
+                    raise AssertionError(f"{shape.name}: {name_of_value} of {name}: {off:.1%} of the elements are off")
+                continue
             allowed = 0.1 if mode == f"top {TOP}" else 2e-4 if device == "cpu" else 2e-2
             require_close(f"{shape.name}: {name_of_value} of {name}", f, true, allowed)
 

@@ -34,7 +34,7 @@ def make(shape: bench_xcorr.Shape, dtype: torch.dtype, device: str, compiled: bo
     labels, convolution = labels_of_the_first_version(len(x)).to(device).contiguous(), bench_xcorr.grouped(shape)
 
     def eager(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return siamfc_pytorch(convolution(z, x) * SCALE, labels.to(z.dtype))
+        return siamfc_pytorch((convolution(z, x) * SCALE).float(), labels)  # in float32, as under autocast
 
     calls: dict[str, Call] = {OURS: ours, "grouped, eager": eager, "our two ops": two_ops}
     if compiled:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmarks.gpu.checks import Check, Tensors, difference, numbers
+from benchmarks.gpu.checks import Check, Tensors, numbers
 from benchmarks.gpu.schedule import Row
 from siamfast.ops.correspondence_warp import autograd as raw
 from siamfast.ops.correspondence_warp import call
@@ -18,6 +18,7 @@ MODES = {"plain": (-1.0, False, 0), "square": (4.0, False, 0), "circle, top 10":
 KINDS = ((torch.float16, True), (torch.float32, False), (torch.bfloat16, True), (torch.float32, True))
 Size = tuple[int, int, int]  # batch, cells of a side, channels
 TINY, SPLIT, WHOLE = (1, 5, 5), (1, 23, 4), (2, 40, 256)
+MOST_OFF = 0.01  # of the elements
 
 
 def _options(mode: str) -> call.Options:
@@ -53,12 +54,21 @@ def truth(size: Size, whole: bool, mode: str, device: str) -> Tensors:
 
 
 def judge(allowed: float, tf32: bool, topk: int, results: Tensors, truth: Tensors) -> Row:
-    """Rows in float16 move a logit by 2^-11 of 1 / temperature, which makes another key the tenth of some queries (3 to
-    5 % of small maps): the rule is then on the share of queries with other values."""
+    """Rounded factors move a logit by 2^-11 of 1 / temperature, which makes another key the best of some queries, and
+    with it the confidence's slope another key's; or another key the tenth (3 to 5 % of the queries of small maps). The
+    rule is then on the share of elements that are off, and with a top k on that of the queries with other values."""
+    off = {name: share_off(results[name], true, allowed) for name, true in truth.items()}
+    if topk == 0 or not tf32:
+        return {"most_off": max(off.values()), "good": max(off.values()) <= (MOST_OFF if tf32 else 0.0)}
     differences = (results["values"].to(truth["values"].device).double() - truth["values"]).abs().amax(1)
     changed = float((differences > 0.02).double().mean())
-    good = all(difference(results[name], true) < allowed for name, true in truth.items())
-    return {"changed": changed, "good": good or (tf32 and topk > 0 and changed < 0.1)}
+    return {"changed": changed, "good": max(off.values()) == 0 or changed < 0.1}
+
+
+def share_off(result: torch.Tensor, truth: torch.Tensor, allowed: float) -> float:
+    """The share of elements that are off by more than `allowed` of the truth's largest; a NaN is off."""
+    near = (result.to(truth.device).double() - truth).abs() <= allowed * truth.abs().max()
+    return float((~near).double().mean())
 
 
 def warp(size: Size, mode: str, dtype: torch.dtype, tf32: bool, backward: bool = True) -> Check:
