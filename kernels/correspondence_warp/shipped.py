@@ -78,7 +78,7 @@ def _features() -> Iterator[Call]:
     count, cells = math.prod(shape), 60 * 108
 
     def back() -> None:
-        through_unit_rows(torch.zeros(1, 1, cells, 512), torch.zeros(shape), torch.ones(1, 1, cells), 1.0, True)
+        through_unit_rows(torch.zeros(1, 1, cells, 512), None, torch.zeros(shape), torch.ones(1, 1, cells), 1.0, True)
 
     yield Call(
         "warp rows, large, fp32", lambda: unit_rows(torch.zeros(shape), torch.float16, 512, 1.0, True),

@@ -16,7 +16,8 @@ from siamfast.ops.correspondence_warp.call import Options, Tensors
 from siamfast.ops.lasting import make_lasting
 
 EPS = 1e-12  # F.normalize's least norm
-BLOCK_CELLS, BLOCK_CHANNELS, NUM_WARPS = 64, 32, 4  # of the kernels of features.py
+# Of the kernels of features.py: cells of a program (64 bytes side by side of float32), channels in registers at once.
+BLOCK_CELLS, MOST_CHANNELS = 16, 512
 
 
 class Sizes(NamedTuple):
@@ -30,12 +31,13 @@ class Sizes(NamedTuple):
 
 
 class Slopes(NamedTuple):
-    """Gradients of a task's tensors, float32."""
+    """Gradients of a task's tensors, float32; those of query and keys in units of their sample."""
 
     query: torch.Tensor  # (N, Q, CP)
     keys: torch.Tensor  # (N, J, CP)
     values: torch.Tensor  # (N, K, J)
     bias: torch.Tensor  # (N, J)
+    units: torch.Tensor | None = None  # (N,); None: 1
 
 
 class Task(NamedTuple):
@@ -149,13 +151,20 @@ def unit_rows(
     inverse = torch.empty((n, t, cells if normalize else 0), dtype=torch.float32, device=features.device)
     unit_rows_kernel[(cdiv(cells, BLOCK_CELLS) * n * t,)](
         features, rows, inverse, factor, t, channels, width, cells, *features.stride(), CP=padded,
-        NORMALIZE=normalize, LEAST=EPS, BLOCK_CELLS=BLOCK_CELLS, BLOCK_CHANNELS=BLOCK_CHANNELS, num_warps=NUM_WARPS,
+        NORMALIZE=normalize, LEAST=EPS, **features_config(padded),
     )  # fmt: skip
     return rows, inverse
 
 
+def features_config(padded: int) -> dict[str, int]:
+    """32 numbers a thread at most, whose loads are in flight together."""
+    channels = min(next_power_of_2(padded), MOST_CHANNELS)
+    return {"BLOCK_CELLS": BLOCK_CELLS, "BLOCK_CHANNELS": channels, "num_warps": 8 if channels > 256 else 4}
+
+
 def through_unit_rows(
     slopes: torch.Tensor,  # (N, T, H*W, padded) float32 contiguous
+    units: torch.Tensor | None,  # (N,) float32: the slopes' of each sample; None: 1
     features: torch.Tensor,  # (N, T, C, H, W)
     inverse: torch.Tensor,  # (N, T, H*W)
     factor: float,
@@ -164,9 +173,9 @@ def through_unit_rows(
     n, t, channels, height, width = features.shape
     out = torch.empty(features.shape, dtype=features.dtype, device=features.device)
     through_unit_rows_kernel[(cdiv(height * width, BLOCK_CELLS) * n * t,)](
-        slopes, features, inverse, out, factor, t, channels, width, height * width, *features.stride(),
-        CP=slopes.shape[-1], NORMALIZE=normalize, LEAST=EPS, BLOCK_CELLS=BLOCK_CELLS, BLOCK_CHANNELS=BLOCK_CHANNELS,
-        num_warps=NUM_WARPS,
+        slopes, slopes if units is None else units, features, inverse, out, factor, t, channels, width, height * width,
+        *features.stride(), CP=slopes.shape[-1], UNITS=units is not None, NORMALIZE=normalize, LEAST=EPS,
+        **features_config(slopes.shape[-1]),
     )  # fmt: skip
     return out
 
@@ -180,8 +189,9 @@ def slopes_of_features(
     with torch.cuda.device_of(query):
         if needs[0]:
             d_query = through_unit_rows(
-                slopes.query, query.unsqueeze(1), task.inverse[0], 1 / options.temperature, options.normalize
-            ).squeeze(1)
+                slopes.query, slopes.units, query.unsqueeze(1), task.inverse[0], 1 / options.temperature,
+                options.normalize,
+            ).squeeze(1)  # fmt: skip
         if needs[1]:
-            d_keys = through_unit_rows(slopes.keys, keys, task.inverse[1], 1.0, options.normalize)
+            d_keys = through_unit_rows(slopes.keys, slopes.units, keys, task.inverse[1], 1.0, options.normalize)
     return d_query, d_keys
