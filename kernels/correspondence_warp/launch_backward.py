@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from siamfast.kernels import chips
+from siamfast.kernels.correspondence_warp import launch_dense
 from siamfast.kernels.correspondence_warp.backward import warp_key_slopes_kernel, warp_query_slopes_kernel
 from siamfast.kernels.correspondence_warp.task import Slopes, Task, windows_and_constants
 from siamfast.kernels.correspondence_warp.top import warp_top_keys_kernel, warp_top_slopes_kernel
@@ -48,12 +49,14 @@ def slopes_block(channels: int) -> Config:
 def backward(task: Task, *, grads: Gradients, outputs: Outputs, needs: list[bool]) -> Slopes:
     """grads: of the outputs, float32; outputs: forward's. Both flat over the grid: values (N, K, Q), the rest (N, Q).
 
-    needs: of query, keys, values, bias; a slope that is not needed is not filled.
+    needs: of query, keys, values, bias; a slope that is not needed is not filled, or empty.
     """
     certain = outputs.confidence * grads.confidence
     shared = grads.lse - (grads.values * outputs.values).sum(1) - certain - grads.entropy * outputs.entropy
     ends = torch.stack((outputs.lse, shared, grads.entropy, certain), 1).contiguous()
     (n, cells, padded), (k, keys) = task.query.shape, task.values.shape[1:]
+    if launch_dense.serves(task, k):
+        return launch_dense.backward(task, grads=grads, outputs=outputs, ends=ends, needs=needs)
     like, chip = {"dtype": torch.float32, "device": task.query.device}, chips.chip_of(task.query.device)
     given = (grads.values.contiguous(), ends, outputs.indices.contiguous())
     precision = "tf32" if task.precision != EXACT else EXACT

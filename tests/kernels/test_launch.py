@@ -52,6 +52,7 @@ KERNELS = {
     "warp_join_kernel",
     "warp_key_slopes_kernel",
     "warp_lists_kernel",
+    "warp_logit_slopes_kernel",
     "warp_query_slopes_kernel",
     "warp_top_keys_kernel",
     "warp_top_slopes_kernel",

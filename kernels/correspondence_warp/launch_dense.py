@@ -1,0 +1,75 @@
+"""Gradients of correspondence_warp without a window: products by cuBLAS, a kernel between them (logit_slopes.py)."""
+
+from __future__ import annotations
+
+import torch
+from siamfast.kernels.correspondence_warp.logit_slopes import warp_logit_slopes_kernel
+from siamfast.kernels.correspondence_warp.task import Slopes, Task
+from siamfast.kernels.integers import cdiv, next_power_of_2
+from siamfast.kernels.products import follows_settings, multiply
+from siamfast.kernels.tf32 import EXACT
+
+from siamfast.ops.correspondence_warp.call import Gradients, Outputs
+
+# Logits of so many bytes at a time: with their slopes they stay in the L2 of an A100 (40 MB) and later.
+MOST_BYTES = 24 << 20
+MOST_VALUES = 32  # channels of values whose slopes fit in a program
+SMALL_VALUES = 16  # up to so many, products with values are a few multiply-adds per logit
+PROGRAMS = 528  # that fill a large chip: four on each of 132 multiprocessors
+BLOCKS = {"BLOCK_Q": 16, "BLOCK_J": 64, "num_warps": 4, "num_stages": 1}
+LARGEST = 2.0**14  # of a slope in float16, whose largest number is 2^16 and smallest 2^-24
+
+
+def serves(task: Task, channels: int) -> bool:
+    """channels: of the values."""
+    return not task.windowed and channels <= MOST_VALUES and follows_settings(task.precision)
+
+
+def backward(task: Task, *, grads: Gradients, outputs: Outputs, ends: torch.Tensor, needs: list[bool]) -> Slopes:
+    """As launch_backward.backward; ends: (N, 4, Q), what the kernel needs of each query."""
+    (n, cells, _), (k, keys) = task.query.shape, task.values.shape[1:]
+    like = {"dtype": torch.float32, "device": task.query.device}
+    units = _units(task, grads, outputs, ends) if task.query.dtype == torch.float16 else None
+    rows = min(cells, max(1, MOST_BYTES // (4 * n * keys) // 64) * 64)
+    tiles = cdiv(keys, BLOCKS["BLOCK_J"]) * n
+    part_rows = cdiv(cdiv(rows, max(1, PROGRAMS // tiles)), BLOCKS["BLOCK_Q"]) * BLOCKS["BLOCK_Q"]
+    parts, chunks = cdiv(rows, part_rows), cdiv(cells, rows)
+    d_values, d_bias = torch.empty((chunks, parts, n, k, keys), **like), torch.empty((chunks, parts, n, keys), **like)
+    g, index = grads.values.contiguous(), outputs.indices.contiguous()
+    d_query: list[torch.Tensor] = []
+    d_keys = None
+    with torch.cuda.device_of(task.query):
+        for chunk, query in enumerate(task.query.split(rows, 1)):
+            logits = multiply(query, task.keys.transpose(1, 2))
+            slopes = torch.empty_like(logits, dtype=task.query.dtype)
+            warp_logit_slopes_kernel[(tiles, parts)](
+                logits, slopes, d_bias if units is None else units, task.values, task.bias_or_keys, g, ends, index,
+                d_values[chunk], d_bias[chunk], chunk * rows, n, query.shape[1], cells, keys, k, part_rows,
+                BIAS=task.bias is not None, UNITS=units is not None, KP=max(16, next_power_of_2(k)),
+                SMALL=k <= SMALL_VALUES, SLOPES="tf32" if task.precision != EXACT else EXACT,
+                UPCAST=not task.query.is_cuda, **BLOCKS,
+            )  # fmt: skip
+            if needs[0]:
+                d_query.append(multiply(slopes, task.keys))
+            if needs[1]:
+                more = multiply(slopes.transpose(1, 2), query)
+                d_keys = more if d_keys is None else d_keys.add_(more)
+    nothing = torch.empty(0, **like)
+    return Slopes(
+        query=(d_query[0] if len(d_query) == 1 else torch.cat(d_query, 1)) if needs[0] else nothing,
+        keys=nothing if d_keys is None else d_keys,
+        values=d_values.sum((0, 1)) if needs[2] else nothing,
+        bias=d_bias.sum((0, 1)) if needs[3] else nothing,
+        units=units,
+    )
+
+
+def _units(task: Task, grads: Gradients, outputs: Outputs, ends: torch.Tensor) -> torch.Tensor:
+    """(N,): units in which a sample's slopes are at most LARGEST, so that float16 holds them, however small the loss's.
+
+    A slope is p (<g, v> + r - e ln p) + c, with a weight p up to the confidence, and -p ln p up to 1 / e.
+    """
+    largest = task.values.abs().amax(2) if task.values.shape[1] else task.values.new_zeros(task.values.shape[:2])
+    bound = torch.linalg.vecdot(grads.values.abs(), largest.unsqueeze(2), dim=1) + ends[:, 1].abs()
+    bound = outputs.confidence * bound + ends[:, 2].abs() + ends[:, 3].abs()
+    return bound.amax(1).clamp_min_(1e-30) / LARGEST

@@ -1,0 +1,21 @@
+"""Batched matrix products by cuBLAS, summed and returned in float32."""
+
+from __future__ import annotations
+
+import torch
+from siamfast.kernels.tf32 import EXACT
+
+
+def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """(N, I, C) x (N, C, J) of one dtype -> (N, I, J) float32. Of float32, by torch.backends.cuda.matmul's settings."""
+    if a.dtype == torch.float32:
+        return torch.bmm(a, b)
+    if a.is_cuda:
+        return torch.bmm(a, b, out_dtype=torch.float32)  # type: ignore[call-overload, no-any-return]
+    return torch.bmm(a.float(), b.float())  # the interpreter's tensors
+
+
+def follows_settings(precision: str) -> bool:
+    """Whether a product of the precision that PyTorch's settings of a convolution ask for is as exact by those of a
+    matrix product."""
+    return precision != EXACT or torch.backends.cuda.matmul.fp32_precision != "tf32"
