@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import harness, page_tables, plots, scale
+from benchmarks import gpu_tables, harness, page_tables, plots, scale
 from benchmarks.harness import OURS, Row
 from benchmarks.page_tables import spoken
 
@@ -84,10 +84,13 @@ def about(rows: list[Row]) -> str:
     return f"{of['device']}, {of['threads']} threads, torch {of['torch']}, commit {of['commit']}"
 
 
-def headlines(rows_by_device: dict[str, list[Row]]) -> str:
-    """README's table: our time and how many times faster it is, on every device, from rows of clean commits."""
+def headlines(rows_by_device: dict[str, list[Row]], rows_by_gpu: dict[str, list[Row]]) -> str:
+    """README's table: our time and how many times faster it is, on every device, from rows of clean commits; on GPUs in
+    a CUDA graph."""
     known = [{(row["op"], row["case"], row["pass"]): row for row in rows} for rows in rows_by_device.values()]
+    on_gpus = [gpu_tables.newest(rows) for rows in rows_by_gpu.values()]
     names = [rows[0]["device"] for rows in rows_by_device.values()]
+    names += [f"{rows[0]['device']}, CUDA graph" for rows in rows_by_gpu.values()]
     lines = [f"| op | case | pass | compared with | {' | '.join(f'{name} | times faster' for name in names)} |"]
     lines.append("|" + "---|" * (4 + 2 * len(names)))
     for *key, peer in HEADLINES:
@@ -98,7 +101,7 @@ def headlines(rows_by_device: dict[str, list[Row]]) -> str:
                 if row is not None and peer in row["contenders"]
                 else " | "
                 for row in of_devices
-            ]
+            ] + [gpu_tables.headline(rows, tuple(key), peer) for rows in on_gpus]  # type: ignore[arg-type]
             lines.append(f"| {' | '.join([*key, peer, *cells])} |")
     return "\n".join(lines)
 
@@ -189,7 +192,12 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
     """The up-to-date text of each page."""
     measured = {stem: [row for row in device_rows if clean(row)] for stem, device_rows in rows.items()}
     origins = [f"{about(device_rows)} ([rows]({RESULTS}/{stem}.jsonl))" for stem, device_rows in measured.items()]
-    short, long = ["; ".join(origins) + ":\n\n" + headlines(measured)], []
+    gpus = {file.stem: list(harness.read(file)) for file in sorted((root / RESULTS / "gpu").glob("*.jsonl"))}
+    origins += [f"{gpu_tables.about(gpu)} ([rows]({RESULTS}/gpu/{stem}.jsonl))" for stem, gpu in gpus.items()]
+    short, long = ["; ".join(origins) + ":\n\n" + headlines(measured, gpus)], []
+    of_gpus = [
+        f"{gpu_tables.about(gpu)}: {gpu_tables.checked(gpu)}\n\n{gpu_tables.timed(gpu)}" for gpu in gpus.values()
+    ]
     for stem, device_rows in rows.items():
         pictures = [f"![{name} on {stem}](performance/{stem}-{name}.png)" for name in DRAWN]
         long.append("\n\n".join([f"## {stem}", about(device_rows) + ".", *pictures, all_tables(device_rows)]))
@@ -201,6 +209,7 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
         ("README.md", "speed", short),
         ("README.md", "times", [times(root)]),
         ("docs/performance.md", "results", long),
+        ("docs/performance/gpu-measured.md", "measured", of_gpus),
         ("docs/trackers.md", "projects", table(page_tables.projects, "projects")),
         ("docs/trackers.md", "project training", table(page_tables.project_training, "projects")),
         ("docs/scale.md", "scale", [scale.tables(json.loads((root / RESULTS / "scale.json").read_text()))]),
