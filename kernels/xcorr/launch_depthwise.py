@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from siamfast.kernels.integers import cdiv
 from siamfast.kernels.xcorr.depthwise import depthwise_forward_kernel, depthwise_template_gradient_kernel
@@ -13,8 +15,9 @@ FORWARD_ROWS, FORWARD_COLUMNS, MOST_TAPS = (4, 5, 6, 8), (128, 64), 8
 TEMPLATE_ROWS, TEMPLATE_COLUMNS, MOST_SUMS = (5, 6, 4), 64, 56
 
 
+@functools.lru_cache(maxsize=1024)
 def forward_blocks(hz: int, ho: int, wo: int) -> dict[str, int]:
-    """ROWS, TAPS and BLOCK_Q for a template of hz rows and a response of this size, and the warps."""
+    """ROWS, TAPS and BLOCK_Q for a template of hz rows and a response of this size, and the warps (read only)."""
     taps = cdiv(hz, cdiv(hz, MOST_TAPS))
 
     def work(rows: int, block: int) -> int:
@@ -25,8 +28,10 @@ def forward_blocks(hz: int, ho: int, wo: int) -> dict[str, int]:
     return {"ROWS": rows, "TAPS": taps, "BLOCK_Q": block, "num_warps": block // 32}
 
 
+@functools.lru_cache(maxsize=1024)
 def template_blocks(hz: int, wz: int, ho: int) -> dict[str, int]:
-    """ROWS, EVEN, TAPS, COLUMNS and BLOCK_Q for a template of this size and a response of ho rows, and the warps."""
+    """ROWS, EVEN, TAPS, COLUMNS and BLOCK_Q for a template of this size and a response of ho rows, and the warps (read
+    only)."""
     rows = min(TEMPLATE_ROWS, key=lambda r: cdiv(ho, r) * r)
     taps = cdiv(hz, cdiv(hz, MOST_TAPS))
     columns = cdiv(wz, cdiv(wz, max(1, MOST_SUMS // taps)))
