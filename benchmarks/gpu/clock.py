@@ -1,4 +1,4 @@
-"""Microseconds on the device between CUDA events: of a call, and of a replay of its graph."""
+"""Microseconds on the device: of a call and of a replay of its graph, between CUDA events; of each kernel of a call."""
 
 from __future__ import annotations
 
@@ -67,3 +67,17 @@ def graph_microseconds(run: Run, turns: int = 20) -> float:
         torch.cuda.synchronize()
         taken.append(begin.elapsed_time(end))
     return round(statistics.median(taken) * 1e3 / CALLS, 3)
+
+
+def kernel_microseconds(run: Run, calls: int = 5) -> dict[str, float]:
+    """Of one call, summed by the kernels' names, the longest first."""
+    from torch.profiler import ProfilerActivity, profile
+
+    run()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        for _ in range(calls):
+            run()
+        torch.cuda.synchronize()
+    times = {event.key[:80]: event.device_time_total / calls for event in profiled.key_averages()}
+    return {name: round(us, 2) for name, us in sorted(times.items(), key=lambda item: -item[1]) if us > 0}

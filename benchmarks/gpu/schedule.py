@@ -19,16 +19,17 @@ Row = dict[str, Any]
 BUDGETS = {
     "versions": 10.0,  # installed software, nvidia-smi
     "extension": 2.0,  # starts the C++ build, which goes on in the background
-    "warm": 70.0,  # Triton's cache, by parallel compiles
-    "smoke": 60.0,  # every kernel once, each by itself
-    "races": 40.0,
+    "warm": 75.0,  # Triton's cache, by parallel compiles
+    "smoke": 20.0,  # every kernel once, each by itself
+    "races": 20.0,
     "values": 90.0,
-    "sanitizer": 75.0,
-    "speeds": 15.0,
-    "ops": 90.0,
-    "fused": 25.0,
+    "sanitizer": 40.0,
+    "speeds": 10.0,
+    "ops": 150.0,
+    "fused": 20.0,
+    "host": 25.0,
     "ncu": 40.0,
-    "tracking": 35.0,
+    "tracking": 45.0,
 }
 # A second call's, on top of the first's first two.
 MORE = {"versions": 10.0, "extension": 2.0, "training": 120.0, "compiled": 240.0, "tuning": 180.0}

@@ -15,7 +15,7 @@ import torch
 import siamfast
 from benchmarks import harness, targets
 from benchmarks.gpu import extension
-from benchmarks.gpu.clock import graph_microseconds, microseconds
+from benchmarks.gpu.clock import graph_microseconds, kernel_microseconds, microseconds
 from benchmarks.gpu.machine import tf32_products
 from benchmarks.gpu.schedule import Row, reason
 from benchmarks.gpu.tasks import Setting, Task, round_robin
@@ -145,6 +145,8 @@ def timed(case: Case, setting: Setting, graphs: bool = True, compiled: bool = Fa
     row = harness.measure(case, made, 0.0 if setting.small else 0.05, device)
     for name, run in made.runs.items() if graphs else ():
         row["contenders"][name] |= on_device(run, device)
+    if graphs and not setting.rehearse:
+        row["kernels_us"] = kernel_microseconds(made.runs[OURS])
     yield row
 
 

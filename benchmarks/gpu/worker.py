@@ -32,6 +32,7 @@ HOMES = {
     "speeds": "machine",
     "ops": "timing",
     "fused": "timing",
+    "host": "host",
     "ncu": "tools",
     "tracking": "timing",
     "training": "more",
