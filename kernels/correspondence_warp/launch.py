@@ -23,16 +23,17 @@ MOST_TOP, MOST_LISTED = 32, 128  # keys per list, and those of all parts that a 
 SMALL_VALUES = 4  # channels of values that are added without tensor cores
 
 
-def forward_config(windowed: bool, precision: str, whole: bool, values: int) -> Config:
+def forward_config(windowed: bool, precision: str, whole: bool, values: int, chip: int) -> Config:
     """whole: whether a row is one block, so that the queries' rows stay on the chip; values: their channels.
 
     Where values are summed by products, 64 keys at once are for float16 rows of several blocks and up to 16 channels.
     Whole rows of 512 bytes want 100 to 140 KiB of shared memory for them, where consumer cards have 99; and whole rows,
-    TF32 and more channels spill (16 bytes to 1 KiB a thread on sm_86, 90 and 120).
+    TF32 and more channels spill (16 bytes to 1 KiB a thread on sm_86, 90 and 120; on sm_100 from three channels on).
     """
     if precision == EXACT:
         return {"BLOCK_Q": 64, "BLOCK_J": 32, "num_warps": 4, "num_stages": 2}
-    easy = values <= SMALL_VALUES or (precision == "ieee" and not whole and values <= 16)
+    small = 2 if chip == 100 and whole and not windowed else SMALL_VALUES
+    easy = values <= small or (precision == "ieee" and not whole and values <= 16)
     keys = 64 if easy else 32
     return {"BLOCK_Q": SIDE * SIDE if windowed else 128, "BLOCK_J": keys, "num_warps": 8, "num_stages": 2}
 
@@ -70,7 +71,8 @@ def forward(task: Task) -> Outputs:
     (n, cells, _), (k, keys) = task.query.shape, task.values.shape[1:]
     tables, constants = windows_and_constants(task)
     whole = constants["BLOCK_C"] == constants["CP"]
-    config, block = forward_config(task.windowed, task.precision, whole, k), values_block(k)
+    chip = chips.chip_of(task.query.device)
+    config, block = forward_config(task.windowed, task.precision, whole, k, chip), values_block(k)
     tiles = tables.tiles if task.windowed else cdiv(cells, config["BLOCK_Q"])
     slices = cdiv(max(k, 1), block["KP"])
     split = split_of(tiles * n * slices, keys, MOST_PARTS)
