@@ -32,7 +32,7 @@ def forward_config(windowed: bool, precision: str, whole: bool, values: int, chi
     """
     if precision == EXACT:
         return {"BLOCK_Q": 64, "BLOCK_J": 32, "num_warps": 4, "num_stages": 2}
-    small = 2 if chip == 100 and whole and not windowed else SMALL_VALUES
+    small = 2 if chip == 100 and not windowed else SMALL_VALUES
     easy = values <= small or (precision == "ieee" and not whole and values <= 16)
     keys = 64 if easy else 32
     return {"BLOCK_Q": SIDE * SIDE if windowed else 128, "BLOCK_J": keys, "num_warps": 8, "num_stages": 2}
