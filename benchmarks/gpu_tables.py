@@ -29,6 +29,12 @@ def about(rows: list[Row]) -> str:
     return f"{rows[0]['device']}, torch {of['torch']}, Triton {of['triton']}, commit {commits}"
 
 
+def tracked(rows: list[Row]) -> tuple[str, float]:
+    """The device, and milliseconds of a frame with one target."""
+    row = next(row for row in reversed(rows) if row.get("case") == "MultiTracker, 1 targets" and "ms" in row)
+    return row["device"], row["ms"]["graphs"]
+
+
 def checked(rows: list[Row]) -> str:
     """What was checked, in one paragraph of counts."""
     values = [row for row in rows if row["section"] in ("values", "smoke") and "kernels" in row]

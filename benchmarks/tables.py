@@ -71,6 +71,10 @@ def devices(root: Path) -> dict[str, list[Row]]:
     return {stem: rows for stem, rows in rows_by_device.items() if rows}
 
 
+def gpu_files(root: Path) -> list[Path]:
+    return sorted((root / RESULTS / "gpu").glob("*.jsonl"))
+
+
 def time(row: Row, name: str = OURS) -> float:
     return float(row["contenders"][name]["p50_us"])
 
@@ -159,7 +163,12 @@ def times(root: Path) -> str:
         (name, next(row for row in latest(results / name) if row["case"] == "SiamFC step, B=32"))
         for name in ("amd-epyc.jsonl", "amd-epyc-avx2.jsonl")
     ]
-    lines = ["| task | result on two cores | CPU | rows |", "|---|---|---|---|"]
+    on_gpus = [(file, *gpu_tables.tracked(list(harness.read(file)))) for file in gpu_files(root)]
+    lines = ["| task | result | on | rows |", "|---|---|---|---|"]
+    lines += [
+        f"| track one target (`MultiTracker`) | {ms:.1f} ms per frame | {device} | [{file.name}]({RESULTS}/gpu/{file.name}) |"
+        for file, device, ms in on_gpus
+    ]
     by_scale = ((work.name, scale.duration(scale.estimate(work, scaled, 2))) for work in scale.WORKS)
     for task, taken, row, name in (
         *(
@@ -176,7 +185,7 @@ def times(root: Path) -> str:
         ),
         *((task, taken, scaled, "scale.json") for task, taken in by_scale),
     ):
-        lines.append(f"| {task} | {taken} | {row['device']} | [{name}]({RESULTS}/{name}) |")
+        lines.append(f"| {task} | {taken} | {row['device']}, two cores | [{name}]({RESULTS}/{name}) |")
     return "\n".join(lines)
 
 
@@ -192,7 +201,7 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
     """The up-to-date text of each page."""
     measured = {stem: [row for row in device_rows if clean(row)] for stem, device_rows in rows.items()}
     origins = [f"{about(device_rows)} ([rows]({RESULTS}/{stem}.jsonl))" for stem, device_rows in measured.items()]
-    gpus = {file.stem: list(harness.read(file)) for file in sorted((root / RESULTS / "gpu").glob("*.jsonl"))}
+    gpus = {file.stem: list(harness.read(file)) for file in gpu_files(root)}
     origins += [f"{gpu_tables.about(gpu)} ([rows]({RESULTS}/gpu/{stem}.jsonl))" for stem, gpu in gpus.items()]
     short, long = ["; ".join(origins) + ":\n\n" + headlines(measured, gpus)], []
     of_gpus = [
