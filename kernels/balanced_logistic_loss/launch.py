@@ -18,7 +18,7 @@ NUM_WARPS = 8
 
 
 class LossNumbers(NamedTuple):
-    """The loss kernels' numbers that follow from the options, in the kernels' order."""
+    """The kernel's numbers that follow from the options, in its order."""
 
     stride: float
     r_pos: float
@@ -43,7 +43,7 @@ def loss_numbers(options: Options, samples: int) -> LossNumbers:
 
 
 def loss_modes(options: Options, labels: torch.Tensor | None, centers: torch.Tensor | None) -> dict[str, str | bool]:
-    """The loss kernels' modes, by their constants' names."""
+    """The kernel's modes, by their constants' names."""
     return {
         "LABELS": "made" if labels is None else "own" if labels.shape[0] > 1 else "shared",
         "CENTERS": centers is not None,
@@ -77,7 +77,7 @@ def forward(
     alone = all_tiles == 1 or (own_labels and BALANCE[options.balance] != "sample")
     tiles = all_tiles if alone else 1
     at_once = total and alone
-    losses = slope.new_empty(1 if at_once else samples)
+    losses = slope.new_empty(() if at_once else (samples,))
     with torch.cuda.device_of(scores):
         balanced_logistic_loss_kernel[(cdiv(all_tiles, tiles),)](
             scores,
@@ -96,4 +96,4 @@ def forward(
             num_warps=NUM_WARPS,
             enable_fp_fusion=False,
         )
-    return (losses.sum() if total and not at_once else losses[0] if at_once else losses), slope
+    return (losses.sum() if total and not at_once else losses), slope
