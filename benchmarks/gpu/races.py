@@ -1,7 +1,7 @@
 """A test for races: the same call thousands of times, its bits compared, while another stream keeps the chip busy.
 
-Two kernels whose loads are pipelined take it: both correlation gradients in float32, and the fused loss in bfloat16,
-which reads back from memory what it has written. Each runs in one pipeline stage, with no copies in flight, and in two.
+The kernel of both correlation gradients takes it, in float32 and in bfloat16: in one pipeline stage, with no copies in
+flight, and in several.
 """
 
 from __future__ import annotations
@@ -12,31 +12,30 @@ from unittest import mock
 
 import torch
 from siamfast.kernels.xcorr import launch_backward
-from siamfast.kernels.xcorr_balanced_loss import launch as joint_launch
 
 from benchmarks.gpu.checks import Tensors, difference
 from benchmarks.gpu.schedule import Row
 from benchmarks.gpu.tasks import Setting, Task
-from siamfast.ops.balanced_logistic_loss import check_options
 
 MOST = 60.0  # seconds of both numbers of stages; the section's end stops them before
-RUNS, LOOK = 5000, 100  # calls of each kernel and stage; between looks at the clock
-STAGES = (1, 2)
+RUNS, LOOK = 5000, 100  # calls of each dtype and number of stages; between looks at the clock
+STAGES = {torch.float32: (1, 2), torch.bfloat16: (1, 3)}  # shipped: 1 for float32, 3 for bfloat16
 BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 Launch = Callable[[], Tensors]
 
 
 def races(setting: Setting) -> Iterator[Task]:
-    for name, made in (("gradients, float32", gradients), ("fused loss, bfloat16", fused)):
-        yield Task(name, lambda made=made: compared(made, setting), MOST)
+    for dtype in STAGES:
+        name = f"gradients, {str(dtype).removeprefix('torch.')}"
+        yield Task(name, lambda dtype=dtype: compared(dtype, setting), MOST)
 
 
-def gradients(device: str, small: bool) -> tuple[str, Any, Launch]:
-    """The name and module of the configuration, and a call: SiamFC's gradients for 32 samples."""
+def gradients(dtype: torch.dtype, device: str, small: bool) -> Launch:
+    """SiamFC's gradients for 32 samples."""
     samples, channels = (1, 8) if small else (32, 256)
     generator = torch.Generator().manual_seed(0)
     z, x, grad = (
-        torch.randn(size, generator=generator).to(device)
+        torch.randn(size, generator=generator).to(device, dtype)
         for size in ((samples, channels, 6, 6), (samples, channels, 22, 22), (samples, 1, 17, 17))
     )
     grads = {"dz": torch.empty_like(z), "dx": torch.empty_like(x)}
@@ -49,60 +48,28 @@ def gradients(device: str, small: bool) -> tuple[str, Any, Launch]:
         )
         return grads
 
-    return "gradients_config", launch_backward, launch
+    return launch
 
 
-def fused(device: str, small: bool) -> tuple[str, Any, Launch]:
-    """The same for SiamFC's head and loss, 64 samples."""
-    samples, channels = (1, 8) if small else (64, 256)
-    generator = torch.Generator().manual_seed(0)
-    z, x = (
-        torch.randn(samples, channels, side, side, generator=generator).to(device, torch.bfloat16) for side in (6, 22)
-    )
-    centers = (torch.rand(samples, 2, generator=generator) * 17).to(device)
-    options, dx = check_options(8, 16, 0, "l1", "half", "sample"), torch.empty_like(x)
-
-    def launch() -> Tensors:
-        dx.fill_(float("nan"))
-        sums, scores, dz = joint_launch.forward(
-            z=z,
-            x=x,
-            scale=None,
-            bias=None,
-            scale_constant=0.1,
-            bias_constant=0.0,
-            pad_y=0,
-            pad_x=0,
-            labels=None,
-            centers=centers,
-            options=options,
-            dx=dx,
-        )
-        return {"losses": sums, "scores": scores, "dz": dz, "dx": dx}
-
-    return "config_of", joint_launch, launch
-
-
-def compared(made: Callable[[str, bool], tuple[str, Any, Launch]], setting: Setting) -> Iterator[Row]:
-    """A row per number of stages; the second is also compared with the first."""
-    attribute, module, launch = made(setting.device, setting.small)
-    choose, firsts, shipped = getattr(module, attribute), {}, []
-    runs = 3 if setting.small else RUNS
-    for number, stages in enumerate(STAGES):
+def compared(dtype: torch.dtype, setting: Setting) -> Iterator[Row]:
+    """A row per number of stages; each is also compared with one stage."""
+    launch, choose = gradients(dtype, setting.device, setting.small), launch_backward.gradients_config
+    firsts, shipped, runs = {}, [], 3 if setting.small else RUNS
+    for number, stages in enumerate(STAGES[dtype]):
 
         def changed(*given: Any, stages: int = stages) -> dict[str, int]:
             chosen = choose(*given)
             shipped.append(chosen["num_stages"])
             return {**chosen, "num_stages": stages}
 
-        with mock.patch.object(module, attribute, changed):
-            share = setting.left() / (len(STAGES) - number)
+        with mock.patch.object(launch_backward, "gradients_config", changed):
+            share = setting.left() / (len(STAGES[dtype]) - number)
             first, done, differing = repeated(launch, runs, setting, share)
         firsts[stages] = first
         row: Row = {"stages": stages, "runs": done, "differing": differing}
-        differences = [difference(first[name], true) for name, true in firsts[STAGES[0]].items()]
+        differences = [difference(first[name], true) for name, true in firsts[1].items()]
         # Another order of the sums is no race: between stages only a difference beyond roundings is wrong.
-        row["same_bits_as_1_stage"] = all(_same(first[name], true) for name, true in firsts[STAGES[0]].items())
+        row["same_bits_as_1_stage"] = all(_same(first[name], true) for name, true in firsts[1].items())
         row["from_1_stage"] = max(differences)
         row["left_out"] = runs - done
         # The TF32 gradients are shipped without stages, because kernels/races.py reports a race with two. A race with
