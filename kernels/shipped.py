@@ -14,12 +14,10 @@ from siamfast.kernels.correspondence_warp import shipped as correspondence_warp
 from siamfast.kernels.crop_and_resize import shipped as crop_and_resize
 from siamfast.kernels.launches import Call
 from siamfast.kernels.xcorr import shipped as xcorr
-from siamfast.kernels.xcorr_balanced_loss import shipped as xcorr_balanced_loss
 
 _OPS = (
     xcorr,
     balanced_logistic_loss,
-    xcorr_balanced_loss,
     crop_and_resize,
     augment,
     correspondence_warp,

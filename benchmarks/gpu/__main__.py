@@ -6,8 +6,8 @@ python -m benchmarks.gpu --out DIR --rehearse  # all of it at tiny sizes on a CP
 
 In this order: what is installed; the C++ extension built in the background; Triton's cache warmed by parallel
 compiles; every kernel once; a test for races; values and gradients beside the float64 reference; the smallest once more
-under compute-sanitizer; the machine's own speeds; every op beside its peers, called and as a CUDA graph; the fused head
-and loss beside the two ops; what calls cost the host; Nsight Compute on the three slowest; tracking.
+under compute-sanitizer; the machine's own speeds; every op beside its peers, called and as a CUDA graph; head and
+loss in one call beside the two ops; what calls cost the host; Nsight Compute on the three slowest; tracking.
 
 Every section has its own time (schedule.py), and what it leaves out is named, and done at the end where time is left.
 An exception is a row. The work is a second process's: after a crash, a hang or a lost GPU another one goes on behind

@@ -1,4 +1,4 @@
-"""The sections that time: every op beside its peers, the fused head and loss beside two ops, tracking."""
+"""The sections that time: every op beside its peers, head and loss in one call beside the two ops, tracking."""
 
 from __future__ import annotations
 

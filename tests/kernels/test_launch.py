@@ -42,7 +42,6 @@ KERNELS = {
     "depthwise_template_gradient_kernel",
     "full_forward_kernel",
     "gradients_kernel",
-    "scale_samples_kernel",
     "search_gradient_kernel",
     "template_gradient_kernel",
     "through_unit_rows_kernel",
@@ -56,7 +55,6 @@ KERNELS = {
     "warp_query_slopes_kernel",
     "warp_top_keys_kernel",
     "warp_top_slopes_kernel",
-    "xcorr_balanced_loss_kernel",
 }
 
 

@@ -30,7 +30,7 @@ def _imports(path: Path) -> set[str]:
 def test_every_ops_folder_has_the_same_files(folder: Path) -> None:
     names = {path.stem for path in folder.glob("*.py")}
     assert names <= FILES
-    # xcorr_balanced_loss is a composition of two ops, with a fused kernel for one kind of call.
+    # xcorr_balanced_loss is a composition of two ops, and launches their kernels itself for one kind of call.
     assert {"autograd", "reference"} <= names or folder.name == "xcorr_balanced_loss"
 
 

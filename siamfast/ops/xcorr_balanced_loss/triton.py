@@ -1,6 +1,7 @@
-"""The fused correlation and loss on a GPU: one launch for the loss and all gradients, backward only scales them.
+"""The correlation and its loss in training on a GPU: the kernels of the two ops, launched by one autograd.Function.
 
-It serves eager training only; other calls are the composition of the two ops, with equal results.
+The GPU does what it does for the two ops. The host saves a Function, the dispatch between them and their second checks.
+Other calls are the composition of the two ops, with equal results.
 """
 
 from __future__ import annotations
@@ -12,39 +13,24 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from siamfast.ops import dispatch, library
 from siamfast.ops.balanced_logistic_loss import autograd as loss_autograd
-from siamfast.ops.balanced_logistic_loss.call import Balance, Options, Reduction
+from siamfast.ops.balanced_logistic_loss import triton as loss_triton
+from siamfast.ops.balanced_logistic_loss.call import Options
 from siamfast.ops.xcorr import autograd as xcorr_autograd
+from siamfast.ops.xcorr import triton as xcorr_triton
 from siamfast.ops.xcorr.call import Numbers, XcorrCall
-from siamfast.ops.xcorr.eager import layout
 
 
-def serves(call: XcorrCall, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options) -> bool:
-    """Whether the fused kernel serves this call."""
-    z, x, numbers = call.z, call.x, call.numbers
-    if not x.is_cuda or dispatch.forced() not in (None, "triton"):
+def serves(call: XcorrCall) -> bool:
+    """Whether the Function serves this call: eager training of float32 or bfloat16 on a GPU."""
+    x = call.x
+    # Float16 waits for gradient kernels that take float32 slopes beside it: now they would be rounded before the
+    # product, as between the two ops.
+    if not x.is_cuda or x.dtype == torch.float16 or dispatch.forced() not in (None, "triton"):
         return False
     if dispatch.triton_reason(str(x.device), x.dtype) is not None:
         return False
     needs_gradient = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in call.tensors)
-    traced = dispatch.values_unknown() or _get_current_dispatch_mode() is not None
-    return needs_gradient and not traced and fits(z, x, numbers.pad_y, numbers.pad_x, labels, centers, options)
-
-
-def fits(
-    z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int, labels: torch.Tensor | None, centers: torch.Tensor | None,
-    options: Options,
-) -> bool:  # fmt: skip
-    """Whether the sizes fit the kernel's blocks, and one program can compute the weights of a sample's cells."""
-    if z.shape[0] != x.shape[0] or x.numel() == 0:
-        return False
-    if x.dtype == torch.float16:  # gradients of about 1e-7 are stored here before GradScaler's factor enlarges them
-        return False
-    own_labels = centers is not None or (labels is not None and labels.shape[0] > 1)
-    if own_labels and options.balance != Balance.SAMPLE:
-        return False
-    from siamfast.kernels.xcorr_balanced_loss import launch
-
-    return launch.config_of(z, x, pad_y, pad_x) is not None
+    return needs_gradient and not dispatch.values_unknown() and _get_current_dispatch_mode() is None
 
 
 def loss_and_scores(
@@ -60,52 +46,28 @@ class _Fused(torch.autograd.Function):
         ctx: Any, z: torch.Tensor, x: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None,
         numbers: Numbers, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        from siamfast.kernels.xcorr_balanced_loss import launch
-
-        dx = torch.empty_like(x, memory_format=layout(x))
-        scale_number, bias_number = (None if t is None else t.reshape(1).float() for t in (scale, bias))
-        sums, scores, dz = launch.forward(
-            z=z,
-            x=x,
-            scale=scale_number,
-            bias=bias_number,
-            scale_constant=numbers.scale_constant,
-            bias_constant=numbers.bias_constant,
-            pad_y=numbers.pad_y,
-            pad_x=numbers.pad_x,
-            labels=labels,
-            centers=centers,
-            options=options,
-            dx=dx,
-        )
-        ctx.save_for_backward(z, x, scale, bias, labels, centers)
-        ctx.numbers, ctx.options, ctx.gradients = numbers, options, (dz, dx, sums)
-        scores = scores.to(x.dtype)
+        with torch._C._DisableAutocast():  # it would act on the plain PyTorch that serves searches too wide for a chip
+            scores = xcorr_triton.full_forward(XcorrCall(z, x, scale, bias, numbers))
+        loss, slope = loss_triton.forward(scores, labels, centers, options)
+        ctx.save_for_backward(z, x, scale, bias, labels, centers, slope)
+        ctx.numbers, ctx.options = numbers, options
         ctx.mark_non_differentiable(scores)
-        return sums[0].clone() if options.reduction == Reduction.NONE else sums[0].sum(), scores
+        return loss, scores
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        needs, nothing = list(ctx.needs_input_grad[:4]), (None,) * 4
-        grad, gradients, ctx.gradients = grads[0], ctx.gradients, None
-        z, x, scale, bias, labels, centers = ctx.saved_tensors
-        if torch.is_grad_enabled() or gradients is None:
-            # For a second derivative, or a second backward (retain_graph): the gradients of forward are used up.
+        needs, grad = list(ctx.needs_input_grad[:4]), grads[0]
+        z, x, scale, bias, labels, centers, slope = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: the slope has no derivative, the two ops have
+
             def composition(z: Any, x: Any, scale: Any, bias: Any) -> torch.Tensor:
                 response = xcorr_autograd.full(XcorrCall(z, x, scale, bias, ctx.numbers))
                 return loss_autograd.loss(response, labels, centers, ctx.options)
 
-            again = library.reference_gradients(composition, (z, x, scale, bias), grad, needs)
-            return (*(g if need else None for g, need in zip(again, needs, strict=True)), *nothing)
-        from siamfast.kernels.xcorr_balanced_loss import launch
-
-        dz, dx, (_, by_bias, by_scale) = gradients
-        each = grad.float().expand(len(x)).contiguous()
-        for need, slope in zip(needs, (dz, dx), strict=False):
-            if need:
-                launch.scale_samples(slope, each)
-        dscale, dbias = (
-            (slopes * each).sum().to(t.dtype).reshape(t.shape) if need and t is not None else None
-            for need, slopes, t in zip(needs[2:], (by_scale, by_bias), (scale, bias), strict=True)
-        )
-        return (dz if needs[0] else None, dx if needs[1] else None, dscale, dbias, *nothing)
+            gradients = library.reference_gradients(composition, (z, x, scale, bias), grad, needs)
+        else:
+            # The kernels want the response's gradient in its dtype. The product is rounded to it once, in one launch.
+            response_grad = torch.empty_like(slope, dtype=x.dtype)
+            torch.mul(slope, grad.reshape(-1, 1, 1, 1), out=response_grad)
+            gradients = xcorr_triton.full_backward(response_grad, XcorrCall(z, x, scale, bias, ctx.numbers), needs)
+        return (*(g if need else None for g, need in zip(gradients, needs, strict=True)), *[None] * 4)

@@ -1,1 +1,0 @@
-"""Triton kernels of xcorr_balanced_loss, and their launchers."""
