@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -97,14 +98,16 @@ def depthwise(rng: np.random.Generator, number: int) -> None:
     check(case, results, lambda z, x: reference.xcorr_depthwise(z, x, padding=padding), [z, x], weight)
 
 
-def split() -> None:
-    """One search of many channels: their parts are added by the second kernel."""
-    z, x = torch.randn(1, 512, 3, 3), torch.randn(1, 512, 8, 8)
-    response = ours.full_forward(XcorrCall.of(z, x, None, None, 2.0, 1.0, 0, 0, False))
-    # 4,608 products of size 1, added in float32: some 100 roundings of sums of about 70.
-    exact = reference.xcorr(z.double(), x.double(), scale=2.0, bias=1.0)
-    torch.testing.assert_close(response.double(), exact, rtol=0, atol=5e-4)
-    assert torch.equal(response, ours.full_forward(XcorrCall.of(z, x, None, None, 2.0, 1.0, 0, 0, False)))
+def in_pieces() -> None:
+    """Where G of all searches would be too large: whole rounds of the templates, and parts of a round."""
+    z, x, bias = torch.randn(3, 8, 3, 4), torch.randn(6, 4, 7, 9), torch.randn(2)
+    of_one_search = 4 * 2 * 12 * 7 * 9
+    for all_pairs in (False, True):
+        call = XcorrCall.of(z, x, None, bias, 2.0, 0.0, 1, 0, all_pairs)
+        at_once = ours.full_forward(call)
+        for searches in (4, 2, 0):
+            with mock.patch.object(ours, "MOST_BYTES", of_one_search * searches):
+                torch.testing.assert_close(ours.full_forward(call), at_once, rtol=1e-5, atol=1e-5)
 
 
 def main() -> None:
@@ -115,7 +118,7 @@ def main() -> None:
         for number in range(12):
             full(rng, number)
             depthwise(rng, number)
-        split()
+        in_pieces()
     except BaseException:
         print(f"seed {seed}", file=sys.stderr)
         raise

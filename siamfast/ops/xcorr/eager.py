@@ -69,7 +69,7 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
     ho, wo = h - hz + 1, w - wz + 1
     if nx == 0 or nz == 0:
         return x.new_empty(nx, maps, ho, wo)
-    kernels = _kernels(z, channels)  # (Nz, O*Hz*Wz, C)
+    kernels = template_rows(_upcast(z), channels)  # (Nz, O*Hz*Wz, C)
     cells = search.flatten(2)  # (Nx, C, H*W)
     if numbers.all_pairs:
         products = torch.matmul(kernels.reshape(-1, channels), cells)
@@ -90,10 +90,10 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
     return response.view(nx, maps, ho, wo).to(x.dtype)
 
 
-def _kernels(z: torch.Tensor, channels: int) -> torch.Tensor:
-    """z: (Nz, O*C, Hz, Wz) -> (Nz, O*Hz*Wz, C): one row per template cell; a view if O = 1."""
+def template_rows(z: torch.Tensor, channels: int) -> torch.Tensor:
+    """z: (Nz, O*C, Hz, Wz) -> (Nz, O*Hz*Wz, C): one row per template cell; a view if O or Hz*Wz is 1."""
     nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
-    return _upcast(z).reshape(nz, -1, channels, hz * wz).transpose(2, 3).reshape(nz, -1, channels)
+    return z.reshape(nz, -1, channels, hz * wz).transpose(2, 3).reshape(nz, -1, channels)
 
 
 def full_backward(
@@ -124,7 +124,7 @@ def full_backward(
     _diagonals(products, hz, wz, h, w).copy_(
         (grad * scale_constant if scale_constant != 1.0 else grad)[..., None, None]
     )
-    kernels = _kernels(z, channels)
+    kernels = template_rows(_upcast(z), channels)
     groups = (1, nx) if all_pairs else (nx // nz, nz)  # (searches per template, templates with their own searches)
     products = products.view(*groups, -1, h * w)
     if need_x:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,35 +11,71 @@ from siamfast.ops.xcorr import eager
 from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
 from siamfast.ops.xcorr.eager import layout
 
+MOST_BYTES = 256 << 20  # of G at once; where it would take more, some searches at a time
+
 
 def _numbers(value: torch.Tensor | None) -> torch.Tensor | None:
     return None if value is None else value.reshape(-1).float().contiguous()
 
 
 def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
-    from siamfast.kernels import tf32
-    from siamfast.kernels.xcorr import launch
+    from siamfast.kernels.xcorr import launch_diagonals
 
     z, x, scale, bias, numbers = call
-    outputs = call.outputs
-    if x.shape[0] == 0 or outputs == 0:
-        return x.new_empty(x.shape[0], outputs, *call.response_size)
-    sizes = *z.shape[2:], x.shape[2] + 2 * numbers.pad_y, x.shape[3] + 2 * numbers.pad_x
-    blocks = launch.forward_blocks(*sizes, outputs, tf32.precision(x))
-    if blocks is None:  # the search is so wide that a row of G does not fit on the chip
-        return eager.full_forward(call)
-    return launch.forward(
-        z=z,
-        x=x,
-        scale=_numbers(scale),
-        bias=_numbers(bias),
-        scale_constant=numbers.scale_constant,
-        bias_constant=numbers.bias_constant,
-        pad_y=numbers.pad_y,
-        pad_x=numbers.pad_x,
-        all_pairs=numbers.all_pairs,
-        blocks=blocks,
-    )
+    (nx, channels, height, width), (hz, wz) = x.shape, z.shape[2:]
+    maps = call.outputs
+    if nx == 0 or maps == 0:
+        return x.new_empty(nx, maps, *call.response_size)
+    rows, cells = eager.template_rows(z, channels), x.flatten(2)
+    if numbers.all_pairs:
+        rows = rows.reshape(1, -1, channels)
+    if hz == wz == 1 and scale is None and bias is None and numbers[:4] == (1.0, 0.0, 0, 0):
+        return _products(rows, cells, x.dtype).view(nx, maps, height, width)  # G is the response
+    out = x.new_empty(nx, maps, *call.response_size)
+    scale, bias = _numbers(scale), _numbers(bias)
+    most = max(1, MOST_BYTES // max(1, 4 * maps * hz * wz * height * width))
+    for first, count in pieces(nx, rows.shape[0], most):
+        begin = first % rows.shape[0]
+        products = _products(rows[begin : begin + count], cells[first : first + count], torch.float32)
+        launch_diagonals.diagonal_sums(
+            products=products,
+            out=out[first : first + count],
+            template=(hz, wz),
+            search=(height, width),
+            scale=scale,
+            bias=bias,
+            scale_constant=numbers.scale_constant,
+            bias_constant=numbers.bias_constant,
+            pad_y=numbers.pad_y,
+            pad_x=numbers.pad_x,
+            per_template=call.per_template,
+        )
+    return out
+
+
+def pieces(searches: int, templates: int, most: int) -> Iterator[tuple[int, int]]:
+    """(first, count) of runs of at most `most` searches, each of whole rounds of the templates or within one.
+
+    >>> list(pieces(6, 2, 5)), list(pieces(6, 3, 2))
+    ([(0, 4), (4, 2)], [(0, 2), (2, 1), (3, 2), (5, 1)])
+    """
+    if most >= templates:
+        step = most // templates * templates
+        yield from ((first, min(step, searches - first)) for first in range(0, searches, step))
+        return
+    for begin in range(0, searches, templates):
+        yield from ((begin + at, min(most, templates - at)) for at in range(0, templates, most))
+
+
+def _products(rows: torch.Tensor, cells: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """G: rows (templates, M, C) and cells (n, C, H*W), n a multiple of the templates -> (n, M, H*W) of this dtype."""
+    if len(cells) > len(rows):  # one template is not copied, its stride becomes 0
+        rows = rows.expand(len(cells) // len(rows), *rows.shape).reshape(len(cells), *rows.shape[1:])
+    if cells.dtype == dtype:
+        return torch.bmm(rows, cells)
+    if cells.is_cuda:
+        return torch.bmm(rows, cells, out_dtype=dtype)
+    return torch.bmm(rows.to(dtype), cells.to(dtype))  # for the interpreter: PyTorch has out_dtype only on GPUs
 
 
 def full_backward(
