@@ -1,4 +1,7 @@
-"""Products on tensor cores, and whether those of float32 may be TF32's, as PyTorch's settings say of a convolution."""
+"""Products on tensor cores, and whether those of float32 may be TF32's, as PyTorch's settings say of a convolution.
+
+The full correlation's forward is not among them: its product is cuBLAS's and follows `torch.backends.cuda.matmul`.
+"""
 
 from __future__ import annotations
 

@@ -97,15 +97,12 @@ def values(kind: str, tiny: bool) -> Iterator[Check]:
 def smoke() -> Iterator[Check]:
     """Each kernel by itself, at tiny sizes."""
     full = Shape("6x6 on 22x22", "full", (2, 8, 6, 6), (2, 8, 22, 22))
-    # Few programs and many channels: these are split, and their sums added by a kernel of its own.
-    split = Shape("split channels", "full", (1, 256, 3, 3), (1, 256, 9, 9))
     depthwise = Shape("5x5 on 13x13", "depthwise", (2, 2, 5, 5), (2, 2, 13, 13))
     for shape, parts in (
         (full, "value"),
         (full, "dz dx"),
         (full, "dx"),
         (full, "dz"),
-        (split, "value"),
         (depthwise, "value"),
         (depthwise, "dz dx"),
     ):

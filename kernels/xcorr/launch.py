@@ -1,4 +1,4 @@
-"""Launcher of the full correlation's forward Triton kernels: shapes, grids and configurations."""
+"""Blocks and configurations of the full correlation on the chip."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import math
 import torch
 from siamfast.kernels import chips, tf32
 from siamfast.kernels.integers import cdiv, next_power_of_2
-from siamfast.kernels.tuning import tuned
-from siamfast.kernels.xcorr.forward import add_parts_kernel, full_forward_kernel
 
 Config = dict[str, int]
 
@@ -17,9 +15,6 @@ Config = dict[str, int]
 # takes several Gs one after another, the response's sums stay beside it, and half of that fits. (From the compiler:
 # 64 x 512 has 255 registers and spills at 8 warps, and at 16 warps on sm_80 and sm_100.)
 MOST_SUMS = 64 * 256
-# Programs that fill a large chip; where there are fewer, the channels are split.
-PROGRAMS = 128
-ADD_BLOCK = 128
 
 
 @functools.lru_cache(maxsize=1024)
@@ -51,7 +46,7 @@ def forward_blocks(hz: int, wz: int, height: int, width: int, outputs: int, prec
 def forward_config(
     blocks: Config, channels: int, size: int, precision: str, chip: int, shared: int, *, wide: bool = True
 ) -> Config:
-    """The configuration that runs without tuning. size: bytes of an element; chip: 90 for sm_90; shared: bytes of
+    """The configuration. size: bytes of an element; chip: 90 for sm_90; shared: bytes of
     shared memory that a block may have, of which the channels of one step must leave some; wide: whether x is read
     several pixels at a time."""
     block_c = min(max(16, next_power_of_2(channels)), 128 // size)
@@ -71,23 +66,6 @@ def forward_config(
     return {"BLOCK_C": block_c, "num_warps": warps, "num_stages": stages}
 
 
-def forward_candidates(channels: int, size: int) -> list[Config]:
-    """What the tuner tries."""
-    most = max(16, next_power_of_2(channels))
-    return [
-        {"BLOCK_C": block, "num_warps": warps, "num_stages": stages}
-        for block in sorted({min(most, 64 // size), min(most, 128 // size)})
-        for warps in (4, 8)
-        for stages in (1, 2, 3, 4)
-    ]
-
-
-def split_of(programs: int, channels: int, block_c: int) -> int:
-    """Parts of the channels, from the sizes alone: at least two blocks each, and PROGRAMS programs in all at most,
-    since where a multiprocessor runs one at a time a second wave takes as long as the first."""
-    return max(1, min(PROGRAMS // programs, channels // (2 * block_c)))
-
-
 def is_flat(x: torch.Tensor) -> bool:
     """Whether the pixels of a plane are side by side in memory."""
     return x.stride(3) == 1 and x.stride(2) == x.shape[3]
@@ -98,52 +76,3 @@ def vector(width: int, height: int, step_c: int, size: int, blocks: Config) -> i
     whole = blocks["BAND"] + blocks["TEMPLATE_ROWS"] - 1 >= height  # one start, at 0
     starts = () if whole else (blocks["BAND"] * width, blocks["TEMPLATE_ROWS"] * width)
     return math.gcd(16 // size, height * width, step_c, *starts)
-
-
-def forward(
-    *,
-    z: torch.Tensor,  # (Nz, O*C, Hz, Wz)
-    x: torch.Tensor,  # (Nx, C, Hx, Wx)
-    scale: torch.Tensor | None,  # (1 or O,) float32 contiguous
-    bias: torch.Tensor | None,
-    scale_constant: float,
-    bias_constant: float,
-    pad_y: int,
-    pad_x: int,
-    all_pairs: bool,
-    blocks: Config,
-) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo), which is not empty
-    nz, (nx, channels, height, width), (hz, wz) = z.shape[0], x.shape, z.shape[2:]
-    per_template = z.shape[1] // channels
-    outputs = per_template * (nz if all_pairs else 1)
-    ho, wo = height + 2 * pad_y - hz + 1, width + 2 * pad_x - wz + 1
-    tiles = cdiv(ho, blocks["BAND"]) * cdiv(outputs, blocks["KERNELS"])
-    out = torch.empty((nx, outputs, ho, wo), dtype=x.dtype, device=x.device)
-    end = {"SCALES": 0 if scale is None else scale.numel(), "BIASES": 0 if bias is None else bias.numel()}
-    flat = vector(width, height, x.stride(1), x.element_size(), blocks) if is_flat(x) and pad_y == pad_x == 0 else 0
-    numbers = (out if scale is None else scale, out if bias is None else bias)
-    product = tf32.product_constants(x)
-
-    def run(config: Config) -> torch.Tensor:
-        split = split_of(nx * tiles, channels, config["BLOCK_C"])
-        to = out if split == 1 else torch.empty((split, *out.shape), dtype=torch.float32, device=x.device)
-        full_forward_kernel[(nx, tiles, split)](
-            z, x, *numbers, to, scale_constant, bias_constant, nz, nx, *z.stride(), *x.stride(), channels, outputs,
-            per_template, ALL_PAIRS=all_pairs, HZ=hz, WZ=wz, HX=height, WX=width, PH=pad_y, PW=pad_x, VECTOR=flat,
-            SPLIT=split, **product, **end, **blocks, **config,
-        )  # fmt: skip
-        if split > 1:
-            add_parts_kernel[(nx * outputs, cdiv(ho * wo, ADD_BLOCK))](
-                to, *numbers, out, scale_constant, bias_constant, nx * outputs, ho * wo, per_template, **end,
-                SPLIT=split, BLOCK=ADD_BLOCK, num_warps=4,
-            )  # fmt: skip
-        return out
-
-    with torch.cuda.device_of(x):
-        size, how = x.element_size(), product["PRECISION"]
-        sizes = nz, nx, channels, outputs, hz, wz, height, width, pad_y, pad_x
-        key = ("xcorr", x.dtype, how, *sizes, x.stride(1), x.stride(3))
-        chip_and_shared = chips.chip_and_shared(x.device)
-        default = forward_config(blocks, channels, size, how, *chip_and_shared, wide=flat > 0)
-        config = tuned(x, key, default, lambda: forward_candidates(channels, size), run)
-        return run(config)

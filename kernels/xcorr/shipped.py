@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from siamfast.kernels import tf32
 from siamfast.kernels.launches import DTYPES, Call, zeros
-from siamfast.kernels.xcorr import launch, launch_backward, launch_depthwise
+from siamfast.kernels.xcorr import launch_backward, launch_depthwise, launch_diagonals
 
 
 class Case(NamedTuple):
@@ -60,11 +60,37 @@ _DEPTHWISE = (
 def calls() -> Iterator[Call]:
     """Rows of the table."""
     for case in _FULL:
+        if case.z != (1, 1):  # else the product is the response
+            for dtype in ("fp32", "bf16"):
+                yield _diagonal_sums(dtype, case)
         for dtype, exact in (("fp32", False), ("fp32", True), ("bf16", False)):
             yield from _full(dtype, exact, case)
     for case in _DEPTHWISE:
         for dtype in ("fp32", "bf16"):
             yield from _depthwise(dtype, case)
+
+
+def _diagonal_sums(dtype: str, case: Case) -> Call:
+    """The forward's kernel; the matrix product before it is cuBLAS's."""
+    taps, plane, out = case.z[0] * case.z[1], case.x[0] * case.x[1], case.batch * case.kernels * case.cells
+
+    def run() -> None:
+        launch_diagonals.diagonal_sums(
+            products=zeros((case.batch, case.kernels * taps, plane), "fp32"),
+            out=zeros((case.batch, case.kernels, *case.response), dtype),
+            template=case.z,
+            search=case.x,
+            scale=None,
+            bias=None,
+            scale_constant=1.0,
+            bias_constant=0.0,
+            pad_y=case.padding,
+            pad_x=case.padding,
+            per_template=case.kernels,
+        )
+
+    used = 4 * out * taps  # of G; the cells that no pixel of the response needs are not read
+    return Call(f"xcorr diagonal sums, {case.name}, {dtype}", run, used + out * DTYPES[dtype].itemsize, out * taps)
 
 
 def _full(dtype: str, exact: bool, case: Case) -> Iterator[Call]:
@@ -76,24 +102,6 @@ def _full(dtype: str, exact: bool, case: Case) -> Iterator[Call]:
     rest: dict[str, Any] = {"rate": dtype, "tf32": not exact}
     numbers: dict[str, Any] = {"scale_constant": 1.0, "pad_y": 0, "pad_x": 0, "all_pairs": False}
     name, wide = f"{case.name}, {'exact ' if exact else ''}{dtype}", plane * size % 16 == 0
-
-    def forward() -> None:
-        z, x = zeros(case.z_shape, dtype), zeros(case.x_shape, dtype)
-        how = tf32.precision(x)
-        blocks = launch.forward_blocks(*case.z, *case.x, case.kernels, how)
-        assert blocks is not None
-        launch.forward(
-            z=z,
-            x=x,
-            scale=None,
-            bias=None,
-            scale_constant=1.0,
-            bias_constant=0.0,
-            pad_y=0,
-            pad_x=0,
-            all_pairs=False,
-            blocks=blocks,
-        )
 
     def gradients() -> None:
         grad, z, x = zeros(out_shape, dtype), zeros(case.z_shape, dtype), zeros(case.x_shape, dtype)
@@ -108,10 +116,6 @@ def _full(dtype: str, exact: bool, case: Case) -> Iterator[Call]:
         launch_backward.template_gradient(grad=grad, x=x, dz=dz, **numbers)
 
     how = tf32.EXACT if exact else "tf32" if dtype == "fp32" else "ieee"
-    blocks = launch.forward_blocks(*case.z, *case.x, case.kernels, how)
-    assert blocks is not None
-    vector = launch.vector(case.x[1], case.x[0], plane, size, blocks)
-    yield Call(f"xcorr forward, {name}", forward, (z + x + out) * size, flop, wide=vector * size == 16, **rest)
     together = launch_backward.gradients_config(case.kernels * case.z[0] * case.z[1], size, how, wide) is not None
     yield Call(
         f"xcorr dz and dx, {name}", gradients, (2 * z + 2 * x + out) * size, 2 * flop, wide=wide and together, **rest

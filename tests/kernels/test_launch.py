@@ -33,14 +33,13 @@ def test_tf32_follows_the_newer_settings(setting: str, expected: bool) -> None:
 
 
 KERNELS = {
-    "add_parts_kernel",
     "augment_kernel",
     "augment_means_kernel",
     "balanced_logistic_loss_kernel",
     "crop_and_resize_kernel",
     "depthwise_forward_kernel",
     "depthwise_template_gradient_kernel",
-    "full_forward_kernel",
+    "diagonal_sums_kernel",
     "gradients_kernel",
     "search_gradient_kernel",
     "template_gradient_kernel",

@@ -59,9 +59,9 @@ def test_the_loss_reads_scores_once_and_writes_slopes_once() -> None:
     ("kind", "rate", "times"), [("fp32", "fp32", 1), ("exact fp32", "fp32", 3), ("bf16", "bf16", 1)]
 )
 def test_products_are_counted_with_padding(kind: str, rate: str, times: int) -> None:
-    """64 kernels by 256 pixels over 96 channels, whatever the tiles; steps of 64 in bfloat16 pad them to 128."""
-    (work,) = count(f"xcorr forward, lighttrack pixelwise, {kind}")
-    padded = 128 if kind == "bf16" else 96
+    """64 kernels by 256 pixels and 96 channels; blocks of 64 channels pad them to 128, exact ones are of 32."""
+    (work,) = count(f"xcorr dx, lighttrack pixelwise, {kind}")
+    padded = 96 if kind == "exact fp32" else 128
     assert work.programs * work.products[rate] == 32 * 2 * 64 * 256 * padded * times
 
 
@@ -130,7 +130,7 @@ def _warp(**options: Any) -> None:
 @pytest.mark.parametrize(
     ("row", "public"),
     [
-        ("xcorr forward, siamfc train, fp32", _xcorr),
+        ("xcorr diagonal sums, siamfc train, fp32", _xcorr),
         ("xcorr dz and dx, siamfc train, fp32", _xcorr_gradients),
         ("depthwise forward, pysot resnet, fp32", _depthwise),
         ("balanced_logistic_loss, shared, fp32", _loss),

@@ -44,7 +44,8 @@ def xcorr(
 
     Returns:
         (Nx, O, Ho, Wo), or (Nx, Nz*O, Ho, Wo) for "all", with Ho = Hx + 2*ph - Hz + 1; z's dtype, sums in float32.
-        Under autocast z and x go to its dtype, as for a convolution.
+        Under autocast z and x go to its dtype, as for a convolution. On a GPU float32 products use TF32 where
+        `torch.backends.cuda.matmul` allows it, those of the gradients where `torch.backends.cudnn` does.
 
     Raises:
         TypeError, ValueError: an argument that does not fit, by its name.

@@ -1,4 +1,8 @@
-"""The `triton` backend of the correlations: passes the raw ops' arguments to the launchers in siamfast.kernels."""
+"""The `triton` backend of the correlations: passes the raw ops' arguments to the launchers in siamfast.kernels.
+
+The full correlation's product G is cuBLAS's, by `torch.bmm`, and follows the settings of `torch.backends.cuda.matmul`:
+on an H200 a kernel that kept G on the chip was slower at every size. A kernel makes the sums along G's diagonals.
+"""
 
 from __future__ import annotations
 
