@@ -1,4 +1,4 @@
-"""Calls of every launcher with Triton kernels at the shapes of performance.md's table, as they run without tuning.
+"""Calls of every launcher with Triton kernels at the shapes of performance.md's table.
 
 Static builds compile them for chips that need not be here. Float16 is compiled like bfloat16 and left out. Tensors are
 zeros wherever their values decide nothing.

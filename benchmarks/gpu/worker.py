@@ -37,7 +37,6 @@ HOMES = {
     "tracking": "timing",
     "training": "more",
     "compiled": "more",
-    "tuning": "more",
 }
 LAST_SECONDS = 5.0  # no task starts this close to the end of the run
 LEAST_SECONDS = 10.0  # allowed for a task that starts just before its section's end
