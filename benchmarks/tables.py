@@ -165,10 +165,9 @@ def times(root: Path) -> str:
     ]
     on_gpus = [(file, *gpu_tables.tracked(list(harness.read(file)))) for file in gpu_files(root)]
     lines = ["| task | result | on | rows |", "|---|---|---|---|"]
-    lines += [
-        f"| track one target (`MultiTracker`) | {ms:.1f} ms per frame | {device} | [{file.name}]({RESULTS}/gpu/{file.name}) |"
-        for file, device, ms in on_gpus
-    ]
+    for file, device, ms in on_gpus:
+        link = f"[{file.name}]({RESULTS}/gpu/{file.name})"
+        lines.append(f"| track one target (`MultiTracker`) | {ms:.1f} ms per frame | {device} | {link} |")
     by_scale = ((work.name, scale.duration(scale.estimate(work, scaled, 2))) for work in scale.WORKS)
     for task, taken, row, name in (
         *(

@@ -6,9 +6,13 @@ import torch
 from siamfast.kernels import tf32
 from siamfast.kernels.integers import cdiv, next_power_of_2
 from siamfast.kernels.xcorr.backward import gradients_kernel, search_gradient_kernel, template_gradient_kernel
-from siamfast.kernels.xcorr.launch import is_flat
 
 Config = dict[str, int]
+
+
+def is_flat(x: torch.Tensor) -> bool:
+    """Whether the pixels of a plane are side by side in memory."""
+    return x.stride(3) == 1 and x.stride(2) == x.shape[3]
 
 
 def gradients_config(taps: int, size: int, precision: str, wide: bool) -> Config | None:

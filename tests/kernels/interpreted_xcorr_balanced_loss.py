@@ -66,7 +66,7 @@ def main() -> None:
     torch.manual_seed(0)
     done = 0
     kinds = itertools.cycle(("made", "centers", "map", "maps"))
-    dtypes = itertools.cycle((torch.float32, torch.float32, torch.bfloat16, torch.float32, torch.float32))
+    dtypes = itertools.cycle((torch.float32, torch.float32, torch.bfloat16, torch.float32, torch.float16))
     needs = itertools.cycle(((0, 1), (0, 1, 2), (0, 1, 2, 3), (0,), (1,), (2, 3), (0, 1, 3)))
     rest = itertools.cycle(itertools.product(("mean", "none", "sum"), ("sample", "batch", "cells"), (False, True)))
     for nz, nx, c, template, search, padding in SIZES * 7:

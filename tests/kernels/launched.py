@@ -66,7 +66,6 @@ class Proof:
         JITFunction.run = run
         dispatch.triton_reason = lambda *ignored: None
         chips.chip_of = lambda device: self.chip
-        chips.shared_limit = lambda device: SHARED[self.chip]
 
     def launch(self, kernel: Any, arguments: tuple[Any, ...], grid: Any, options: dict[str, Any]) -> Any:
         name = kernel.fn.__name__

@@ -34,8 +34,8 @@ def xcorr_balanced_loss(
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """`balanced_logistic_loss(xcorr(z, x, ...), ...)` for one template kernel: SiamFC's head and loss in one call.
 
-    In training on a GPU, in float32 and bfloat16, the kernels of the two ops are launched by one autograd.Function,
-    which takes the host less time. Elsewhere it is the two ops in turn, with equal results.
+    In training on a GPU the kernels of the two ops are launched by one autograd.Function, which takes the host less
+    time. Elsewhere it is the two ops in turn, with equal results.
 
     Args:
         z, x: (Nz, C, Hz, Wz) templates and (Nx, C, Hx, Wx) searches, as for `xcorr` with one kernel per template.

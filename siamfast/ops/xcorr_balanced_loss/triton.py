@@ -21,11 +21,9 @@ from siamfast.ops.xcorr.call import Numbers, XcorrCall
 
 
 def serves(call: XcorrCall) -> bool:
-    """Whether the Function serves this call: eager training of float32 or bfloat16 on a GPU."""
+    """Whether the Function serves this call: eager training on a GPU."""
     x = call.x
-    # Float16 waits for gradient kernels that take float32 slopes beside it: now they would be rounded before the
-    # product, as between the two ops.
-    if not x.is_cuda or x.dtype == torch.float16 or dispatch.forced() not in (None, "triton"):
+    if not x.is_cuda or dispatch.forced() not in (None, "triton"):
         return False
     if dispatch.triton_reason(str(x.device), x.dtype) is not None:
         return False
@@ -46,7 +44,7 @@ class _Fused(torch.autograd.Function):
         ctx: Any, z: torch.Tensor, x: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor | None,
         numbers: Numbers, labels: torch.Tensor | None, centers: torch.Tensor | None, options: Options,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        with torch._C._DisableAutocast():  # it would act on the plain PyTorch that serves searches too wide for a chip
+        with torch._C._DisableAutocast():  # it would act on the matrix product
             scores = xcorr_triton.full_forward(XcorrCall(z, x, scale, bias, numbers))
         loss, slope = loss_triton.forward(scores, labels, centers, options)
         ctx.save_for_backward(z, x, scale, bias, labels, centers, slope)
@@ -66,7 +64,8 @@ class _Fused(torch.autograd.Function):
 
             gradients = library.reference_gradients(composition, (z, x, scale, bias), grad, needs)
         else:
-            # The kernels want the response's gradient in its dtype. The product is rounded to it once, in one launch.
+            # The kernels want the response's gradient in its dtype. The product is rounded to it once, in one launch,
+            # and after a GradScaler's factor is in it: float16 does not hold 1e-8.
             response_grad = torch.empty_like(slope, dtype=x.dtype)
             torch.mul(slope, grad.reshape(-1, 1, 1, 1), out=response_grad)
             gradients = xcorr_triton.full_backward(response_grad, XcorrCall(z, x, scale, bias, ctx.numbers), needs)
