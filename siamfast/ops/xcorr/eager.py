@@ -92,7 +92,9 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
 
 def template_rows(z: torch.Tensor, channels: int) -> torch.Tensor:
     """z: (Nz, O*C, Hz, Wz) -> (Nz, O*Hz*Wz, C): one row per template cell; a view if O or Hz*Wz is 1."""
-    nz, hz, wz = z.shape[0], z.shape[2], z.shape[3]
+    nz, maps, hz, wz = z.shape
+    if maps == channels:
+        return z.flatten(2).transpose(1, 2)
     return z.reshape(nz, -1, channels, hz * wz).transpose(2, 3).reshape(nz, -1, channels)
 
 

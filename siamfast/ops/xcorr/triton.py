@@ -36,24 +36,25 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
     if hz == wz == 1 and scale is None and bias is None and numbers[:4] == (1.0, 0.0, 0, 0):
         return _products(rows, cells, x.dtype).view(nx, maps, height, width)  # G is the response
     out = x.new_empty(nx, maps, *call.response_size)
-    scale, bias = _numbers(scale), _numbers(bias)
+    options: dict[str, Any] = {
+        "template": (hz, wz),
+        "search": (height, width),
+        "scale": _numbers(scale),
+        "bias": _numbers(bias),
+        "scale_constant": numbers.scale_constant,
+        "bias_constant": numbers.bias_constant,
+        "pad_y": numbers.pad_y,
+        "pad_x": numbers.pad_x,
+        "per_template": call.per_template,
+    }
     most = max(1, MOST_BYTES // max(1, 4 * maps * hz * wz * height * width))
+    if nx <= most:  # nearly always; saves the host three slices
+        launch_diagonals.diagonal_sums(products=_products(rows, cells, torch.float32), out=out, **options)
+        return out
     for first, count in pieces(nx, rows.shape[0], most):
-        begin = first % rows.shape[0]
-        products = _products(rows[begin : begin + count], cells[first : first + count], torch.float32)
-        launch_diagonals.diagonal_sums(
-            products=products,
-            out=out[first : first + count],
-            template=(hz, wz),
-            search=(height, width),
-            scale=scale,
-            bias=bias,
-            scale_constant=numbers.scale_constant,
-            bias_constant=numbers.bias_constant,
-            pad_y=numbers.pad_y,
-            pad_x=numbers.pad_x,
-            per_template=call.per_template,
-        )
+        begin, end = first % rows.shape[0], first + count
+        products = _products(rows[begin : begin + count], cells[first:end], torch.float32)
+        launch_diagonals.diagonal_sums(products=products, out=out[first:end], **options)
     return out
 
 
