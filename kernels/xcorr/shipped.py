@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from siamfast.kernels import tf32
 from siamfast.kernels.launches import DTYPES, Call, zeros
-from siamfast.kernels.xcorr import launch_backward, launch_depthwise, launch_diagonals
+from siamfast.kernels.xcorr import launch, launch_backward, launch_depthwise
 
 
 class Case(NamedTuple):
@@ -75,7 +75,7 @@ def _diagonal_sums(dtype: str, case: Case) -> Call:
     taps, plane, out = case.z[0] * case.z[1], case.x[0] * case.x[1], case.batch * case.kernels * case.cells
 
     def run() -> None:
-        launch_diagonals.diagonal_sums(
+        launch.diagonal_sums(
             products=zeros((case.batch, case.kernels * taps, plane), "fp32"),
             out=zeros((case.batch, case.kernels, *case.response), dtype),
             template=case.z,

@@ -23,7 +23,7 @@ def _numbers(value: torch.Tensor | None) -> torch.Tensor | None:
 
 
 def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
-    from siamfast.kernels.xcorr import launch_diagonals
+    from siamfast.kernels.xcorr import launch
 
     z, x, scale, bias, numbers = call
     (nx, channels, height, width), (hz, wz) = x.shape, z.shape[2:]
@@ -34,7 +34,7 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
     if numbers.all_pairs:
         rows = rows.reshape(1, -1, channels)
     if hz == wz == 1 and scale is None and bias is None and numbers[:4] == (1.0, 0.0, 0, 0):
-        return _products(rows, cells, x.dtype).view(nx, maps, height, width)  # G is the response
+        return _products(rows, cells).view(nx, maps, height, width).to(x.dtype)  # G is the response
     out = x.new_empty(nx, maps, *call.response_size)
     options: dict[str, Any] = {
         "template": (hz, wz),
@@ -49,12 +49,12 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
     }
     most = max(1, MOST_BYTES // max(1, 4 * maps * hz * wz * height * width))
     if nx <= most:  # nearly always; saves the host three slices
-        launch_diagonals.diagonal_sums(products=_products(rows, cells, torch.float32), out=out, **options)
+        launch.diagonal_sums(products=_products(rows, cells), out=out, **options)
         return out
     for first, count in pieces(nx, rows.shape[0], most):
         begin, end = first % rows.shape[0], first + count
-        products = _products(rows[begin : begin + count], cells[first:end], torch.float32)
-        launch_diagonals.diagonal_sums(products=products, out=out[first:end], **options)
+        products = _products(rows[begin : begin + count], cells[first:end])
+        launch.diagonal_sums(products=products, out=out[first:end], **options)
     return out
 
 
@@ -72,15 +72,13 @@ def pieces(searches: int, templates: int, most: int) -> Iterator[tuple[int, int]
         yield from ((begin + at, min(most, templates - at)) for at in range(0, templates, most))
 
 
-def _products(rows: torch.Tensor, cells: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """G: rows (templates, M, C) and cells (n, C, H*W), n a multiple of the templates -> (n, M, H*W) of this dtype."""
+def _products(rows: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
+    """G: rows (templates, M, C) and cells (n, C, H*W), n a multiple of the templates -> (n, M, H*W) float32."""
+    from siamfast.kernels.products import multiply
+
     if len(cells) > len(rows):  # one template is not copied, its stride becomes 0
         rows = rows.expand(len(cells) // len(rows), *rows.shape).reshape(len(cells), *rows.shape[1:])
-    if cells.dtype == dtype:
-        return torch.bmm(rows, cells)
-    if cells.is_cuda:
-        return torch.bmm(rows, cells, out_dtype=dtype)
-    return torch.bmm(rows.to(dtype), cells.to(dtype))  # for the interpreter: PyTorch has out_dtype only on GPUs
+    return multiply(rows, cells)
 
 
 def full_backward(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from siamfast.kernels.integers import cdiv, next_power_of_2
-from siamfast.kernels.xcorr.diagonals import diagonal_sums_kernel
+from siamfast.kernels.xcorr.forward import diagonal_sums_kernel
 
 # Template cells that a program reads at once, and its pixels: many where the cells are few; fewer than 32 where the
 # programs would not fill a large chip, but 8 at least, which are the 32 bytes of one access to memory.
