@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from siamfast.kernels import chips, tf32
+from siamfast.kernels.products import no_product
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
@@ -110,6 +111,7 @@ def launches_of(call: Call, chip: int) -> list[Launch]:
     with (
         replaced(KernelType, "__getitem__", lambda kernel, grid: functools.partial(record, kernel, grid)),
         replaced(chips, "chip_of", lambda device: chip),
+        replaced(torch, "bmm", no_product),
         replaced(torch, "empty", lambda *shape, **options: empty(*shape, **options).zero_()),
         replaced(torch.backends.cudnn.conv, "fp32_precision", "tf32" if call.tf32 else "ieee"),
     ):

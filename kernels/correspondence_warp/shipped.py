@@ -144,6 +144,13 @@ def _plain(case: _Case, precision: str, dtype: torch.dtype) -> Iterator[Call]:
         f"warp forward, {name}", forward, rows + values, flop + weighing, wide=True,
         rate="bf16" if dtype == torch.float16 else "fp32",
     )  # fmt: skip
+    if case.radius < 0:  # their products are PyTorch's
+        pairs = case.batch * case.pairs
+        yield Call(
+            f"warp slopes of logits, {name}", lambda: backward([True] * 4), pairs * (4 + dtype.itemsize) + values,
+            2 * weighing + 8 * pairs,
+        )  # fmt: skip
+        return
     for kind, needs, written, products in (
         ("dquery", [True, False, False, False], case.cells * slopes, 2),
         ("dkeys", [False, True, False, False], case.keys * slopes, 2),

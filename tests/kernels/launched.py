@@ -31,6 +31,7 @@ import triton
 from siamfast.kernels import chips, static
 from siamfast.kernels.cards import LIMITS
 from siamfast.kernels.launches import StandIn
+from siamfast.kernels.products import no_product
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
@@ -66,6 +67,7 @@ class Proof:
         JITFunction.run = run
         dispatch.triton_reason = lambda *ignored: None
         chips.chip_of = lambda device: self.chip
+        torch.bmm = no_product
 
     def launch(self, kernel: Any, arguments: tuple[Any, ...], grid: Any, options: dict[str, Any]) -> Any:
         name = kernel.fn.__name__
