@@ -67,9 +67,10 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, ends: torch.Tens
 def _units(task: Task, grads: Gradients, outputs: Outputs, ends: torch.Tensor) -> torch.Tensor:
     """(N,): units in which a sample's slopes are at most LARGEST, so that float16 holds them, however small the loss's.
 
-    A slope is p (<g, v> + r - e ln p) + c, with a weight p up to the confidence, and -p ln p up to 1 / e.
+    A slope is p (<g, v> + r - e ln p) + c, with a weight p up to the confidence, and -p ln p up to 1 / e. A query whose
+    numbers are not finite does not decide about the others'.
     """
     largest = task.values.abs().amax(2) if task.values.shape[1] else task.values.new_zeros(task.values.shape[:2])
     bound = torch.linalg.vecdot(grads.values.abs(), largest.unsqueeze(2), dim=1) + ends[:, 1].abs()
     bound = outputs.confidence * bound + ends[:, 2].abs() + ends[:, 3].abs()
-    return bound.amax(1).clamp_min_(1e-30) / LARGEST
+    return bound.nan_to_num_(0.0, 0.0).amax(1).clamp_min_(1e-30) / LARGEST

@@ -174,6 +174,20 @@ def ties_and_nan() -> None:
         assert out.isnan().nonzero().tolist() == [[0, 0, 2, 3]], topk
 
 
+def a_bad_query() -> None:
+    """A gradient that is not finite spoils the slopes of its own query, not those of other queries."""
+    torch.backends.cudnn.allow_tf32 = True  # slopes in units of the largest
+    query, keys, values = torch.randn(1, 4, 5, 5), torch.randn(1, 1, 4, 5, 5), torch.randn(1, 1, 2, 5, 5)
+    options, none = Options(1.0, True, -1.0, False, [], 0, post=False, details=True), torch.zeros(1, 5, 5)
+    outputs = ours.forward(Tensors(query, keys, values, None), options)
+    slopes = Gradients(torch.ones(1, 2, 5, 5), none, none, none)
+    slopes.values[0, 1, 2, 3] = float("inf")
+    d_query = ours.backward(slopes, outputs, Tensors(query, keys, values, None), options, [True, False, False, False])[
+        0
+    ]
+    assert (~d_query.isfinite()).nonzero()[:, 2:].unique(dim=0).tolist() == [[2, 3]]
+
+
 def least_keys() -> None:
     """No window has fewer keys than the bound."""
     from siamfast.ops.correspondence_warp.reference import allowed_keys
@@ -198,11 +212,12 @@ def main() -> None:
         frames_of_one_cell()
         some_queries_at_a_time()
         ties_and_nan()
+        a_bad_query()
         least_keys()
     except BaseException:
         print(f"seed {seed}", file=sys.stderr)
         raise
-    print("30 cases")
+    print("31 cases")
 
 
 if __name__ == "__main__":
