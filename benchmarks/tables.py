@@ -204,7 +204,8 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
     origins += [f"{gpu_tables.about(gpu)} ([rows]({RESULTS}/gpu/{stem}.jsonl))" for stem, gpu in gpus.items()]
     short, long = ["; ".join(origins) + ":\n\n" + headlines(measured, gpus)], []
     of_gpus = [
-        f"{gpu_tables.about(gpu)}: {gpu_tables.checked(gpu)}\n\n{gpu_tables.timed(gpu)}" for gpu in gpus.values()
+        f"## {gpu[0]['device']}\n\n{gpu_tables.about(gpu)}: {gpu_tables.checked(gpu)}\n\n{gpu_tables.timed(gpu)}"
+        for gpu in gpus.values()
     ]
     for stem, device_rows in rows.items():
         pictures = [f"![{name} on {stem}](performance/{stem}-{name}.png)" for name in DRAWN]
