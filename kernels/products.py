@@ -10,9 +10,10 @@ def multiply(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """(N, I, C) x (N, C, J) of one dtype -> (N, I, J) float32. Of float32, by torch.backends.cuda.matmul's settings."""
     if a.dtype == torch.float32:
         return torch.bmm(a, b)
-    if a.is_cuda:
+    # Sums in float16, which a user may ask of PyTorch, it does not return in float32.
+    if a.is_cuda and not (a.dtype == torch.float16 and torch.backends.cuda.matmul.allow_fp16_accumulation):
         return torch.bmm(a, b, out_dtype=torch.float32)  # type: ignore[call-overload, no-any-return]
-    return torch.bmm(a.float(), b.float())  # the interpreter's tensors
+    return torch.bmm(a.float(), b.float())  # the interpreter's tensors too
 
 
 def no_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -100,7 +100,7 @@ def warp_query_slopes_kernel(
             slope_of_weight += shared[:, None]
             if DETAILS:
                 spread = tl.load(ends + 2 * cells, mask=inside, other=0.0)
-                slope_of_weight -= spread[:, None] * tl.where(allowed, s - lse[:, None], 0.0)
+                slope_of_weight -= spread[:, None] * tl.where(s == float("-inf"), 0.0, s - lse[:, None])
             slope = tl.exp(s - lse[:, None]) * slope_of_weight
             if DETAILS:
                 best = tl.load(index_ptr + n * cells + cell, mask=inside, other=-1)
@@ -200,7 +200,7 @@ def warp_key_slopes_kernel(
             slope_of_weight += tl.load(ends + cells, mask=used, other=0.0)[None, :]
             if DETAILS:
                 spread = tl.load(ends + 2 * cells, mask=used, other=0.0)
-                slope_of_weight -= spread[None, :] * tl.where(allowed, s, 0.0)
+                slope_of_weight -= spread[None, :] * tl.where(s == float("-inf"), 0.0, s)
             slope = weights * slope_of_weight
             if DETAILS:
                 best = tl.load(index_ptr + n * cells + cell, mask=used, other=-1)

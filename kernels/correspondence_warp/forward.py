@@ -141,7 +141,7 @@ def warp_forward_kernel(
         tall = H if WINDOW != "none" else FRAMES * H
         top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, HQ, WQ, tall, W, WINDOW, SIDE)
         for start in range(part * BLOCK_J, rows * columns, SPLIT * BLOCK_J):
-            key, used, allowed, _, s = tile_logits(
+            key, used, _, _, s = tile_logits(
                 query_rows, query, keys_ptr, bias_ptr, bounds_ptr, places_ptr, limit, n * keys, frame, exempt, start,
                 top, left, rows, columns, y, x, inside, HQ, WQ, H, W, WINDOW, BIAS, CP, SIDE, BLOCK_Q, BLOCK_J, BLOCK_C,
                 PRECISION, UPCAST,
@@ -154,7 +154,7 @@ def warp_forward_kernel(
             shrink = tl.exp(largest - base)
             weights = tl.exp(s - base[:, None])
             total = total * shrink + tl.sum(weights, 1)
-            weighted = weighted * shrink + tl.sum(tl.where(allowed, weights * s, 0.0), 1)
+            weighted = weighted * shrink + tl.sum(tl.where(s == float("-inf"), 0.0, weights * s), 1)
             sums = add_values(
                 # n * 0: the step between channels in int64.
                 weights, values_ptr + n * K * keys + key, n * 0 + keys, used, first, sums * shrink[:, None], K, KP,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from siamfast.kernels import tf32
 from siamfast.kernels.correspondence_warp.logit_slopes import warp_logit_slopes_kernel
 from siamfast.kernels.correspondence_warp.task import Slopes, Task
 from siamfast.kernels.integers import cdiv, next_power_of_2
@@ -33,33 +34,34 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, ends: torch.Tens
     rows = min(cells, max(1, MOST_BYTES // (4 * n * keys) // 64) * 64)
     tiles = cdiv(keys, BLOCKS["BLOCK_J"]) * n
     part_rows = cdiv(cdiv(rows, max(1, PROGRAMS // tiles)), BLOCKS["BLOCK_Q"]) * BLOCKS["BLOCK_Q"]
-    parts, chunks = cdiv(rows, part_rows), cdiv(cells, rows)
-    d_values, d_bias = torch.empty((chunks, parts, n, k, keys), **like), torch.empty((chunks, parts, n, keys), **like)
+    parts, of_values = cdiv(rows, part_rows), needs[2] and k > 0
+    d_values = torch.empty((parts, n, k if of_values else 0, keys), **like)
+    d_bias = torch.empty((parts, n, keys), **like)
+    nothing = torch.empty(0, **like)
     g, index = grads.values.contiguous(), outputs.indices.contiguous()
     d_query: list[torch.Tensor] = []
-    d_keys = None
+    sums: list[torch.Tensor] = []  # of keys, values and bias, over the queries so far
     with torch.cuda.device_of(task.query):
         for chunk, query in enumerate(task.query.split(rows, 1)):
             logits = multiply(query, task.keys.transpose(1, 2))
             slopes = torch.empty_like(logits, dtype=task.query.dtype)
             warp_logit_slopes_kernel[(tiles, parts)](
                 logits, slopes, d_bias if units is None else units, task.values, task.bias_or_keys, g, ends, index,
-                d_values[chunk], d_bias[chunk], chunk * rows, n, query.shape[1], cells, keys, k, part_rows,
-                BIAS=task.bias is not None, UNITS=units is not None, KP=max(16, next_power_of_2(k)),
-                SMALL=k <= SMALL_VALUES, SLOPES="tf32" if task.precision != EXACT else EXACT,
-                UPCAST=not task.query.is_cuda, **BLOCKS,
+                d_values, d_bias, chunk * rows, n, query.shape[1], cells, keys, k, part_rows,
+                BIAS=task.bias is not None, UNITS=units is not None, OF_VALUES=of_values,
+                KP=max(16, next_power_of_2(k)), SMALL=k <= SMALL_VALUES,
+                SLOPES="tf32" if tf32.allowed() else EXACT, UPCAST=not task.query.is_cuda, **BLOCKS,
             )  # fmt: skip
             if needs[0]:
                 d_query.append(multiply(slopes, task.keys))
-            if needs[1]:
-                more = multiply(slopes.transpose(1, 2), query)
-                d_keys = more if d_keys is None else d_keys.add_(more)
-    nothing = torch.empty(0, **like)
+            d_keys = multiply(slopes.transpose(1, 2), query) if needs[1] else nothing
+            more = d_keys, d_values.sum(0) if needs[2] else nothing, d_bias.sum(0) if needs[3] else nothing
+            sums = [total.add_(part) for total, part in zip(sums, more, strict=True)] if sums else list(more)
     return Slopes(
         query=(d_query[0] if len(d_query) == 1 else torch.cat(d_query, 1)) if needs[0] else nothing,
-        keys=nothing if d_keys is None else d_keys,
-        values=d_values.sum((0, 1)) if needs[2] else nothing,
-        bias=d_bias.sum((0, 1)) if needs[3] else nothing,
+        keys=sums[0],
+        values=sums[1],
+        bias=sums[2],
         units=units,
     )
 

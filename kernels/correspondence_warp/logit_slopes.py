@@ -37,6 +37,7 @@ def warp_logit_slopes_kernel(
     part_rows,  # queries of a part
     BIAS: tl.constexpr,
     UNITS: tl.constexpr,
+    OF_VALUES: tl.constexpr,  # whether slopes of the values are wanted
     KP: tl.constexpr,  # >= K
     SMALL: tl.constexpr,
     BLOCK_Q: tl.constexpr,
@@ -72,18 +73,20 @@ def warp_logit_slopes_kernel(
         grads = grad_ptr + n * K * Q + query
         slope = value_products(grads, values, used, inside, Q, J, K, BLOCK_Q, BLOCK_J, KP, SMALL, UPCAST)
         slope += tl.load(ends + Q, mask=used, other=0.0)[:, None]
-        slope -= tl.load(ends + 2 * Q, mask=used, other=0.0)[:, None] * tl.where(both, s, 0.0)
+        slope -= tl.load(ends + 2 * Q, mask=used, other=0.0)[:, None] * tl.where(s == float("-inf"), 0.0, s)
         slope *= weights
         best = tl.load(index_ptr + n * Q + query, mask=used, other=-1)
         certain = tl.load(ends + 3 * Q, mask=used, other=0.0)
         slope += tl.where(best[:, None] == key[None, :], certain[:, None], 0.0)
         slope = tl.where(both, slope, 0.0)
         d_bias += tl.sum(slope, 0)
-        of_channels = grads[None, :] + channel.to(tl.int64)[:, None] * Q
-        g = tl.load(of_channels, mask=(channel < K)[:, None] & used[None, :], other=0.0)
-        d_values = product(g, weights, d_values, SLOPES, UPCAST)
+        if OF_VALUES:
+            of_channels = grads[None, :] + channel.to(tl.int64)[:, None] * Q
+            g = tl.load(of_channels, mask=(channel < K)[:, None] & used[None, :], other=0.0)
+            d_values = product(g, weights, d_values, SLOPES, UPCAST)
         tl.store(slopes_ptr + at, (slope * scale).to(slopes_ptr.dtype.element_ty), mask=both)
     to = part.to(tl.int64) * samples + n
     tl.store(d_bias_ptr + to * J + key, d_bias, mask=inside)
-    of_values = (to * K + channel)[:, None] * J + key[None, :]
-    tl.store(d_values_ptr + of_values, d_values, mask=(channel < K)[:, None] & inside[None, :])
+    if OF_VALUES:
+        of_values = (to * K + channel)[:, None] * J + key[None, :]
+        tl.store(d_values_ptr + of_values, d_values, mask=(channel < K)[:, None] & inside[None, :])

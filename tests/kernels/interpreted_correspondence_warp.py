@@ -188,6 +188,24 @@ def a_bad_query() -> None:
     assert (~d_query.isfinite()).nonzero()[:, 2:].unique(dim=0).tolist() == [[2, 3]]
 
 
+def keys_without_weight() -> None:
+    """A bias of -inf takes a key away, as a mask does; entropy and gradients stay finite, with and without a window."""
+    query, keys, values = torch.randn(1, 4, 5, 5), torch.randn(1, 1, 4, 5, 5), torch.randn(1, 1, 2, 5, 5)
+    tensors = [query, keys, values, torch.randn(1, 1, 5, 5)]
+    tensors[3][0, 0, 1, 2] = float("-inf")
+    slopes = [torch.randn(1, 2, 5, 5), *(torch.randn(1, 5, 5) for _ in range(3))]
+    for tf32, radius in ((False, -1.0), (True, -1.0), (False, 3.0)):
+        torch.backends.cudnn.allow_tf32 = tf32
+        options = Options(1.0, True, radius, False, [], 0, post=False, details=True)
+        exact, gradients = truth(tensors, options, slopes)
+        for name, f, t in zip(NAMES[:4], ours.forward(Tensors(*tensors), options), exact, strict=False):
+            close("a key masked", name, f, t, 1e-2 if tf32 else 1e-5)
+        given = Outputs(*(e.detach().float() for e in exact[:4]), exact[4])
+        back = ours.backward(Gradients(*slopes), given, Tensors(*tensors), options, [True] * 4)
+        for name, f, t in zip(GRADS, back, gradients, strict=True):
+            close("a key masked", "gradient of " + name, f, t, 1e-2 if tf32 else 1e-4)
+
+
 def least_keys() -> None:
     """No window has fewer keys than the bound."""
     from siamfast.ops.correspondence_warp.reference import allowed_keys
@@ -213,11 +231,12 @@ def main() -> None:
         some_queries_at_a_time()
         ties_and_nan()
         a_bad_query()
+        keys_without_weight()
         least_keys()
     except BaseException:
         print(f"seed {seed}", file=sys.stderr)
         raise
-    print("31 cases")
+    print("32 cases")
 
 
 if __name__ == "__main__":

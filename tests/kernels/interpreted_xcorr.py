@@ -110,6 +110,19 @@ def in_pieces() -> None:
                 torch.testing.assert_close(ours.full_forward(call), at_once, rtol=1e-5, atol=1e-5)
 
 
+def large() -> None:
+    """Searches whose products are too many for the device: by PyTorch's convolution, in every dtype."""
+    for dtype in DTYPES:
+        z, x = torch.randn(2, 6, 3, 2).to(dtype), torch.randn(4, 3, 6, 5).to(dtype)
+        scale, bias = torch.rand(2), torch.randn(2)
+        with mock.patch.object(ours, "MOST_SEARCH", 0):
+            response = ours.full_forward(XcorrCall.of(z, x, scale, bias, 1.0, 0.0, 1, 0, False))
+        exact = reference.xcorr(z.double(), x.double(), scale=scale.double(), bias=bias.double(), padding=(1, 0))
+        assert response.dtype == dtype
+        # 18 products of size 1 and one rounding of a response of up to some 10.
+        torch.testing.assert_close(response.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-5)
+
+
 def main() -> None:
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(np.random.default_rng().integers(2**31))
     rng = np.random.default_rng(seed)
@@ -119,10 +132,11 @@ def main() -> None:
             full(rng, number)
             depthwise(rng, number)
         in_pieces()
+        large()
     except BaseException:
         print(f"seed {seed}", file=sys.stderr)
         raise
-    print("25 cases")
+    print("26 cases")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
 from siamfast.ops.xcorr.eager import layout
 
 MOST_BYTES = 256 << 20  # of G at once; where it would take more, some searches at a time
+MOST_SEARCH = 1 << 30  # of one search's G; where it takes more, PyTorch's convolution serves
 
 
 def _numbers(value: torch.Tensor | None) -> torch.Tensor | None:
@@ -47,7 +48,12 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
         "pad_x": numbers.pad_x,
         "per_template": call.per_template,
     }
-    most = max(1, MOST_BYTES // max(1, 4 * maps * hz * wz * height * width))
+    each = 4 * maps * hz * wz * height * width
+    if each > MOST_SEARCH:
+        from siamfast.ops.xcorr.autograd import by_reference  # it imports this file
+
+        return by_reference(call._replace(z=z.float(), x=x.float())).to(x.dtype)
+    most = max(1, MOST_BYTES // each)
     if nx <= most:  # nearly always; saves the host three slices
         launch.diagonal_sums(products=_products(rows, cells), out=out, **options)
         return out
