@@ -148,7 +148,7 @@ def _plain(case: _Case, precision: str, dtype: torch.dtype) -> Iterator[Call]:
         pairs = case.batch * case.pairs
         yield Call(
             f"warp slopes of logits, {name}", lambda: backward([True] * 4), pairs * (4 + dtype.itemsize) + values,
-            2 * weighing + 8 * pairs,
+            2 * weighing + 8 * pairs, rate="fp32", tf32=precision != EXACT,
         )  # fmt: skip
         return
     for kind, needs, written, products in (
