@@ -105,6 +105,7 @@ def values(tiny: bool) -> Iterator[Check]:
 def smoke() -> Iterator[Check]:
     yield warp(TINY, "plain", torch.float32, True, backward=False)
     yield warp(TINY, "plain", torch.float32, True)
+    yield warp(TINY, "square", torch.float32, True)
     yield warp(TINY, "circle, top 10", torch.float32, True, backward=False)
     yield warp(TINY, "circle, top 10", torch.float32, True)
     # So many keys that they are dealt out, and the parts joined by a kernel of its own.
