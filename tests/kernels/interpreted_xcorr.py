@@ -111,7 +111,7 @@ def in_pieces() -> None:
 
 
 def large() -> None:
-    """Searches whose products are too many for the device: by PyTorch's convolution, in every dtype."""
+    """Searches whose products are too many for the device, by PyTorch's convolution, in every dtype."""
     for dtype in DTYPES:
         z, x = torch.randn(2, 6, 3, 2).to(dtype), torch.randn(4, 3, 6, 5).to(dtype)
         scale, bias = torch.rand(2), torch.randn(2)
@@ -121,6 +121,9 @@ def large() -> None:
         assert response.dtype == dtype
         # 18 products of size 1 and one rounding of a response of up to some 10.
         torch.testing.assert_close(response.double(), exact, rtol=torch.finfo(dtype).eps, atol=1e-5)
+    # None at all, of a search that is padding alone.
+    empty = XcorrCall.of(torch.ones(1, 3, 1, 2), torch.ones(2, 3, 0, 0), None, None, 1.0, 0.5, 1, 1, False)
+    assert torch.equal(ours.full_forward(empty), torch.full((2, 1, 2, 1), 0.5))
 
 
 def main() -> None:

@@ -31,6 +31,11 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
     maps = call.outputs
     if nx == 0 or maps == 0:
         return x.new_empty(nx, maps, *call.response_size)
+    each = 4 * maps * hz * wz * height * width  # bytes of a search's G
+    if each > MOST_SEARCH:
+        from siamfast.ops.xcorr.autograd import by_reference  # it imports this file
+
+        return by_reference(call._replace(z=z.float(), x=x.float())).to(x.dtype)
     rows, cells = eager.template_rows(z, channels), x.flatten(2)
     if numbers.all_pairs:
         rows = rows.reshape(1, -1, channels)
@@ -48,16 +53,10 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
         "pad_x": numbers.pad_x,
         "per_template": call.per_template,
     }
-    each = 4 * maps * hz * wz * height * width
-    if each > MOST_SEARCH:
-        from siamfast.ops.xcorr.autograd import by_reference  # it imports this file
-
-        return by_reference(call._replace(z=z.float(), x=x.float())).to(x.dtype)
-    most = max(1, MOST_BYTES // each)
-    if nx <= most:  # nearly always; saves the host three slices
+    if nx * each <= MOST_BYTES:  # nearly always; saves the host three slices
         launch.diagonal_sums(products=_products(rows, cells), out=out, **options)
         return out
-    for first, count in pieces(nx, rows.shape[0], most):
+    for first, count in pieces(nx, rows.shape[0], max(1, MOST_BYTES // each)):
         begin, end = first % rows.shape[0], first + count
         products = _products(rows[begin : begin + count], cells[first:end])
         launch.diagonal_sums(products=products, out=out[first:end], **options)
