@@ -26,23 +26,23 @@ def small(shape: Shape) -> Shape:
 
 @functools.cache
 def tensors(shape: Shape, whole: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """z, x, the response's gradient; pixel-wise templates as kernels of one cell."""
+    """z, x, the response's gradient."""
     generator = torch.Generator().manual_seed(0)
     z, x = (numbers(*size, generator=generator, whole=whole) for size in (shape.z, shape.x))
-    if shape.kind == "pixelwise":
-        z = z.flatten(2).transpose(1, 2).reshape(len(z), -1, 1, 1)
-    cells = [a + 2 * shape.padding - b + 1 for a, b in zip(x.shape[2:], z.shape[2:], strict=True)]
-    maps = x.shape[1] if shape.kind == "depthwise" else z.shape[1] // x.shape[1]
-    return z, x, numbers(len(x), maps, *cells, generator=generator, whole=whole)
+    with torch.device("meta"):
+        response = bench_xcorr.ours(shape)(torch.empty(shape.z), torch.empty(shape.x))
+    return z, x, numbers(*response.shape, generator=generator, whole=whole)
 
 
 @functools.cache
 def truth(shape: Shape, whole: bool, device: str) -> Tensors:
     z, x, grad = (t.to(device).double() for t in tensors(shape, whole))
-    call = bench_xcorr.ours(shape) if shape.kind == "depthwise" else siamfast.xcorr
     with siamfast.backend("reference"):
-        gradients = bench_xcorr.value_and_gradients(call, z, x, grad)
-    return {name: t.detach() for name, t in zip(("value", "dz", "dx"), gradients, strict=True)}
+        return named(bench_xcorr.value_and_gradients(bench_xcorr.ours(shape), z, x, grad))
+
+
+def named(results: tuple[torch.Tensor, ...]) -> Tensors:
+    return {name: t.detach() for name, t in zip(("value", "dz", "dx"), results, strict=True)}
 
 
 def allowed(dtype: torch.dtype, tf32: bool) -> float:
@@ -59,7 +59,9 @@ def correlation(shape: Shape, dtype: torch.dtype, tf32: bool = True, parts: str 
     def run(device: str) -> Tensors:
         z, x, grad = (t.to(device, dtype) for t in tensors(shape, whole))
         results: Tensors = {}
-        if shape.kind == "depthwise":
+        if shape.kind == "pixelwise":  # no kernel of ours: PyTorch's product
+            results = named(bench_xcorr.value_and_gradients(bench_xcorr.ours(shape), z, x, grad))
+        elif shape.kind == "depthwise":
             depthwise = DepthwiseCall(z, x, shape.padding, shape.padding)
             if "value" in names:
                 results["value"] = ours.depthwise_forward(depthwise)

@@ -46,7 +46,7 @@ _FULL = (
     Case("siamfc train", 8, (6, 6), (20, 20), 256),
     Case("alexnet v2", 32, (17, 17), (49, 49), 32),
     Case("siamrpn up-channel", 8, (4, 4), (20, 20), 256, 10),
-    Case("lighttrack pixelwise", 32, (1, 1), (16, 16), 96, 64),
+    Case("64 templates of 1x1", 32, (1, 1), (16, 16), 96, 64),
 )
 _DEPTHWISE = (
     Case("pysot resnet", 28, (5, 5), (29, 29), 256),

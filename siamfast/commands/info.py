@@ -28,10 +28,10 @@ _OPTIONAL = {
 _OPENCV = ("opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python")
 
 
-# Ops that run others' kernels: op -> the op whose backends serve it. xcorr_pixelwise is one product on the CPU, which
-# PyTorch does best.
+# Ops that run others' kernels: op -> the op whose backends serve it. xcorr_pixelwise is one product, which PyTorch
+# does best.
 _SERVED_LIKE = {"xcorr_depthwise": "xcorr", "xcorr_pixelwise": "xcorr", "xcorr_balanced_loss": "xcorr"}
-_LEFT_TO_TORCH = ("xcorr_pixelwise", "cpp")
+_LEFT_TO_TORCH = ("xcorr_pixelwise",)
 
 EXAMPLE = "example:\n  siamfast info"
 
@@ -119,7 +119,7 @@ def backends() -> list[str]:
             served = [
                 backend
                 for backend in dispatch.AUTO_ORDER
-                if module.can_run(backend, device, torch.float32) and (name, backend) != _LEFT_TO_TORCH
+                if module.can_run(backend, device, torch.float32) and (name not in _LEFT_TO_TORCH or backend == "torch")
             ]
             shown = device if device in fastest else f"({device})"  # in brackets: what a device would get
             rows.append(f"{name:<24}{shown:<8}{served[0]:<12}{', '.join([*served[1:], 'reference'])}")

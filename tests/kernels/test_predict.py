@@ -60,7 +60,7 @@ def test_the_loss_reads_scores_once_and_writes_slopes_once() -> None:
 )
 def test_products_are_counted_with_padding(kind: str, rate: str, times: int) -> None:
     """64 kernels by 256 pixels and 96 channels; blocks of 64 channels pad them to 128, exact ones are of 32."""
-    (work,) = count(f"xcorr dx, lighttrack pixelwise, {kind}")
+    (work,) = count(f"xcorr dx, 64 templates of 1x1, {kind}")
     padded = 96 if kind == "exact fp32" else 128
     assert work.programs * work.products[rate] == 32 * 2 * 64 * 256 * padded * times
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 import siamfast
 
@@ -105,6 +107,13 @@ def test_pixelwise_equals_one_by_one_kernels() -> None:
     z, x = torch.randn(2, 6, 3, 4, dtype=torch.float64), torch.randn(2, 6, 7, 5, dtype=torch.float64)
     each = [F.conv2d(x[n : n + 1], z[n].flatten(1).T.reshape(12, 6, 1, 1)) for n in range(2)]
     torch.testing.assert_close(siamfast.xcorr_pixelwise(z, x), torch.cat(each))
+
+
+def test_pixelwise_on_a_gpu_is_one_product_of_pytorchs() -> None:
+    with FakeTensorMode(), FlopCounterMode(display=False) as counted:
+        response = siamfast.xcorr_pixelwise(*(torch.empty(2, 6, *size, device="cuda") for size in ((3, 4), (7, 5))))
+    assert (response.shape, response.device.type) == ((2, 12, 7, 5), "cuda")
+    assert [str(op) for op in counted.get_flop_counts()["Global"]] == ["aten.bmm"]
 
 
 def test_circular_h_wraps_rows_and_repeats_columns() -> None:

@@ -148,12 +148,9 @@ def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     forced = dispatch.forced()
     if forced == "reference":
         return reference.xcorr_pixelwise(*library.autocast(z, x))
-    if forced != "torch" and x.device.type == "cuda":
-        # The same sum as `xcorr` with O = Hz*Wz kernels of one cell.
-        cells = z.flatten(2).transpose(1, 2).reshape(z.shape[0], z.shape[1] * z.shape[2] * z.shape[3], 1, 1)
-        return xcorr(cells, x)
     can_run(forced or "torch", x.device.type, x.dtype, raise_error=True)
-    # A plain matrix product: PyTorch's is the fastest. `bmm` is `matmul` without its search for the right product.
+    # A plain matrix product: PyTorch's is the fastest, also on a GPU (an H200: 4.7 us, our kernels 11). `bmm` is
+    # `matmul` without its search for the right product.
     if x.shape[0] == z.shape[0]:
         products = torch.bmm(z.flatten(2).transpose(1, 2), x.flatten(2))
     else:  # not len(), which turns a dynamic batch size of an export into a number

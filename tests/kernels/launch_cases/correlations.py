@@ -21,7 +21,7 @@ def correlate(
     scaled: bool = False,
     gradients: str = "zx",
 ) -> None:
-    if kind == "pixelwise":  # as the public op reshapes it on a GPU
+    if kind == "pixelwise":  # kernels of one cell, as LightTrack's `pixel_corr` makes them
         z, kind = z.flatten(2).transpose(1, 2).reshape(len(z), -1, 1, 1), "full"
     if kind == "depthwise":
         out = siamfast.xcorr_depthwise(z, x, padding=padding)
