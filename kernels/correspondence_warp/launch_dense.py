@@ -18,6 +18,9 @@ MOST_VALUES = 32  # channels of values whose slopes fit in a program
 SMALL_VALUES = 16  # up to so many, products with values are a few multiply-adds per logit
 PROGRAMS = 528  # that fill a large chip: four on each of 132 multiprocessors
 BLOCKS = {"BLOCK_Q": 16, "BLOCK_J": 64, "num_warps": 4, "num_stages": 1}
+# Keys of a row of slopes are padded to a multiple: cuBLAS has its fast kernels for rows that begin at multiples of 16
+# bytes, which 25 x 25 keys do not, and Triton writes them in wide stores.
+WIDTH = 16
 LARGEST = 2.0**14  # of a slope in float16, whose largest number is 2^16 and smallest 2^-24
 
 
@@ -44,10 +47,10 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, ends: torch.Tens
     with torch.cuda.device_of(task.query):
         for chunk, query in enumerate(task.query.split(rows, 1)):
             logits = multiply(query, task.keys.transpose(1, 2))
-            slopes = torch.empty_like(logits, dtype=task.query.dtype)
+            slopes = query.new_empty(n, query.shape[1], cdiv(keys, WIDTH) * WIDTH)[..., :keys]
             warp_logit_slopes_kernel[(tiles, parts)](
                 logits, slopes, d_bias if units is None else units, task.values, task.bias_or_keys, g, ends, index,
-                d_values, d_bias, chunk * rows, n, query.shape[1], cells, keys, k, part_rows,
+                d_values, d_bias, chunk * rows, n, query.shape[1], cells, keys, k, slopes.stride(1), part_rows,
                 BIAS=task.bias is not None, UNITS=units is not None, OF_VALUES=of_values,
                 KP=max(16, next_power_of_2(k)), SMALL=k <= SMALL_VALUES,
                 SLOPES="tf32" if tf32.allowed() else EXACT, UPCAST=not task.query.is_cuda, **BLOCKS,

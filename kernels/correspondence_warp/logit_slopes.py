@@ -19,7 +19,7 @@ from siamfast.kernels.tf32 import product
 @triton.jit
 def warp_logit_slopes_kernel(
     logits_ptr,  # (N, R, J) float32 contiguous, without the bias: of the queries from `first` on
-    slopes_ptr,  # (N, R, J) of the rows' dtype
+    slopes_ptr,  # (N, R, WIDTH) of the rows' dtype, of which J are written
     units_ptr,  # (N,) float32: the slopes' units
     values_ptr,  # (N, K, J) float32 contiguous
     bias_ptr,  # (N, J) float32 contiguous
@@ -34,6 +34,7 @@ def warp_logit_slopes_kernel(
     Q,
     J,
     K,
+    WIDTH,
     part_rows,  # queries of a part
     BIAS: tl.constexpr,
     UNITS: tl.constexpr,
@@ -84,6 +85,7 @@ def warp_logit_slopes_kernel(
             of_channels = grads[None, :] + channel.to(tl.int64)[:, None] * Q
             g = tl.load(of_channels, mask=(channel < K)[:, None] & used[None, :], other=0.0)
             d_values = product(g, weights, d_values, SLOPES, UPCAST)
+        at = (n * R + row)[:, None] * WIDTH + key[None, :]
         tl.store(slopes_ptr + at, (slope * scale).to(slopes_ptr.dtype.element_ty), mask=both)
     to = part.to(tl.int64) * samples + n
     tl.store(d_bias_ptr + to * J + key, d_bias, mask=inside)
