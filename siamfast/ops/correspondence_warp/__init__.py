@@ -81,7 +81,7 @@ def correspondence_warp(
     """
     query, keys, values, bias = _inputs(query, reference, values, key_bias)
     names = (returns,) if isinstance(returns, str) else tuple(returns) if isinstance(returns, Sequence) else ()
-    if not names or any(name not in _RETURNS for name in names):
+    if not names or not all(map(_RETURNS.__contains__, names)):
         raise ValueError(f"returns: got {returns!r}, expected some of {', '.join(_RETURNS)}")
     options = _options(
         query.shape[2:], keys.shape[3:], keys.shape[1],
@@ -97,8 +97,10 @@ def correspondence_warp(
         query = query.repeat_interleave(count, 0)
         keys, values = keys.flatten(0, 1).unsqueeze(1), values.flatten(0, 1).unsqueeze(1)
         bias = None if bias is None else bias.flatten(0, 1).unsqueeze(1)
-    details = any(name in names for name in _DETAILS)
+    details = any(map(names.__contains__, _DETAILS))
     outputs = _run(query, keys, values, bias, options, details)
+    if names == ("values",) and not average:
+        return outputs[0]
     results_by_name = dict(zip(("values", *_DETAILS) if details else ("values",), outputs, strict=False))
     if average:
         results_by_name = {k: v.unflatten(0, (-1, count)) for k, v in results_by_name.items()}
@@ -175,49 +177,66 @@ def _reference_weights(scores: torch.Tensor, o: Options, keys: torch.Tensor) -> 
 
 
 # -------------------------------------------------------------------------------------------------------------- checks
+# What the checks read of a tensor.
+_Kind = tuple[torch.Size, torch.dtype, torch.device]
+
+
+def _kind(name: str, value: torch.Tensor) -> _Kind:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name}: got {type(value).__name__}, expected a torch.Tensor")
+    return value.shape, value.dtype, value.device
+
+
 def _inputs(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor | None, key_bias: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """query (N, C, Hq, Wq), keys (N, T, C, Hr, Wr), values (N, T, K, Hr, Wr), key_bias (N, T, Hr, Wr)."""
-    tensors = [("query", query), ("reference", keys)]
-    tensors += [("values", values)] if values is not None else []
-    tensors += [("key_bias", key_bias)] if key_bias is not None else []
-    for name, value in tensors:
-        if not isinstance(value, torch.Tensor):
-            raise TypeError(f"{name}: got {type(value).__name__}, expected a torch.Tensor")
-        if not value.is_floating_point():
-            raise TypeError(f"{name}: got dtype {value.dtype}, expected a floating dtype")
-        if value.device != query.device:
-            raise ValueError(f"{name}: got device {value.device}, expected query's {query.device}")
-    if query.dim() != 4 or 0 in query.shape[1:]:
-        raise ValueError(f"query: got shape {tuple(query.shape)}, expected (N, C, Hq, Wq), none but N of size 0")
-    mixed = keys.dtype != query.dtype and torch.float64 not in (keys.dtype, query.dtype)
+    queries, references = _kind("query", query), _kind("reference", keys)
+    mixed = references[1] != queries[1] and {references[1], queries[1]} <= set(dispatch.FLOATS)
     if mixed and library.autocast_enabled(query.device.type):
         query, keys = query.float(), keys.float()  # one came from a network under autocast, the other did not
-    if keys.dtype != query.dtype:
-        raise TypeError(f"reference: got dtype {keys.dtype}, expected query's {query.dtype}")
-    if keys.dim() not in (4, 5) or keys.shape[0] != query.shape[0] or keys.shape[-3] != query.shape[1]:
-        shape = f"({query.shape[0]}, [T,] {query.shape[1]}, Hr, Wr)"
-        raise ValueError(f"reference: got shape {tuple(keys.shape)}, expected {shape}")
-    if 0 in keys.shape[1:]:
-        raise ValueError(f"reference: got shape {tuple(keys.shape)}, expected at least one frame and one cell")
-    several = keys.dim() == 5
-    keys = keys if several else keys.unsqueeze(1)
-    n, t, hw = keys.shape[0], keys.shape[1], tuple(keys.shape[3:])
-    if values is None:
-        values = keys[:, :, :0]
-    else:
-        good = values.dim() == (5 if several else 4) and values.shape[-2:] == hw and values.shape[0] == n
-        if not good or (several and values.shape[1] != t):
-            expected = (n, t, "K", *hw) if several else (n, "K", *hw)
-            raise ValueError(f"values: got shape {tuple(values.shape)}, expected {expected}".replace("'", ""))
-        values = values if several else values.unsqueeze(1)
-    if key_bias is not None:
-        expected = (n, t, *hw) if several else (n, *hw)
-        if tuple(key_bias.shape) != expected:
-            raise ValueError(f"key_bias: got shape {tuple(key_bias.shape)}, expected {expected}")
-        key_bias = key_bias if several else key_bias.unsqueeze(1)
-    return query, keys, values, key_bias
+        queries, references = _kind("query", query), _kind("reference", keys)
+    several = _check_kinds(
+        queries,
+        references,
+        None if values is None else _kind("values", values),
+        None if key_bias is None else _kind("key_bias", key_bias),
+    )
+    if several:
+        return query, keys, keys[:, :, :0] if values is None else values, key_bias
+    keys = keys.unsqueeze(1)
+    values = keys[:, :, :0] if values is None else values.unsqueeze(1)
+    return query, keys, values, None if key_bias is None else key_bias.unsqueeze(1)
+
+
+@dispatch.remembered
+def _check_kinds(query: _Kind, keys: _Kind, values: _Kind | None, key_bias: _Kind | None) -> bool:
+    """Whether the keys come with an axis of frames."""
+    given = {"query": query, "reference": keys, "values": values, "key_bias": key_bias}
+    for name, kind in given.items():
+        if kind is not None and not kind[1].is_floating_point:
+            raise TypeError(f"{name}: got dtype {kind[1]}, expected a floating dtype")
+        if kind is not None and kind[2] != query[2]:
+            raise ValueError(f"{name}: got device {kind[2]}, expected query's {query[2]}")
+    shape, place = query[0], keys[0]
+    if len(shape) != 4 or 0 in shape[1:]:
+        raise ValueError(f"query: got shape {tuple(shape)}, expected (N, C, Hq, Wq), none but N of size 0")
+    if keys[1] != query[1]:
+        raise TypeError(f"reference: got dtype {keys[1]}, expected query's {query[1]}")
+    if len(place) not in (4, 5) or place[0] != shape[0] or place[-3] != shape[1]:
+        expected = f"({shape[0]}, [T,] {shape[1]}, Hr, Wr)"
+        raise ValueError(f"reference: got shape {tuple(place)}, expected {expected}")
+    if 0 in place[1:]:
+        raise ValueError(f"reference: got shape {tuple(place)}, expected at least one frame and one cell")
+    several = len(place) == 5
+    before, grid = tuple(place[: 2 if several else 1]), tuple(place[-2:])
+    if values is not None:
+        got = tuple(values[0])
+        if len(got) != len(place) or (got[: len(before)], got[-2:]) != (before, grid):
+            raise ValueError(f"values: got shape {got}, expected {(*before, 'K', *grid)}".replace("'", ""))
+    if key_bias is not None and tuple(key_bias[0]) != (*before, *grid):
+        raise ValueError(f"key_bias: got shape {tuple(key_bias[0])}, expected {(*before, *grid)}")
+    return several
 
 
 @dispatch.remembered
