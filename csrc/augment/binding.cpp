@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <stdexcept>
 
@@ -38,11 +40,34 @@ void call_augment(const Buffer<Nchw> &images, const Buffer<Nchw> &out, std::uint
     augment(call, reinterpret_cast<const std::uint8_t *>(images.data), reinterpret_cast<const Draw *>(draws), out.data);
 }
 
+constexpr std::size_t limited = 10;  // a row's first numbers, which have limits
+struct Limits {
+    float lowest[limited], highest[limited];
+    float sign_counts[limited];  // 0: the number may be negative, and its size is within the limits
+};
+
+// Whether every number of the table is within its limits. draws, limits: addresses.
+bool draws_within(std::uintptr_t draws, std::int64_t count, std::uintptr_t limits, float least_blur) {
+    const Limits &allowed = *reinterpret_cast<const Limits *>(limits);
+    const Draw *rows = reinterpret_cast<const Draw *>(draws);
+    for (const Draw *draw = rows; draw != rows + count; ++draw) {
+        const float *numbers = &draw->x;
+        for (std::size_t k = 0; k < limited; ++k) {
+            const float size = allowed.sign_counts[k] != 0 ? numbers[k] : std::fabs(numbers[k]);
+            if (!(size >= allowed.lowest[k] && size <= allowed.highest[k])) return false;  // nan too
+        }
+        if ((draw->blur != 0 && draw->blur < least_blur) || draw->seed != std::floor(draw->seed)) return false;
+    }
+    return true;
+}
+
 }  // namespace
 
 void bind_augment(py::module_ &module) {
     module.def("augment", &call_augment, py::arg("images"), py::arg("out"), py::arg("draws"), py::arg("mean"),
                py::arg("std"), py::arg("threads"));
+    module.def("draws_within", &draws_within, py::arg("draws"), py::arg("count"), py::arg("limits"),
+               py::arg("least_blur"));
 }
 
 }  // namespace siamfast

@@ -248,6 +248,26 @@ def test_bad_arguments_are_named(images: Any, table: torch.Tensor, options: dict
         augment(images, table, **options)
 
 
+LIMITS = (0.0, -0.0, 0.3, -0.3, 0.5, -0.5, 2.0, -2.0, 2.5, 3.0, 100.0, 101.0, 255.0, 256.0, 1e6, -1e6, 2e6, 2.0**24)
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 2), st.sampled_from(COLUMNS), st.one_of(st.floats(width=32), st.sampled_from(LIMITS)))
+def test_draws_are_judged_alike_with_and_without_cpp(row: int, column: str, number: float) -> None:
+    table, images = draws(3), crops((3, 3, 4, 4))
+    table[row, AT[column]] = number
+
+    def verdict(given: torch.Tensor) -> str:
+        try:
+            augment(images, given, out_size=1)
+        except ValueError as error:
+            return str(error)
+        return "fine"
+
+    strided = torch.zeros(3, 15)[:, :14].copy_(table)  # which C++ does not judge
+    assert verdict(table) == verdict(strided)
+
+
 def test_augment_takes_crops_in_the_layout_of_crop_and_resize() -> None:
     frame = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     crops = siamfast.crop_and_resize(frame, [[60.0, 45.0], [80.0, 60.0]], [[40.0, 40.0]] * 2, 31)
