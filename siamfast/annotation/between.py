@@ -120,8 +120,14 @@ class Annotator:
         Raises:
             ValueError: no frames. OSError: no room for the frames that are kept.
         """
-        index = -1
+        last = -1
         for index, image in frames:
+            height, width = image.shape[:2]
+            if last >= 0 and kept.size != (width, height):  # boxes would be in two kinds of pixels
+                before = "{} x {}".format(*kept.size)
+                self._notice(f"frame {index}: {width} x {height} pixels, before it {before}; annotated up to there")
+                break
+            last = index
             kept.add(index, image)
             closing: list[tuple[_Target, Box]] = []
             for target in self._targets:
@@ -135,11 +141,11 @@ class Annotator:
             needed = [target.frames[0] for target in present if target.frames]
             kept.drop_before(min(needed, default=index + 1))
             progress(index, "forward")
-        if index < 0:
+        if last < 0:
             raise ValueError(f"{frames.name}: no frames in it")
         for target in self._targets:
             for key in target.keys:
-                self._refuse(key, f"is beyond the video's end (its last frame is {index})")
+                self._refuse(key, f"is beyond the video's end (its last frame is {last})")
             if target.tracker is not None:
                 yield from target.rest()
 

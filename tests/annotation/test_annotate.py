@@ -156,6 +156,24 @@ def test_keys_that_cannot_be_used_are_one_line_each_and_the_others_go_on(
     assert [box.frame for box in boxes[2]] == list(range(10, 14))
 
 
+def test_frames_of_another_size_end_the_video(
+    clip: tuple[Path, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, truth = clip
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for t in range(10):
+        image = cv2.imread(str(source / f"{t:03d}.png"))
+        cv2.imwrite(str(frames / f"{t:03d}.png"), image if t < 7 else cv2.resize(image, (120, 90)))
+    _keys(tmp_path / "k.csv", truth, [0, 5, 9])
+    code, boxes = _annotate(frames, tmp_path / "k.csv", tmp_path / "o.csv")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("siamfast annotate: ")]
+    assert code == 1
+    assert "frame 7: 120 x 90 pixels, before it 240 x 180; annotated up to there" in lines[0]
+    assert "target 1, frame 9: the key frame is beyond the video's end (its last frame is 6)" in lines[1]
+    assert [box.frame for box in boxes[1]] == list(range(7))
+
+
 @pytest.mark.parametrize(
     ("rows", "words", "message"),
     [
