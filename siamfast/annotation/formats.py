@@ -6,6 +6,7 @@ conventions and back. A new format is registered in FORMATS and nowhere else.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import json
@@ -23,10 +24,16 @@ from siamfast.io.listing import folders, natural_key
 COLUMNS = ("frame", "id", "x", "y", "w", "h", "label", "confidence")
 
 
+def _encoding(path: Path) -> str:
+    """UTF-8, or UTF-16 with its mark, which is Excel's "Unicode text"."""
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number and text of each line that is not empty."""
     # split, not splitlines: text may have U+2028 and its like within a line
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, line in enumerate(path.read_text(encoding=_encoding(path)).split("\n"), start=1):
         if line.strip():
             yield number, line.strip()
 
@@ -43,7 +50,7 @@ def _in_line(number: int) -> Iterator[None]:
 def read_csv(path: Path) -> list[Box]:
     """Columns by their names in the first line: frame,x,y,w,h; where they are there, id (else 1), label, confidence."""
     boxes = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding=_encoding(path), newline="") as file:
         rows = csv.DictReader(file, skipinitialspace=True)
         missing = [name for name in ("frame", "x", "y", "w", "h") if name not in (rows.fieldnames or [])]
         if missing:
@@ -228,7 +235,9 @@ def read_boxes(path: str | os.PathLike[str], name: str | None = None) -> list[Bo
         boxes = kind.read(path)
     except RecursionError:
         raise ValueError(f"{path}: brackets within brackets without end") from None
-    except (ValueError, csv.Error) as error:  # UnicodeDecodeError and JSONDecodeError among them
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: byte {error.start} is not UTF-8 text") from None
+    except (ValueError, csv.Error) as error:  # JSONDecodeError among them
         raise ValueError(f"{path}: {error}") from None
     if not boxes:
         raise ValueError(f"{path}: no boxes in it")

@@ -89,6 +89,16 @@ def test_rows_of_commas_alone_are_no_rows_and_lines_end_at_line_ends_only(tmp_pa
         assert read_boxes(tmp_path / name) == boxes
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_of_excel_is_read(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "boxes.csv"
+    path.write_text("frame,id,x,y,w,h,label\r\n0,1,2,3,4,5,\u00e4\r\n", encoding=encoding)
+    assert read_boxes(path) == [Box(0, 1, 2.0, 3.0, 4.0, 5.0, "\u00e4", 1.0)]
+    path.write_bytes(b"frame,id,x,y,w,h,label\n0,1,2,3,4,5,\xe4\n")
+    with pytest.raises(ValueError, match=r"boxes.csv: byte 35 is not UTF-8 text"):
+        read_boxes(path)
+
+
 def test_numbers_of_targets_are_exact_and_labels_are_text(tmp_path: Path) -> None:
     rows = [f'{{"frame": 0, "id": {2**53 + n}, "box": [1, 2, 3, 4], "label": 5}}' for n in range(2)]
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
