@@ -92,7 +92,7 @@ def test_on_noise_the_box_stays_bounded(model: SiamFC, box: tuple[float, ...]) -
     rng = np.random.default_rng(1)
     tracker = SiamFCTracker(model, scale_step=1.5, scale_lr=1.0, scale_penalty=1.0)
     tracker.init(rng.integers(0, 256, (160, 240, 3), dtype=np.uint8), box)
-    for _ in range(25):
+    for _ in range(12):
         (x, y, w, h), confidence = tracker.update(rng.integers(0, 256, (160, 240, 3), dtype=np.uint8))
         assert np.isfinite([x, y, w, h]).all()
         assert 0.2 - 1e-9 <= w / box[2] <= 5 + 1e-9
@@ -149,20 +149,20 @@ def test_the_original_weights_track_as_siamfc_pytorch_does(name: str, published:
 
 
 @needs_shared
-@pytest.mark.parametrize(("crops", "pixels"), [("opencv", 0.01), ("siamfast", 2.0)])
-def test_float32_boxes_are_the_peers(crops: str, pixels: float) -> None:
+def test_float32_boxes_are_the_peers() -> None:
     """siamfc-pytorch's tracker rewritten, with grouped convolution and OpenCV crops, gives the same boxes per frame.
 
     With our crops, which round exactly where OpenCV has weights of 11 bits, another scale may win a near tie.
     """
     (sequence,) = (s for s in read_sequences(SHARED / "sequences") if s.name == "Man")
-    sequence = sequence.first(40)
+    sequence = sequence.first(30)
     weights = SHARED / "weights" / "siamfc3s_color.pth"
-    ours, _ = SiamFCTracker(weights, precision="float32", crops=crops).track(sequence.frames, sequence.boxes[0])
     peer, theirs = CommunityTracker(load_model(weights)), [sequence.boxes[0]]
     peer.init(read_image(sequence.frames[0]), sequence.boxes[0])
     theirs += [peer.update(read_image(path)) for path in sequence.frames[1:]]
-    assert np.abs(ours - np.stack(theirs)).max() < pixels
+    for crops, pixels in (("opencv", 0.01), ("siamfast", 2.0)):
+        ours, _ = SiamFCTracker(weights, precision="float32", crops=crops).track(sequence.frames, sequence.boxes[0])
+        assert np.abs(ours - np.stack(theirs)).max() < pixels, crops
 
 
 @pytest.mark.parametrize("place", [(30.0, 20.0), (2.5, 3.5), (58.0, 39.0), (-90.0, 10.0)])
@@ -290,8 +290,8 @@ def test_curves_are_strict_above_and_inclusive_within() -> None:
 def test_default_weights_track_unseen_synthetic_video() -> None:
     """The packaged weights, on clips of seeds that training never draws: most targets are kept."""
     overlaps = []
-    for seed in range(6):
-        clip = SyntheticVideo(seed, length=30)
+    for seed in range(5):
+        clip = SyntheticVideo(seed, length=21)
         images, truth = zip(*clip, strict=True)
         boxes, _ = siamfast.SiamFCTracker().track(images, truth[0])
         overlaps.append(overlap(boxes, np.stack(truth)).mean())
