@@ -18,7 +18,7 @@ ROUNDING = {torch.float32: 2.0**-22, torch.bfloat16: 2.0**-8, torch.float16: 2.0
 def main() -> None:
     seed = int(np.random.default_rng().integers(2**31))
     rng = np.random.default_rng(seed)
-    for case in range(24):
+    for case in range(16):
         dtype = list(ALLOWED)[case % 3]
         count, height, width = int(rng.integers(1, 3)), int(rng.integers(1, 75)), int(rng.integers(1, 75))
         # Surrounded by a wrong value, so that a read outside the image shows.
@@ -44,7 +44,7 @@ def main() -> None:
         allowed = ALLOWED[dtype] / torch.tensor(std)[:, None, None] + ROUNDING[dtype] * expected.abs()
         off = (result.double() - expected).abs()
         assert bool((off <= allowed).all()), (seed, case, dtype, off.max().item())
-    print("24 cases")
+    print("16 cases")
 
 
 if __name__ == "__main__":

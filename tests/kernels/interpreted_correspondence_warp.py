@@ -224,7 +224,7 @@ def main() -> None:
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     try:
-        for number in range(int(sys.argv[2]) if len(sys.argv) > 2 else 24):
+        for number in range(int(sys.argv[2]) if len(sys.argv) > 2 else 16):
             check_one_case(rng, number)
         split()
         frames_of_one_cell()
@@ -236,7 +236,7 @@ def main() -> None:
     except BaseException:
         print(f"seed {seed}", file=sys.stderr)
         raise
-    print("32 cases")
+    print("24 cases")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from siamfast.kernels.xcorr import launch
 
 from siamfast.ops.xcorr import reference
 from siamfast.ops.xcorr import triton as ours
@@ -131,15 +132,17 @@ def main() -> None:
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     try:
-        for number in range(12):
-            full(rng, number)
+        for number in range(8):
+            # The interpreter takes each program in turn: half of the cases have a few large ones.
+            with mock.patch.object(launch, "PROGRAMS", 8 if number % 2 else launch.PROGRAMS):
+                full(rng, number)
             depthwise(rng, number)
         in_pieces()
         large()
     except BaseException:
         print(f"seed {seed}", file=sys.stderr)
         raise
-    print("26 cases")
+    print("18 cases")
 
 
 if __name__ == "__main__":
