@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-_LIBRARY = torch.library.Library("siamfast", "DEF")
+LIBRARY = torch.library.Library("siamfast", "DEF")
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -51,10 +51,10 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) 
         with torch._C._DisableAutocast():
             return kernel(*args)
 
-    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _LIBRARY.impl(name, exact, "CPU")
-    _LIBRARY.impl(name, exact, "CUDA")
-    torch.library.register_fake(f"siamfast::{name}", fake, lib=_LIBRARY)
+    LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    LIBRARY.impl(name, exact, "CPU")
+    LIBRARY.impl(name, exact, "CUDA")
+    torch.library.register_fake(f"siamfast::{name}", fake, lib=LIBRARY)
     return getattr(torch.ops.siamfast, name).default
 
 
@@ -72,7 +72,7 @@ def register_double_backward(name: str, differentiable: Callable[..., Any]) -> N
         with torch._C._AutoDispatchBelowAutograd():
             return op(*args)
 
-    _LIBRARY.impl(name, autograd, "Autograd")
+    LIBRARY.impl(name, autograd, "Autograd")
 
 
 @contextmanager

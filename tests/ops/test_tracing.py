@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import siamfast
+from siamfast.ops.augment import no_draws
 
 Op = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -105,6 +107,57 @@ def test_meta_tensors_give_shapes_and_gradients_too(name: str) -> None:
     out.sum().backward()
     assert x.grad is not None
     assert x.grad.shape == x.shape
+
+
+def _crop(image: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
+    return siamfast.crop_and_resize(image, centers, 30.0, 16)
+
+
+# op, its tensors, and others to call a trace with
+IMAGES: dict[str, tuple[Op, Any, Any]] = {
+    "crop": (
+        _crop,
+        (torch.rand(3, 40, 40) * 255, torch.tensor([[20.0, 10.0]])),
+        (torch.rand(3, 40, 40) * 255, torch.tensor([[5.0, 30.0]])),
+    ),
+    "augment": (
+        siamfast.augment,
+        (torch.full((2, 3, 20, 24), 9, dtype=torch.uint8), no_draws(2, (20, 24))),
+        (torch.arange(2 * 3 * 20 * 24).remainder(251).byte().view(2, 3, 20, 24), no_draws(2, (15, 20))),
+    ),
+}
+every_image_op = pytest.mark.parametrize("name", IMAGES)
+
+
+@every_image_op
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.*:DeprecationWarning")
+def test_a_trace_keeps_places_and_draws_as_arguments(name: str) -> None:
+    op, first, second = IMAGES[name]
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(op, first), file)
+    file.seek(0)
+    torch.testing.assert_close(torch.jit.load(file)(*second), op(*second), rtol=1e-5, atol=1e-3)
+
+
+@every_image_op
+def test_tensors_without_values_give_shapes(name: str) -> None:
+    op, tensors, _ = IMAGES[name]
+    shape = op(*tensors).shape
+    assert op(*(t.to("meta") for t in tensors)).shape == shape
+    with FakeTensorMode() as mode:
+        fakes = [mode.from_tensor(t) for t in tensors]
+        assert op(*fakes).shape == shape
+    outside = op(*fakes)
+    assert (type(outside).__name__, outside.shape) == ("FakeTensor", shape)
+
+
+@every_image_op
+def test_vmap_over_places_and_draws_equals_a_loop(name: str) -> None:
+    op, (_, first), (images, second) = IMAGES[name]
+    several = torch.stack([first, second, first])
+    expected = torch.stack([op(images, each) for each in several])
+    found = torch.func.vmap(op, in_dims=(None, 0))(images, several)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3)
 
 
 def test_flops_are_those_of_the_products() -> None:

@@ -55,6 +55,7 @@ def no_draws(count: int, size: tuple[int, int]) -> torch.Tensor:
 
 
 @library.symbolic
+@dispatch.in_fake_mode
 def augment(
     images: torch.Tensor | NDArray[np.uint8],
     draws: torch.Tensor,
@@ -130,11 +131,11 @@ def _check_draws(draws: torch.Tensor, count: int) -> None:
     if not isinstance(draws, torch.Tensor) or draws.dtype != torch.float32:
         got = draws.dtype if isinstance(draws, torch.Tensor) else type(draws).__name__
         raise TypeError(f"draws: got {got}, expected a torch.float32 tensor")
-    if draws.shape != (count, len(COLUMNS)) or draws.device.type != "cpu":
+    if draws.shape != (count, len(COLUMNS)) or draws.device.type not in ("cpu", "meta"):
         raise ValueError(
             f"draws: got shape {tuple(draws.shape)} on {draws.device}, expected ({count}, {len(COLUMNS)}) on the CPU"
         )
-    if torch.compiler.is_compiling():  # values do not exist yet
+    if dispatch.values_unknown() or draws.is_meta:
         return
     extension, _ = dispatch.extension()  # numpy takes 12 us
     if extension is not None and draws.is_contiguous():

@@ -34,9 +34,20 @@ def _fake(images: Any, draws: Any, *options: Any) -> Any:
     return images.new_empty(size, dtype=o.dtype).contiguous(memory_format=torch.channels_last)
 
 
+def _in_vmap(info: Any, dims: tuple[int | None, ...], images: Any, draws: Any, *options: Any) -> tuple[Any, int]:
+    """torch.func.vmap's axis is one more axis of samples."""
+    whole = [
+        tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        for tensor, dim in zip((images, draws), dims, strict=False)
+    ]
+    result = _augment(whole[0].flatten(0, 1), whole[1].flatten(0, 1), *options)
+    return result.unflatten(0, (info.batch_size, -1)), 0
+
+
 _augment = library.register(
     "augment(Tensor images, Tensor draws, SymInt height, SymInt width, float[] mean, float[] std, ScalarType dtype) "
     "-> Tensor",
     _kernel,
     _fake,
 )
+torch.library.register_vmap("siamfast::augment", _in_vmap, lib=library.LIBRARY)

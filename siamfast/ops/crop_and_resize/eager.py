@@ -11,8 +11,7 @@ from siamfast.ops.crop_and_resize.call import Border, CropCall, Rule
 def forward(call: CropCall) -> torch.Tensor:  # (M, C, height, width)
     image, windows, fill, options = call
     out_height, out_width, border, rule, antialias = options
-    shrinks = bool((windows[:, 2] > out_width).any() or (windows[:, 3] > out_height).any())
-    if antialias and shrinks:
+    if antialias and bool((windows[:, 2] > out_width).any() or (windows[:, 3] > out_height).any()):
         return reference.crop_and_resize(image, windows, fill, *options)
     compute = image.dtype if image.dtype == torch.float64 else torch.float32
     windows = windows.to(image.device)
