@@ -103,7 +103,8 @@ class FastConvolution:
         except KeyError:  # it is kept elsewhere by now
             return []
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        x = input  # the name by which PyTorch's modules take it
         if plain(self.convolution, x) or x.dim() != 4 or self._watched():
             return type(self.convolution).forward(self.convolution, x)
         if not self._versions or self._current_versions() != self._versions:
@@ -194,7 +195,8 @@ class Skipped:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        x = input
         done = getattr(x, "_siamfast_done", None)
         if done is None or done[0] is not self.module:
             result: torch.Tensor = type(self.module).forward(self.module, x)

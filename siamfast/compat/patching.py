@@ -18,7 +18,7 @@ import torch
 
 from siamfast.compat import hdn, lighttrack, nanotrack, pysot, siamdw, siamfc_pytorch
 from siamfast.compat.recognition import is_one_product, probes, same_module, same_values, score_probes
-from siamfast.compat.swapped import Correlation, Swapped
+from siamfast.compat.swapped import Correlation, Swapped, standing
 
 # Our functions, in the order of trial; a project's function takes (search, template), or the other order.
 _DEPTHWISE: tuple[Correlation, ...] = (pysot.xcorr_depthwise, nanotrack.xcorr_depthwise)
@@ -49,7 +49,17 @@ PACKAGES = {
     "nanotrack": "nanotrack",
     "siammask": "models",
     "siamban": "siamban",
+    "pysot": "pysot",
+    "hdn": "hdn",
+    "mmtracking": "mmtrack",
+    "siamtrackers": "nanotrack",
+    "ocean": "models",
+    "siamfc++": "videoanalyst",
+    "siamfcpp": "videoanalyst",
 }
+# Repositories whose networks have no function to swap.
+_REPOSITORIES_INSIDE = ("dasiamrpn", "updatenet")
+_INSIDE = "where a network calls F.conv2d inside `forward`, docs/trackers.md has the line to put in its place"
 # Whole modules, whose `forward` is swapped: heads that correlate inside it, and losses.
 HEADS: dict[str, type[torch.nn.Module]] = {"Corr_Up": siamdw.Corr_Up}
 LOSSES: dict[str, type[torch.nn.Module]] = {
@@ -88,6 +98,7 @@ class Patch:
             setattr(holder, name, before)
         while self._originals:
             swapped, original = self._originals.pop()
+            standing[:] = [other for other in standing if other is not swapped]
             for holder, name in _references(swapped):
                 setattr(holder, name, original)
 
@@ -104,6 +115,7 @@ class Patch:
             if not (outside and name != key):
                 self._set(holder, name, ours, place, getattr(ours, "function", ours))
         self._originals.append((ours, original))
+        standing.append(ours)
 
     def _set(self, holder: Any, name: str, value: Any, place: str, ours: Any) -> None:
         self._before.append((holder, name, vars(holder)[name]))
@@ -149,8 +161,10 @@ def patch(project: str | ModuleType) -> Patch:
     if isinstance(project, ModuleType) and project not in modules:
         modules.append(project)
     if not modules:
-        package = PACKAGES.get("".join(c for c in name.lower() if c.isalnum()), name)
+        repository = "".join(c for c in name.lower() if c.isalnum() or c == "+")
+        package = PACKAGES.get(repository, name)
         hint = f"; the package of that repository is {package!r}" if package != name else ""
+        hint = f"; but {_INSIDE}" if repository in _REPOSITORIES_INSIDE else hint
         raise ValueError(f"project: no module {name!r} is loaded; import it first{hint}")
     if any(map(_is_patched, modules)):
         raise ValueError(f"project: {name!r} is patched already; undo() that patch first")
@@ -167,7 +181,12 @@ def patch(project: str | ModuleType) -> Patch:
                 visited.add(id(value))
                 _swap_methods(done, module, value)
     if not done.swapped and not done.left:
-        raise ValueError(f"project: {name!r} has none of {', '.join((*CANDIDATES, *_MODULES))}")
+        imported = {f"{m.__name__}.{key}" for m in modules for key, value in vars(m).items() if _is_ours(value)}
+        if imported:
+            raise ValueError(
+                f"project: {name!r} has imported siamfast's functions already: {', '.join(sorted(imported))}"
+            )
+        raise ValueError(f"project: {name!r} has none of {', '.join((*CANDIDATES, *_MODULES))}; {_INSIDE}")
     return done
 
 

@@ -14,16 +14,22 @@ class Swapped:
     """Calls one of our functions. Each patch makes its own, so that undoing it finds where else it has got to.
 
     It pickles as what it calls, and keeps no reference to the patch.
+
+    Args:
+        function: ours. turned: whether its first two arguments come in the other order.
+        names: by which the original takes the two.
     """
 
-    def __init__(self, function: Correlation, *, turned: bool = False) -> None:
-        self.function, self.turned = function, turned
+    def __init__(self, function: Correlation, *, turned: bool = False, names: tuple[str, ...] = ()) -> None:
+        self.function, self.turned, self.names = function, turned, names
         functools.update_wrapper(self, function)
 
-    def __call__(self, first: Any, second: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.turned:
-            first, second = second, first
-        return self.function(first, second, *args, **kwargs)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            args += tuple(kwargs.pop(name) for name in self.names[len(args) : 2] if name in kwargs)
+        if self.turned and len(args) > 1:
+            args = (args[1], args[0], *args[2:])
+        return self.function(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.function, self.turned)
@@ -32,5 +38,12 @@ class Swapped:
         return self  # as functions are
 
 
+# Those of patches that stand, so that what is loaded meanwhile refers to them, and is put back with them.
+standing: list[Swapped] = []
+
+
 def _restored(function: Correlation, turned: bool) -> Correlation:
+    for swapped in standing:
+        if swapped.function is function and swapped.turned == turned:
+            return swapped
     return Swapped(function, turned=True) if turned else function

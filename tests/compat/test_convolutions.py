@@ -250,6 +250,17 @@ def test_training_and_gradients_take_the_originals() -> None:
             assert torch.equal(mine, theirs)
 
 
+def test_modules_take_their_input_by_its_name() -> None:
+    network, x = network_and_input()
+    with torch.no_grad():
+        expected = network(x)
+        quickened(network, lambda: network(x))
+        y = x
+        for module in network:
+            y = module(input=y)
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_graphs_record_the_originals() -> None:
     network, x = network_and_input()
     original, smaller = copy.deepcopy(network), torch.randn(1, 8, 15, 14)

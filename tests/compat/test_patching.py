@@ -205,6 +205,14 @@ def test_names_of_other_projects_equal_their_formulas() -> None:
         ("json", ValueError, "project: 'json' has none of xcorr_fast"),
         ("siamfc-pytorch", ValueError, "import it first; the package of that repository is 'siamfc'"),
         ("video_analyst", ValueError, "import it first; the package of that repository is 'videoanalyst'"),
+        ("SiamFC++", ValueError, "import it first; the package of that repository is 'videoanalyst'"),
+        ("PySOT", ValueError, "import it first; the package of that repository is 'pysot'"),
+        ("DaSiamRPN", ValueError, "import it first; but where a network calls F.conv2d inside `forward`"),
+        (
+            "siamfast.compat.mmtracking",
+            ValueError,
+            "has imported siamfast's functions already: .*depthwise_correlation",
+        ),
     ],
 )
 def test_bad_projects_are_named(project: object, error: type[Exception], message: str) -> None:

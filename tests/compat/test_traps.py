@@ -67,8 +67,24 @@ def test_what_is_imported_or_built_meanwhile_is_restored_too(packages: Path) -> 
     original = core.xcorr_depthwise
     with patch("traps_d"):
         late, model = importlib.import_module("traps_d.late"), module.Model()
+        loaded = pickle.loads(pickle.dumps(model))
         assert late.xcorr_depthwise is not original
     assert late.xcorr_depthwise is model.xcorr_depthwise is core.xcorr_depthwise is original
+    assert loaded.xcorr_depthwise is original
+
+
+@pytest.mark.parametrize("core", [CORE, TURNED], ids=["same order", "other order"])
+def test_arguments_go_by_the_originals_names(packages: Path, core: str) -> None:
+    name = "traps_y" if core is CORE else "traps_z"
+    make_package(packages, name, {"core.py": core})
+    module, (z, x) = importlib.import_module(f"{name}.core"), _features()
+    expected = module.xcorr_depthwise(x=x, kernel=z)
+    with patch(name):
+        torch.testing.assert_close(module.xcorr_depthwise(kernel=z, x=x), expected)
+        first, second = (x, {"kernel": z}) if core is CORE else (z, {"x": x})
+        torch.testing.assert_close(module.xcorr_depthwise(first, **second), expected)
+        with pytest.raises(TypeError, match="search"):
+            module.xcorr_depthwise(first, search=1)
 
 
 def test_a_variable_of_the_users_keeps_the_original(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
