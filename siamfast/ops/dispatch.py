@@ -18,6 +18,8 @@ AUTO_ORDER = ("triton", "cpp", "torch")  # the reference is a specification: it 
 # Process-wide on purpose: autograd runs backward for CUDA tensors in its own threads, where a thread-local or context
 # variable of the user's thread is not visible.
 _forced: str | None = None
+# Read once: a look at os.environ takes 0.7 us, a quarter of a call's checks.
+_of_environment = os.environ.get("SIAMFAST_BACKEND", "")
 
 
 def _check_name(name: str, source: str) -> str:
@@ -95,14 +97,7 @@ def forced() -> str | None:
         return "reference"
     if _forced is not None:
         return _forced
-    return _forced_by_environment()
-
-
-@cache
-def _forced_by_environment() -> str | None:
-    """SIAMFAST_BACKEND as it was at the first call: a look at os.environ takes 0.7 us, a quarter of a call's checks."""
-    name = os.environ.get("SIAMFAST_BACKEND", "")
-    return _check_name(name, "SIAMFAST_BACKEND") if name else None
+    return _check_name(_of_environment, "SIAMFAST_BACKEND") if _of_environment else None
 
 
 @contextmanager

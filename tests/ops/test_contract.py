@@ -62,7 +62,7 @@ def test_raw_ops_pass_opcheck(case: Case, index: int) -> None:
 
 
 @every_case
-@pytest.mark.filterwarnings("error:.*may not alias any inputs:UserWarning")
+@pytest.mark.filterwarnings("error:.*may not alias any inputs:UserWarning", "error:Dynamo detected:UserWarning")
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 def test_ops_compile_in_one_graph(case: Case, dynamic: bool) -> None:
     torch._dynamo.reset()
