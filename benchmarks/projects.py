@@ -5,9 +5,9 @@ python -m benchmarks.projects CLONES [--only NAME ...] [--frames 60] [--results 
 CLONES holds checkouts under the repositories' names (pysot, siamban, SiamCAR, siamfc-pytorch, SiamTrackers, TracKit,
 LightTrack, SiamMask, video_analyst). Most need `pip install yacs colorama`; what they import for training alone may be
 missing, and names that numpy, PyTorch and Python have dropped since are put back. The networks have random weights,
-pysot's and NanoTrack's with small box heads, so that a box stays a box, and statistics of BatchNorm from four frames, without which the
-frame's share of a deep network's output vanishes; calls of `.cuda()` do nothing. Each tracker runs in a process
-of its own, over a clip of siamfast's renderer, four times: before, accelerated, undone and accelerated again.
+pysot's and NanoTrack's with small box heads, so that a box stays a box, and statistics of BatchNorm from four frames,
+without which the frame's share of a deep network's output vanishes; calls of `.cuda()` do nothing. Each tracker runs in
+a process of its own, over a clip of siamfast's renderer, four times: before, accelerated, undone and accelerated again.
 """
 
 from __future__ import annotations
