@@ -115,7 +115,8 @@ class Patch:
             if not (outside and name != key):
                 self._set(holder, name, ours, place, getattr(ours, "function", ours))
         self._originals.append((ours, original))
-        standing.append(ours)
+        if isinstance(ours, Swapped):  # crops are rebound too
+            standing.append(ours)
 
     def _set(self, holder: Any, name: str, value: Any, place: str, ours: Any) -> None:
         self._before.append((holder, name, vars(holder)[name]))

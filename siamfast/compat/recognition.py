@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,9 +64,8 @@ def same_values(original: Correlation, candidates: tuple[Correlation, ...]) -> S
     """The first of ours that gives what `original` gives, in its order of arguments; None: there is none."""
     pairs = list(probes())
     turned = [(z, x) for x, z in pairs]
-    names = tuple(inspect.signature(original).parameters)[:2]
     for ours in candidates:
-        for call in (Swapped(ours, names=names), Swapped(ours, turned=True, names=names)):
+        for call in (Swapped(ours, original=original), Swapped(ours, turned=True, original=original)):
             for order in (pairs, turned):
                 if _agree(original, call, order):
                     return call

@@ -4,6 +4,7 @@ there."""
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +18,13 @@ class Swapped:
 
     Args:
         function: ours. turned: whether its first two arguments come in the other order.
-        names: by which the original takes the two.
+        original: the project's function, whose names of the two are taken too.
     """
 
-    def __init__(self, function: Correlation, *, turned: bool = False, names: tuple[str, ...] = ()) -> None:
-        self.function, self.turned, self.names = function, turned, names
+    def __init__(self, function: Correlation, *, turned: bool = False, original: Correlation | None = None) -> None:
+        self.function, self.turned = function, turned
+        self.names = () if original is None else tuple(inspect.signature(original).parameters)[:2]
+        self.of = f"{getattr(original, '__module__', '')}.{getattr(original, '__qualname__', '')}"
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -32,7 +35,7 @@ class Swapped:
         return self.function(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.function, self.turned)
+        return _restored, (self.function, self.turned, self.of)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Swapped:
         return self  # as functions are
@@ -42,8 +45,8 @@ class Swapped:
 standing: list[Swapped] = []
 
 
-def _restored(function: Correlation, turned: bool) -> Correlation:
+def _restored(function: Correlation, turned: bool, of: str = "") -> Correlation:
     for swapped in standing:
-        if swapped.function is function and swapped.turned == turned:
+        if (swapped.function, swapped.turned, swapped.of) == (function, turned, of):
             return swapped
     return Swapped(function, turned=True) if turned else function
