@@ -47,24 +47,6 @@ def _fake_mode_is_active() -> bool:
     return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
 
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def in_fake_mode(function: Function) -> Function:
-    """An op that reads values of its tensors: with a fake one among them it runs in the fake mode, which has none."""
-
-    @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        for value in (*args, *kwargs.values()):
-            # By its name: the class is in a module that PyTorch does not import by itself.
-            if type(value).__name__ == "FakeTensor" and not values_unknown():
-                with value.fake_mode:
-                    return function(*args, **kwargs)
-        return function(*args, **kwargs)
-
-    return cast(Function, call)
-
-
 Check = TypeVar("Check", bound=Callable[..., Any])
 
 

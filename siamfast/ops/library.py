@@ -13,6 +13,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from siamfast.ops import dispatch
+
 LIBRARY = torch.library.Library("siamfast", "DEF")
 
 
@@ -31,6 +33,21 @@ def symbolic(function: Function) -> Function:
             if proxy is None or not isinstance(proxy, torch.fx.Proxy):
                 raise
         return proxy.tracer.create_proxy("call_function", call, args, kwargs)
+
+    return cast(Function, call)
+
+
+def in_fake_mode(function: Function) -> Function:
+    """An op that reads values of its tensors: with a fake one among them it runs in the fake mode, which has none."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for value in (*args, *kwargs.values()):
+            # By its name: the class is in a module that PyTorch does not import by itself.
+            if type(value).__name__ == "FakeTensor" and not dispatch.values_unknown():
+                with value.fake_mode:
+                    return function(*args, **kwargs)
+        return function(*args, **kwargs)
 
     return cast(Function, call)
 

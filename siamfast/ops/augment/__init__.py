@@ -55,7 +55,7 @@ def no_draws(count: int, size: tuple[int, int]) -> torch.Tensor:
 
 
 @library.symbolic
-@dispatch.in_fake_mode
+@library.in_fake_mode
 def augment(
     images: torch.Tensor | NDArray[np.uint8],
     draws: torch.Tensor,
@@ -137,11 +137,10 @@ def _check_draws(draws: torch.Tensor, count: int) -> None:
         )
     if dispatch.values_unknown() or draws.is_meta:
         return
-    extension, _ = dispatch.extension()  # numpy takes 12 us
-    if extension is not None and draws.is_contiguous():
-        good = extension.draws_within(draws.data_ptr(), count, _TABLE_ADDRESS, _LEAST_BLUR)
-        if good:
-            return
+    extension, _ = dispatch.extension()
+    within = None if extension is None else extension.draws_within  # one call, where numpy takes a dozen
+    if within and draws.is_contiguous() and within(draws.data_ptr(), count, _TABLE_ADDRESS, _LEAST_BLUR):
+        return
     table = draws.numpy()[:, : len(_LIMITS)]
     sizes = np.where(_SIGNED, np.abs(table), table)
     good = (sizes >= _LOWEST) & (sizes <= _HIGHEST)  # not for nan

@@ -33,7 +33,7 @@ def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: 
 
 # ---------------------------------------------------------------------------------------------------- public function
 @library.symbolic
-@dispatch.in_fake_mode
+@library.in_fake_mode
 def crop_and_resize(
     image: Any,
     centers: Any,

@@ -20,9 +20,9 @@ reason = functools.partial(dispatch.reason, kernel_dtypes=KERNEL_DTYPES)
 def crop(call: CropCall) -> torch.Tensor:  # (M, C, height, width)
     """The op, with a graph if one is needed; a forced reference is differentiable by itself."""
     image, windows, fill, options = call
-    if dispatch.transformed():  # windows may be traced too, of which the reference makes numbers
-        return eager.forward(call)
     if dispatch.forced() == "reference":
+        if dispatch.transformed():  # windows may be traced too, of which the reference makes numbers
+            return eager.forward(call)
         return reference.crop_and_resize(image, windows, fill, *options)
     if torch.is_grad_enabled() and (image.requires_grad or fill.requires_grad):
         return _CropAndResize.apply(image, windows, fill, *options)

@@ -115,16 +115,14 @@ def _check_values(middle: NDArray[np.float64], side: NDArray[np.float64]) -> Non
 
 def as_numbers(values: Any, name: str) -> Any:
     """Numbers in any form as float64: a numpy array, or a CPU tensor inside a compiled graph."""
+    if isinstance(values, torch.Tensor) and values.is_meta:
+        values = torch.ones(values.shape)  # it has no numbers; these are as good as others
     try:
         if dispatch.values_unknown():
             # float64 at once: numbers in a list would be float32 first
             exact = values if isinstance(values, torch.Tensor) else torch.as_tensor(values, dtype=torch.float64)
-            if exact.is_meta:  # it has no numbers
-                return torch.zeros(exact.shape, dtype=torch.float64)
             return exact.detach().to("cpu", torch.float64)
         if isinstance(values, torch.Tensor):
-            if values.is_meta:  # it has no numbers; these are as good as others
-                return np.ones(tuple(values.shape))
             return values.detach().to("cpu", torch.float64).numpy()
         numbers = np.asarray(values)
         if numbers.dtype.kind not in "biuf":  # text, None, objects
