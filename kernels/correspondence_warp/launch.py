@@ -32,19 +32,24 @@ def forward_config(windowed: bool, precision: str, whole: bool, values: int, chi
     """
     if precision == EXACT:
         return {"BLOCK_Q": 64, "BLOCK_J": 32, "num_warps": 4, "num_stages": 2}
-    small = 2 if chip == 100 and not windowed else SMALL_VALUES
+    small = 2 if chip // 10 == 10 and not windowed else SMALL_VALUES
     easy = values <= small or (precision == "ieee" and not whole and values <= 16)
     keys = 64 if easy else 32
     return {"BLOCK_Q": SIDE * SIDE if windowed else 128, "BLOCK_J": keys, "num_warps": 8, "num_stages": 2}
 
 
-def top_config(window: str, precision: str, chip: int) -> Config:
-    """window: its kind. Lists are filled row by row, so tiles are small and need few rounds. Distances in float64 take
-    twice the registers."""
+def top_config(window: str, precision: str, whole: bool, chip: int) -> Config:
+    """window: its kind; whole: whether a row is one block.
+
+    Lists are filled row by row, so tiles are small and need few rounds. Distances in float64 take twice the registers.
+    """
     keys = 16 if window == "distances" else 32 if precision == EXACT else 64
-    # A second stage spills: circles by 16 bytes a thread on sm_100, distances before sm_90.
-    one_stage = (window == "circle" and chip == 100 and precision != EXACT) or (
-        window == "distances" and not chips.multiplies_from_shared(chip)
+    # A second stage spills: circles by 16 bytes a thread on sm_100, rows of several blocks by 32 on sm_120, distances
+    # where products read their factors from registers.
+    one_stage = (
+        (window == "circle" and chip // 10 == 10 and precision != EXACT)
+        or (chip // 10 == 12 and not whole and precision != EXACT)
+        or (window == "distances" and not chips.multiplies_from_shared(chip))
     )
     return {
         "BLOCK_Q": SIDE * SIDE,
@@ -99,7 +104,8 @@ def top_forward(task: Task, *, topk: int, post: bool) -> Outputs:
     """As `forward`, with indices (N, topk, Q). No query may see fewer than topk keys."""
     (n, cells, _), (k, keys) = task.query.shape, task.values.shape[1:]
     tables, constants = windows_and_constants(task)
-    config = top_config(tables.kind, task.precision, chips.chip_of(task.query.device))
+    whole = constants["BLOCK_C"] == constants["CP"]
+    config = top_config(tables.kind, task.precision, whole, chips.chip_of(task.query.device))
     tiles = tables.tiles if task.windowed else cdiv(cells, config["BLOCK_Q"])
     split = split_of(tiles * n, keys, MOST_LISTED // topk)
     device, shape = task.query.device, (n, cells, split, topk)

@@ -23,18 +23,23 @@ Config = dict[str, int]
 SMALL_SLOPES = 16
 
 
-def backward_config(precision: str, chip: int, window: str, channels: int, by_key: bool, of_values: bool) -> Config:
-    """window: its kind; channels: of the values; of_values: whether their slopes are computed, or those of rows.
+def backward_config(
+    precision: str, chip: int, window: str, padded: int, channels: int, by_key: bool, of_values: bool
+) -> Config:
+    """window: its kind; padded: channels of a row; channels: of the values; of_values: whether their slopes are
+    computed, or those of rows.
 
     A program recomputes the logits for BLOCK_D channels of slopes, so more channels mean fewer programs that do. The
-    grid it goes over comes in tiles of 32, or of 16 where products read their factors from registers. Distances in
-    float64 and products of many channels of values leave room for fewer slopes.
+    grid it goes over comes in tiles of 32, or of 16 where products read their factors from registers or are exact, of
+    three factors (8 bytes on the stack on sm_90). Distances in float64 and products of many channels of values leave
+    room for fewer slopes.
     """
     large = chips.multiplies_from_shared(chip)
-    over = 32 if large else 16
+    over = 32 if large and precision != EXACT else 16
     slopes = 256 if (large and precision == "ieee") or (chip == 90 and precision == "tf32") else 128
     if window == "distances" or (channels > SMALL_SLOPES and not large):
         slopes = 64
+    slopes = min(slopes, next_power_of_2(padded))
     if of_values:
         over, slopes = 32, min(64 if large else 32, max(16, next_power_of_2(channels)))
     tiles = {"BLOCK_Q": over if by_key else SIDE * SIDE, "BLOCK_J": SIDE * SIDE if by_key else over}
@@ -71,7 +76,7 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, needs: list[bool
     with torch.cuda.device_of(task.query):
         if needs[0]:
             tables, constants = windows_and_constants(task, backward=True)
-            config = backward_config(task.precision, chip, tables.kind, k, by_key=False, of_values=False)
+            config = backward_config(task.precision, chip, tables.kind, padded, k, by_key=False, of_values=False)
             tiles = tables.tiles if task.windowed else cdiv(cells, config["BLOCK_Q"])
             warp_query_slopes_kernel[(tiles * n, cdiv(padded, config["BLOCK_D"]))](
                 *rows, tables.bounds, tables.places, *given, slopes.query, tables.limit, k, *task.sizes, **constants,
@@ -81,7 +86,7 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, needs: list[bool
         for of_values, wanted, width in ((False, needs[1] or needs[3], padded), (True, needs[2], k)):
             if not wanted or not width:
                 continue
-            config = backward_config(task.precision, chip, tables.kind, k, by_key=True, of_values=of_values)
+            config = backward_config(task.precision, chip, tables.kind, padded, k, by_key=True, of_values=of_values)
             blocks = tables.tiles * task.sizes.frames if task.windowed else cdiv(keys, config["BLOCK_J"])
             warp_key_slopes_kernel[(blocks * n, cdiv(width, config["BLOCK_D"]))](
                 *rows, tables.bounds, tables.places, *given, slopes.keys, slopes.values, slopes.bias, tables.limit, k,
