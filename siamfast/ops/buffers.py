@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -20,7 +21,11 @@ class Buffer(NamedTuple):
     unit: int  # bytes of a stride of 1
 
 
-_ARRAY_CODES = {str(dtype).removeprefix("torch."): code for dtype, code in dispatch.CODES.items()}  # by NumPy's names
+_ARRAY_CODES = {  # NumPy has no bfloat16
+    np.dtype(str(dtype).removeprefix("torch.")): code
+    for dtype, code in dispatch.CODES.items()
+    if dtype != torch.bfloat16
+}
 
 ABSENT_MAPS = Buffer(0, dispatch.CODES[torch.float32], (0,) * 4, (0,) * 4, 0)  # (N, C, H, W)
 ABSENT_FRAMES = Buffer(0, dispatch.CODES[torch.float32], (0,) * 5, (0,) * 5, 0)  # (N, T, C, H, W)
@@ -34,7 +39,7 @@ def of_tensor(t: torch.Tensor) -> Buffer:
 def of_array(array: NDArray[Any]) -> Buffer:
     """The buffer of an array, valid as long as the array lives."""
     address = array.__array_interface__["data"][0]
-    return Buffer(address, _ARRAY_CODES[array.dtype.name], array.shape, array.strides, 1)
+    return Buffer(address, _ARRAY_CODES[array.dtype], array.shape, array.strides, 1)
 
 
 def address(t: torch.Tensor | None) -> int:

@@ -40,11 +40,9 @@ def transformed() -> bool:
 def values_unknown() -> bool:
     """Whether the values of tensors are not available, inside a compiler, a transform or a fake mode, or will be others
     than now, in a trace."""
-    return torch.compiler.is_compiling() or transformed() or _fake_mode_is_active()
-
-
-def _fake_mode_is_active() -> bool:
-    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+    if torch.compiler.is_compiling():
+        return True
+    return transformed() or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
 
 
 Check = TypeVar("Check", bound=Callable[..., Any])

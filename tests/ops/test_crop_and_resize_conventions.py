@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import siamfast
 from siamfast.ops import crop_and_resize as crop_module
-from siamfast.ops.crop_and_resize.windows import CONVENTIONS
+from siamfast.ops.crop_and_resize.windows import CONVENTIONS, make_windows, within
 
 BORDERS = {"mean": cv2.BORDER_CONSTANT, "replicate": cv2.BORDER_REPLICATE, "reflect": cv2.BORDER_REFLECT_101}
 
@@ -144,6 +144,21 @@ def _seeds_crop(image: np.ndarray, box: Any, out: int, instance: int) -> np.ndar
     padded[reach : reach + image.shape[0], reach : reach + image.shape[1]] = image
     cut = padded[corner[1] + reach : corner[1] + reach + size, corner[0] + reach : corner[0] + reach + size]
     return cv2.resize(cut, (out, out))
+
+
+_PLACE = st.one_of(st.floats(-300, 300), st.integers(-600, 600).map(lambda i: i / 2))
+_SIDE = st.one_of(st.floats(0.01, 400), st.integers(1, 800).map(lambda i: i / 2))
+
+
+@given(st.sampled_from(sorted(CONVENTIONS)), st.lists(st.tuples(_PLACE, _PLACE, _SIDE, _SIDE), min_size=9, max_size=20))
+def test_many_windows_are_placed_as_each_alone(name: str, rows: list[tuple[float, float, float, float]]) -> None:
+    """Many are computed as arrays, few as numbers."""
+    boxes, chosen = np.array(rows), CONVENTIONS[name]
+    together = make_windows(boxes[:, :2], boxes[:, 2:], chosen)
+    alone = [make_windows(box[:2], box[None, 2:], chosen) for box in boxes]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+    inside = [within(window, 240, 320, chosen, antialias=False) for window in alone]
+    assert within(together, 240, 320, chosen, antialias=False) == all(inside)
 
 
 @settings(max_examples=60)

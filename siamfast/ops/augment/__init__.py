@@ -114,17 +114,30 @@ def augment(
         raise TypeError(f"images: got {got}, expected a torch.uint8 tensor")
     if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
         raise ValueError(f"images: got shape {tuple(images.shape)}, expected (N, 3, H, W)")
+    _check_draws(draws, images.shape[0])
+    options = _options(images.shape[2:], out_size, mean, std, dtype)
+    return autograd.augment(AugmentCall(images, draws, options))
+
+
+@dispatch.remembered
+def _options(
+    sides: Sequence[int],
+    out_size: int | tuple[int, int] | None,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+    dtype: torch.dtype,
+) -> Options:
+    """The raw op's options for images of these sides (H, W)."""
     if dtype not in (*dispatch.FLOATS, torch.float64):
         raise TypeError(f"dtype: got {dtype}, expected float32, bfloat16, float16 or float64")
-    _check_draws(draws, images.shape[0])
     size = (out_size, out_size) if isinstance(out_size, int) else out_size
-    height, width = images.shape[2:] if size is None else size
+    height, width = sides if size is None else size
     if height < 1 or width < 1:
         raise ValueError(f"out_size: got {out_size}, expected 1 or more")
     shift, scale = _channels("mean", mean), _channels("std", std)
     if min(scale) <= 0:
         raise ValueError(f"std: got {std}, expected more than 0")
-    return autograd.augment(AugmentCall(images, draws, Options(int(height), int(width), shift, scale, dtype)))
+    return Options(int(height), int(width), shift, scale, dtype)
 
 
 def _check_draws(draws: torch.Tensor, count: int) -> None:

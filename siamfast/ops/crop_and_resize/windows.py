@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,12 @@ from numpy.typing import NDArray
 from siamfast.ops import dispatch
 from siamfast.ops.crop_and_resize.reference import RULES
 
+# Up to so many windows Python's own numbers are faster than numpy's arrays.
+_FEW = 8
+_NUMBERS = SimpleNamespace(
+    round=lambda x: float(round(x)), floor=lambda x: float(math.floor(x)), ceil=lambda x: float(math.ceil(x)),
+    trunc=lambda x: float(math.trunc(x)), clip=lambda x, least, most: max(x, least),
+)  # fmt: skip
 _LARGEST = 1_000_000  # pixels of a window's side; a larger one is a mistake that would exhaust memory
 
 
@@ -74,19 +82,32 @@ def make_windows(centers: Any, sizes: Any, chosen: Convention) -> Any:
         raise ValueError(f"sizes: got {side.shape[0]}, expected as many as centers ({middle.shape[0]})")
     if namespace is np:
         _check_values(middle, side)
+        if 0 < len(middle) <= _FEW:
+            pairs = zip(middle.tolist(), side.tolist(), strict=True)
+            return np.array([_window(x, y, w, h, chosen) for (x, y), (w, h) in pairs])
+    side = _side(side, chosen, namespace)
+    return namespace.concatenate((_corner(middle, side, chosen, namespace), side), 1)
+
+
+def _window(x: float, y: float, width: float, height: float, chosen: Convention) -> tuple[float, float, float, float]:
+    width, height = _side(width, chosen, _NUMBERS), _side(height, chosen, _NUMBERS)
+    return _corner(x, width, chosen, _NUMBERS), _corner(y, height, chosen, _NUMBERS), width, height
+
+
+def _side(side: Any, chosen: Convention, namespace: Any) -> Any:
     if chosen.side == "round":
-        side = namespace.clip(namespace.round(side), 1, None)
-    elif chosen.side == "ceil":
-        side = namespace.ceil(side)
+        return namespace.clip(namespace.round(side), 1, None)
+    return namespace.ceil(side) if chosen.side == "ceil" else side
+
+
+def _corner(middle: Any, side: Any, chosen: Convention, namespace: Any) -> Any:
     if chosen.corner == "round":
-        corner = namespace.round(middle - (side - 1) / 2)
-    elif chosen.corner == "floor":
-        corner = namespace.floor(middle - (side + 1) / 2 + 0.5)
-    elif chosen.corner == "truncate":
-        corner = namespace.trunc(middle) - namespace.floor((side - 1) / 2)
-    else:
-        corner = middle - (side - 1) / 2
-    return namespace.concatenate((corner, side), 1)
+        return namespace.round(middle - (side - 1) / 2)
+    if chosen.corner == "floor":
+        return namespace.floor(middle - (side + 1) / 2 + 0.5)
+    if chosen.corner == "truncate":
+        return namespace.trunc(middle) - namespace.floor((side - 1) / 2)
+    return middle - (side - 1) / 2
 
 
 def within(windows: Any, height: int, width: int, chosen: Convention, antialias: bool) -> bool:
@@ -94,8 +115,12 @@ def within(windows: Any, height: int, width: int, chosen: Convention, antialias:
     if dispatch.values_unknown() or (antialias and chosen.rule != "pixel"):
         return False
     margin = 0 if chosen.rule == "pixel" else 2  # taps of the other rules reach beyond the window's rim
+    right, bottom = width - margin, height - margin
+    if len(windows) <= _FEW:
+        sides = windows.tolist()
+        return all(x >= margin <= y and x + w <= right and y + h <= bottom for x, y, w, h in sides)
     low, high = windows[:, :2], windows[:, :2] + windows[:, 2:]
-    return bool((low >= margin).all() and (high <= (width - margin, height - margin)).all())
+    return bool((low >= margin).all() and (high <= (right, bottom)).all())
 
 
 def _check_values(middle: NDArray[np.float64], side: NDArray[np.float64]) -> None:
@@ -141,6 +166,7 @@ def round_mean(mean: NDArray[np.float64], chosen: Convention, whole: bool) -> ND
     return np.trunc(mean) if chosen.mean == "truncate" else np.round(mean)
 
 
+@dispatch.remembered
 def out_sides(out_size: Any) -> tuple[int, int]:
     """S or (height, width) -> (height, width)."""
     sides = (out_size, out_size) if isinstance(out_size, (int, np.integer)) else out_size
