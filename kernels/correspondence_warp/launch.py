@@ -38,12 +38,14 @@ def forward_config(windowed: bool, precision: str, whole: bool, values: int, chi
     return {"BLOCK_Q": SIDE * SIDE if windowed else 128, "BLOCK_J": keys, "num_warps": 8, "num_stages": 2}
 
 
-def top_config(window: str, precision: str, whole: bool, chip: int) -> Config:
+def top_config(window: str, precision: str, whole: bool, topk: int, chip: int) -> Config:
     """window: its kind; whole: whether a row is one block.
 
-    Lists are filled row by row, so tiles are small and need few rounds. Distances in float64 take twice the registers.
+    Lists are filled row by row, so tiles are small and need few rounds. Distances in float64 take twice the registers,
+    and lists of more than 16 places 32 a thread.
     """
-    keys = 16 if window == "distances" else 32 if precision == EXACT else 64
+    long = topk > 16 and chip // 10 != 12
+    keys = 16 if window == "distances" else 32 if precision == EXACT or long else 64
     # A second stage spills: circles by 16 bytes a thread on sm_100, rows of several blocks by 32 on sm_120, distances
     # where products read their factors from registers.
     one_stage = (
@@ -105,7 +107,7 @@ def top_forward(task: Task, *, topk: int, post: bool) -> Outputs:
     (n, cells, _), (k, keys) = task.query.shape, task.values.shape[1:]
     tables, constants = windows_and_constants(task)
     whole = constants["BLOCK_C"] == constants["CP"]
-    config = top_config(tables.kind, task.precision, whole, chips.chip_of(task.query.device))
+    config = top_config(tables.kind, task.precision, whole, topk, chips.chip_of(task.query.device))
     tiles = tables.tiles if task.windowed else cdiv(cells, config["BLOCK_Q"])
     split = split_of(tiles * n, keys, MOST_LISTED // topk)
     device, shape = task.query.device, (n, cells, split, topk)

@@ -21,6 +21,7 @@ Config = dict[str, int]
 # Up to so many channels of values, products are a few multiply-adds per logit; on tensor cores they would need the
 # registers of the slopes.
 SMALL_SLOPES = 16
+LEAST_SLOPES = 32  # channels at once; with 16, ptxas puts 56 bytes on the stack for a second block (sm_86, sm_89)
 
 
 def backward_config(
@@ -39,7 +40,7 @@ def backward_config(
     slopes = 256 if (large and precision == "ieee") or (chip == 90 and precision == "tf32") else 128
     if window == "distances" or (channels > SMALL_SLOPES and not large):
         slopes = 64
-    slopes = min(slopes, next_power_of_2(padded))
+    slopes = min(slopes, max(LEAST_SLOPES, next_power_of_2(padded)))
     if of_values:
         over, slopes = 32, min(64 if large else 32, max(16, next_power_of_2(channels)))
     tiles = {"BLOCK_Q": over if by_key else SIDE * SIDE, "BLOCK_J": SIDE * SIDE if by_key else over}
