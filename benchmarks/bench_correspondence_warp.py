@@ -204,7 +204,9 @@ def cases(quick: bool = False) -> Iterator[Case]:
             if (mode != "plain" and shape not in (SMALL, LARGE)) or (mode.startswith("radius") and shape == SMALL):
                 continue
             keys = shape.frames * cells if not mode.startswith("radius") else shape.frames * (2 * RADIUS + 1) ** 2
-            for direction, factor in (("forward", 1), ("forward+backward", 3)):
+            # Of a top k, gradients need the chosen keys alone.
+            back = TOP if mode.startswith("top") else keys
+            for direction, factor, pairs in (("forward", 1, keys), ("forward+backward", 3, keys + 2 * back)):
                 yield Case(
                     "correspondence_warp",
                     f"{shape.name}{'' if mode == 'plain' else f', {mode}'}",
@@ -213,7 +215,7 @@ def cases(quick: bool = False) -> Iterator[Case]:
                     (OURS, *PEERS[mode]),
                     functools.partial(make, shape, mode, direction),
                     bytes=factor * 4 * shape.batch * cells * (1 + shape.frames) * (shape.channels + shape.values),
-                    flop=factor * 2 * shape.batch * cells * keys * (shape.channels + shape.values),
+                    flop=2 * shape.batch * cells * pairs * (shape.channels + shape.values),
                     compilable=direction == "forward" and not mode.startswith("top"),
                 )
 
