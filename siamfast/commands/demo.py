@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-EXAMPLE = "example:\n  siamfast demo"
+EXAMPLE = "example:\n  siamfast demo --seed 3 --out demo-3/"
+BOX = (230, 159, 0)  # Okabe and Ito's orange
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     boxes: list[tuple[float, ...]] = []
     truths: list[np.ndarray] = []
     shown: list[np.ndarray] = []
+    confidences: list[float] = []
     seconds = 0.0
     with VideoOutput(out / "track.mp4", fps=25.0) as video:
         for frame, truth in clip:
@@ -49,14 +51,15 @@ def run(arguments: argparse.Namespace) -> int:
                 track = tracker.update(frame)
                 seconds += time.perf_counter() - began
             boxes.append(track.box)
+            confidences.append(track.confidence)
             truths.append(truth)
             picture = draw_track(draw_box(frame, truth, WHITE), track.box, track.confidence)
             video.write(picture)
-            shown.append(picture)
+            shown.append(draw_box(draw_box(frame.copy(), truth, WHITE), track.box, BOX))
         video.commit()
     scores = score(np.array(boxes), np.array(truths))
     overlaps = overlap(np.array(boxes), np.array(truths))
-    _contact_sheet(out / "contact-sheet.png", shown)
+    _contact_sheet(out / "contact-sheet.png", shown, confidences, overlaps)
     _plot(out / "overlap.png", overlaps)
     print(f"mean overlap {scores.ao:.3f}, success rate at 0.5 {scores.sr50:.3f}")
     print(f"tracker: {(len(clip) - 1) / seconds:.1f} frames/s ({tracker.precision}, {tracker.device})")
@@ -66,17 +69,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _contact_sheet(path: Path, frames: list[np.ndarray], columns: int = 3, rows: int = 2) -> None:
-    """Frames of the clip with their numbers, and what the boxes are."""
+def _contact_sheet(
+    path: Path,
+    frames: list[np.ndarray],
+    confidences: list[float],
+    overlaps: np.ndarray,
+    columns: int = 3,
+    rows: int = 2,
+) -> None:
+    """Frames of the clip with their boxes, and what the boxes are."""
     from matplotlib.figure import Figure
 
     picks = np.linspace(0, len(frames) - 1, columns * rows).round().astype(int)
     height, width = frames[0].shape[:2]
     figure = Figure(figsize=(4 * columns, (4 * height / width + 0.3) * rows + 0.4), layout="constrained")
-    figure.suptitle("white: the truth; green to red: the tracker's box, by its confidence", fontsize=10)
+    figure.suptitle("orange: the tracker's box; white: the true box, known from the rendering", fontsize=11)
     for axes, pick in zip(figure.subplots(rows, columns).flat, picks, strict=True):
         axes.imshow(frames[pick])
-        axes.set_title(f"frame {pick}", fontsize=10)
+        axes.set_title(f"frame {pick}, overlap {overlaps[pick]:.2f}, confidence {confidences[pick]:.2f}", fontsize=10)
         axes.set_axis_off()
     figure.savefig(path, dpi=110)
 

@@ -94,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     summaries = [summarize(protocol, results, entry, sequences) for entry in entries]
     about = {
         "dataset": arguments.dataset,
+        "folder": root.resolve().name,
         "subset": subset.name,
         "sequences": len(sequences),
         "frames": arguments.frames or "all",
@@ -163,7 +164,9 @@ def _write(out: Path, about: dict[str, Any], summaries: list[Summary], errors: l
     content: dict[str, Any] = {"about": about, "trackers": {s.label: s.as_json() for s in summaries}, "errors": errors}
     texts = {
         "summary.json": json.dumps(content, indent=1) + "\n",
-        "report.html": report(f"siamfast: evaluation on {about['dataset']}", about, summaries, errors),
+        "report.html": report(
+            f"siamfast: evaluation on {about['folder']} ({about['dataset']})", about, summaries, errors
+        ),
     }
     for name, text in texts.items():
         with replacing(out / name) as temporary:

@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-search",
         action="store_true",
-        help="do not search the rest of the frame for a lost target (the mobile tracker does)",
+        help="leave a lost target at its last place (the mobile tracker searches further and further around it)",
     )
     parser.add_argument(
         "--show",

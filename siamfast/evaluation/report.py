@@ -16,8 +16,8 @@ from siamfast.io.images import read_image
 from siamfast.tracking.drawing import WHITE, draw_box
 
 # Okabe and Ito's colours, which people who confuse red and green tell apart, in an order that suits a white and a dark
-# page; with more trackers the lines are dashed.
-COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8a8a8a")
+# page (the blue a little lighter than theirs); with more trackers the lines are dashed.
+COLORS = ("#1f82c0", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8a8a8a")
 _DASHES = ("-", "--", ":", "-.")
 _PLOTS = (
     ("success", "Success", "overlap", SUCCESS_THRESHOLDS, "auc"),
