@@ -24,6 +24,7 @@ class Stretch(NamedTuple):
 
     frames: (n,) the decoded ones. boxes: (n, 4) x, y, w, h, and confidences: (n,), those of `blend`, or of the tracker
     where it was tracked one way only. forward, backward: (n, 4) as tracked; None for a way that was not.
+    A frame where the target is absent is a stretch of its own, with a box of zeros.
     """
 
     target: int
@@ -53,9 +54,11 @@ class _Target:
         self.label = next((key.label for key in keys if not key.absent), LABEL)  # a record of absence may have none
         self.tracker: SequenceTracker | None = None
         self.first: Box | None = None  # the last key; None before all keys
+        self.begun: Image | None = None  # the last key's image, until the tracker is needed
         self.frames: list[int] = []
         self.tracks: list[Track] = []
         self.is_new = True  # no frame was read yet
+        self.is_absent = False  # by its last key
 
     @property
     def returns(self) -> bool:
@@ -63,10 +66,18 @@ class _Target:
         return any(not key.absent for key in self.keys)
 
     def begin(self, tracker: SequenceTracker, index: int, image: Image, key: Box | None) -> None:
-        self.tracker, self.first, self.frames = tracker, key, [index]
+        self.tracker, self.first, self.frames, self.is_absent = tracker, key, [index], False
         self.tracks = [Track(key.sides, 1.0)] if key is not None else []
-        if key is not None:
-            tracker.init(image, key.sides)
+        self.begun = image if key is not None else None
+
+    def update(self, image: Image) -> Track:
+        """Track into the next frame. The tracker begins only here: where every frame has a key none is needed."""
+        assert self.tracker is not None
+        if self.begun is not None:
+            assert self.first is not None
+            self.tracker.init(self.begun, self.first.sides)
+            self.begun = None
+        return self.tracker.update(image)
 
     def rest(self) -> Iterator[Stretch]:
         """What was tracked forwards since the last key and will not be tracked backwards, once."""
@@ -74,9 +85,13 @@ class _Target:
             yield self.one_way(self.tracks, self.frames, forward=True)
         self.frames, self.tracks = [], []
 
-    def one_way(self, tracks: list[Track], frames: list[int], *, forward: bool) -> Stretch:
+    def absence(self, index: int) -> Stretch:
+        return Stretch(self.number, self.label, np.array([index]), np.zeros((1, 4)), np.ones(1))
+
+    def one_way(self, tracks: list[Track], frames: list[int], *, forward: bool | None = None) -> Stretch:
+        """forward: None where nothing was tracked."""
         way = _way(tracks)
-        ways = {"forward" if forward else "backward": way.boxes}
+        ways = {} if forward is None else {"forward" if forward else "backward": way.boxes}
         return Stretch(self.number, self.label, np.array(frames), *way, **ways)
 
 
@@ -177,18 +192,30 @@ class Annotator:
             return
         key = self._key(target, index, image)
         last = not target.keys and not self._extend
+        if key is not None and key.absent:
+            target.is_absent = True
+            if target.tracker is not None:
+                yield from self._end(target)
+        if target.is_absent and (key is None or key.absent):
+            if key is not None or not last:
+                yield target.absence(index)
+            return
         if target.tracker is None:
-            if key is not None and not key.absent:
+            if key is not None:
                 target.begin(self._tracker(), index, image, key)
                 if last:
                     yield from self._end(target)
             return
-        if (key is None and last) or (key is not None and key.absent):
+        if key is None and last:
             yield from self._end(target)
+            return
+        if key is not None and target.first is not None and target.first.frame == index - 1:
+            yield target.one_way([Track(target.first.sides, 1.0), Track(key.sides, 1.0)], [index - 1, index])
+            self._begin_anew(target, index, image, key)
             return
         target.frames.append(index)
         if target.first is not None:
-            target.tracks.append(target.tracker.update(image))
+            target.tracks.append(target.update(image))
         if key is not None:
             closing.append((target, key))
 
@@ -231,10 +258,13 @@ class Annotator:
                 yield target.one_way(back, target.frames, forward=False)
             else:
                 yield _joined(target, back)
-            assert target.tracker is not None
-            target.begin(target.tracker, index, image, key)
-            if not target.keys and not self._extend:
-                self._leave(target)
+            self._begin_anew(target, index, image, key)
+
+    def _begin_anew(self, target: _Target, index: int, image: Image, key: Box) -> None:
+        assert target.tracker is not None
+        target.begin(target.tracker, index, image, key)
+        if not target.keys and not self._extend:
+            self._leave(target)
 
 
 def _joined(target: _Target, back: list[Track]) -> Stretch:

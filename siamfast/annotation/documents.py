@@ -122,19 +122,24 @@ def write_cvat(path: Path, boxes: list[Box], clip: Clip) -> None:
         every_frame = any(after.frame == box.frame + 1 for box, after in pairwise(own) if not box.absent)
         label = next((box.label for box in own if not box.absent), own[0].label)
         lines.append(f'  <track id="{target}" label={quoteattr(label)} source="semi-auto">')
+        place = next((box for box in own if not box.absent), own[0])  # where an absent target was last
+        was_absent = False
         for box, after in pairwise([*own, None]):
             assert box is not None
-            lines.append(_cvat_box(box, box.frame))
+            place = place if box.absent else box
+            if not (box.absent and was_absent):
+                lines.append(_cvat_box(box, box.frame, place))
+            was_absent = box.absent
             following = box.frame + 1
             gap = following < clip.length and (after is None or after.frame > following)
             if every_frame and gap and not box.absent:
-                lines.append(_cvat_box(box._replace(w=0.0), following, box))
+                lines.append(_cvat_box(box._replace(w=0.0), following, place))
         lines.append("  </track>")
     path.write_text("\n".join([*lines, "</annotations>", ""]), encoding="utf-8")
 
 
-def _cvat_box(box: Box, frame: int, place: Box | None = None) -> str:
-    """place: where an absent target was last."""
-    x, y, w, h = (place or box).sides
+def _cvat_box(box: Box, frame: int, place: Box) -> str:
+    """place: the box, or where an absent target was last."""
+    x, y, w, h = place.sides
     corners = f'xtl="{x:.2f}" ytl="{y:.2f}" xbr="{x + w:.2f}" ybr="{y + h:.2f}"'
     return f'    <box frame="{frame}" outside="{int(box.absent)}" occluded="0" keyframe="1" {corners} z_order="0"/>'

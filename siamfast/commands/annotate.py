@@ -93,15 +93,16 @@ def run(arguments: argparse.Namespace) -> int:
         )
         review = Review(arguments.review_below, pictures=arguments.review is not None)
         records, clip, stopped = _annotate(frames, annotator, review)
-        if not records:
+        if all(box.absent for box in records.values()):
             raise ValueError(f"{arguments.keyframes}: no key frame of it can be used with {arguments.input}")
         out, page = (name_of_a_part(path) if path and stopped else path for path in (arguments.out, arguments.review))
         write_boxes(out, records.values(), clip, arguments.format)
         if page:
             review.write(page, f"{clip.name}: frames to look at")
+    boxes = sum(not box.absent for box in records.values())
     count = len({target for target, _ in records})
     print(
-        f"{len(records)} boxes of {count} target{'s' if count > 1 else ''} in {clip.length} frames, from "
+        f"{boxes} boxes of {count} target{'s' if count > 1 else ''} in {clip.length} frames, from "
         f"{sum(map(len, keys.values()))} key frames; {review.frames} frames at {review.places} places to look at"
         + (f"; {frames.skipped} frames could not be decoded and have no boxes" if frames.skipped else "")
         + ("; stopped early" if stopped else "")

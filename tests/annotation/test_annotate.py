@@ -19,6 +19,7 @@ from siamfast.cli import main
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.evaluation.metrics import overlap
 from siamfast.io.output import VideoOutput
+from siamfast.tracking.mobile import MobileTracker
 
 LENGTH = 41
 HEADER = "frame,id,x,y,w,h\n"
@@ -38,6 +39,10 @@ def _keys(path: Path, truth: np.ndarray, frames: list[int], target: int = 1, tex
     rows = [f"{t},{target}," + ",".join(f"{side:.2f}" for side in truth[t]) for t in frames]
     path.write_text(text + "\n".join(rows) + "\n")
     return path.read_text()
+
+
+def _present(boxes: list[Box]) -> list[int]:
+    return [box.frame for box in boxes if not box.absent]
 
 
 def _annotate(source: Path, keys: Path, out: Path, *words: str) -> tuple[int, dict[int, list[Box]]]:
@@ -95,20 +100,57 @@ def test_extend_tracks_before_the_first_key_and_after_the_last(
     assert page.count("<figure><img") == page.count("<figure>") == 5  # back, to the end in pieces of nine frames
 
 
-def test_targets_end_come_back_and_have_keys_of_their_own(clip: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+@pytest.mark.parametrize("out", ["o.csv", "o.jsonl", "o.xml", "folder"])
+def test_targets_end_come_back_and_have_keys_of_their_own(
+    out: str, clip: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
     source, truth = clip
     text = _keys(tmp_path / "k.csv", truth, [0, 30, 40], text=HEADER + "8,1,0,0,0,0\n")
     _keys(tmp_path / "k.csv", truth, [5, 33], target=7, text=text)
+    code, boxes = _annotate(source, tmp_path / "k.csv", tmp_path / out)
+    assert code == 0
+    assert _present(boxes[1]) == [*range(8), *range(30, 41)]
+    assert _present(boxes[7]) == list(range(5, 34))
+    # Who reads the file learns that the target is gone, whichever rows of it are taken for key frames.
+    gone = [box.frame for box in boxes[1] if box.absent]
+    assert gone == ([8] if out.endswith(".xml") else list(range(8, 30)))
+
+
+def test_absence_after_the_last_box_is_written(clip: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    source, truth = clip
+    _keys(tmp_path / "k.csv", truth, [0, 4], text=HEADER + "6,1,0,0,0,0\n")
+    boxes = _annotate(source, tmp_path / "k.csv", tmp_path / "o.csv")[1][1]
+    assert _present(boxes) == list(range(6))
+    assert [box.frame for box in boxes if box.absent] == [6]
+    boxes = _annotate(source, tmp_path / "k.csv", tmp_path / "all.csv", "--extend")[1][1]
+    assert [box.frame for box in boxes if box.absent] == list(range(6, LENGTH))
+
+
+def test_keys_in_neighbouring_frames_need_no_tracker(
+    clip: tuple[Path, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a file that the command itself has written: 40 keys took two beginnings of the tracker each."""
+    source, truth = clip
+    _keys(tmp_path / "k.csv", truth, [*range(20), 25])
+    begun = []
+    init = MobileTracker.init
+    monkeypatch.setattr(MobileTracker, "init", lambda self, *given: (begun.append(1), init(self, *given))[1])
     code, boxes = _annotate(source, tmp_path / "k.csv", tmp_path / "o.csv")
     assert code == 0
-    assert [box.frame for box in boxes[1]] == [*range(8), *range(30, 41)]
-    assert [box.frame for box in boxes[7]] == list(range(5, 34))
+    assert len(begun) == 2  # forwards from 19, backwards from 25
+    assert [box.frame for box in boxes[1]] == list(range(26))
+    kept = np.array([box.sides for box in boxes[1]])
+    assert kept[:20] == pytest.approx(truth[:20], abs=0.011)
+    assert all(box.confidence == 1 for box in boxes[1][:20])
 
 
 def test_a_target_that_is_absent_at_first_keeps_its_label(clip: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     box = '{"frame": 2, "id": 1, "box": [20, 30, 30, 30], "label": "cat"}\n'
     (tmp_path / "k.jsonl").write_text('{"frame": 0, "id": 1, "box": null}\n' + box)
-    assert [box.label for box in _annotate(clip[0], tmp_path / "k.jsonl", tmp_path / "o.csv")[1][1]] == ["cat"]
+    boxes = _annotate(clip[0], tmp_path / "k.jsonl", tmp_path / "o.csv")[1][1]
+    assert [(box.frame, box.absent, box.label) for box in boxes] == [
+        (0, True, "cat"), (1, True, "cat"), (2, False, "cat"),
+    ]  # fmt: skip
 
 
 def test_the_working_folder_is_an_output_if_it_is_empty(
@@ -153,7 +195,7 @@ def test_keys_that_cannot_be_used_are_one_line_each_and_the_others_go_on(
     assert lines[0].startswith("siamfast annotate: target 2, frame 14: ")
     assert "target 1, frame 90: the key frame is beyond the video's end (its last frame is 40)" in lines[1]
     assert [box.frame for box in boxes[1]] == list(range(41))
-    assert [box.frame for box in boxes[2]] == list(range(10, 14))
+    assert _present(boxes[2]) == list(range(10, 14))
 
 
 def test_frames_of_another_size_end_the_video(
