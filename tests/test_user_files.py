@@ -12,15 +12,20 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
+from siamfast.annotation.boxes import Box, Clip
+from siamfast.annotation.formats import write_boxes
 from siamfast.cli import main
 from siamfast.commands import info
 from siamfast.commands.outputs import name_of_a_part
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.io.images import Image
+from siamfast.io.masks import default_palette, write_mask
+from siamfast.io.output import CODECS
 from siamfast.io.video import ImageFrames
 from siamfast.tracking.course import Alone, Change, Course
 from siamfast.tracking.mobile import MobileTracker
@@ -45,6 +50,13 @@ def clip(tmp_path: Path) -> Path:
         (["track", "CLIP", "--box=20,30,30,30", "--csv"], "clip/groundtruth.txt", "--csv: .* is a file of the input"),
         (["track", "CLIP", "--box=20,30,30,30", "--csv"], "clip/0001.png", "--csv: .* is a file of the input"),
         (["track", "CLIP", "--box=20,30,30,30", "--csv"], "notes.txt", "--csv: .* is another file"),
+        (["track", "CLIP", "--box=20,30,30,30", "--csv"], "labels.csv", "--csv: .* is another file"),
+        (["track", "GLOB", "--box=20,30,30,30", "--csv"], "clip/labels.csv", "--csv: .* is a file of the input"),
+        (["track", "CLIP", "--box=20,30,30,30", "--out"], "notes.mp4", "--out: .* is another file"),
+        (["track", "CLIP", "--box=20,30,30,30", "--out"], "holiday.mp4", "--out: .* is another file"),
+        (["propagate", "CLIP", "--mask", "MASK", "--out", "m", "--overlay"], "holiday.mp4", "--overlay: .* is another"),
+        (["annotate", "CLIP", "--keyframes", "KEYS", "--out"], "labels.csv", "--out: .* is another file"),
+        (["annotate", "CLIP", "--keyframes", "KEYS", "--out"], "labels.xml", "--out: .* is another file"),
         (["annotate", "CLIP", "--keyframes", "KEYS", "--out"], "notes.csv", "--out: .* is another file"),
         (["annotate", "CLIP", "--keyframes", "KEYS", "--format", "mot", "--out"], "clip/groundtruth.txt", "the input"),
         (
@@ -62,23 +74,45 @@ def test_another_file_is_not_overwritten(
     path = tmp_path / name
     if not path.exists():
         path.write_text("dear diary\n")
+    if path.name == "labels.csv":
+        path.write_text("frame,id,x,y,w,h,label,occluded,comment\n0,1,1,2,3,4,cat,0,mine\n")
+    elif path.name == "labels.xml":
+        write_boxes(path, [Box(0, 1, 1, 2, 3, 4)], Clip("a", 160, 120, 6))
+        path.write_text(path.read_text().replace('source="semi-auto"', 'source="manual"'))
+    elif path.name == "holiday.mp4":
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+            frame = av.VideoFrame.from_ndarray(np.zeros((120, 160, 3), np.uint8), format="rgb24")
+            container.mux([*stream.encode(frame), *stream.encode(None)])
+    write_mask(tmp_path / "mask.png", np.eye(160, dtype=np.uint8)[:120], default_palette())
     before = path.read_bytes()
-    places = {"CLIP": str(clip), "KEYS": str(tmp_path / "keys.csv")}
+    places = {"CLIP": str(clip), "KEYS": str(tmp_path / "keys.csv"), "GLOB": str(clip / "*.png")}
+    places["MASK"] = str(tmp_path / "mask.png")
     assert main([*(places.get(word, word) for word in words), name]) == 2
     assert path.read_bytes() == before
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line), line
 
 
-def test_a_file_of_boxes_is_replaced_when_the_work_is_complete(clip: Path, tmp_path: Path) -> None:
-    for words in (
-        ["track", str(clip), "--box=20,30,30,30", "--csv"],
-        ["annotate", str(clip), "--keyframes", str(tmp_path / "keys.csv"), "--out"],
-    ):
-        path = tmp_path / "boxes.csv"
-        path.write_text("frame,x,y,w,h,confidence\n0,1,2,3,4,0.5\n")
-        assert main([*words, str(path)]) == 0
-        assert len(path.read_text().splitlines()) > 2
+@pytest.mark.parametrize("name", ["o.csv", "o.jsonl", "o.txt", "o.json", "o.xml", "o.mp4", "o.mkv", "o.avi"])
+def test_a_file_that_the_command_wrote_is_replaced(name: str, clip: Path, tmp_path: Path) -> None:
+    path, keys = tmp_path / name, tmp_path / "keys.csv"
+    words = ["track", str(clip), "--box=20,30,30,30", "--out", str(path)]
+    if path.suffix not in CODECS:
+        keys.write_text(KEYS + "4,2,0,0,20,20\n5,2,0,0,0,0\n")
+        words = ["annotate", str(clip), "--keyframes", str(keys), "--out", str(path), "--extend"]
+    assert main(words) == 0
+    before = path.stat().st_ino
+    assert main(words) == 0
+    assert path.stat().st_ino != before
+
+
+def test_boxes_of_track_are_replaced(clip: Path, tmp_path: Path) -> None:
+    path = tmp_path / "boxes.csv"
+    path.write_text("frame,x,y,w,h,confidence\n0,1,2,3,4,0.5\n")
+    assert main(["track", str(clip), "--box=20,30,30,30", "--csv", str(path)]) == 0
+    assert len(path.read_text().splitlines()) > 2
 
 
 def test_ctrl_c_does_not_replace_a_whole_file_by_a_part(

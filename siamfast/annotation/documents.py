@@ -59,7 +59,7 @@ def write_coco(path: Path, boxes: list[Box], clip: Clip) -> None:
                 "category_id": labels.index(box.label) + 1,
                 "instance_id": box.target,
                 "bbox": [round(side, 2) for side in box.sides],
-                "area": round(box.w * box.h, 2),
+                "area": round(round(box.w, 2) * round(box.h, 2), 2),
                 "iscrowd": 0,
                 "score": round(box.confidence, 4),
             }

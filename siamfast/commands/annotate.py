@@ -8,9 +8,10 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from siamfast.annotation.formats import FORMATS, format_of, read_boxes, read_targets, write_boxes
+from siamfast.annotation.formats import FORMATS, format_of, read_targets, write_boxes
+from siamfast.annotation.own import is_own_boxes
 from siamfast.commands.model_option import add_model
-from siamfast.commands.outputs import check_output, name_of_a_part
+from siamfast.commands.outputs import begins_with, check_output, name_of_a_part
 from siamfast.tracking.registry import Tracker
 
 if TYPE_CHECKING:
@@ -114,12 +115,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
+    kind = format_of(arguments.out, arguments.format)
+    is_own = {"--out": lambda path: is_own_boxes(path, arguments.format), "--review": begins_with("<!doctype html>")}
     for option, path in (("--out", arguments.out), ("--review", arguments.review)):
         if path is None:
             continue
         folder = os.path.dirname(os.path.abspath(path))
-        begins = "<!doctype html>" if option == "--review" else ""  # --out is read as boxes below
-        check_output(option, path, (arguments.input, arguments.keyframes), begins=begins)
+        check_output(option, path, (arguments.input, arguments.keyframes), is_own[option])
         if not os.path.isdir(folder):
             raise ValueError(f"{option}: there is no folder {folder}")
         if not os.access(folder, os.W_OK):
@@ -129,14 +131,9 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
                 f"{option}: {path} is a device or a pipe, which a file would replace; expected a file name"
             )
     out = arguments.out
-    if format_of(out, arguments.format).suffix:
+    if kind.suffix:
         if os.path.isdir(out):
             raise ValueError(f"--out: {out} is a folder, expected a file name")
-        if os.path.isfile(out) and os.path.getsize(out):
-            try:
-                read_boxes(out, arguments.format)
-            except ValueError:
-                raise ValueError(f"--out: {out} is another file, which would be overwritten; remove it first") from None
     elif os.path.exists(out) and not (os.path.isdir(out) and not os.listdir(out)):
         raise ValueError(f"--out: {out} is not a new or empty folder: nothing there is overwritten")
     if arguments.review is not None:

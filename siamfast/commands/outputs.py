@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
-def check_output(option: str, path: str, inputs: Sequence[str | None], *, begins: str = "") -> None:
+def check_output(option: str, path: str, inputs: Sequence[str | None], is_own: Callable[[Path], bool]) -> None:
     """Refuse a name that would cost the user a file.
 
     Args:
-        option: its name in errors. path: the file to write. inputs: files and folders that the command reads.
-        begins: of a file that this command has written; a file of that name that begins otherwise is somebody else's.
+        option: its name in errors. path: the file to write. inputs: files, folders and globs that the command reads.
+        is_own: whether a file is one that this command has written; any other of that name is somebody else's.
 
     Raises:
         ValueError: an empty name, an input or a file of an input's folder, or somebody else's file.
@@ -23,16 +24,27 @@ def check_output(option: str, path: str, inputs: Sequence[str | None], *, begins
     if not there.exists():
         return
     for source in inputs:
+        if source and glob.has_magic(source) and not os.path.exists(source):
+            source = os.path.dirname(source) or "."  # the folder of shots/*.png
         if not source or not os.path.exists(source):
             continue
         if there.samefile(source):
             raise ValueError(f"{option}: {path} is an input")
         if os.path.isdir(source) and Path(source).resolve() in there.resolve().parents:
             raise ValueError(f"{option}: {path} is a file of the input {source}, which would be overwritten")
-    if begins and there.is_file() and there.stat().st_size:
-        with there.open("rb") as file:
-            if file.read(len(begins)) != begins.encode():
-                raise ValueError(f"{option}: {path} is another file, which would be overwritten; remove it first")
+    if there.is_file() and there.stat().st_size and not is_own(there):
+        raise ValueError(f"{option}: {path} is another file, which would be overwritten; remove it first")
+
+
+def begins_with(*beginnings: str) -> Callable[[Path], bool]:
+    """For `check_output`: whether a file begins with one of these."""
+
+    def check(path: Path) -> bool:
+        with path.open("rb") as file:
+            begin = file.read(max(map(len, beginnings)))
+        return any(begin.startswith(text.encode()) for text in beginnings)
+
+    return check
 
 
 def name_of_a_part(path: str | os.PathLike[str]) -> Path:

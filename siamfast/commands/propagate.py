@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from siamfast.commands.outputs import check_output
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -64,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from siamfast.evaluation.masks import score_masks, score_table
     from siamfast.io.listing import entries
     from siamfast.io.masks import read_mask
-    from siamfast.io.output import VideoOutput
+    from siamfast.io.output import VideoOutput, is_own_video
     from siamfast.io.video import open_frames
     from siamfast.tracking.propagation import MaskPropagator
 
@@ -80,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     propagator = MaskPropagator(
         arguments.weights, device=arguments.device, size=arguments.size, preset=arguments.preset, **options
     )
+    if arguments.overlay:
+        check_output("--overlay", arguments.overlay, (arguments.input, arguments.mask, arguments.score), is_own_video)
     with contextlib.ExitStack() as stack:
         stack.enter_context(clean_termination())
         frames = stack.enter_context(open_frames(arguments.input))

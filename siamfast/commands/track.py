@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from siamfast.commands.model_option import add_model
-from siamfast.commands.outputs import check_output, name_of_a_part
+from siamfast.commands.outputs import begins_with, check_output, name_of_a_part
 from siamfast.tracking.course import Alone, Change, Course
 from siamfast.tracking.registry import Tracker
 
@@ -183,10 +183,13 @@ def parse_box(text: str) -> tuple[float, float, float, float]:
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
+    from siamfast.io.output import is_own_video
+
     out, csv = arguments.out, arguments.csv
-    for option, path, begins in (("--out", out, ""), ("--csv", csv, "frame,")):
+    is_csv = begins_with(f"{HEADER}\n", f"{HEADER_SEVERAL}\n")
+    for option, path, is_own in (("--out", out, is_own_video), ("--csv", csv, is_csv)):
         if path is not None:
-            check_output(option, path, (arguments.input, arguments.boxes), begins=begins)
+            check_output(option, path, (arguments.input, arguments.boxes), is_own)
     if out and csv and os.path.abspath(out) == os.path.abspath(csv):
         raise ValueError(f"--csv: {csv} is also --out")
 

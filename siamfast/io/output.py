@@ -20,6 +20,7 @@ from siamfast.io.images import Image
 _H264 = "libx264"
 # Container -> codec.
 CODECS = {".mp4": _H264, ".m4v": _H264, ".mov": _H264, ".mkv": _H264, ".avi": "mjpeg"}
+_MADE_BY = "made by siamfast"  # a comment in every video that we write
 _TICK = Fraction(1, 90_000)  # seconds: the time unit of H.264
 
 
@@ -137,6 +138,7 @@ class VideoOutput(_Output):
         # FFmpeg takes the part of a relative name before a colon for a protocol.
         options = {"movflags": "+faststart"} if self.path.suffix.lower() in (".mp4", ".m4v", ".mov") else {}
         self._container = av.open(os.path.abspath(self.temporary), "w", options=options)
+        self._container.metadata["comment"] = _MADE_BY
         rate = Fraction(self._fps).limit_denominator(1001)
         stream = self._container.add_stream(self._codec, rate=rate)
         assert isinstance(stream, av.VideoStream)
@@ -205,3 +207,12 @@ class TextOutput(_Output):
 
     def _finish(self) -> None:
         self._file.close()
+
+
+def is_own_video(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a video that VideoOutput has written."""
+    try:
+        with av.open(os.path.abspath(path)) as container:
+            return _MADE_BY in container.metadata.values()  # Matroska changes the case of the key
+    except (av.FFmpegError, OSError):
+        return False
