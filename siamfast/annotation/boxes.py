@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 LABEL = "object"  # where a file gives none
@@ -95,11 +95,15 @@ def checked_box(frame: Any, target: Any, sides: Iterable[Any], label: Any = None
     return Box(_whole("frame", frame), _whole("id", target), x, y, w, h, _text(label), sure)
 
 
-def by_target(boxes: Iterable[Box]) -> dict[int, list[Box]]:
+def by_target(boxes: Iterable[Box], notice: Callable[[str], object] | None = None) -> dict[int, list[Box]]:
     """Each target's boxes, by frame, whatever their order.
 
+    Args:
+        notice: called with a line for each box of a target that has one in that frame already; the first one counts.
+            None: that is an error.
+
     Raises:
-        ValueError: two boxes of a target in one frame.
+        ValueError: two boxes of a target in one frame, without `notice`.
 
     >>> sorted(by_target([Box(9, 1, 0, 0, 5, 5), Box(0, 1, 0, 0, 5, 5), Box(0, 2, 0, 0, 5, 5)]))
     [1, 2]
@@ -108,6 +112,10 @@ def by_target(boxes: Iterable[Box]) -> dict[int, list[Box]]:
     for box in sorted(boxes, key=lambda box: (box.target, box.frame)):
         own = targets.setdefault(box.target, [])
         if own and own[-1].frame == box.frame:
-            raise ValueError(f"target {box.target} has two boxes at frame {box.frame} (counted from 0), expected one")
+            problem = f"target {box.target} has two boxes at frame {box.frame} (counted from 0)"
+            if notice is None:
+                raise ValueError(f"{problem}, expected one")
+            notice(f"{problem}; the first one counts")
+            continue
         own.append(box)
     return targets

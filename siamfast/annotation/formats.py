@@ -244,17 +244,15 @@ def read_boxes(path: str | os.PathLike[str], name: str | None = None) -> list[Bo
     return boxes
 
 
-def read_targets(path: str | os.PathLike[str], name: str | None = None) -> dict[int, list[Box]]:
-    """`by_target` of `read_boxes`.
+def read_targets(
+    path: str | os.PathLike[str], name: str | None = None, *, notice: Callable[[str], object]
+) -> dict[int, list[Box]]:
+    """`by_target` of `read_boxes`; notice: called with a line for each second box of a target in a frame.
 
     Raises:
-        OSError, ValueError: as `read_boxes`; a target with two boxes in one frame.
+        OSError, ValueError: as `read_boxes`.
     """
-    boxes = read_boxes(path, name)
-    try:
-        return by_target(boxes)
-    except ValueError as error:
-        raise ValueError(f"{os.fspath(path)}: {error}") from None
+    return by_target(read_boxes(path, name), lambda line: notice(f"{os.fspath(path)}: {line}"))
 
 
 def write_boxes(path: str | os.PathLike[str], boxes: Iterable[Box], clip: Clip, name: str | None = None) -> None:

@@ -76,13 +76,13 @@ def run(arguments: argparse.Namespace) -> int:
     _check_outputs(arguments)
     if not arguments.keyframes:
         raise ValueError("--keyframes: got an empty name")
-    keys = read_targets(arguments.keyframes, arguments.keyframes_format)
     notices: list[str] = []
 
     def notice(line: str) -> None:
         notices.append(line)
         tqdm.write(f"siamfast annotate: {line}", file=sys.stderr)
 
+    keys = read_targets(arguments.keyframes, arguments.keyframes_format, notice=notice)
     with contextlib.ExitStack() as stack:
         stack.enter_context(clean_termination())
         frames = stack.enter_context(open_frames(arguments.input))

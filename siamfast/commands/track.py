@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from siamfast.commands.model_option import add_model
@@ -100,7 +101,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--timeout: got {arguments.timeout:g}, expected seconds above 0, and --live")
     if arguments.no_search and arguments.model not in (None, "mobile"):
         raise ValueError(f"--no-search: the tracker {arguments.model} never searches elsewhere")
-    changes = _changes(arguments)
+    problems: list[str] = []
+    changes = _changes(arguments, problems.append)
     several = arguments.boxes is not None or len(changes) > 1
     if several:
         _check_several(arguments)
@@ -121,7 +123,9 @@ def run(arguments: argparse.Namespace) -> int:
             tracker: MultiTracker | Alone = MultiTracker(arguments.weights, device=arguments.device, **options)
         else:
             tracker = Alone(Tracker(arguments.weights, model=arguments.model, device=arguments.device, **options))
-        return _Run(frames, tracker, changes, video, rows, arguments).finish()
+        ran = _Run(frames, tracker, changes, video, rows, arguments)
+        ran.course.problems += problems
+        return ran.finish()
 
 
 def _open(arguments: argparse.Namespace) -> Frames:
@@ -135,7 +139,7 @@ def _open(arguments: argparse.Namespace) -> Frames:
     return LiveFrames(lambda: open_frames(arguments.input, answer), timeout)
 
 
-def _changes(arguments: argparse.Namespace) -> list[Change]:
+def _changes(arguments: argparse.Namespace, notice: Callable[[str], object]) -> list[Change]:
     """By frames; empty when the box is to be drawn."""
     given = arguments.box or []
     if arguments.boxes is None:
@@ -147,7 +151,7 @@ def _changes(arguments: argparse.Namespace) -> list[Change]:
     from siamfast.annotation.formats import read_targets
 
     changes = []
-    for rows in read_targets(arguments.boxes).values():
+    for rows in read_targets(arguments.boxes, notice=notice).values():
         tracked = False
         for row in rows:
             if row.absent is tracked:

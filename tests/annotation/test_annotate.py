@@ -219,7 +219,6 @@ def test_frames_of_another_size_end_the_video(
 @pytest.mark.parametrize(
     ("rows", "words", "message"),
     [
-        ("3,1,1,2,3,4\n3,1,1,2,3,4\n", [], "k.csv: target 1 has two boxes at frame 3"),
         ("3,1,1,2,3\n", [], "k.csv: line 2: box"),
         ("", [], "k.csv: no boxes in it"),
         ("3,1,900,2,3,4\n", [], "no key frame of it can be used"),

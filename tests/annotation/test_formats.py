@@ -130,6 +130,11 @@ def test_boxes_may_come_in_any_order_but_once_per_target_and_frame() -> None:
     assert by_target([box, box._replace(frame=2)]) == {1: [box._replace(frame=2), box]}
     with pytest.raises(ValueError, match=r"target 1 has two boxes at frame 5"):
         by_target([box, box])
+    lines: list[str] = []
+    assert by_target([box, box._replace(x=9), box._replace(target=2)], lines.append) == {
+        1: [box], 2: [box._replace(target=2)],
+    }  # fmt: skip
+    assert lines == ["target 1 has two boxes at frame 5 (counted from 0); the first one counts"]
 
 
 @pytest.mark.parametrize(

@@ -120,13 +120,21 @@ def test_bad_options_are_named(
     assert error.count("\n") == 1
 
 
-def test_a_boxes_file_with_two_boxes_of_a_target_in_a_frame_or_that_is_an_output_is_refused(
+def test_of_two_boxes_of_a_target_in_a_frame_the_first_counts_and_a_line_says_so(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "targets.csv", tmp_path / "o.csv"
+    file.write_text("frame,id,x,y,w,h\n0,1,20,30,30,30\n0,1,80,40,40,30\n0,2,60,40,30,30\n")
+    assert main(["track", str(clip), "--boxes", str(file), "--csv", str(out)]) == 1
+    assert f"{file}: target 1 has two boxes at frame 0" in capsys.readouterr().err
+    first = out.read_text().splitlines()[1:3]
+    assert [row.split(",")[:3] for row in first] == [["0", "1", "20.00"], ["0", "2", "60.00"]]
+
+
+def test_a_boxes_file_that_is_an_output_is_refused(
     clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "targets.csv"
-    file.write_text("frame,id,x,y,w,h\n0,1,20,30,30,30\n0,1,80,40,40,30\n")
-    assert main(["track", str(clip), "--boxes", str(file), "--csv", str(tmp_path / "o.csv")]) == 2
-    assert f"{file}: target 1 has two boxes at frame 0" in capsys.readouterr().err
     file.write_text(text := "frame,id,x,y,w,h\n0,1,20,30,30,30\n")
     assert main(["track", str(clip), "--boxes", str(file), "--csv", str(file)]) == 2
     assert f"--csv: {file} is an input" in capsys.readouterr().err
