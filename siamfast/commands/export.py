@@ -28,12 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "path",
         metavar="PATH",
         help="with --model: a folder for graphs, tracker.json and example_tracker.py (docs/deploy.md); without: "
-        f"a mobile tracker's weights (*{_SUFFIX}), beside which mobile.onnx and mobile.int8.onnx are written, for "
+        f"a mobile tracker's weights such as mine{_SUFFIX}, beside which mine.onnx and mine.int8.onnx are written, for "
         "siamfast itself",
     )
     parser.add_argument("--model", choices=_MODELS, help="export this tracker to a folder")
     parser.add_argument("--weights", metavar="FILE", help="with --model: its weights (default: the packaged ones)")
-    parser.add_argument("--format", choices=("onnx",), default="onnx", help="with --model: of the graphs")
+    parser.add_argument(
+        "--format",
+        choices=("onnx", "torch"),
+        default="onnx",
+        help="with --model: of the graphs; torch: programs of torch.export (.pt2), without an example (default: onnx)",
+    )
     parser.add_argument(
         "--precision",
         metavar="LIST",
@@ -67,6 +72,15 @@ def run(arguments: argparse.Namespace) -> int:
         if Path(arguments.path).suffix == _SUFFIX or Path(arguments.path).is_file():
             raise ValueError(f"PATH: got {arguments.path!r} with --model, expected a folder; weights go to --weights")
     precisions, batch = _precisions(arguments.precision or "float32"), _batch(arguments.batch or "1")
+    if arguments.format == "torch":
+        if arguments.model is None:
+            raise ValueError("--format: got torch without --model, expected both")
+        if precisions != ["float32"]:
+            raise ValueError(f"--precision: got {arguments.precision} with --format torch, expected float32")
+        from siamfast.deploy.programs import export_programs
+
+        weights = None if arguments.weights is None else Path(arguments.weights)
+        return _report(export_programs(Path(arguments.path), arguments.model, weights, batch=batch))
     from siamfast.models.onnx_export import check_packages
 
     check_packages()
@@ -80,6 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
         written = export_folder(
             Path(arguments.path), arguments.model, weights, precisions=precisions, batch=batch, clips=clips
         )
+    return _report(written)
+
+
+def _report(written: list[Path]) -> int:
     for path in written:
         print(f"wrote {path}, {path.stat().st_size / 2**20:.1f} MB")
     return 0

@@ -153,15 +153,7 @@ def export_folder(
     weights = default_weights(name) if weights is None else weights
     tracker = make(weights, batch or 2)
     template, search = (_trace(network, dynamic=batch is None) for network in (tracker.template, tracker.search))
-    about = {
-        _VERSION: FORMAT_VERSION,
-        DIGEST: digest(weights),
-        "siamfast": __version__,
-        "model": model,
-        "weights": weights.name,
-        "batch": "dynamic" if batch is None else batch,
-        "image": "(N, height, width, 3) uint8, RGB from 0 to 255; the graphs normalise it",
-    }
+    about = facts(model, weights, batch)
     searches = {}
     for precision in precisions:
         if precision == "int8":
@@ -175,6 +167,19 @@ def export_folder(
         else:
             searches[precision] = half_graph(search) if precision == "float16" else search
     return _write(out, tracker, about, template, searches)
+
+
+def facts(model: str, weights: Path, batch: int | None) -> dict[str, Any]:
+    """The beginning of tracker.json."""
+    return {
+        _VERSION: FORMAT_VERSION,
+        DIGEST: digest(weights),
+        "siamfast": __version__,
+        "model": model,
+        "weights": weights.name,
+        "batch": "dynamic" if batch is None else batch,
+        "image": "(N, height, width, 3) uint8, RGB from 0 to 255; the graphs normalise it",
+    }
 
 
 def _trace(network: Network, *, dynamic: bool) -> Any:
