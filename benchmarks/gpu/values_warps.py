@@ -15,16 +15,19 @@ from siamfast.ops.correspondence_warp import triton as ours
 
 OUTPUTS, SLOPES = ("values", "confidence", "entropy", "lse"), ("dquery", "dkeys", "dvalues", "dbias")
 MODES = {"plain": (-1.0, False, 0), "square": (4.0, False, 0), "circle, top 10": (5.0, True, 10)}  # radius, circle, k
+AS_THEY_ARE = ", not normalized"  # behind a mode: float32 features are multiplied in TF32, where unit ones are float16
 KINDS = ((torch.float16, True), (torch.float32, False), (torch.bfloat16, True), (torch.float32, True))
 Size = tuple[int, int, int]  # batch, cells of a side, channels
 TINY, SPLIT, WHOLE = (1, 5, 5), (1, 23, 4), (2, 40, 256)
 MOST_OFF = 0.01  # of the elements
 
 
-def _options(mode: str) -> call.Options:
-    radius, circle, topk = MODES[mode]
+def _options(mode: str, channels: int) -> call.Options:
+    radius, circle, topk = MODES[mode.removesuffix(AS_THEY_ARE)]
     exempt = [0] if radius > 0 else []
-    return call.Options(0.2, True, radius, circle, exempt, topk, post=False, details=True)
+    normalize = not mode.endswith(AS_THEY_ARE)
+    temperature = 0.2 if normalize else channels**0.5  # products of normal numbers are about the root of their count
+    return call.Options(temperature, normalize, radius, circle, exempt, topk, post=False, details=True)
 
 
 @functools.cache
@@ -45,7 +48,7 @@ def tensors(size: Size, whole: bool) -> tuple[list[torch.Tensor], list[torch.Ten
 def truth(size: Size, whole: bool, mode: str, device: str) -> Tensors:
     inputs, grads = tensors(size, whole)
     leaves = [t.to(device).double().requires_grad_() for t in inputs]
-    outputs = raw.specification(call.Tensors(*leaves), _options(mode))
+    outputs = raw.specification(call.Tensors(*leaves), _options(mode, size[2]))
     total = sum((o * g.to(device).double()).sum() for o, g in zip(outputs[:4], grads, strict=True))
     assert isinstance(total, torch.Tensor)
     slopes = torch.autograd.grad(total, leaves)
@@ -72,17 +75,17 @@ def share_off(result: torch.Tensor, truth: torch.Tensor, allowed: float) -> floa
 
 
 def warp(size: Size, mode: str, dtype: torch.dtype, tf32: bool, backward: bool = True) -> Check:
-    whole = dtype == torch.float32
+    whole, options = dtype == torch.float32, _options(mode, size[2])
 
     def run(device: str) -> Tensors:
         inputs, grads = tensors(size, whole)
         near = [t.to(device) for t in inputs]
         near[:2] = (t.to(dtype) for t in near[:2])
-        out = ours.forward(call.Tensors(*near), _options(mode))
+        out = ours.forward(call.Tensors(*near), options)
         results = dict(zip(OUTPUTS, out, strict=False))
         if backward:
             gradients = call.Gradients(*(g.to(device) for g in grads))
-            slopes = ours.backward(gradients, out, call.Tensors(*near), _options(mode), needs=[True] * 4)
+            slopes = ours.backward(gradients, out, call.Tensors(*near), options, needs=[True] * 4)
             results |= zip(SLOPES, slopes, strict=True)
         return results
 
@@ -90,7 +93,7 @@ def warp(size: Size, mode: str, dtype: torch.dtype, tf32: bool, backward: bool =
         return {n: t for n, t in truth(size, whole, mode, device).items() if backward or n in OUTPUTS}
 
     allowed = 3e-2 if tf32 else 2e-4
-    rule = functools.partial(judge, allowed, tf32, MODES[mode][2])
+    rule = functools.partial(judge, allowed, tf32, options.topk)
     _, side, channels = size
     name = f"{side}x{side}, {channels} channels, {mode}{'' if backward else ', forward'}"
     return Check("correspondence_warp", name, dtype, run, true, allowed, tf32, rule)
@@ -100,6 +103,8 @@ def values(tiny: bool) -> Iterator[Check]:
     for dtype, tf32 in KINDS[:2] if tiny else KINDS:
         for mode in MODES:
             yield warp(TINY if tiny else WHOLE, mode, dtype, tf32)
+    for mode in ("plain", "square"):
+        yield warp(TINY if tiny else WHOLE, mode + AS_THEY_ARE, torch.float32, True)
 
 
 def smoke() -> Iterator[Check]:
