@@ -110,7 +110,7 @@ def test_a_file_that_the_command_wrote_is_replaced(name: str, clip: Path, tmp_pa
 
 def test_boxes_of_track_are_replaced(clip: Path, tmp_path: Path) -> None:
     path = tmp_path / "boxes.csv"
-    path.write_text("frame,x,y,w,h,confidence\n0,1,2,3,4,0.5\n")
+    path.write_text("frame,x,y,w,h,confidence,lost\n0,1,2,3,4,0.5,0\n")
     assert main(["track", str(clip), "--box=20,30,30,30", "--csv", str(path)]) == 0
     assert len(path.read_text().splitlines()) > 2
 

@@ -123,6 +123,8 @@ def read_mot(path: Path) -> list[Box]:
             counted = rest[0] if rest else 1.0
             if counted != 0:
                 sure = min(counted, 1.0) if counted > 0 else 1.0  # detections without a confidence have -1
+                if frame < 1:
+                    raise ValueError(f"frame: got {frame:g}, expected 1 or more")
                 boxes.append(checked_box(frame - 1, target, (x - 1, y - 1, w, h), confidence=sure))
     return boxes
 

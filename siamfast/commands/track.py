@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from siamfast.tracking.multi import MultiTracker
     from siamfast.tracking.sequence_tracker import Track
 
-HEADER, HEADER_SEVERAL = "frame,x,y,w,h,confidence", "frame,id,x,y,w,h,confidence"
+HEADER, HEADER_SEVERAL = "frame,x,y,w,h,confidence,lost", "frame,id,x,y,w,h,confidence,lost"
 
 
 EXAMPLE = "example:\n  siamfast track video.mp4 --box 296,150,68,80 --out tracked.mp4 --csv boxes.csv"
@@ -235,8 +235,10 @@ class _Run:
                                 total=self.frames.count, unit="frame", desc="track", file=sys.stderr, dynamic_ncols=True
                             )
                         )
+                    lost = self.tracker.lost
                     for target, track in tracks.items():
-                        numbers = ",".join(f"{v:.2f}" for v in track.box) + f",{track.confidence:.4f}"
+                        box = ",".join(f"{v:.2f}" for v in track.box)
+                        numbers = f"{box},{track.confidence:.4f},{int(target in lost)}"
                         write(f"{index},{numbers}" if one else f"{index},{target},{numbers}")
                     drawn = self._drawn(image, tracks) if self.video is not None or self.in_window else image
                     if self.video is not None:

@@ -60,7 +60,10 @@ class Tracker:
     """`init` on the first frame, `update` on every later one. frame: (H, W, 3) uint8 RGB; box: x, y, w, h in pixels."""
 
     def __init__(self, folder: Path, precision: str = "float32") -> None:
-        self.c = c = json.loads((folder / "tracker.json").read_text())
+        try:
+            self.c = c = dict(json.loads((folder / "tracker.json").read_text()))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{folder / 'tracker.json'}: is no JSON object ({error})") from None
         for key, expected in (("model", ["mobile"]), ("format_version", [FORMAT_VERSION]), ("batch", [1, "dynamic"])):
             if c.get(key) not in expected:
                 raise ValueError(f"{folder / 'tracker.json'}: {key} is {c.get(key)}, expected {expected[0]}")

@@ -121,7 +121,7 @@ def test_mot_counts_frames_and_pixels_from_one(tmp_path: Path) -> None:
 
 
 def test_the_output_of_siamfast_track_is_read(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("frame,x,y,w,h,confidence\n3,1,2,3,4,0.5\n")
+    (tmp_path / "a.csv").write_text("frame,x,y,w,h,confidence,lost\n3,1,2,3,4,0.5,1\n")
     assert read_boxes(tmp_path / "a.csv") == [Box(3, 1, 1, 2, 3, 4, confidence=0.5)]
 
 

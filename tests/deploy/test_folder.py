@@ -173,6 +173,10 @@ def test_another_version_or_other_weights_are_one_line(folder: Path, tmp_path: P
         (copy / "tracker.json").write_text(json.dumps(constants | change))
         with pytest.raises(ValueError, match=text):
             example.Tracker(copy)
+    for text in ("[3]", "{", "3"):
+        (copy / "tracker.json").write_text(text)
+        with pytest.raises(ValueError, match="tracker.json: is no JSON object"):
+            example.Tracker(copy)
     (copy / "tracker.json").write_text(json.dumps(constants))
     with pytest.raises(ValueError, match="--precision: got int8, expected one of float32"):
         example.Tracker(copy, "int8")

@@ -207,7 +207,7 @@ def test_command_writes_boxes_and_video(tmp_path: Path, folder: Path, weights: s
     words = [str(folder), "--box=60,60,36,36", f"--out={out}", f"--csv={csv}", f"--weights={weights}", "--response"]
     assert _run(*words) == 0
     rows = csv.read_text().splitlines()
-    assert rows[0] == "frame,x,y,w,h,confidence"
+    assert rows[0] == "frame,x,y,w,h,confidence,lost"
     assert [row.split(",")[0] for row in rows[1:]] == [str(t) for t in range(6)]
     video = cv2.VideoCapture(str(out))
     assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 6
