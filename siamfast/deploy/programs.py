@@ -38,7 +38,9 @@ def export_programs(out: Path, model: str, weights: Path | None = None, *, batch
         program = _program(network, dynamic=batch is None)
         names[name] = {"file": f"{name}.pt2", "inputs": list(network.inputs), "outputs": list(network.outputs)}
         data = io.BytesIO()
-        torch.export.save(program, data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about weights that share memory, which it writes whole
+            torch.export.save(program, data)
         with replacing(out / f"{name}.pt2") as temporary:
             temporary.write_bytes(data.getvalue())
         paths.append(out / f"{name}.pt2")

@@ -159,7 +159,7 @@ def test_boxes_may_come_in_any_order_but_once_per_target_and_frame() -> None:
         ("a.jsonl", '{"frame": 0, "id": 1, "box": [1, 2, 3, 4], "label": "\\ud800"}\n', "line 1: label: got"),
         ("a.csv", "frame,id,x,y,w,h\n0,1e300,1,2,3,4\n", "line 2: id: got '1e300'"),
         ("a.txt", "1,1,2,3\n", "line 1: got '1,1,2,3', expected numbers frame,id"),
-        ("a.txt", "0,1,2,3,4,5\n", "line 1: frame: got '-1.0'"),
+        ("a.txt", "0,1,2,3,4,5\n", "line 1: frame: got 0, expected 1 or more"),
         ("a.json", "[]", "not COCO"),
         ("a.json", '{"images": [{"id": 1}], "annotations": [{"image_id": 2, "bbox": [1, 2, 3, 4]}]}', "not COCO"),
         ("a.json", '{"images": [{"video_id": 1}, {"video_id": 2}], "annotations": []}', "several videos"),

@@ -28,7 +28,7 @@ assert "siamfast" not in sys.modules
 @pytest.mark.parametrize("model", MODELS)
 def test_programs_compute_without_siamfast_what_the_networks_do(model: str, tmp_path: Path) -> None:
     assert main(["export", str(tmp_path / "p"), "--model", model, "--format", "torch", "--batch", "dynamic"]) == 0
-    tracker = MODELS[model].make(default_weights(MODELS[model].weights), 3)
+    tracker = MODELS[model].make(default_weights(MODELS[model].weights), 2)
     torch.manual_seed(0)
     given, true = {}, {}
     for name, network in (("template", tracker.template), ("search", tracker.search)):
