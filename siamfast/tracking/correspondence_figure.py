@@ -100,7 +100,7 @@ def draw(first: NDArray[np.uint8], second: NDArray[np.uint8], correspondence: Co
         bx, by = correspondence.best[y, x]
         ends = [x / columns * wide, wide + gap + bx / wide_b * other], [y / rows * tall, by / tall_b * tall]
         top.plot(*ends, color=color, linewidth=1, marker="o", markersize=3)
-    top.set_title(f"A, B, and the most confident cell of each of {len(cells)} parts")
+    top.set_title(f"A on the left; its {len(cells)} most confident cells, spread over it, joined to their matches in B")
     below = grid[1].subgridspec(1, 3, width_ratios=(3, 3, 1))
     flow, sure, wheel = (figure.add_subplot(below[n]) for n in range(3))
     flow.imshow(first, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
@@ -114,7 +114,7 @@ def draw(first: NDArray[np.uint8], second: NDArray[np.uint8], correspondence: Co
     disc = flow_color(np.stack([x, y], -1), 1.0)
     disc[np.hypot(x, y) > 1] = 255
     wheel.imshow(disc)
-    wheel.set_title(f"radius: {longest:.1f} cells")
+    wheel.set_title(f"colour of the flow,\nrim: {longest:.1f} cells", fontsize=10)
     for axes in (top, flow, sure, wheel):
         axes.set_axis_off()
     return figure
