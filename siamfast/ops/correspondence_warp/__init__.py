@@ -12,7 +12,7 @@ import torch
 from siamfast.ops import dispatch, library
 from siamfast.ops.correspondence_warp import autograd as raw
 from siamfast.ops.correspondence_warp import eager, reference
-from siamfast.ops.correspondence_warp.call import Options, Outputs, Tensors
+from siamfast.ops.correspondence_warp.call import Options, Tensors
 
 _DETAILS = ("confidence", "entropy", "lse", "indices")  # the raw op's outputs beside the values, with details
 _RETURNS = ("values", "flow", *_DETAILS)
@@ -80,14 +80,12 @@ def correspondence_warp(
     torch.Size([1, 1, 20, 20])
     """
     query, keys, values, bias = _inputs(query, reference, values, key_bias)
-    names = (returns,) if isinstance(returns, str) else tuple(returns) if isinstance(returns, Sequence) else ()
-    if not names or not all(map(_RETURNS.__contains__, names)):
-        raise ValueError(f"returns: got {returns!r}, expected some of {', '.join(_RETURNS)}")
-    options = _options(
-        query.shape[2:], keys.shape[3:], keys.shape[1],
-        temperature, normalize, radius, window, global_frames, topk, topk_norm, frames,
-    )  # fmt: skip
+    names, details = _asked(returns)
     count, channels = keys.shape[1], values.shape[2]
+    options = _options(
+        query.shape[2:], keys.shape[3:], count,
+        temperature, normalize, radius, window, global_frames, topk, topk_norm, frames, details,
+    )  # fmt: skip
     values_dtype = values.dtype
     if "flow" in names:  # bfloat16 would round a place of about 100 cells by a quarter
         values = values.to(eager.compute_dtype(query))
@@ -97,8 +95,7 @@ def correspondence_warp(
         query = query.repeat_interleave(count, 0)
         keys, values = keys.flatten(0, 1).unsqueeze(1), values.flatten(0, 1).unsqueeze(1)
         bias = None if bias is None else bias.flatten(0, 1).unsqueeze(1)
-    details = any(map(names.__contains__, _DETAILS))
-    outputs = _run(query, keys, values, bias, options, details)
+    outputs = raw.warp(Tensors(query, keys, values, bias), options)
     if names == ("values",) and not average:
         return outputs[0]
     results_by_name = dict(zip(("values", *_DETAILS) if details else ("values",), outputs, strict=False))
@@ -157,7 +154,7 @@ def correspondence_affinity(
         piece = None if bias is None else bias[:, part].to(dtype)
         with torch.autocast(query.device.type, enabled=False):
             scores = _reference_logits(query.to(dtype), keys[:, part].to(dtype), piece, allowed, o)
-        affinity = _reference_weights(scores, o, keys[:, part])
+        affinity = _reference_weights(scores, o)
         pieces.append(affinity.unflatten(2, (-1, *grid)) / len(parts))
     return torch.cat(pieces, 2).unflatten(1, query.shape[2:])
 
@@ -171,9 +168,8 @@ def _reference_logits(query: Any, keys: Any, bias: Any, allowed: Any, o: Options
     return reference.logits(query, keys, bias, allowed, o.temperature, o.normalize)
 
 
-def _reference_weights(scores: torch.Tensor, o: Options, keys: torch.Tensor) -> torch.Tensor:
-    limit = keys.shape[1] * keys.shape[3] * keys.shape[4]
-    return reference.weights(scores, min(o.topk, limit) or None, o.public_topk_norm)[0]
+def _reference_weights(scores: torch.Tensor, o: Options) -> torch.Tensor:
+    return reference.weights(scores, o.topk or None, o.public_topk_norm)[0]
 
 
 # -------------------------------------------------------------------------------------------------------------- checks
@@ -240,12 +236,21 @@ def _check_kinds(query: _Kind, keys: _Kind, values: _Kind | None, key_bias: _Kin
 
 
 @dispatch.remembered
+def _asked(returns: Sequence[str]) -> tuple[tuple[str, ...], bool]:
+    """The outputs' names, and whether some of them are details."""
+    names = (returns,) if isinstance(returns, str) else tuple(returns) if isinstance(returns, Sequence) else ()
+    if not names or not all(map(_RETURNS.__contains__, names)):
+        raise ValueError(f"returns: got {returns!r}, expected some of {', '.join(_RETURNS)}")
+    return names, any(map(names.__contains__, _DETAILS))
+
+
+@dispatch.remembered
 def _options(
     queries: Sequence[int], keys: Sequence[int], count: int, temperature: float, normalize: bool,
     radius: float | None, window: str, global_frames: Sequence[int], topk: int | None, topk_norm: str, frames: str,
+    details: bool = False,
 ) -> Options:  # fmt: skip
-    """The raw op's options, checked, for grids of these (H, W) and `count` frames of keys; without details, and with
-    the top k of all frames' keys."""
+    """The raw op's options, checked, for grids of these (H, W) and `count` frames of keys."""
     if not (_is_number(temperature) and 0 < temperature < math.inf):
         raise ValueError(f"temperature: got {temperature!r}, expected a number above 0")
     for name, value, choices in (
@@ -278,9 +283,9 @@ def _options(
         radius=-1.0 if radius is None else float(radius),
         circle=window == "circle",
         global_frames=list(chosen),
-        topk=topk or 0,
+        topk=min(topk or 0, (1 if frames == "mean" else count) * keys[0] * keys[1]),
         post=topk_norm == "post",
-        details=False,
+        details=details,
     )
 
 
@@ -309,12 +314,3 @@ def _own_places(query: torch.Tensor, keys: torch.Tensor, dtype: torch.dtype) -> 
     ]
     y, x = torch.meshgrid(*axes, indexing="ij")
     return torch.stack((x, y))
-
-
-def _run(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor | None, o: Options,
-    details: bool,
-) -> Outputs:  # fmt: skip
-    limit = keys.shape[1] * keys.shape[3] * keys.shape[4]
-    options = o._replace(topk=min(o.topk, limit), details=details)
-    return raw.warp(Tensors(query, keys, values, bias), options)
