@@ -42,7 +42,7 @@ def read_coco(path: Path) -> list[Box]:
 def write_coco(path: Path, boxes: list[Box], clip: Clip) -> None:
     """{videos, images, annotations, categories}, numbered from 1; no annotation where a target is absent."""
     names = clip.files or [f"{frame:06d}.jpg" for frame in range(clip.length)]
-    labels = sorted({box.label for box in boxes})
+    labels = sorted({box.label for box in boxes if not box.absent})
     size = {"width": clip.width, "height": clip.height}
     document: dict[str, Any] = {
         "videos": [{"id": 1, "name": clip.name, **size}],

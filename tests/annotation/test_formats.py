@@ -7,11 +7,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from siamfast.annotation.boxes import Box, Clip, by_target
 from siamfast.annotation.formats import FORMATS, format_of, read_boxes, write_boxes
+from siamfast.annotation.own import is_own_boxes
 
 COUNT = 12
 CLIP = Clip('clip <&">', 640, 480, COUNT)
@@ -118,6 +119,39 @@ def test_coco_has_the_names_of_the_images(tmp_path: Path) -> None:
 def test_mot_counts_frames_and_pixels_from_one(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("1,7,11,21,30,40,1,-1,-1,-1\n2,7,11,21,30,40,0,-1,-1,-1\n")
     assert read_boxes(tmp_path / "a.txt") == [Box(0, 7, 10, 20, 30, 40)]
+
+
+_TARGET = st.lists(
+    st.one_of(st.none(), st.tuples(st.floats(-50, 900), st.floats(-50, 900), st.floats(1, 900), st.floats(1, 900))),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(_TARGET, min_size=1, max_size=3),
+    st.sampled_from(["object", "cat & dog", '"q" <x>', "ü 猫", "a,b;c"]),
+    st.sampled_from(["v", "a & b.mp4", "x\"y'.avi"]),
+)
+def test_a_file_that_was_written_is_known_as_such(
+    targets: list[list[tuple[float, float, float, float] | None]], label: str, name: str
+) -> None:
+    """Boxes, or None for absence, of each target from frame 2 on; another comment, or another box, is not ours."""
+    boxes = [
+        Box(2 + t, number, *(sides or (0.0, 0.0, 0.0, 0.0)), label, 1.0 if sides is None else 0.25)
+        for number, own in enumerate(targets, start=3)
+        for t, sides in enumerate(own)
+    ]
+    assume(any(not box.absent for box in boxes))
+    for kind in FORMATS.values():
+        if kind.suffix:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"boxes{kind.suffix}"
+                write_boxes(path, boxes, Clip(name, 640, 480, 12))
+                assert is_own_boxes(path)
+                path.write_bytes(path.read_bytes() + b"\n")
+                assert not is_own_boxes(path)
 
 
 def test_the_output_of_siamfast_track_is_read(tmp_path: Path) -> None:
