@@ -1,4 +1,4 @@
-"""Whether a file of boxes is as `write_boxes` writes it, so that nothing that a person put in is lost with it."""
+"""Whether a file of boxes is as `write_boxes` writes it: nothing is in it that this format of ours does not have."""
 
 from __future__ import annotations
 

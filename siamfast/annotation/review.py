@@ -21,8 +21,9 @@ from siamfast.tracking.drawing import draw_box
 _SIDE = 280  # of a thumbnail, pixels
 _PICTURES = 400  # at most; more places are listed without
 _FORWARD, _BACKWARD, _BLEND = (70, 150, 255), (255, 150, 40), (60, 230, 60)
-_PAGE = """<!doctype html>
-<meta charset="utf-8"><title>{title}</title>
+# How every page begins, so that it is known as ours.
+BEGINNING = "<!doctype html>\n<!-- siamfast annotate -->\n"
+_PAGE = """<meta charset="utf-8"><title>{title}</title>
 <style>
 body {{ font: 15px system-ui, sans-serif; margin: 2em; }}
 figure {{ display: inline-block; margin: 0 1em 1em 0; vertical-align: top; max-width: 280px; }}
@@ -102,7 +103,7 @@ class Review:
             title=html.escape(title), frames=self.frames, places=self.places, threshold=self.threshold, figures=figures
         )
         with replacing(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+            temporary.write_text(BEGINNING + page, encoding="utf-8")
 
 
 def _thumbnail(stretch: Stretch, place: Place, image: Image) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from siamfast.annotation.formats import FORMATS, format_of, read_targets, write_boxes
 from siamfast.annotation.own import is_own_boxes
+from siamfast.annotation.review import BEGINNING
 from siamfast.commands.model_option import add_model
 from siamfast.commands.outputs import begins_with, check_output, name_of_a_part
 from siamfast.tracking.registry import Tracker
@@ -116,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
     kind = format_of(arguments.out, arguments.format)
-    is_own = {"--out": lambda path: is_own_boxes(path, arguments.format), "--review": begins_with("<!doctype html>")}
+    is_own = {"--out": lambda path: is_own_boxes(path, arguments.format), "--review": begins_with(BEGINNING)}
     for option, path in (("--out", arguments.out), ("--review", arguments.review)):
         if path is None:
             continue

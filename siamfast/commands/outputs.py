@@ -24,8 +24,8 @@ def check_output(option: str, path: str, inputs: Sequence[str | None], is_own: C
     if not there.exists():
         return
     for source in inputs:
-        if source and glob.has_magic(source) and not os.path.exists(source):
-            source = os.path.dirname(source) or "."  # the folder of shots/*.png
+        if source and glob.has_magic(source) and any(there.samefile(file) for file in glob.glob(source)):
+            raise ValueError(f"{option}: {path} is an input")
         if not source or not os.path.exists(source):
             continue
         if there.samefile(source):

@@ -28,8 +28,12 @@ def export_programs(out: Path, model: str, weights: Path | None = None, *, batch
         The files; tracker.json is the last, so a folder with it is complete.
 
     Raises:
-        ValueError: weights of another network. OSError: a file is missing or cannot be written.
+        ValueError: weights of another network, or a folder with another export's tracker.json. OSError: a file is
+            missing or cannot be written.
     """
+    about = out / CONSTANTS
+    if about.exists() and '"programs"' not in about.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(f"{about}: is of another export, or not ours, and would be overwritten; move it away first")
     weights = default_weights(MODELS[model].weights) if weights is None else weights
     tracker = MODELS[model].make(weights, batch or 2)
     out.mkdir(parents=True, exist_ok=True)
@@ -44,10 +48,10 @@ def export_programs(out: Path, model: str, weights: Path | None = None, *, batch
         with replacing(out / f"{name}.pt2") as temporary:
             temporary.write_bytes(data.getvalue())
         paths.append(out / f"{name}.pt2")
-    with replacing(out / CONSTANTS) as temporary:
-        about = facts(model, weights, batch) | {"programs": names} | tracker.constants
-        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    return [*paths, out / CONSTANTS]
+    with replacing(about) as temporary:
+        content = facts(model, weights, batch) | {"programs": names} | tracker.constants
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return [*paths, about]
 
 
 def _program(network: Network, *, dynamic: bool) -> torch.export.ExportedProgram:

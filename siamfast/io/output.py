@@ -213,6 +213,7 @@ def is_own_video(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a video that VideoOutput has written."""
     try:
         with av.open(os.path.abspath(path)) as container:
-            return _MADE_BY in container.metadata.values()  # Matroska changes the case of the key
+            # Matroska changes the case of the key.
+            return any(key.lower() == "comment" and text == _MADE_BY for key, text in container.metadata.items())
     except (av.FFmpegError, OSError):
         return False

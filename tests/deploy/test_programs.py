@@ -51,6 +51,13 @@ def test_programs_compute_without_siamfast_what_the_networks_do(model: str, tmp_
             torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-4 * float(ours.abs().max()))
 
 
+def test_another_exports_constants_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tracker.json").write_text('{"graphs": {}}')
+    assert main(["export", str(tmp_path), "--model", "siamfc", "--format", "torch"]) == 2
+    assert "tracker.json: is of another export" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["tracker.json"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
