@@ -55,11 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
             truths.append(truth)
             picture = draw_track(draw_box(frame, truth, WHITE), track.box, track.confidence)
             video.write(picture)
-            shown.append(draw_box(draw_box(frame.copy(), truth, WHITE), track.box, BOX))
+            shown.append(frame)
         video.commit()
     scores = score(np.array(boxes), np.array(truths))
     overlaps = overlap(np.array(boxes), np.array(truths))
-    _contact_sheet(out / "contact-sheet.png", shown, confidences, overlaps)
+    _contact_sheet(out / "contact-sheet.png", shown, boxes, confidences, overlaps)
     _plot(out / "overlap.png", overlaps)
     print(f"mean overlap {scores.ao:.3f}, success rate at 0.5 {scores.sr50:.3f}")
     print(f"tracker: {(len(clip) - 1) / seconds:.1f} frames/s ({tracker.precision}, {tracker.device})")
@@ -72,20 +72,23 @@ def run(arguments: argparse.Namespace) -> int:
 def _contact_sheet(
     path: Path,
     frames: list[np.ndarray],
+    boxes: list[tuple[float, ...]],
     confidences: list[float],
     overlaps: np.ndarray,
     columns: int = 3,
     rows: int = 2,
 ) -> None:
-    """Frames of the clip with their boxes, and what the boxes are."""
+    """Some of the frames, which have the true boxes, with the tracker's, and what the boxes are."""
     from matplotlib.figure import Figure
+
+    from siamfast.tracking.drawing import draw_box
 
     picks = np.linspace(0, len(frames) - 1, columns * rows).round().astype(int)
     height, width = frames[0].shape[:2]
     figure = Figure(figsize=(4 * columns, (4 * height / width + 0.3) * rows + 0.4), layout="constrained")
     figure.suptitle("orange: the tracker's box; white: the true box, known from the rendering", fontsize=11)
     for axes, pick in zip(figure.subplots(rows, columns).flat, picks, strict=True):
-        axes.imshow(frames[pick])
+        axes.imshow(draw_box(frames[pick], boxes[pick], BOX))
         axes.set_title(f"frame {pick}, overlap {overlaps[pick]:.2f}, confidence {confidences[pick]:.2f}", fontsize=10)
         axes.set_axis_off()
     figure.savefig(path, dpi=110)

@@ -71,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise ValueError("--no-int8: got it with --model, expected --precision float32")
         if Path(arguments.path).suffix == _SUFFIX or Path(arguments.path).is_file():
             raise ValueError(f"PATH: got {arguments.path!r} with --model, expected a folder; weights go to --weights")
+    weights = None if arguments.weights is None else Path(arguments.weights)
     precisions, batch = _precisions(arguments.precision or "float32"), _batch(arguments.batch or "1")
     if arguments.format == "torch":
         if arguments.model is None:
@@ -79,7 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
             raise ValueError(f"--precision: got {arguments.precision} with --format torch, expected float32")
         from siamfast.deploy.programs import export_programs
 
-        weights = None if arguments.weights is None else Path(arguments.weights)
         return _report(export_programs(Path(arguments.path), arguments.model, weights, batch=batch))
     from siamfast.models.onnx_export import check_packages
 
@@ -89,7 +89,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         from siamfast.deploy.folder import export_folder
 
-        weights = None if arguments.weights is None else Path(arguments.weights)
         clips = _clips(arguments.photos) if "int8" in precisions else ()
         written = export_folder(
             Path(arguments.path), arguments.model, weights, precisions=precisions, batch=batch, clips=clips
