@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,8 +46,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows_of(path: Path) -> dict[tuple[int, int], list[float]]:
     with path.open() as file:
         table = list(csv.DictReader(file))
-    assert list(table[0]) == ["frame", "id", "x", "y", "w", "h", "confidence"]
-    names = ("x", "y", "w", "h", "confidence")
+    assert list(table[0]) == ["frame", "id", "x", "y", "w", "h", "confidence", "lost"]
+    names = ("x", "y", "w", "h", "confidence", "lost")
     return {(int(row["frame"]), int(row["id"])): [float(row[name]) for name in names] for row in table}
 
 
@@ -72,8 +73,8 @@ def test_targets_of_a_file_start_and_end_at_their_frames(clip: Path, tmp_path: P
     assert main(["track", str(clip), "--boxes", str(file), "--csv", str(out)]) == 0
     rows = rows_of(out)
     assert set(rows) == {(t, 7) for t in (0, 1, 2, 3, 6, 7)} | {(t, 3) for t in range(2, LENGTH)}
-    assert rows[2, 3] == [80, 40, 40, 30, 1]
-    assert rows[6, 7] == [10, 10, 30, 30, 1]
+    assert rows[2, 3] == [80, 40, 40, 30, 1, 0]
+    assert rows[6, 7] == [10, 10, 30, 30, 1, 0]
     assert rows[7, 3][:4] != [1, 2, 3, 4]  # later boxes of a target that is tracked do not move it
     again = tmp_path / "again.csv"  # the output is such a file as well
     assert main(["track", str(clip), "--boxes", str(out), "--csv", str(again)]) == 0
@@ -118,6 +119,23 @@ def test_bad_options_are_named(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("boxes", [["--box=20,30,30,30"], ["--box=20,30,30,30", "--box=80,40,40,30"]])
+def test_the_rows_say_where_a_target_is_lost(boxes: list[str], clip: Path, tmp_path: Path) -> None:
+    gray, out = tmp_path / "gray", tmp_path / "out.csv"
+    shutil.copytree(clip, gray)
+    for path in sorted(gray.iterdir())[4:]:
+        image = cv2.imread(str(path))
+        assert image is not None
+        cv2.imwrite(str(path), np.full_like(image, 128))
+    assert main(["track", str(gray), *boxes, "--csv", str(out)]) == 0
+    with out.open() as file:
+        lost = {(int(row["frame"]), row.get("id", "1")): row["lost"] for row in csv.DictReader(file)}
+    targets = [str(number) for number in range(1, len(boxes) + 1)]
+    assert {place: int(place[0] >= 4) for place in ((t, n) for t in range(LENGTH) for n in targets)} == {
+        place: int(text) for place, text in lost.items()
+    }
 
 
 def test_of_two_boxes_of_a_target_in_a_frame_the_first_counts_and_a_line_says_so(
