@@ -35,17 +35,25 @@ def forward_config(windowed: bool, precision: str, whole: bool, values: int, chi
     small = 2 if chip // 10 == 10 and not windowed else SMALL_VALUES
     easy = values <= small or (precision == "ieee" and not whole and values <= 16)
     keys = 64 if easy else 32
-    return {"BLOCK_Q": SIDE * SIDE if windowed else 128, "BLOCK_J": keys, "num_warps": 8, "num_stages": 2}
+    # With a second stage this one keeps 56 bytes a thread on the stack on sm_100.
+    one_stage = chip // 10 == 10 and windowed and precision == "tf32" and not whole and not easy
+    return {
+        "BLOCK_Q": SIDE * SIDE if windowed else 128,
+        "BLOCK_J": keys,
+        "num_warps": 8,
+        "num_stages": 1 if one_stage else 2,
+    }
 
 
 def top_config(window: str, precision: str, whole: bool, topk: int, chip: int) -> Config:
     """window: its kind; whole: whether a row is one block.
 
-    Lists are filled row by row, so tiles are small and need few rounds. Distances in float64 take twice the registers,
-    and lists of more than 16 places 32 a thread.
+    Lists are filled row by row, so tiles are small and need few rounds. 64 keys at once are for chips where they do not
+    spill: sm_90 (lists of up to 16 places) and consumer cards of sm_120, where lists of 32 places spill with 32 keys.
+    Distances in float64 take twice the registers.
     """
-    long = topk > 16 and chip // 10 != 12
-    keys = 16 if window == "distances" else 32 if precision == EXACT or long else 64
+    wide = precision != EXACT and (chip // 10 == 12 or (chip // 10 == 9 and topk <= 16))
+    keys = 16 if window == "distances" else 64 if wide else 32
     # A second stage spills: circles by 16 bytes a thread on sm_100, rows of several blocks by 32 on sm_120, distances
     # where products read their factors from registers.
     one_stage = (
