@@ -152,11 +152,16 @@ _SIDE = st.one_of(st.floats(0.01, 400), st.integers(1, 800).map(lambda i: i / 2)
 
 @given(st.sampled_from(sorted(CONVENTIONS)), st.lists(st.tuples(_PLACE, _PLACE, _SIDE, _SIDE), min_size=9, max_size=20))
 def test_many_windows_are_placed_as_each_alone(name: str, rows: list[tuple[float, float, float, float]]) -> None:
-    """Many are computed as arrays, few as numbers."""
+    """Many are computed as arrays, few as numbers, in whatever form they come."""
     boxes, chosen = np.array(rows), CONVENTIONS[name]
-    together = make_windows(boxes[:, :2], boxes[:, 2:], chosen)
-    alone = [make_windows(box[:2], box[None, 2:], chosen) for box in boxes]
+    together = make_windows(boxes[:, :2], boxes[:, 2], chosen)
+    alone = [make_windows((x, y), side, chosen) for x, y, side, _ in rows]
     np.testing.assert_array_equal(together, np.concatenate(alone))
+    np.testing.assert_array_equal(together[:3], make_windows(boxes[:3, :2], boxes[:3, 2], chosen))
+    np.testing.assert_array_equal(together[:3], make_windows([list(row[:2]) for row in rows[:3]], boxes[:3, 2], chosen))
+    oblong = make_windows(boxes[:, :2], boxes[:, 2:], chosen)
+    np.testing.assert_array_equal(oblong[:, [0, 2]], together[:, [0, 2]])
+    np.testing.assert_array_equal(oblong[:, [1, 3]], make_windows(boxes[:, :2], boxes[:, 3], chosen)[:, [1, 3]])
     inside = [within(window, 240, 320, chosen, antialias=False) for window in alone]
     assert within(together, 240, 320, chosen, antialias=False) == all(inside)
 

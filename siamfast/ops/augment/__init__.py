@@ -109,29 +109,44 @@ def augment(
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise ValueError(f"images: got an array of {images.dtype}, {images.shape}, expected uint8, (N, H, W, 3)")
         images = torch.from_numpy(images).permute(0, 3, 1, 2)
-    if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
-        got = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
-        raise TypeError(f"images: got {got}, expected a torch.uint8 tensor")
-    if images.dim() != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
-        raise ValueError(f"images: got shape {tuple(images.shape)}, expected (N, 3, H, W)")
-    _check_draws(draws, images.shape[0])
-    options = _options(images.shape[2:], out_size, mean, std, dtype)
+    if not isinstance(images, torch.Tensor):
+        raise TypeError(f"images: got {type(images).__name__}, expected a torch.uint8 tensor")
+    if not isinstance(draws, torch.Tensor):
+        raise TypeError(f"draws: got {type(draws).__name__}, expected a torch.float32 tensor")
+    options = _options(
+        images.shape, images.dtype, draws.shape, draws.dtype, draws.device, out_size,
+        tuple(mean) if isinstance(mean, list) else mean, tuple(std) if isinstance(std, list) else std, dtype,
+    )  # fmt: skip
+    _check_values(draws)
     return autograd.augment(AugmentCall(images, draws, options))
 
 
 @dispatch.remembered
 def _options(
-    sides: Sequence[int],
+    shape: torch.Size,
+    images_dtype: torch.dtype,
+    draws_shape: torch.Size,
+    draws_dtype: torch.dtype,
+    draws_device: torch.device,
     out_size: int | tuple[int, int] | None,
     mean: float | Sequence[float],
     std: float | Sequence[float],
     dtype: torch.dtype,
 ) -> Options:
-    """The raw op's options for images of these sides (H, W)."""
+    """The raw op's options, after checks of all but the tensors' values."""
+    for name, got, needed in (("images", images_dtype, torch.uint8), ("draws", draws_dtype, torch.float32)):
+        if got != needed:
+            raise TypeError(f"{name}: got {got}, expected a {needed} tensor")
+    if len(shape) != 4 or shape[1] != 3 or 0 in shape[2:]:
+        raise ValueError(f"images: got shape {tuple(shape)}, expected (N, 3, H, W)")
+    if tuple(draws_shape) != (shape[0], len(COLUMNS)) or draws_device.type not in ("cpu", "meta"):
+        raise ValueError(
+            f"draws: got shape {tuple(draws_shape)} on {draws_device}, expected ({shape[0]}, {len(COLUMNS)}) on the CPU"
+        )
     if dtype not in (*dispatch.FLOATS, torch.float64):
         raise TypeError(f"dtype: got {dtype}, expected float32, bfloat16, float16 or float64")
     size = (out_size, out_size) if isinstance(out_size, int) else out_size
-    height, width = sides if size is None else size
+    height, width = shape[2:] if size is None else size
     if height < 1 or width < 1:
         raise ValueError(f"out_size: got {out_size}, expected 1 or more")
     shift, scale = _channels("mean", mean), _channels("std", std)
@@ -140,19 +155,12 @@ def _options(
     return Options(int(height), int(width), shift, scale, dtype)
 
 
-def _check_draws(draws: torch.Tensor, count: int) -> None:
-    if not isinstance(draws, torch.Tensor) or draws.dtype != torch.float32:
-        got = draws.dtype if isinstance(draws, torch.Tensor) else type(draws).__name__
-        raise TypeError(f"draws: got {got}, expected a torch.float32 tensor")
-    if draws.shape != (count, len(COLUMNS)) or draws.device.type not in ("cpu", "meta"):
-        raise ValueError(
-            f"draws: got shape {tuple(draws.shape)} on {draws.device}, expected ({count}, {len(COLUMNS)}) on the CPU"
-        )
+def _check_values(draws: torch.Tensor) -> None:
     if dispatch.values_unknown() or draws.is_meta:
         return
     extension, _ = dispatch.extension()
     within = None if extension is None else extension.draws_within  # one call, where numpy takes a dozen
-    if within and draws.is_contiguous() and within(draws.data_ptr(), count, _TABLE_ADDRESS, _LEAST_BLUR):
+    if within and draws.is_contiguous() and within(draws.data_ptr(), len(draws), _TABLE_ADDRESS, _LEAST_BLUR):
         return
     table = draws.numpy()[:, : len(_LIMITS)]
     sizes = np.where(_SIGNED, np.abs(table), table)

@@ -79,14 +79,16 @@ def correspondence_warp(
     >>> siamfast.correspondence_warp(now, before, mask, radius=5, topk=10).shape
     torch.Size([1, 1, 20, 20])
     """
-    query, keys, values, bias = _inputs(query, reference, values, key_bias)
-    names, details = _asked(returns)
-    count, channels = keys.shape[1], values.shape[2]
-    options = _options(
-        query.shape[2:], keys.shape[3:], count,
-        temperature, normalize, radius, window, global_frames, topk, topk_norm, frames, details,
+    if values is None:
+        raise TypeError("values: got None, expected a torch.Tensor")
+    tensors, names, options = _inputs(
+        query, reference, values, key_bias, returns, global_frames,
+        temperature, normalize, radius, window, topk, topk_norm, frames,
     )  # fmt: skip
-    values_dtype = values.dtype
+    if names == ("values",) and frames != "mean":
+        return raw.warp(tensors, options)[0]
+    query, keys, values, bias = tensors
+    count, channels, values_dtype = keys.shape[1], values.shape[2], values.dtype
     if "flow" in names:  # bfloat16 would round a place of about 100 cells by a quarter
         values = values.to(eager.compute_dtype(query))
         values = torch.cat([values, _places(keys, values)], 2)
@@ -96,9 +98,7 @@ def correspondence_warp(
         keys, values = keys.flatten(0, 1).unsqueeze(1), values.flatten(0, 1).unsqueeze(1)
         bias = None if bias is None else bias.flatten(0, 1).unsqueeze(1)
     outputs = raw.warp(Tensors(query, keys, values, bias), options)
-    if names == ("values",) and not average:
-        return outputs[0]
-    results_by_name = dict(zip(("values", *_DETAILS) if details else ("values",), outputs, strict=False))
+    results_by_name = dict(zip(("values", *_DETAILS) if options.details else ("values",), outputs, strict=False))
     if average:
         results_by_name = {k: v.unflatten(0, (-1, count)) for k, v in results_by_name.items()}
         results_by_name = {k: v if k == "indices" else v.mean(1) for k, v in results_by_name.items()}
@@ -140,10 +140,9 @@ def correspondence_affinity(
     >>> float(siamfast.correspondence_affinity(torch.ones(1, 4, 2, 2), torch.ones(1, 4, 2, 2))[0, 0, 0].sum())
     1.0
     """
-    query, keys, _, bias = _inputs(query, reference, None, key_bias)
-    o = _options(
-        query.shape[2:], keys.shape[3:], keys.shape[1],
-        temperature, normalize, radius, window, global_frames, topk, topk_norm, frames,
+    (query, keys, _, bias), _, o = _inputs(
+        query, reference, None, key_bias, ("values",), global_frames,
+        temperature, normalize, radius, window, topk, topk_norm, frames,
     )  # fmt: skip
     count, grid = keys.shape[1], (keys.shape[3], keys.shape[4])
     dtype = eager.compute_dtype(query)
@@ -184,28 +183,45 @@ def _kind(name: str, value: torch.Tensor) -> _Kind:
 
 
 def _inputs(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor | None, key_bias: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """query (N, C, Hq, Wq), keys (N, T, C, Hr, Wr), values (N, T, K, Hr, Wr), key_bias (N, T, Hr, Wr)."""
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor | None, key_bias: torch.Tensor | None,
+    returns: Sequence[str], global_frames: Sequence[int], *options: Any,
+) -> tuple[Tensors, tuple[str, ...], Options]:  # fmt: skip
+    """The raw op's tensors, with an axis of frames; the names of the outputs; the raw op's options."""
     queries, references = _kind("query", query), _kind("reference", keys)
     mixed = references[1] != queries[1] and {references[1], queries[1]} <= set(dispatch.FLOATS)
     if mixed and library.autocast_enabled(query.device.type):
         query, keys = query.float(), keys.float()  # one came from a network under autocast, the other did not
         queries, references = _kind("query", query), _kind("reference", keys)
-    several = _check_kinds(
+    several, names, checked = _checked(
         queries,
         references,
         None if values is None else _kind("values", values),
         None if key_bias is None else _kind("key_bias", key_bias),
+        tuple(returns) if isinstance(returns, list) else returns,  # a list has no hash
+        tuple(global_frames) if isinstance(global_frames, list) else global_frames,
+        *options,
     )
-    if several:
-        return query, keys, keys[:, :, :0] if values is None else values, key_bias
-    keys = keys.unsqueeze(1)
-    values = keys[:, :, :0] if values is None else values.unsqueeze(1)
-    return query, keys, values, None if key_bias is None else key_bias.unsqueeze(1)
+    if not several:
+        keys = keys.unsqueeze(1)
+        values = None if values is None else values.unsqueeze(1)
+        key_bias = None if key_bias is None else key_bias.unsqueeze(1)
+    return Tensors(query, keys, keys[:, :, :0] if values is None else values, key_bias), names, checked
 
 
 @dispatch.remembered
+def _checked(
+    query: _Kind, keys: _Kind, values: _Kind | None, key_bias: _Kind | None, returns: Sequence[str], *options: Any
+) -> tuple[bool, tuple[str, ...], Options]:
+    """Whether the keys come with an axis of frames, the names of the outputs, and the raw op's options.
+
+    One check of everything, remembered: a question for each part costs more than the answer.
+    """
+    several = _check_kinds(query, keys, values, key_bias)
+    names, details = _asked(returns)
+    place = keys[0]
+    return several, names, _options(query[0][2:], place[-2:], place[1] if several else 1, details, *options)
+
+
 def _check_kinds(query: _Kind, keys: _Kind, values: _Kind | None, key_bias: _Kind | None) -> bool:
     """Whether the keys come with an axis of frames."""
     given = {"query": query, "reference": keys, "values": values, "key_bias": key_bias}
@@ -235,7 +251,6 @@ def _check_kinds(query: _Kind, keys: _Kind, values: _Kind | None, key_bias: _Kin
     return several
 
 
-@dispatch.remembered
 def _asked(returns: Sequence[str]) -> tuple[tuple[str, ...], bool]:
     """The outputs' names, and whether some of them are details."""
     names = (returns,) if isinstance(returns, str) else tuple(returns) if isinstance(returns, Sequence) else ()
@@ -244,11 +259,10 @@ def _asked(returns: Sequence[str]) -> tuple[tuple[str, ...], bool]:
     return names, any(map(names.__contains__, _DETAILS))
 
 
-@dispatch.remembered
 def _options(
-    queries: Sequence[int], keys: Sequence[int], count: int, temperature: float, normalize: bool,
-    radius: float | None, window: str, global_frames: Sequence[int], topk: int | None, topk_norm: str, frames: str,
-    details: bool = False,
+    queries: Sequence[int], keys: Sequence[int], count: int, details: bool, global_frames: Sequence[int],
+    temperature: float, normalize: bool, radius: float | None, window: str, topk: int | None, topk_norm: str,
+    frames: str,
 ) -> Options:  # fmt: skip
     """The raw op's options, checked, for grids of these (H, W) and `count` frames of keys."""
     if not (_is_number(temperature) and 0 < temperature < math.inf):

@@ -65,6 +65,8 @@ def make_windows(centers: Any, sizes: Any, chosen: Convention) -> Any:
     The result is a numpy array, or a torch tensor inside a compiled graph, which allows nothing else; both have the
     functions used here. Values are checked only outside a graph.
     """
+    if not dispatch.values_unknown() and (few := _few_windows(centers, sizes, chosen)) is not None:
+        return few
     middle, side = as_numbers(centers, "centers"), as_numbers(sizes, "sizes")
     if middle.ndim == 1:
         middle = middle[None]
@@ -82,16 +84,34 @@ def make_windows(centers: Any, sizes: Any, chosen: Convention) -> Any:
         raise ValueError(f"sizes: got {side.shape[0]}, expected as many as centers ({middle.shape[0]})")
     if namespace is np:
         _check_values(middle, side)
-        if 0 < len(middle) <= _FEW:
-            pairs = zip(middle.tolist(), side.tolist(), strict=True)
-            return np.array([_window(x, y, w, h, chosen) for (x, y), (w, h) in pairs])
     side = _side(side, chosen, namespace)
     return namespace.concatenate((_corner(middle, side, chosen, namespace), side), 1)
 
 
-def _window(x: float, y: float, width: float, height: float, chosen: Convention) -> tuple[float, float, float, float]:
-    width, height = _side(width, chosen, _NUMBERS), _side(height, chosen, _NUMBERS)
-    return _corner(x, width, chosen, _NUMBERS), _corner(y, height, chosen, _NUMBERS), width, height
+def _few_windows(centers: Any, sizes: Any, chosen: Convention) -> NDArray[np.float64] | None:
+    """The windows of up to _FEW good centres, each with a side of its own or all with one: what trackers ask for in
+    every frame. None: anything else, bad numbers too, which the arrays' code serves or refuses."""
+    places, sides = (v.tolist() if isinstance(v, np.ndarray) and v.size <= 2 * _FEW else v for v in (centers, sizes))
+    if not (isinstance(places, (list, tuple)) and 0 < len(places) <= _FEW):
+        return None
+    if not isinstance(places[0], (list, tuple)):
+        places = (places,)
+    if not isinstance(sides, (list, tuple)):
+        sides = (sides,) * len(places)
+    if len(sides) != len(places):
+        return None
+    rows = []
+    for place, side in zip(places, sides, strict=True):
+        if not (isinstance(place, (list, tuple)) and len(place) == 2 and isinstance(side, (float, int))):
+            return None
+        x, y = place
+        if not (isinstance(x, (float, int)) and isinstance(y, (float, int))):
+            return None
+        if not (-1e9 < x < 1e9 and -1e9 < y < 1e9 and 0 < side <= _LARGEST):
+            return None
+        side = _side(side, chosen, _NUMBERS)
+        rows.append((_corner(x, side, chosen, _NUMBERS), _corner(y, side, chosen, _NUMBERS), side, side))
+    return np.array(rows, np.float64)
 
 
 def _side(side: Any, chosen: Convention, namespace: Any) -> Any:
@@ -124,12 +144,6 @@ def within(windows: Any, height: int, width: int, chosen: Convention, antialias:
 
 
 def _check_values(middle: NDArray[np.float64], side: NDArray[np.float64]) -> None:
-    numbers, lengths = middle.ravel().tolist(), side.ravel().tolist()  # of few numbers, faster than numpy's reductions
-    total = sum(numbers) + sum(lengths)  # nan if one is
-    if not numbers:
-        return
-    if total == total and -min(numbers) < 1e9 > max(numbers) and min(lengths) > 0 and max(lengths) <= _LARGEST:
-        return
     good = np.abs(middle) < 1e9  # not for nan
     if not good.all():
         raise ValueError(f"centers: got {float(middle[~good][0])}, expected finite numbers below 1e9")
