@@ -36,19 +36,24 @@ def open_graph(path: Path, constants: dict[str, Any]) -> Any:
 
 def cut(frame: Any, middle: Any, side: float, out: int, fill: Any) -> Any:
     """The square of `side` pixels around `middle` (x, y from the frame's corner), resized bilinearly to (1, out, out,
-    3) uint8; outside the frame it shows the color `fill`."""
+    3) uint8; outside the frame it shows the color `fill`. In siamfast's fixed point, 1/128 of a grey level."""
 
-    def taps(center: float, count: int) -> tuple[Any, Any]:  # along an axis: two pixels each, and their weights
-        place = center - 0.5 + ((np.arange(out) + 0.5) / out - 0.5) * side
-        index = np.floor(place).astype(int) + np.array([[0], [1]])
-        weight = (1 - np.abs(place - index)) * ((index >= 0) & (index < count))
-        return index.clip(0, count - 1), weight.astype(np.float32)
+    def taps(center: float, count: int) -> tuple[Any, Any, Any]:  # two pixels each; which are outside; weights
+        place = center - side / 2 + (np.arange(out) + 0.5) * (side / out) - 0.5
+        index = np.floor(place)
+        weight = np.floor((place - index).astype(np.float32) * 32768 + 0.5).clip(max=32767).astype(np.int32)
+        index = index.astype(int) + np.array([[0], [1]])
+        return index.clip(0, count - 1), (index < 0) | (index >= count), weight
 
-    (x, across), (y, down) = taps(middle[0], frame.shape[1]), taps(middle[1], frame.shape[0])
+    def blend(first: Any, second: Any, outside: Any, weight: Any) -> Any:
+        first[outside[0]] = second[outside[1]] = np.floor(fill * 128 + 0.5).astype(np.int32)
+        return first + ((second - first) * weight + 0x4000 >> 15)
+
+    (x, beside, across), (y, above, down) = taps(middle[0], frame.shape[1]), taps(middle[1], frame.shape[0])
     part = frame[:, x.min() : x.max() + 1]
-    rows = sum((part[y[i]] - fill) * down[i][:, None, None] for i in (0, 1))
-    pixels = fill + sum(rows[:, x[i] - x.min()] * across[i][:, None] for i in (0, 1))
-    return np.floor(pixels.clip(0, 255) + 0.5).astype(np.uint8)[None]
+    rows = blend(part[y[0]] * np.int32(128), part[y[1]] * np.int32(128), above, down[:, None, None]).swapaxes(0, 1)
+    pixels = blend(rows[x[0] - x.min()], rows[x[1] - x.min()], beside, across[:, None, None])
+    return (pixels.swapaxes(0, 1) + 64 >> 7).astype(np.uint8, "C")[None]
 
 
 def coverage(low: Any, side: Any, place: Any, cell: float) -> Any:
@@ -82,7 +87,7 @@ class Tracker:
             raise ValueError(f"box: got {x:g},{y:g},{w:g},{h:g}, expected w and h above 0, in the frame of {size}")
         c = self.c
         self.middle, self.size = np.array(box[:2]) + np.array(box[2:]) / 2, np.array(box[2:], float)
-        self.fill = np.rint(frame.mean((0, 1))).astype(np.float32)
+        self.fill = frame.mean((0, 1))
         sides = self.size * self.scale()
         inside = np.concatenate([(c["exemplar"] - sides) / 2, sides])[None].astype(np.float32)
         image = cut(frame, self.middle, c["exemplar"] / self.scale(), c["exemplar"], self.fill)

@@ -34,21 +34,26 @@ def open_graph(path: Path, constants: dict[str, Any]) -> Any:
 
 def cut(frame: Any, middle: Any, side: float, out: int, fill: Any) -> Any:
     """The square of `side` pixels, rounded, around `middle` (x, y; pixel 0 has its middle at 0), resized bilinearly to
-    (out, out, 3) uint8; outside the frame it shows the color `fill`."""
+    (out, out, 3) uint8; outside the frame it shows the color `fill`. In siamfast's fixed point, 1/128 of a level."""
     whole = max(1, round(side))
     corner = np.rint(middle - (whole - 1) / 2)
 
-    def taps(first: float, count: int) -> tuple[Any, Any]:  # along an axis: two pixels each, and their weights
-        place = first + np.clip((np.arange(out) + 0.5) * whole / out - 0.5, 0, whole - 1)
-        index = np.floor(place).astype(int) + np.array([[0], [1]])
-        weight = (1 - np.abs(place - index)) * ((index >= 0) & (index < count))
-        return index.clip(0, count - 1), weight.astype(np.float32)
+    def taps(first: float, count: int) -> tuple[Any, Any, Any]:  # two pixels each; which are outside; weights
+        place = first + np.clip((np.arange(out) + 0.5) * (whole / out) - 0.5, 0, whole - 1)
+        index = np.minimum(np.floor(place), first + max(0, whole - 2))
+        weight = np.floor((place - index).astype(np.float32) * 32768 + 0.5).clip(max=32767).astype(np.int32)
+        index = index.astype(int) + np.array([[0], [1]])
+        return index.clip(0, count - 1), (index < 0) | (index >= count), weight
 
-    (x, across), (y, down) = taps(corner[0], frame.shape[1]), taps(corner[1], frame.shape[0])
+    def blend(first: Any, second: Any, outside: Any, weight: Any) -> Any:
+        first[outside[0]] = second[outside[1]] = np.floor(fill * 128 + 0.5).astype(np.int32)
+        return first + ((second - first) * weight + 0x4000 >> 15)
+
+    (x, beside, across), (y, above, down) = taps(corner[0], frame.shape[1]), taps(corner[1], frame.shape[0])
     part = frame[:, x.min() : x.max() + 1]
-    rows = sum((part[y[i]] - fill) * down[i][:, None, None] for i in (0, 1))
-    pixels = fill + sum(rows[:, x[i] - x.min()] * across[i][:, None] for i in (0, 1))
-    return np.floor(pixels.clip(0, 255) + 0.5).astype(np.uint8)
+    rows = blend(part[y[0]] * np.int32(128), part[y[1]] * np.int32(128), above, down[:, None, None]).swapaxes(0, 1)
+    pixels = blend(rows[x[0] - x.min()], rows[x[1] - x.min()], beside, across[:, None, None])
+    return (pixels.swapaxes(0, 1) + 64 >> 7).astype(np.uint8, "C")
 
 
 class Tracker:
