@@ -22,7 +22,7 @@ BARS = {
     "xcorr, forward + backward": ("xcorr full", "SiamFC, B=8", "forward+backward", "grouped"),
     "xcorr_depthwise, forward + backward": ("xcorr depthwise", "pysot resnet-50, B=28", "forward+backward", "grouped"),
     "xcorr_balanced_loss": ("xcorr_balanced_loss", "SiamFC, B=32", "forward+backward", "grouped, eager"),
-    "correspondence_warp, a window": ("correspondence_warp", "1x512x60x108, K=5, radius 12", "forward", "mask"),
+    "correspondence_warp, a window": ("correspondence_warp", "1x512x60x108, K=5, radius 12", "forward", "rows"),
     "xcorr_pixelwise (both are one matrix product)": ("xcorr pixelwise", "lighttrack, B=32", "forward", "matmul"),
     "augment": ("augment", "32 x 255 px to 239, blur of a tenth, noise", "call", "eager"),
     "SiamFC tracking, against siamfc-pytorch": ("tracking", "1 target, 3 scales", "call", "siamfc-pytorch"),

@@ -35,7 +35,7 @@ HEADLINES = (
     ("xcorr_balanced_loss", "SiamFC, B=32", "forward+backward", "grouped, eager"),
     ("correspondence_warp", "1x512x60x108, K=5", "forward", "materialised"),
     ("correspondence_warp", "1x512x60x108, K=5", "forward+backward", "materialised"),
-    ("correspondence_warp", "1x512x60x108, K=5, radius 12", "forward", "mask"),
+    ("correspondence_warp", "1x512x60x108, K=5, radius 12", "forward", "rows"),
     ("correspondence_warp", "1x512x60x108, K=5, top 10", "forward+backward", "materialised top k"),
     ("crop_and_resize", "1080p, 3 x 255 px, border", "call", harness.FIRST),
     ("crop_and_resize", "1080p, 3 x 255 px, border", "call", "opencv"),

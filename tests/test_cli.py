@@ -172,6 +172,15 @@ def test_info_names_each_fixable_problem_once(
     assert line.endswith("(xcorr, balanced_logistic_loss, correspondence_warp, crop_and_resize, augment)")
 
 
+def test_info_says_what_is_forced(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "_of_environment", "torch")
+    assert main(["info"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("SIAMFAST_BACKEND=torch is set")
+    monkeypatch.setattr(dispatch, "_of_environment", "nope")
+    assert main(["info"]) == 2
+    assert "SIAMFAST_BACKEND: got 'nope', expected one of triton" in capsys.readouterr().err
+
+
 def test_dir_of_the_package_lists_its_public_names() -> None:
     assert set(siamfast.__all__) <= set(dir(siamfast))
 

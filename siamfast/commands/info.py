@@ -133,4 +133,7 @@ def backends() -> list[str]:
                     continue
                 reasons.setdefault(f"{device}: {error}", []).append(name)
     mendable = [f"{reason} ({', '.join(names)})" for reason, names in reasons.items()]
+    forced = dispatch.forced()
+    if forced is not None:
+        mendable.append(f"SIAMFAST_BACKEND={forced} is set: every call runs in it, or raises an error")
     return [*rows, *([""] if mendable else []), *mendable]
