@@ -39,7 +39,7 @@ def backward_config(
     over = 32 if large and precision != EXACT else 16
     slopes = 256 if (large and precision == "ieee") or (chip == 90 and precision == "tf32") else 128
     if window == "distances" or (channels > SMALL_SLOPES and not large):
-        slopes = 64
+        slopes = 32 if window == "distances" and chip // 10 == 12 else 64
     slopes = min(slopes, max(LEAST_SLOPES, next_power_of_2(padded)))
     if of_values:
         over, slopes = 32, min(64 if large else 32, max(16, next_power_of_2(channels)))
