@@ -24,6 +24,10 @@ _FILTERING, _SLOWER = "minimal filtering", 1.05
 _NOT_THEIRS = ("torch", "torchvision", "timm", "siamfast", "builtins", "numpy", "cv2", "functools")
 
 
+# By id, what accelerations have put in place that stand. An entry keeps its object, so no other gets its id.
+_standing: dict[int, Any] = {}
+
+
 class Step(NamedTuple):
     """One change that `accelerate` tried."""
 
@@ -123,6 +127,7 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
     """
     networks = _networks(list(parts))
     modules = [module for network in networks for module in network.modules()]
+    _clean_copies([*parts, *modules])
     if any(isinstance(vars(module).get("forward"), FastConvolution) for module in modules):
         raise ValueError("parts: this network is accelerated already; undo() that first")
     run = trial_run if trial_run is not None else _default_trial(parts)
@@ -174,6 +179,17 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
         else:
             done.steps.append(Step(name, details, after.seconds, gap))
     return done
+
+
+def _clean_copies(holders: list[Any]) -> None:
+    """Remove what a copy has got of an accelerated tracker: the original's `undo` does not know it."""
+    for holder in holders:
+        for name, value in list(getattr(holder, "__dict__", {}).items()):
+            ours = isinstance(value, (FastConvolution, Skipped)) or (
+                isinstance(value, functools.partial) and value.func is _without_gradients
+            )
+            if ours and id(value) not in _standing:
+                delattr(holder, name)
 
 
 def _networks(parts: list[Any]) -> list[nn.Module]:
@@ -257,8 +273,7 @@ def _gradients(done: Acceleration, holders: list[Any]) -> str:
     for holder in {id(holder): holder for holder in holders}.values():
         for name in _METHODS:
             if _from_class(holder, name):
-                setattr(holder, name, functools.partial(_without_gradients, getattr(holder, name)))
-                done._undo.append(functools.partial(delattr, holder, name))
+                _put(done, holder, name, functools.partial(_without_gradients, getattr(holder, name)))
                 count += 1
     return f"none in {count} methods" if count else ""
 
@@ -268,19 +283,26 @@ def _from_class(holder: Any, name: str) -> bool:
     return callable(getattr(type(holder), name, None)) and name not in getattr(holder, "__dict__", {name: None})
 
 
-def _set_forward(done: Acceleration, module: nn.Module, forward: Callable[..., Any]) -> None:
-    module.forward = forward
-    done._undo.append(functools.partial(delattr, module, "forward"))
+def _put(done: Acceleration, holder: Any, name: str, ours: Callable[..., Any]) -> None:
+    setattr(holder, name, ours)
+    _standing[id(ours)] = ours
+    done._undo.append(functools.partial(_remove, holder, name, ours))
+
+
+def _remove(holder: Any, name: str, ours: Any) -> None:
+    _standing.pop(id(ours), None)
+    if vars(holder).get(name) is ours:  # not what was put there since
+        delattr(holder, name)
 
 
 def _convolutions(done: Acceleration, run: Callable[[], Any], parts: list[Any], networks: list[nn.Module]) -> str:
     with trial.untouched(parts, networks):
         found = chains(networks, run)
     for chain in found:
-        _set_forward(done, chain.convolution, FastConvolution(*chain))
+        _put(done, chain.convolution, "forward", FastConvolution(*chain))
         for module in chain[1:]:
             if module is not None:
-                _set_forward(done, module, Skipped(module))
+                _put(done, module, "forward", Skipped(module))
     norms, activations = (sum(chain[i] is not None for chain in found) for i in (1, 2))
     return f"{len(found)}, with {norms} BatchNorms and {activations} activations" if found else ""
 

@@ -16,13 +16,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from siamfast.compat import winograd
+from siamfast.ops import dispatch
 
-# oneDNN's names and numbers of the activations that follow a convolution, and the plain form.
-_FUSED: dict[type, tuple[str, list[float | None], Callable[[torch.Tensor], torch.Tensor]]] = {
-    type(None): ("none", [], lambda x: x),
-    nn.ReLU: ("relu", [], torch.relu_),
-    nn.ReLU6: ("hardtanh", [0.0, 6.0], lambda x: x.clamp_(0, 6)),
-    nn.Hardswish: ("hardswish", [], lambda x: F.hardswish(x, inplace=True)),
+# The activations that follow a convolution, in place. Not oneDNN's within the convolution: there a ReLU makes 0 of NaN,
+# so a broken frame would get a confident box.
+_FUSED: dict[type, Callable[[torch.Tensor], torch.Tensor]] = {
+    type(None): lambda x: x,
+    nn.ReLU: torch.relu_,
+    nn.ReLU6: lambda x: x.clamp_(0, 6),
+    nn.Hardswish: lambda x: F.hardswish(x, inplace=True),
 }
 _SHAPES = 4  # prepared at a time: a tracker has its search crop and a larger one for a lost target
 ACTIVATIONS = tuple(kind for kind in _FUSED if issubclass(kind, nn.Module))
@@ -31,11 +33,13 @@ ACTIVATIONS = tuple(kind for kind in _FUSED if issubclass(kind, nn.Module))
 def plain(convolution: nn.Conv2d, x: torch.Tensor) -> bool:
     """Whether the original modules have to serve this call."""
     differentiable = torch.is_grad_enabled() or convolution.training
-    # A graph is for other machines and other weights than those that are prepared.
-    recorded = torch._C._get_tracing_state() is not None or torch.compiler.is_compiling()
+    # A graph is for other machines and other weights than those that are prepared; fake tensors have no numbers to
+    # prepare; what counts or records PyTorch's operations does not know oneDNN's.
+    recorded = torch.compiler.is_compiling() or dispatch.transformed() or torch._C._len_torch_dispatch_stack() > 0
     return (
         differentiable
         or recorded
+        or type(x) is not torch.Tensor
         or x.dtype != torch.float32
         or x.device.type != "cpu"
         or torch.is_autocast_enabled("cpu")
@@ -158,7 +162,7 @@ class FastConvolution:
         """The fastest call for inputs of this shape."""
         convolution, (weight, bias) = self.convolution, self._folded()
         padding, stride, dilation, groups = geometry(convolution)
-        name, numbers, activate = _FUSED[type(self.activation)]
+        activate = _FUSED[type(self.activation)]
         outputs = tuple(
             (side + 2 * p - d * (k - 1) - 1) // s + 1
             for side, p, d, k, s in zip(x.shape[2:], padding, dilation, convolution.kernel_size, stride, strict=True)
@@ -174,15 +178,15 @@ class FastConvolution:
         if not again:
             return lambda x: activate(direct(x))
         try:
-            # What PyTorch's own compiler calls: it reorders no weights in the call, and ends in the activation.
+            # What PyTorch's own compiler calls: it reorders no weights in the call.
             pointwise = torch.ops.mkldnn._convolution_pointwise
             reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
             reordered = reorder(weight.to_mkldnn(), padding, stride, dilation, groups, list(x.shape))
-            arguments = (reordered, bias, padding, stride, dilation, groups, name, numbers, "")
+            arguments: tuple[Any, ...] = (reordered, bias, padding, stride, dilation, groups, "none", [], "")
             pointwise(x.contiguous(memory_format=torch.channels_last), *arguments)
         except (AttributeError, RuntimeError):  # a PyTorch without oneDNN
             return lambda x: activate(direct(x))
-        return lambda x: pointwise(x, *arguments)
+        return lambda x: activate(pointwise(x, *arguments))
 
 
 class Skipped:

@@ -80,7 +80,7 @@ class Patch:
     def __init__(self) -> None:
         self.swapped: list[str] = []
         self.left: list[str] = []
-        self._before: list[tuple[Any, str, Any]] = []
+        self._before: list[tuple[Any, str, Any, Any]] = []
         self._originals: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> Patch:
@@ -94,8 +94,9 @@ class Patch:
     def undo(self) -> None:
         """Restore everything, also in modules and models that were made meanwhile; a second call does nothing."""
         while self._before:
-            holder, name, before = self._before.pop()
-            setattr(holder, name, before)
+            holder, name, before, ours = self._before.pop()
+            if vars(holder).get(name) is ours:  # not what was put there since, by a reload for example
+                setattr(holder, name, before)
         while self._originals:
             swapped, original = self._originals.pop()
             standing[:] = [other for other in standing if other is not swapped]
@@ -119,8 +120,9 @@ class Patch:
             standing.append(ours)
 
     def _set(self, holder: Any, name: str, value: Any, place: str, ours: Any) -> None:
-        self._before.append((holder, name, vars(holder)[name]))
+        before = vars(holder)[name]
         setattr(holder, name, value)
+        self._before.append((holder, name, before, vars(holder)[name]))
         self.swapped.append(f"{place}.{name} -> {ours.__module__}.{ours.__qualname__}")
 
 

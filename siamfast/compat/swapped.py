@@ -22,12 +22,14 @@ class Swapped:
     """
 
     def __init__(self, function: Correlation, *, turned: bool = False, original: Correlation | None = None) -> None:
-        self.function, self.turned = function, turned
+        self.function, self.turned, self.original = function, turned, original
         self.names = () if original is None else tuple(inspect.signature(original).parameters)[:2]
         self.of = f"{getattr(original, '__module__', '')}.{getattr(original, '__qualname__', '')}"
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if len(args) + len(kwargs) > 2 and self.original is not None:
+            return self.original(*args, **kwargs)  # a fork's own option, which was not compared with ours
         if kwargs:
             args += tuple(kwargs.pop(name) for name in self.names[len(args) : 2] if name in kwargs)
         if self.turned and len(args) > 1:

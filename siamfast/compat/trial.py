@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import functools
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import cv2
@@ -15,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 _FRAMES = 3
+_DEEPEST = 8  # levels of attributes, lists and dictionaries that a trial puts back
 _BOX = (30, 40, 70, 50)  # near a corner: a search window often leaves the frame
 
 
@@ -83,46 +88,82 @@ def measure(run: Callable[[], Any], parts: list[Any], networks: list[nn.Module])
 
 @contextmanager
 def untouched(parts: list[Any], networks: list[nn.Module]) -> Iterator[None]:
-    """Put the attributes of the parts and of all modules back afterwards: a trial is no part of the user's run.
+    """Put everything that the parts and all modules hold back afterwards: a trial is no part of the user's run.
 
-    Lists, dictionaries, tensors and arrays that were written in place, such as BatchNorm's statistics in training, are
-    the same objects with their values from before.
+    Objects, lists, dictionaries, tensors and arrays that were written in place, such as BatchNorm's statistics in
+    training, are the same objects with what they held before, since others may share them.
     """
-    things = [part for part in parts if hasattr(part, "__dict__")]
-    things += [module for network in networks for module in network.modules()]
-    before = [(thing, dict(vars(thing))) for thing in things]
-    values_before = [value for _, attributes in before for value in attributes.values()]
-    # The same objects, since others may share them.
-    containers = {id(value): (value, copy.copy(value)) for value in values_before if type(value) in (dict, list)}
-    values = {id(value): (value, copy.deepcopy(value)) for thing in things for value in _values(thing)}
+    held = _held([*parts, *(module for network in networks for module in network.modules())])
+    before = [(thing, _contents(thing)) for thing in held]
     try:
         yield
     finally:
-        for thing, attributes in before:
-            vars(thing).clear()
-            vars(thing).update(attributes)
-        for value, earlier in containers.values():
-            value.clear()
-            (value.update if isinstance(value, dict) else value.extend)(earlier)
-        for value, earlier in values.values():
-            if isinstance(value, np.ndarray):
-                value[...] = earlier
-            elif not torch.equal(value, earlier):
-                with torch.inference_mode(value.is_inference()), torch.no_grad():
-                    value.copy_(earlier)
-                if value.grad_fn is not None and not value._is_view():
-                    value.detach_()  # what was written had a gradient
+        for thing, contents in before:
+            _put_back(thing, contents)
 
 
-def _values(thing: Any) -> Iterator[Any]:
-    """The arrays and tensors in the attributes of `thing`, buffers among them, but for parameters."""
-    for attribute in vars(thing).values():
-        inner = attribute.values() if type(attribute) is dict else attribute if type(attribute) is list else [attribute]
-        for value in inner:
-            array = isinstance(value, np.ndarray) and value.flags.writeable
-            tensor = isinstance(value, torch.Tensor) and not isinstance(value, nn.Parameter) and value.is_leaf
-            if array or tensor:
-                yield value
+def _held(things: list[Any]) -> list[Any]:
+    """The things themselves and what is in them, to _DEEPEST levels: whatever can be written in place."""
+    found: dict[int, Any] = {}
+    level = things
+    for _ in range(_DEEPEST):
+        inner: list[Any] = []
+        for thing in level:
+            if id(thing) in found or isinstance(thing, (nn.Parameter, type, ModuleType)):
+                continue
+            if isinstance(thing, dict):
+                inner += thing.values()
+            elif isinstance(thing, (list, tuple, set, collections.deque)):
+                inner += thing
+            elif isinstance(thing, torch.Tensor):
+                if not thing.is_leaf:
+                    continue
+            elif isinstance(thing, np.ndarray):
+                if not thing.flags.writeable:
+                    continue
+            elif hasattr(thing, "__dict__") and not inspect.isroutine(thing) and not _is_a_step(thing):
+                inner += vars(thing).values()
+            else:
+                continue
+            found[id(thing)] = thing
+        level = inner
+    return list(found.values())
+
+
+def _is_a_step(thing: Any) -> bool:
+    """Whether `accelerate` has put it there; what that prepares is kept."""
+    return isinstance(thing, functools.partial) or type(thing).__module__.startswith("siamfast.compat")
+
+
+def _contents(thing: Any) -> Any:
+    if isinstance(thing, torch.Tensor):
+        return thing.detach().clone()
+    if isinstance(thing, (np.ndarray, dict, list, tuple, set, collections.deque)):
+        return copy.copy(thing)
+    return dict(vars(thing))
+
+
+def _put_back(thing: Any, contents: Any) -> None:
+    if isinstance(thing, np.ndarray):
+        thing[...] = contents
+    elif isinstance(thing, torch.Tensor):
+        if not torch.equal(thing, contents):
+            with torch.inference_mode(thing.is_inference()), torch.no_grad():
+                thing.copy_(contents)
+            if thing.grad_fn is not None and not thing._is_view():
+                thing.detach_()  # what was written had a gradient
+    elif isinstance(thing, set):
+        thing.clear()
+        thing.update(contents)
+    elif isinstance(thing, (list, collections.deque)):
+        if len(thing) != len(contents) or any(a is not b for a, b in zip(thing, contents, strict=True)):
+            thing.clear()
+            thing.extend(contents)
+    elif not isinstance(thing, tuple):
+        names = thing if isinstance(thing, dict) else vars(thing)
+        if names.keys() != contents.keys() or any(names[name] is not contents[name] for name in contents):
+            names.clear()
+            names.update(contents)
 
 
 def numbers(results: Any) -> Iterator[NDArray[np.float64]]:

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import torch
+from torch.autograd import forward_ad
 
 BACKENDS = ("triton", "cpp", "torch", "reference")
 AUTO_ORDER = ("triton", "cpp", "torch")  # the reference is a specification: it serves only if forced
@@ -28,13 +29,23 @@ def _check_name(name: str, source: str) -> str:
     return name
 
 
+def traced() -> bool:
+    """Whether torch.jit.trace records the call."""
+    return not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
+
+
 def transformed() -> bool:
-    """Whether the call is within a transform of torch.func (grad, vmap, jvp, ...) or recorded by torch.jit.trace: plain
-    PyTorch serves both, and what was traced is saved, loaded and differentiated without siamfast."""
+    """Whether the call is within a transform of torch.func (grad, vmap, jvp, ...), computes forward derivatives, or is
+    recorded by torch.jit.trace: plain PyTorch serves all, and what was traced is saved, loaded and differentiated
+    without siamfast."""
     # A compiler handles transforms itself, and cannot trace this check.
     if torch.compiler.is_compiling():
         return False
-    return torch._C._are_functorch_transforms_active() or torch._C._get_tracing_state() is not None
+    return (
+        torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+    )
 
 
 def values_unknown() -> bool:
@@ -46,14 +57,25 @@ def values_unknown() -> bool:
 
 
 Check = TypeVar("Check", bound=Callable[..., Any])
+_PLAIN = (int, float, str, torch.dtype, torch.device, type(None))
+
+
+def _is_plain(value: Any) -> bool:
+    return all(map(_is_plain, value)) if isinstance(value, tuple) else isinstance(value, _PLAIN)
 
 
 def remembered(check: Check) -> Check:
     """A check of options that keeps its results for the options it has seen: most calls have those of the last call.
 
-    It asks anew within a compiler or a trace, where sizes are not numbers, and for arguments without a hash.
+    It asks anew within a compiler or a trace, where sizes are not numbers, for arguments without a hash, and for those
+    that are not plain values: a tensor's hash says nothing of its numbers.
     """
-    seen = lru_cache(maxsize=64, typed=True)(check)  # typed: True is not 1 here
+
+    @lru_cache(maxsize=64, typed=True)  # typed: True is not 1 here
+    def seen(*args: Any, **kwargs: Any) -> Any:
+        if not all(map(_is_plain, (*args, *kwargs.values()))):
+            raise TypeError  # is not remembered
+        return check(*args, **kwargs)
 
     @wraps(check)
     def call(*args: Any, **kwargs: Any) -> Any:

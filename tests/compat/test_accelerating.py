@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import copy
 import importlib
 import re
@@ -251,3 +252,53 @@ def test_interrupted_it_is_undone(project: Any, monkeypatch: pytest.MonkeyPatch,
         siamfast.compat.accelerate(tracker)
     assert project.xcorr_depthwise is correlation
     assert "track" not in vars(tracker)
+
+
+def test_what_the_trial_writes_deep_inside_is_put_back(project: Any) -> None:
+    class State:
+        place = None
+
+    class Tracker(project.Tracker):  # type: ignore[misc,name-defined]
+        def track(self, img: Any) -> Any:
+            self.state.place = self.center
+            self.last.append(self.center)
+            self.deep["of"]["this"] += 1
+            self.pair[0][:] += 1
+            return super().track(img)
+
+    torch.manual_seed(0)
+    tracker = Tracker(trained(project.Network()))
+    tracker.state, tracker.last, tracker.deep = State(), collections.deque(maxlen=2), {"of": {"this": 0}}
+    tracker.pair = (np.zeros(2), 1)
+    boxes(tracker)
+    place, last, count, ours = (
+        tracker.state.place,
+        list(tracker.last),
+        tracker.deep["of"]["this"],
+        tracker.pair[0].copy(),
+    )
+    siamfast.compat.accelerate(tracker)
+    assert tracker.state.place is place
+    assert [*map(id, tracker.last)] == [*map(id, last)]
+    assert tracker.deep["of"]["this"] == count
+    assert np.array_equal(tracker.pair[0], ours)
+
+
+def test_a_copy_is_accelerated_and_undone_by_itself(project: Any) -> None:
+    before, tracker = boxes(make(project)), make(project)
+    done = siamfast.compat.accelerate(tracker)
+    other = copy.deepcopy(tracker)
+    done.undo()
+    again = siamfast.compat.accelerate(other)
+    np.testing.assert_allclose(boxes(other), before, atol=0.05)
+    again.undo()
+    assert np.array_equal(boxes(other), before)
+    assert not any("forward" in vars(module) for module in other.network.modules())
+
+
+def test_undo_leaves_what_was_assigned_since(project: Any) -> None:
+    tracker = make(project)
+    done = siamfast.compat.accelerate(tracker)
+    tracker.track = mine = lambda frame: None
+    done.undo()
+    assert tracker.track is mine

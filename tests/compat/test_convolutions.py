@@ -16,7 +16,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
+import siamfast.compat
 from siamfast.compat import winograd
 from siamfast.compat.convolutions import FastConvolution, Skipped
 from siamfast.compat.observed import Chain, chains
@@ -365,3 +368,32 @@ def test_parameters_that_are_kept_elsewhere_later() -> None:
         network[0].bias.zero_()
         original[0].bias.zero_()
         assert close(network(x), original(x))
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.ReLU6, nn.Hardswish])
+def test_a_broken_pixel_stays_seen(activation: type[nn.Module]) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), activation(), nn.Conv2d(4, 4, 3), activation()).eval()
+    image = torch.rand(1, 3, 20, 20)
+    broken = image.clone()
+    broken[0, 0, 5, 5] = float("nan")
+    with torch.no_grad():
+        expected = network(broken).isnan()
+        done = siamfast.compat.accelerate(network, trial_run=lambda: network(image))
+        for _ in range(3):  # prepared by now
+            network(image)
+        assert expected.any()
+        assert torch.equal(network(broken).isnan(), expected)
+    done.undo()
+
+
+def test_what_watches_pytorchs_operations_sees_the_originals() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    image = torch.rand(1, 3, 20, 20)
+    with torch.no_grad(), siamfast.compat.accelerate(network, trial_run=lambda: network(image)):
+        with FlopCounterMode(display=False) as counter:
+            network(image)
+        assert counter.get_total_flops() == 2 * 4 * 18 * 18 * 27
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            network(image), network(image)
+        assert type(network(image)) is torch.Tensor
+        assert torch.func.vmap(network)(image[None]).shape == (1, 1, 4, 18, 18)

@@ -143,3 +143,29 @@ def test_callables_that_cannot_be_hashed_are_passed_over(packages: Path) -> None
     with patch("unhashable") as done:
         assert len(done.swapped) == 1
     assert callable(heads.call)
+
+
+FORK = """
+from .plain import grouped
+import torch.nn.functional as F
+def xcorr_depthwise(x, kernel, padding=0): return grouped(F.pad(x, [padding] * 4), kernel)
+"""
+
+
+def test_an_option_of_a_fork_still_counts(packages: Path) -> None:
+    make_package(packages, "traps_fork", {"core.py": FORK})
+    core = importlib.import_module("traps_fork.core")
+    z, x = _features()
+    expected = core.xcorr_depthwise(x, z, padding=2)
+    with patch("traps_fork"):
+        torch.testing.assert_close(core.xcorr_depthwise(x, z, padding=2), expected)
+        torch.testing.assert_close(core.xcorr_depthwise(x, z, 2), expected)
+
+
+def test_undo_leaves_what_was_loaded_anew(packages: Path) -> None:
+    make_package(packages, "traps_reload", {"core.py": CORE})
+    core = importlib.import_module("traps_reload.core")
+    done = patch("traps_reload")
+    newer = importlib.reload(core).xcorr_depthwise
+    done.undo()
+    assert core.xcorr_depthwise is newer

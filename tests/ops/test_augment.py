@@ -239,13 +239,26 @@ def test_augment_passes_opcheck_and_compiles() -> None:
         (crops(), draws(brightness=-1), {}, "draws: brightness"),
         (crops(), draws(), {"out_size": 0}, "out_size: got 0"),
         (crops(), draws(), {"std": 0}, "std: got 0"),
-        (crops(), draws(), {"mean": (1, 2)}, "mean: got 2 numbers"),
+        (crops(), draws(), {"out_size": "10"}, "out_size: got '10'"),
+        (crops(), draws(), {"out_size": (10.7, 10)}, r"out_size: got \(10.7, 10\)"),
+        (crops(), draws(), {"mean": (1, 2)}, r"mean: got \(1, 2\), expected a number"),
+        (crops(), draws(), {"mean": "123"}, "mean: got '123'"),
+        (crops(), draws(), {"mean": None}, "mean: got None"),
+        (crops(), draws(), {"std": float("nan")}, "std: got nan"),
+        (crops(), draws().to("meta"), {}, "draws: got them on meta"),
         (crops(), draws(), {"dtype": torch.int8}, "dtype: got torch.int8"),
     ],
 )
 def test_bad_arguments_are_named(images: Any, table: torch.Tensor, options: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         augment(images, table, **options)
+
+
+def test_a_tensor_of_means_counts_by_its_values() -> None:
+    mean = torch.zeros(3)
+    first = augment(crops(), draws(), mean=mean)
+    mean.fill_(100)
+    torch.testing.assert_close(augment(crops(), draws(), mean=mean), first - 100)
 
 
 LIMITS = (0.0, -0.0, 0.3, -0.3, 0.5, -0.5, 2.0, -2.0, 2.5, 3.0, 100.0, 101.0, 255.0, 256.0, 1e6, -1e6, 2e6, 2.0**24)

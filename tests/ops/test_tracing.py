@@ -199,3 +199,18 @@ def test_the_profiler_names_the_ops() -> None:
         siamfast.xcorr_depthwise(z, x)
     names = {event.key for event in profile.key_averages()}
     assert {"siamfast::xcorr", "siamfast::xcorr_depthwise"} <= names
+
+
+@pytest.mark.parametrize("op", [siamfast.xcorr, siamfast.xcorr_depthwise])
+def test_a_trace_serves_another_batch_or_refuses_it(op: Op) -> None:
+    """The specification's loop over samples, traced, dropped the samples beyond those of the trace."""
+    z, x = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 8, 8)
+    trace = torch.jit.trace(op, (z, x))
+    one = torch.jit.trace(op, (z[:1], x))
+    z, x = torch.randn(3, 4, 3, 3), torch.randn(3, 4, 8, 8)
+    torch.testing.assert_close(one(z[:1], x), op(z[:1], x), rtol=1e-4, atol=1e-4)
+    if op is siamfast.xcorr:
+        torch.testing.assert_close(trace(z, x), op(z, x), rtol=1e-4, atol=1e-4)
+        return
+    with pytest.raises(RuntimeError, match="invalid for input"):
+        trace(z, x)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.func import grad, jvp, vmap
 
 from tests.ops.contract import CASES, Case
@@ -58,3 +59,13 @@ def test_jvp_and_grad_agree(case: Case) -> None:
     gradients = grad(lambda *t: _weighted(case, *t), argnums=_places(case))(*inputs)
     expected = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True))
     torch.testing.assert_close(slope, expected, rtol=1e-8, atol=1e-10)
+
+
+@every_case
+def test_dual_numbers_keep_their_tangents(case: Case) -> None:
+    inputs = case.inputs(grad=False)
+    tangents = [torch.randn_like(tensor) for tensor in inputs]
+    _, expected = jvp(case.call, tuple(inputs), tuple(tangents))
+    with forward_ad.dual_level():
+        output = case.call(*map(forward_ad.make_dual, inputs, tangents))
+        torch.testing.assert_close(forward_ad.unpack_dual(output).tangent, expected)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +15,7 @@ from siamfast.ops import dispatch, library
 from siamfast.ops.augment import autograd
 from siamfast.ops.augment.call import AugmentCall, Options
 from siamfast.ops.augment.reference import COLUMNS
+from siamfast.ops.crop_and_resize.windows import out_sides
 
 # column -> least and largest value; they bound how far a kernel has to read.
 _LIMITS = {
@@ -117,7 +121,10 @@ def augment(
         images.shape, images.dtype, draws.shape, draws.dtype, draws.device, out_size,
         tuple(mean) if isinstance(mean, list) else mean, tuple(std) if isinstance(std, list) else std, dtype,
     )  # fmt: skip
-    _check_values(draws)
+    if not draws.is_meta:
+        _check_values(draws)
+    elif not images.is_meta:
+        raise ValueError("draws: got them on meta, without values, expected the CPU, as images have theirs")
     return autograd.augment(AugmentCall(images, draws, options))
 
 
@@ -145,10 +152,7 @@ def _options(
         )
     if dtype not in (*dispatch.FLOATS, torch.float64):
         raise TypeError(f"dtype: got {dtype}, expected float32, bfloat16, float16 or float64")
-    size = (out_size, out_size) if isinstance(out_size, int) else out_size
-    height, width = shape[2:] if size is None else size
-    if height < 1 or width < 1:
-        raise ValueError(f"out_size: got {out_size}, expected 1 or more")
+    height, width = shape[2:] if out_size is None else out_sides(out_size)
     shift, scale = _channels("mean", mean), _channels("std", std)
     if min(scale) <= 0:
         raise ValueError(f"std: got {std}, expected more than 0")
@@ -156,13 +160,13 @@ def _options(
 
 
 def _check_values(draws: torch.Tensor) -> None:
-    if dispatch.values_unknown() or draws.is_meta:
+    if dispatch.values_unknown():
         return
     extension, _ = dispatch.extension()
     within = None if extension is None else extension.draws_within  # one call, where numpy takes a dozen
     if within and draws.is_contiguous() and within(draws.data_ptr(), len(draws), _TABLE_ADDRESS, _LEAST_BLUR):
         return
-    table = draws.numpy()[:, : len(_LIMITS)]
+    table = draws.detach().numpy()[:, : len(_LIMITS)]
     sizes = np.where(_SIGNED, np.abs(table), table)
     good = (sizes >= _LOWEST) & (sizes <= _HIGHEST)  # not for nan
     blur, seed = table[:, _BLUR], table[:, _SEED]
@@ -179,8 +183,11 @@ def _check_values(draws: torch.Tensor) -> None:
     )
 
 
-def _channels(name: str, value: float | Sequence[float]) -> list[float]:
-    values = [float(value)] * 3 if isinstance(value, (int, float)) else [float(v) for v in value]
-    if len(values) != 3:
-        raise ValueError(f"{name}: got {len(values)} numbers, expected one, or one for each of 3 channels")
+def _channels(name: str, value: Any) -> list[float]:
+    try:
+        values = [float(value)] * 3 if isinstance(value, Real) else [float(v) for v in value]
+    except (TypeError, ValueError):
+        values = []
+    if len(values) != 3 or isinstance(value, str) or not all(map(math.isfinite, values)):
+        raise ValueError(f"{name}: got {value!r}, expected a number, or one for each of 3 channels")
     return values

@@ -198,7 +198,7 @@ def _inputs(
         None if values is None else _kind("values", values),
         None if key_bias is None else _kind("key_bias", key_bias),
         tuple(returns) if isinstance(returns, list) else returns,  # a list has no hash
-        tuple(global_frames) if isinstance(global_frames, list) else global_frames,
+        _whole(global_frames),
         *options,
     )
     if not several:
@@ -206,6 +206,12 @@ def _inputs(
         values = None if values is None else values.unsqueeze(1)
         key_bias = None if key_bias is None else key_bias.unsqueeze(1)
     return Tensors(query, keys, keys[:, :, :0] if values is None else values, key_bias), names, checked
+
+
+def _whole(frames: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(frames, Sequence) or not all(isinstance(t, int) for t in frames):
+        raise TypeError(f"global_frames: got {frames!r}, expected a sequence of whole numbers")
+    return tuple(frames)
 
 
 @dispatch.remembered
@@ -276,8 +282,6 @@ def _options(
             raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(choices)}")
     if topk is not None and (isinstance(topk, bool) or not isinstance(topk, int) or topk < 1):
         raise ValueError(f"topk: got {topk!r}, expected a whole number above 0 or None")
-    if not isinstance(global_frames, Sequence) or not all(isinstance(t, int) for t in global_frames):
-        raise TypeError(f"global_frames: got {global_frames!r}, expected a sequence of whole numbers")
     chosen = tuple(sorted({t + count if -count <= t < 0 else t for t in global_frames}))
     if any(not 0 <= t < count for t in chosen):
         raise ValueError(f"global_frames: got {tuple(global_frames)}, expected frames of the {count} given")

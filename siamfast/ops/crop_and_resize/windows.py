@@ -180,9 +180,10 @@ def round_mean(mean: NDArray[np.float64], chosen: Convention, whole: bool) -> ND
     return np.trunc(mean) if chosen.mean == "truncate" else np.round(mean)
 
 
-@dispatch.remembered
 def out_sides(out_size: Any) -> tuple[int, int]:
     """S or (height, width) -> (height, width)."""
+    if type(out_size) is int and 1 <= out_size <= 65536:
+        return out_size, out_size
     sides = (out_size, out_size) if isinstance(out_size, (int, np.integer)) else out_size
     whole = isinstance(sides, (tuple, list)) and len(sides) == 2
     whole = whole and all(isinstance(s, (int, np.integer)) for s in sides)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from siamfast.ops import dispatch, library
-from siamfast.ops.xcorr import autograd, reference
+from siamfast.ops.xcorr import autograd, onnx, reference
 from siamfast.ops.xcorr.call import DepthwiseCall, Numbers, XcorrCall
 
 Padding = int | tuple[int, int] | str
@@ -84,6 +84,8 @@ def make_call(
 
 def run_call(call: XcorrCall) -> torch.Tensor:
     """The correlation; a forced reference is differentiable by itself."""
+    if dispatch.traced():
+        return onnx.traced_full(call)
     if dispatch.forced() == "reference":
         return autograd.by_reference(call)
     return autograd.full(call)
@@ -116,6 +118,8 @@ def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -
     x, ph, pw = _resolve_padding(z, x, padding)  # before the casts: under autocast some paddings give float32
     z, x = library.autocast(z, x)
     call = DepthwiseCall(z, x, ph, pw)
+    if dispatch.traced():
+        return onnx.traced_depthwise(call)
     if dispatch.forced() == "reference":
         return autograd.depthwise_by_reference(call)
     return autograd.depthwise(call)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from siamfast.ops.xcorr.call import XcorrCall
+from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
 
 _sliced = False
 
@@ -67,13 +67,28 @@ def depthwise(z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int) -> torch
     """z: (Nz, C, Hz, Wz), x: (k*Nz, C, Hx, Wx) -> (k*Nz, C, Ho, Wo)."""
     nz, channels, hz, wz = z.shape
     # The number of groups is a constant of the graph: a dynamic number of templates has to be sliced.
-    if not _sliced and isinstance(nz, int):
-        groups, (height, width) = nz * channels, x.shape[2:]
+    if not _sliced and not isinstance(nz, torch.SymInt):
+        groups, (height, width) = int(nz * channels), x.shape[2:]
         response = F.conv2d(
             x.reshape(-1, groups, height, width), z.reshape(groups, 1, hz, wz), padding=(pad_y, pad_x), groups=groups
         )
         return response.reshape(-1, channels, *response.shape[2:])
     return _depthwise_slices(z, x, pad_y, pad_x)
+
+
+# A trace records operations, not the loop over samples of the specification, which would keep its number of samples for
+# good: these serve any batch, or fail for another, as PyTorch's own convolutions do.
+def traced_full(call: XcorrCall) -> torch.Tensor:
+    """`full` for torch.jit.trace; sums in float32 at least."""
+    z, x, scale, bias, numbers = call
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return full(z.to(wide), x.to(wide), scale, bias, *numbers).to(x.dtype)
+
+
+def traced_depthwise(call: DepthwiseCall) -> torch.Tensor:
+    """`depthwise` for torch.jit.trace."""
+    z, x, pad_y, pad_x = call
+    return depthwise(z, x, pad_y, pad_x)
 
 
 def _depthwise_slices(z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int) -> torch.Tensor:
