@@ -14,7 +14,7 @@ from siamfast.evaluation import one_pass
 from siamfast.evaluation.metrics import normalized_error
 from siamfast.evaluation.one_pass import Entry, parse_entry, read_dataset
 from siamfast.evaluation.protocols import PROTOCOLS, read_result, write_result
-from siamfast.evaluation.report import worst_frame
+from siamfast.evaluation.report import COLORS, worst_frame
 from siamfast.evaluation.run import Result
 from siamfast.evaluation.subsets import Subset
 from siamfast.evaluation.summary import Run, summarize
@@ -269,7 +269,8 @@ def test_the_report_is_one_self_contained_page(tmp_path: Path) -> None:
     )
     image = cv2.imread(str(shot)).astype(int)
     assert image.shape == (1600, 1200, 3)
-    for color in ((178, 114, 0), (0, 159, 230)):  # BGR of the two curves and their swatches
+    for name in COLORS[:2]:  # of the two curves and their swatches
+        color = [int(name[i : i + 2], 16) for i in (5, 3, 1)]  # BGR
         pixels = (np.abs(image - color).max(2) < 12).sum(1)
         rows = np.flatnonzero(pixels)
         assert len(rows) > 20
