@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+import weakref
 from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
@@ -22,10 +23,8 @@ _METHODS = ("init", "track", "update", "template")  # what a tracker or its netw
 # does not decide.
 _FILTERING, _SLOWER = "minimal filtering", 1.05
 _NOT_THEIRS = ("torch", "torchvision", "timm", "siamfast", "builtins", "numpy", "cv2", "functools")
-
-
-# By id, what accelerations have put in place that stand. An entry keeps its object, so no other gets its id.
-_standing: dict[int, Any] = {}
+# By id, what standing accelerations have put in place. Weak, so that a tracker that is dropped goes.
+_standing: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 class Step(NamedTuple):
@@ -188,7 +187,7 @@ def _clean_copies(holders: list[Any]) -> None:
             ours = isinstance(value, (FastConvolution, Skipped)) or (
                 isinstance(value, functools.partial) and value.func is _without_gradients
             )
-            if ours and id(value) not in _standing:
+            if ours and _standing.get(id(value)) is not value:
                 delattr(holder, name)
 
 

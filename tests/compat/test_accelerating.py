@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import copy
+import gc
 import importlib
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +296,15 @@ def test_a_copy_is_accelerated_and_undone_by_itself(project: Any) -> None:
     again.undo()
     assert np.array_equal(boxes(other), before)
     assert not any("forward" in vars(module) for module in other.network.modules())
+
+
+def test_a_dropped_tracker_is_freed(project: Any) -> None:
+    tracker = make(project)
+    siamfast.compat.accelerate(tracker)
+    network = weakref.ref(tracker.network)
+    del tracker
+    gc.collect()
+    assert network() is None
 
 
 def test_undo_leaves_what_was_assigned_since(project: Any) -> None:
