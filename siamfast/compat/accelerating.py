@@ -88,7 +88,7 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
     - crops: a project's crop pads the part of the frame that its window reads, not the frame;
     - correlations: `patch` of the project's package;
     - gradients: none in `init`, `track`, `update` and `template`;
-    - convolutions: BatchNorm and activation folded in, channels_last pixels, weights reordered once;
+    - convolutions: BatchNorm folded in, activation in place, channels_last pixels, weights reordered once;
     - minimal filtering: 3x3 and 5x5 convolutions with a quarter to a sixth of the products (Lavin and Gray 2016).
 
     The parameters, the module tree and `state_dict` stay as they are; new weights that are loaded later are used. In

@@ -1,4 +1,4 @@
-"""Convolutions of someone else's network for inference: BatchNorm and activation folded in, weights in the CPU's order.
+"""Convolutions of someone else's network for inference: BatchNorm folded in, weights in the CPU's order.
 
 The network stays as it is, with its modules, parameters and `state_dict`: only `forward` of single modules is replaced,
 as an attribute of the instance. In training, under autograd, on a GPU, in other dtypes than float32 and while a graph
@@ -20,14 +20,14 @@ from siamfast.ops import dispatch
 
 # The activations that follow a convolution, in place. Not oneDNN's within the convolution: there a ReLU makes 0 of NaN,
 # so a broken frame would get a confident box.
-_FUSED: dict[type, Callable[[torch.Tensor], torch.Tensor]] = {
+_IN_PLACE: dict[type, Callable[[torch.Tensor], torch.Tensor]] = {
     type(None): lambda x: x,
     nn.ReLU: torch.relu_,
     nn.ReLU6: lambda x: x.clamp_(0, 6),
     nn.Hardswish: lambda x: F.hardswish(x, inplace=True),
 }
 _SHAPES = 4  # prepared at a time: a tracker has its search crop and a larger one for a lost target
-ACTIVATIONS = tuple(kind for kind in _FUSED if issubclass(kind, nn.Module))
+ACTIVATIONS = tuple(kind for kind in _IN_PLACE if issubclass(kind, nn.Module))
 
 
 def plain(convolution: nn.Conv2d, x: torch.Tensor) -> bool:
@@ -162,7 +162,7 @@ class FastConvolution:
         """The fastest call for inputs of this shape."""
         convolution, (weight, bias) = self.convolution, self._folded()
         padding, stride, dilation, groups = geometry(convolution)
-        activate = _FUSED[type(self.activation)]
+        activate = _IN_PLACE[type(self.activation)]
         outputs = tuple(
             (side + 2 * p - d * (k - 1) - 1) // s + 1
             for side, p, d, k, s in zip(x.shape[2:], padding, dilation, convolution.kernel_size, stride, strict=True)
