@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "path",
         metavar="PATH",
         help="with --model: a folder for graphs, tracker.json and example_tracker.py (docs/deploy.md); without: "
-        f"a mobile tracker's weights such as mine{_SUFFIX}, beside which mine.onnx and mine.int8.onnx are written, for "
-        "siamfast itself",
+        f"a mobile tracker's weights such as mine{_SUFFIX}, beside which its graphs are written (mine.template.onnx, "
+        "mine.onnx, mine.int8.onnx), for siamfast itself",
     )
     parser.add_argument("--model", choices=_MODELS, help="export this tracker to a folder")
     parser.add_argument("--weights", metavar="FILE", help="with --model: its weights (default: the packaged ones)")
@@ -133,11 +133,14 @@ def _clips(photos: str | None) -> Iterator[SyntheticVideo]:
 
 def _beside(weights: Path, photos: str | None, *, int8: bool) -> list[Path]:
     """Write the graphs of the mobile tracker's engine beside its weights."""
-    from siamfast.models.mobile_export import quantize, trace, write_graph
+    from siamfast.models.mobile_export import quantize, write_graph
+    from siamfast.models.mobile_graph import networks
+    from siamfast.models.mobile_onnx import TEMPLATE
     from siamfast.models.mobile_weights import load_mobile
+    from siamfast.models.onnx_export import to_onnx
 
-    graph = trace(load_mobile(weights))
-    written = [write_graph(graph, weights, ".onnx")]
+    template, graph = map(to_onnx, networks(load_mobile(weights), 1))
+    written = [write_graph(template, weights, TEMPLATE), write_graph(graph, weights, ".onnx")]
     if int8:
         written.append(write_graph(quantize(graph, _calibration(weights, photos)), weights, ".int8.onnx"))
     return written
@@ -145,7 +148,7 @@ def _beside(weights: Path, photos: str | None, *, int8: bool) -> list[Path]:
 
 def _calibration(weights: Path, photos: str | None) -> list[dict[str, NDArray[Any]]]:
     """The inputs of the engine's graph while tracking synthetic clips."""
-    from siamfast.models.mobile_engine import OnnxEngine
+    from siamfast.models.mobile_onnx import OnnxEngine
     from siamfast.tracking.mobile import MobileTracker
 
     recorded_inputs: list[dict[str, NDArray[Any]]] = []

@@ -61,6 +61,11 @@ def coverage(low: Any, side: Any, place: Any, cell: float) -> Any:
     return (np.minimum(place + cell / 2, low + side) - np.maximum(place - cell / 2, low)).clip(0, cell) / cell
 
 
+def padded(w: Any, h: Any) -> Any:
+    """The side of the square of the same area as w x h with half of both sides' mean around it."""
+    return np.sqrt((w + (w + h) / 2) * (h + (w + h) / 2))
+
+
 class Tracker:
     """`init` on the first frame, `update` on every later one. frame: (H, W, 3) uint8 RGB; box: x, y, w, h in pixels."""
 
@@ -87,7 +92,7 @@ class Tracker:
             raise ValueError(f"box: got {x:g},{y:g},{w:g},{h:g}, expected w and h above 0, in the frame of {size}")
         c = self.c
         self.middle, self.size = np.array(box[:2]) + np.array(box[2:]) / 2, np.array(box[2:], float)
-        self.fill = frame.mean((0, 1))
+        self.fill = np.rint(frame.mean((0, 1)))
         sides = self.size * self.scale()
         inside = np.concatenate([(c["exemplar"] - sides) / 2, sides])[None].astype(np.float32)
         image = cut(frame, self.middle, c["exemplar"] / self.scale(), c["exemplar"], self.fill)
@@ -128,13 +133,13 @@ class Tracker:
 
     def search(self, frame: Any) -> dict[str, Any]:
         """The network around the last place, and its best cell after penalties on changes of size and shape."""
-        c, size = self.c, self.size * self.scale()
+        c = self.c
         image = cut(frame, self.middle, c["instance"] / self.scale(), c["instance"], self.fill)
         quality, boxes, resemblance, embedding = (v[0] for v in self.net.run(None, {"image": image, **self.target}))
         sides = np.maximum(boxes[2:] - boxes[:2], 1e-3)
-        (w, h), area = sides * self.stretch[:, None, None], sides.prod(0)
-        shape = w / h * size[1] / size[0]
-        grown = np.sqrt((1.5 * w + 0.5 * h) * (1.5 * h + 0.5 * w) / ((1.5 * size + 0.5 * size[::-1]).prod()))
+        (w, h), area = sides * self.stretch.astype(np.float32)[:, None, None], sides.prod(0)
+        last_w, last_h = (self.size * self.scale())[:, None, None]
+        shape, grown = w / h * (last_h / last_w), padded(w, h) / padded(last_w, last_h)
         change = np.maximum(shape, 1 / shape) * np.maximum(grown, 1 / grown)
         penalty = np.exp((1 - change) * c["penalty_k"])
         i = np.unravel_index(
@@ -145,7 +150,7 @@ class Tracker:
         overlap = shared / (area + area[i] - shared)
         weight = quality * overlap * (overlap >= c["agreeing_overlap"])
         weight[i] += 1e-9
-        mean = (boxes * weight).sum((1, 2), dtype=np.float64) / weight.sum(dtype=np.float64)
+        mean = boxes.reshape(4, -1).astype(np.float64) @ weight.ravel() / weight.sum(dtype=np.float64)
         best = {"middle": (mean[:2] + mean[2:]) / 2, "size": mean[2:] - mean[:2], "quality": float(quality[i])}
         return best | {"penalty": float(penalty[i]), "resemblance": resemblance, "embedding": embedding}
 
@@ -171,7 +176,7 @@ class Tracker:
         c, n = self.c, self.c["region"]
         first = np.clip(np.rint((middle - 0.5) / c["stride"]).astype(int) - n // 2, 0, embedding.shape[1] - n)
         part = embedding[:, first[1] : first[1] + n, first[0] : first[0] + n].reshape(len(embedding), -1)
-        length = np.maximum(np.linalg.norm(part, axis=0), 1e-12)
+        length = np.maximum(np.sqrt(np.square(part).sum(0)), 1e-12)
         self.target["keys"][0, :, n * n :] = part * (c["sharpness"] / length)
         half = np.maximum(size / 2, 0.5)[:, None]
         place = c["stride"] * (first[:, None] + np.arange(n)) + 0.5 - middle[:, None]

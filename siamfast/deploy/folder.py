@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from siamfast.deploy import example_mobile, example_siamfc
 from siamfast.geometry import STRIDE
@@ -23,7 +22,7 @@ from siamfast.models.mobile import EXEMPLAR, INSTANCE, MARGIN, REGION, SiamMobil
 from siamfast.models.mobile_export import int8_convolutions
 from siamfast.models.mobile_weights import DEFAULT_NAME as MOBILE_NAME
 from siamfast.models.mobile_weights import load_mobile
-from siamfast.models.onnx_export import DIGEST, digest, half_graph, quantize_graph, to_onnx, write_onnx
+from siamfast.models.onnx_export import DIGEST, Network, digest, half_graph, quantize_graph, to_onnx, write_onnx
 from siamfast.models.siamfc_weights import DEFAULT_NAME as SIAMFC_NAME
 from siamfast.models.siamfc_weights import load_model
 from siamfast.models.weights import default_weights
@@ -37,55 +36,38 @@ FORMAT_VERSION = 1  # of tracker.json and of the graphs; the examples refuse ano
 PRECISIONS = ("float32", "float16", "int8")
 CONSTANTS, EXAMPLE = "tracker.json", "example_tracker.py"  # names in the folder, beside the graphs
 _VERSION = "format_version"  # key in tracker.json and in a graph's metadata
-_SIDE = 64.0  # of the box that is traced
 Feed = dict[str, NDArray[Any]]
 Clips = Iterable[Iterable[tuple[NDArray[np.uint8], NDArray[np.float64]]]]
 
 
-class Network(NamedTuple):
-    """A network to export: its module, and an example, with a batch of N, of each of its inputs by name."""
-
-    module: nn.Module
-    inputs: dict[str, torch.Tensor]
-    outputs: Sequence[str]
-
-
 class Exportable(NamedTuple):
-    """A tracker to export. int8: first and last convolution of the search network in 8 bits."""
+    """A tracker to export. int8: first and last convolution of the search network in 8 bits. half: whether large
+    constants are stored in float16, as in the graphs of our own engine."""
 
     template: Network
     search: Network
     constants: dict[str, Any]
     int8: dict[str, Any]
+    half: bool
 
 
 def _mobile(weights: Path, batch: int) -> Exportable:
     model, config = load_mobile(weights), dataclasses.asdict(MobileTrackerConfig())
     del config["guide"]  # for experiments
-    box = torch.tensor([[(EXEMPLAR - _SIDE) / 2, (EXEMPLAR - _SIDE) / 2, _SIDE, _SIDE]]).expand(batch, -1)
-    template = Network(
-        mobile_graph.TemplateGraph(model),
-        {"image": _images(batch, EXEMPLAR), "box": box.contiguous()},
-        mobile_graph.INPUTS[1:-1],
-    )
-    with torch.no_grad():
-        target = dict(zip(template.outputs, template.module(*template.inputs.values()), strict=True))
-    regions = 2 if model.architecture.guided else 1
-    inputs = {"image": _images(batch, INSTANCE), **target, "known": torch.ones(batch, regions)}
-    search = Network(mobile_graph.SearchGraph(model, INSTANCE), inputs, mobile_graph.OUTPUTS)
+    template, search = mobile_graph.networks(model, batch)
     constants = config | {
         "exemplar": EXEMPLAR,
         "stride": STRIDE,
         "cells": SiamMobile.cells(INSTANCE),
         "margin": MARGIN,
         "region": REGION,
-        "regions": regions,
+        "regions": search.inputs["known"].shape[1],
         "sharpness": float(torch.exp(model.sharpness[-1].detach())),
         "agreeing_overlap": AGREEING_OVERLAP,
         "lost_step": LOST_STEP,
         "lost_places": LOST_PLACES,
     }
-    return Exportable(template, search, constants, int8_convolutions())
+    return Exportable(template, search, constants, int8_convolutions(), half=True)
 
 
 def _siamfc(weights: Path, batch: int) -> Exportable:
@@ -99,7 +81,7 @@ def _siamfc(weights: Path, batch: int) -> Exportable:
     search = Network(siamfc_graph.SearchGraph(model), {"image": image, "kernel": kernel}, siamfc_graph.SEARCH_OUTPUTS)
     cells = feature_size(config.instance) - feature_size(config.exemplar) + 1
     constants = dataclasses.asdict(config) | {"stride": STRIDE, "cells": cells, "bias": model.bias.item()}
-    return Exportable(template, search, constants, {"first": 0, "last": len(LAYERS), "pool": True})
+    return Exportable(template, search, constants, {"first": 0, "last": len(LAYERS), "pool": True}, half=False)
 
 
 class Model(NamedTuple):
@@ -152,7 +134,7 @@ def export_folder(
         raise ValueError(f"{there}: was changed, or is another version's, and would be overwritten; move it away first")
     weights = default_weights(name) if weights is None else weights
     tracker = make(weights, batch or 2)
-    template, search = (_trace(network, dynamic=batch is None) for network in (tracker.template, tracker.search))
+    template, search = (to_onnx(network, dynamic=batch is None) for network in (tracker.template, tracker.search))
     about = facts(model, weights, batch)
     searches = {}
     for precision in precisions:
@@ -182,12 +164,6 @@ def facts(model: str, weights: Path, batch: int | None) -> dict[str, Any]:
     }
 
 
-def _trace(network: Network, *, dynamic: bool) -> Any:
-    """The network in ONNX."""
-    inputs = network.inputs
-    return to_onnx(network.module.eval(), tuple(inputs.values()), tuple(inputs), network.outputs, dynamic=dynamic)
-
-
 def _write(
     out: Path, tracker: Exportable, about: dict[str, Any], template: Any, searches: dict[str, Any]
 ) -> list[Path]:
@@ -195,8 +171,8 @@ def _write(
     properties = {key: str(about[key]) for key in (_VERSION, DIGEST)}
     graphs = {name: {"template": "template.onnx", "search": _search_name(name)} for name in searches}
     out.mkdir(parents=True, exist_ok=True)
-    paths = [write_onnx(template, out / "template.onnx", properties)]
-    paths += [write_onnx(graph, out / _search_name(name), properties) for name, graph in searches.items()]
+    named = {"template.onnx": template} | {_search_name(name): graph for name, graph in searches.items()}
+    paths = [write_onnx(graph, out / name, properties, half=tracker.half) for name, graph in named.items()]
     constants = json.dumps(about | {"graphs": graphs} | tracker.constants, indent=1)
     example = Path(MODELS[about["model"]].example.__file__).read_text(encoding="utf-8")
     for name, text in ((EXAMPLE, example), (CONSTANTS, constants + "\n")):

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from siamfast.deploy.folder import CONSTANTS, MODELS, Network, facts
+from siamfast.deploy.folder import CONSTANTS, MODELS, facts
 from siamfast.io.files import replacing
+from siamfast.models.onnx_export import Network
 from siamfast.models.weights import default_weights
 from siamfast.ops.xcorr import onnx
 

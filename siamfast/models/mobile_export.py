@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from siamfast.models.mobile import EXEMPLAR, INSTANCE, SiamMobile
-from siamfast.models.mobile_graph import INPUTS, OUTPUTS, SearchGraph, graph_inputs
 from siamfast.models.mobilenet import MobileNetV2
-from siamfast.models.onnx_export import DIGEST, digest, quantize_graph, to_onnx, write_onnx
+from siamfast.models.onnx_export import DIGEST, digest, quantize_graph, write_onnx
 
 
 def int8_convolutions() -> dict[str, Any]:
@@ -26,11 +23,12 @@ def int8_convolutions() -> dict[str, Any]:
 
 
 def write_graph(graph: Any, weights: Path, suffix: str) -> Path:
-    """Write a graph beside its weights, as "mobile.onnx" or "mobile.int8.onnx" for "mobile.safetensors".
+    """Write a graph beside its weights, as "mobile.onnx" for "mobile.safetensors".
 
     Args:
-        graph: from `trace` or `quantize`; its large constants become float16.
+        graph: from `to_onnx` or `quantize`; its large constants become float16.
         weights: their file; the graph stores its digest.
+        suffix: ".template.onnx", ".onnx" or ".int8.onnx".
 
     Raises:
         OSError: it cannot be written.
@@ -38,21 +36,12 @@ def write_graph(graph: Any, weights: Path, suffix: str) -> Path:
     return write_onnx(graph, weights.with_suffix(suffix), {DIGEST: digest(weights)}, half=True)
 
 
-def trace(model: SiamMobile) -> Any:
-    """The graph in float32, an onnx.ModelProto. ImportError: onnx or onnxscript is not installed."""
-    image = torch.zeros(1, INSTANCE, INSTANCE, 3, dtype=torch.uint8)
-    with torch.no_grad():
-        template = model.template(torch.zeros(1, 3, EXEMPLAR, EXEMPLAR), torch.tensor([[32.5, 32.5, 64, 64]]))
-        inputs = (image, *graph_inputs(model, template, template.region))
-    return to_onnx(SearchGraph(model, INSTANCE), inputs, INPUTS, OUTPUTS)
-
-
 def quantize(graph: Any, calibration: list[dict[str, NDArray[Any]]]) -> Any:
     """The graph with the convolutions of its backbone in 8 bits: uint8 activations per tensor, int8 weights per
     channel.
 
     Args:
-        graph: from `trace`.
+        graph: the search network's, from `to_onnx`.
         calibration: inputs recorded while tracking, by name; they set the ranges of the activations.
     """
     return quantize_graph(graph, calibration, **int8_convolutions())

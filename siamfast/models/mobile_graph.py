@@ -3,57 +3,40 @@
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from siamfast.geometry import STRIDE, box_centers, cell_coverage, index_to_edge
-from siamfast.models.mobile import EXEMPLAR, KERNEL, MARGIN, REGION, MobileTemplate, Region, SiamMobile
+from siamfast.models.mobile import EXEMPLAR, INSTANCE, KERNEL, MARGIN, REGION, SiamMobile
+from siamfast.models.onnx_export import Network
 
-INPUTS = ("image", "kernel", "sides", "keys", "values", "known")
-RANKS = (4, 2, 2, 2, 2, 1)  # of the inputs
+TARGET = ("kernel", "sides", "keys", "values")  # the template's outputs, and the search's inputs beside its image
+RANKS = {"image": 4, "kernel": 3, "sides": 2, "keys": 3, "values": 3, "known": 2}  # of the search's inputs
 OUTPUTS = ("quality", "boxes", "resemblance", "embedding")
+_SIDE = 64.0  # of the box that is traced
 
 
-class GraphInputs(NamedTuple):
-    """The target for a search, in the graph's layout; R regions: the template's and, in a guided network, the last
-    frame's.
+def networks(model: SiamMobile, batch: int) -> tuple[Network, Network]:
+    """The networks of the first frame and of every later one, for `batch` targets a call, ready to export."""
 
-    kernel: (width, width), the correlation with the template's 49 cells, folded with the merge of its maps. sides: (1,
-    2). keys: (width, R * 169), unit length, times the sharpness. values: (R * 169, R * 3), each region's in its own
-    columns, 0 elsewhere. known: (R,) 1, or 0 for an unknown region.
-    """
+    def images(side: int) -> torch.Tensor:
+        return torch.zeros(batch, side, side, 3, dtype=torch.uint8)
 
-    kernel: torch.Tensor
-    sides: torch.Tensor
-    keys: torch.Tensor
-    values: torch.Tensor
-    known: torch.Tensor
-
-
-def graph_inputs(model: SiamMobile, template: MobileTemplate, last: Region | None) -> GraphInputs:
-    """The graph's inputs for one target; `last` None: the last frame's region is unknown."""
-    regions = [template.region]
-    if model.architecture.guided:
-        regions.append(template.region if last is None else last)
-    keys, values = zip(*(region_rows(model, region, i) for i, region in enumerate(regions)), strict=True)
-    known = torch.ones(len(regions))
-    if last is None:
-        known[1:] = 0
-    kernel = _kernel_columns(model) @ template.kernel[0].flatten(1).T.float()
-    return GraphInputs(kernel, template.sides.float(), torch.cat(keys, 1), torch.block_diag(*values), known)
-
-
-def region_rows(model: SiamMobile, region: Region, which: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys (width, 169) and values (169, 3) of one target's region."""
-    sharp = F.normalize(region.embedding.float(), dim=1) * torch.exp(model.sharpness[which])
-    return sharp[0].flatten(1), region.values[0].flatten(1).T
+    corner = (EXEMPLAR - _SIDE) / 2
+    box = torch.tensor([[corner, corner, _SIDE, _SIDE]]).repeat(batch, 1)
+    template = Network(TemplateGraph(model), {"image": images(EXEMPLAR), "box": box}, TARGET)
+    with torch.no_grad():
+        target = dict(zip(TARGET, template.module(*template.inputs.values()), strict=True))
+    known = torch.ones(batch, 2 if model.architecture.guided else 1)
+    inputs = {"image": images(INSTANCE), **target, "known": known}
+    return template, Network(SearchGraph(model, INSTANCE), inputs, OUTPUTS)
 
 
 class SearchGraph(nn.Module):
-    """SiamMobile.forward for one target, from a uint8 crop to qualities and boxes.
+    """SiamMobile.forward from uint8 crops to qualities and boxes; R regions: the template's and, in a guided network,
+    the last frame's.
 
     Args:
         model: in eval mode; a copy is made, with BatchNorms and input normalisation folded into convolutions.
@@ -105,8 +88,11 @@ class SearchGraph(nn.Module):
 
         Args:
             image: (N, S, S, 3) uint8 RGB.
-            kernel, sides, keys, values, known: as in GraphInputs for N = 1; with a leading N for N targets (`sides` has
-                it already).
+            kernel: (N, width, width), the correlation with the template's 49 cells, folded with the merge of its maps.
+            sides: (N, 2), of the template's box, crop pixels.
+            keys: (N, width, R * 169), unit length, times the sharpness.
+            values: (N, R * 169, R * 3), each region's in its own columns, 0 elsewhere.
+            known: (N, R) 1, or 0 for an unknown region.
 
         Returns:
             quality (N, h, w) 0 to 1, boxes (N, 4, h, w) left, top, right, bottom in crop pixels, resemblance (N, h, w)

@@ -9,7 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,15 @@ from siamfast.io.files import replacing
 DIGEST = "weights_sha256"  # key in a graph's metadata: digest of the file of weights that it was made of
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _BETWEEN = ("Relu", "Clip", "MaxPool", "Add")  # nodes that `half_graph` converts behind a convolution
+
+
+class Network(NamedTuple):
+    """A network to export: its module, an example, with a batch of N, of each of its inputs by name, and the names of
+    its outputs."""
+
+    module: nn.Module
+    inputs: dict[str, torch.Tensor]
+    outputs: Sequence[str]
 
 
 def check_packages() -> None:
@@ -35,35 +44,26 @@ def digest(weights: Path) -> str:
     return hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
-def to_onnx(
-    module: nn.Module,
-    inputs: tuple[torch.Tensor, ...],
-    input_names: Sequence[str],
-    output_names: Sequence[str],
-    *,
-    dynamic: bool = False,
-) -> Any:
-    """A module in float32 as an onnx.ModelProto.
+def to_onnx(network: Network, *, dynamic: bool = False) -> Any:
+    """A network in float32 as an onnx.ModelProto.
 
     Args:
-        module: in eval mode.
-        inputs: an example of each.
-        input_names, output_names: their names in the graph.
-        dynamic: whether the first dimension of all inputs, at least 2 in the example, is left open.
+        network: its module is put into eval mode.
+        dynamic: whether the first dimension of all inputs, at least 2 in the examples, is left open.
 
     Raises:
         ImportError: onnx or onnxscript is not installed.
     """
     batch = torch.export.Dim("batch", min=1)
-    shapes = tuple({0: batch} for _ in inputs) if dynamic else None
+    shapes = tuple({0: batch} for _ in network.inputs) if dynamic else None
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is not installed
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
-            module,
-            inputs,
-            input_names=list(input_names),
-            output_names=list(output_names),
+            network.module.eval(),
+            tuple(network.inputs.values()),
+            input_names=list(network.inputs),
+            output_names=list(network.outputs),
             dynamic_shapes=shapes,
             dynamo=True,
             verbose=False,

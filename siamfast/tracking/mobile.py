@@ -12,14 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from siamfast.models.inference import choose_device, choose_precision
 from siamfast.models.mobile import SiamMobile
-from siamfast.models.mobile_engine import ENGINES, Engine, OnnxEngine, TorchEngine, graph_path, onnxruntime_missing
+from siamfast.models.mobile_engine import Engine, TorchEngine
+from siamfast.models.mobile_onnx import OnnxEngine, graph_path, onnxruntime_missing
 from siamfast.models.mobile_weights import DEFAULT_NAME, load_mobile
-from siamfast.models.onnx_export import digest
 from siamfast.models.weights import default_weights
 from siamfast.tracking.inputs import as_rgb, check_first_frame
 from siamfast.tracking.mobile_config import MobileTrackerConfig
 from siamfast.tracking.mobile_targets import MobileTargets
 from siamfast.tracking.sequence_tracker import SequenceTracker, Track, with_fields
+
+ENGINES = ("auto", "torch", "onnxruntime")
 
 
 class MobileTracker(SequenceTracker):
@@ -33,8 +35,8 @@ class MobileTracker(SequenceTracker):
         device: "auto" (CUDA where there is one), "cpu", "cuda", ...
         precision: "auto" (what is fastest without losing accuracy), "float32", "int8" (onnxruntime, CPUs with VNNI),
             "bfloat16", "float16" (PyTorch).
-        engine: "torch"; "onnxruntime", for CPUs, which runs the graph beside the weights (int8 where the CPU has VNNI);
-            "auto": onnxruntime if it is installed, the device is a CPU, and a graph of that precision exists.
+        engine: "torch"; "onnxruntime", for CPUs, which runs the graphs beside the weights (int8 where the CPU has
+            VNNI); "auto": onnxruntime if it is installed, the device is a CPU, and a graph of that precision exists.
         fields: MobileTrackerConfig's.
 
     Raises:
@@ -135,8 +137,5 @@ def _make_engine(
     if engine != "torch" and missing is None and path is not None:
         graph = graph_path(path, precision)
         assert graph is not None
-        onnx_engine = OnnxEngine(model, graph)
-        if onnx_engine.digest != digest(path):
-            raise ValueError(f"engine: {graph} was made of other weights than {path}: run siamfast export {path}")
-        return onnx_engine
+        return OnnxEngine(model, path, graph)
     return TorchEngine(model, device, choose_precision(precision, device, int8=False))

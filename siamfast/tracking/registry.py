@@ -27,7 +27,7 @@ TRACKERS = {
     "guided": Kind("siamfast.tracking.guided", "GuidedTracker", "siam-guided", "guided_alexnet.safetensors"),
 }
 DEFAULT = "mobile"
-GRAPH_SUFFIXES = (".onnx", ".int8.onnx")  # graphs of a mobile tracker, beside its weights
+GRAPH_SUFFIXES = (".template.onnx", ".onnx", ".int8.onnx")  # graphs of a mobile tracker, beside its weights
 _FOREIGN = "siamfc"  # other projects' PyTorch files are checkpoints of this tracker
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from siamfast.cli import main
 from siamfast.models.mobile import EXEMPLAR, INSTANCE, REGION, MobileArchitecture, Region, SiamMobile, region_values
-from siamfast.models.mobile_graph import SearchGraph, graph_inputs
+from siamfast.models.mobile_graph import TARGET, SearchGraph, TemplateGraph
 from siamfast.models.mobile_weights import DEFAULT_NAME, load_mobile, start_from
 from siamfast.models.mobilenet import _MEAN, _STAGES, _STD, GRAY, MobileNetV2, convert_imagenet, load_imagenet
 from siamfast.models.onnx_export import DIGEST
@@ -187,11 +187,17 @@ def test_an_unguided_network_ignores_the_last_frame() -> None:
 def test_the_graph_equals_the_network(net: SiamMobile, guided: bool) -> None:
     torch.manual_seed(4)
     image = torch.randint(0, 256, (1, INSTANCE, INSTANCE, 3), dtype=torch.uint8)
+    exemplar, box = torch.randint_like(torch.empty(1, EXEMPLAR, EXEMPLAR, 3), 256), torch.tensor([[40.0, 30, 50, 70]])
     with torch.no_grad():
-        template = net.template(torch.rand(1, 3, EXEMPLAR, EXEMPLAR) * 255, torch.tensor([[40.0, 30, 50, 70]]))
-        last = Region(torch.randn_like(template.region.embedding), template.region.values) if guided else None
+        template = net.template(exemplar.permute(0, 3, 1, 2), box)
+        target = dict(zip(TARGET, TemplateGraph(net)(exemplar.byte(), box), strict=True))
+        last, known = None, torch.tensor([[1.0, 0.0]])
+        if guided:
+            last, known = Region(torch.randn_like(template.region.embedding), template.region.values), torch.ones(1, 2)
+            keys = F.normalize(last.embedding, dim=1) * torch.exp(net.sharpness[1])
+            target["keys"][..., REGION**2 :] = keys.flatten(2)
         prediction, resemblance, embedding = net(template, image.permute(0, 3, 1, 2).float(), last)
-        quality, boxes, like, same = SearchGraph(net, INSTANCE)(image, *graph_inputs(net, template, last))
+        quality, boxes, like, same = SearchGraph(net, INSTANCE)(image, *target.values(), known)
     # Folded norms multiply in another order: a few units in the last place per layer, over 40 layers.
     torch.testing.assert_close(same, embedding, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(like, resemblance, rtol=1e-3, atol=1e-4)
@@ -203,7 +209,7 @@ def test_the_graph_equals_the_network(net: SiamMobile, guided: bool) -> None:
 
 def test_packaged_graphs_have_no_metadata_but_the_digest() -> None:
     onnx = pytest.importorskip("onnx")
-    for suffix in (".onnx", ".int8.onnx"):
+    for suffix in (".template.onnx", ".onnx", ".int8.onnx"):
         graph = onnx.load(default_weights(DEFAULT_NAME).with_suffix(suffix))
         assert [entry.key for entry in graph.metadata_props] == [DIGEST]
         parts = (graph.graph, *graph.graph.node, *graph.graph.value_info, *graph.graph.initializer)

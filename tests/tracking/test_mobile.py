@@ -18,7 +18,8 @@ from siamfast.data import textures
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.evaluation.metrics import overlap
 from siamfast.models.mobile import INSTANCE, REGION, MobileArchitecture, SiamMobile
-from siamfast.models.mobile_engine import Search, onnxruntime_missing, region_start
+from siamfast.models.mobile_engine import Search, region_start
+from siamfast.models.mobile_onnx import onnxruntime_missing
 from siamfast.models.quantized import int8_missing
 from siamfast.models.weights import save_weights
 from siamfast.tracking.mobile import MobileTracker
@@ -222,7 +223,8 @@ def test_a_target_that_returns_elsewhere_is_recovered(places: int, recovers: boo
 def test_a_graph_with_other_weights_is_refused(weights: Path, net: SiamMobile, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     save_weights(net, other, recipe="another")
-    (tmp_path / "other.onnx").write_bytes(weights.with_suffix(".onnx").read_bytes())
+    for suffix in (".onnx", ".template.onnx"):
+        (tmp_path / f"other{suffix}").write_bytes(weights.with_suffix(suffix).read_bytes())
     with pytest.raises(ValueError, match="was made of other weights than .*siamfast export"):
         MobileTracker(other)
     assert MobileTracker(other, engine="torch").engine == "torch"
@@ -241,7 +243,7 @@ def test_a_graph_of_another_version_is_refused(change: str, weights: Path, net: 
     other.write_bytes(weights.read_bytes())
     onnx.save(graph, other.with_suffix(".onnx"))
     with pytest.raises(
-        ValueError, match=r"engine: .*mobile.onnx is another graph .* siamfast export mobile.safetensors"
+        ValueError, match=r"engine: .*mobile.onnx is another graph .* siamfast export .*mobile.safetensors"
     ):
         MobileTracker(other)
 
@@ -252,6 +254,11 @@ def test_a_damaged_graph_is_named(weights: Path, net: SiamMobile, tmp_path: Path
     (tmp_path / "other.onnx").write_bytes(b"no graph")
     with pytest.raises(ValueError, match="engine: onnxruntime cannot load .*other.onnx"):
         MobileTracker(other)
+    copy = tmp_path / "copy.safetensors"
+    for suffix in (".safetensors", ".onnx"):
+        copy.with_suffix(suffix).write_bytes(weights.with_suffix(suffix).read_bytes())
+    with pytest.raises(ValueError, match="engine: onnxruntime cannot load .*copy.template.onnx"):
+        MobileTracker(copy)
 
 
 @pytest.mark.parametrize(
