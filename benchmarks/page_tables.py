@@ -27,6 +27,21 @@ def projects(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def projects_also(rows: list[Row]) -> str:
+    """docs/trackers.md's table: other projects' trackers with an option of `accelerate`, the newest row of each."""
+    newest = {(row["device"], row["project"], row["also"]): row for row in rows if "also" in row}
+    lines = ["| tracker | option | before | accelerated | with it | in all, times faster | results differ by | CPU |"]
+    lines.append("|" + "---|" * 8)
+    for (device, project, also), row in newest.items():
+        times = " | ".join(spoken(1e3 * row[name]) for name in ("before_ms", "after_ms", "also_ms"))
+        share = row["also_difference_px"] / row["of_the_picture_px"]
+        left = " (left out)" if also in row["left_out"] else ""
+        lines.append(
+            f"| {project} | {also}{left} | {times} | {row['before_ms'] / row['also_ms']:.2f} | {share:.1%} | {device} |"
+        )
+    return "\n".join(lines)
+
+
 def project_training(rows: list[Row]) -> str:
     """docs/trackers.md's table: other projects' training steps before and after `patch`, the newest row of each."""
     newest = {(row["device"], row["project"]): row for row in rows if row["suite"] == "project training"}

@@ -1,13 +1,14 @@
 """Other projects' trackers before and after `siamfast.compat.accelerate`: boxes and time of a frame.
 
-python -m benchmarks.projects CLONES [--only NAME ...] [--frames 60] [--results FILE]
+python -m benchmarks.projects CLONES [--only NAME ...] [--frames 60] [--also int8] [--results FILE]
 
 CLONES holds checkouts under the repositories' names (pysot, siamban, SiamCAR, siamfc-pytorch, SiamTrackers, TracKit,
 LightTrack, SiamMask, video_analyst). Most need `pip install yacs colorama`; what they import for training alone may be
 missing, and names that numpy, PyTorch and Python have dropped since are put back. The networks have random weights,
 pysot's and NanoTrack's with small box heads, so that a box stays a box, and statistics of BatchNorm from four frames,
 without which the frame's share of a deep network's output vanishes; calls of `.cuda()` do nothing. Each tracker runs in
-a process of its own, over a clip of siamfast's renderer, four times: before, accelerated, undone and accelerated again.
+a process of its own, over a clip of siamfast's renderer, four times: before, accelerated, undone and accelerated again;
+with --also twice more, accelerated with that option.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from siamfast.compat import accelerate
 from siamfast.data.synthetic import SyntheticVideo
 
 _STEPS = 8
+ALSO = {"int8": {"precision": "int8"}, "bfloat16": {"precision": "bfloat16"}, "torch.compile": {"compiled": True}}
 RESULTS = Path(__file__).parent / "results" / "projects.jsonl"
 
 
@@ -251,7 +253,7 @@ def commit_of(clone: Path) -> str | None:
     return git.stdout.decode().strip() or None
 
 
-def measure(name: str, clones: Path, frames: int) -> dict[str, Any]:
+def measure(name: str, clones: Path, frames: int, also: str | None) -> dict[str, Any]:
     folder, build = SUBJECTS[name]
     torch.manual_seed(0)
     torch.set_num_threads(2)
@@ -266,7 +268,7 @@ def measure(name: str, clones: Path, frames: int) -> dict[str, Any]:
     def trial() -> Any:
         return _track(subject, images[:3], box)[0]
 
-    options = {"trial_run": trial} if subject.trial else {}
+    options: dict[str, Any] = {"trial_run": trial} if subject.trial else {}
     before, first = _track(subject, images, box)
     done = accelerate(*subject.parts, **options)
     gap = _gap(exact, _single_steps(subject, images, box))
@@ -276,6 +278,17 @@ def measure(name: str, clones: Path, frames: int) -> dict[str, Any]:
     done = accelerate(*subject.parts, **options)
     gap = max(gap, _gap(exact, _single_steps(subject, images, box)))
     _, fourth = _track(subject, images, box)
+    with_also: dict[str, Any] = {}
+    if also is not None:
+        done.undo()
+        start = time.perf_counter()
+        done = accelerate(*subject.parts, **options, **ALSO[also])
+        with_also = {
+            "also": also,
+            "also_takes_s": round(time.perf_counter() - start, 1),
+            "also_ms": round(statistics.mean(_track(subject, images, box)[1] for _ in range(2)), 2),
+            "also_difference_px": _gap(exact, _single_steps(subject, images, box)),
+        }
     print(done.report(), flush=True)
     if not np.array_equal(before, undone, equal_nan=True):
         raise ValueError(f"{name}: undo() did not restore the boxes")
@@ -292,6 +305,7 @@ def measure(name: str, clones: Path, frames: int) -> dict[str, Any]:
         "of_the_picture_px": seen,  # what grey frames change: how much a difference can tell
         "steps": {s.name: round(1e3 * s.seconds, 2) for s in done.steps},
         "left_out": [s.name for s in done.steps if s.difference is None],
+        **with_also,
     }
 
 
@@ -316,16 +330,17 @@ def main() -> int:
     parser.add_argument("clones", type=Path)
     parser.add_argument("--only", action="append", choices=sorted(SUBJECTS))
     parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--also", choices=ALSO, help="an option of accelerate; timed besides")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     names = found(parser, arguments, {name: folder for name, (folder, _) in SUBJECTS.items()})
     if len(names) == 1:
-        row = measure(names[0], arguments.clones, arguments.frames)
+        row = measure(names[0], arguments.clones, arguments.frames, arguments.also)
         print(f"{row['project']}: {row['before_ms']} -> {row['after_ms']} ms, {row['ratio']} x, "
               f"boxes differ by {row['largest_difference_px']:.4f} px")  # fmt: skip
         harness.append(row, arguments.results)
         return 0
-    return in_own_processes("benchmarks.projects", names, arguments, "frames")
+    return in_own_processes("benchmarks.projects", names, arguments, *(["also"] if arguments.also else []), "frames")
 
 
 if __name__ == "__main__":

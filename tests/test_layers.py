@@ -20,7 +20,7 @@ LAYERS = (
     {"ops"},
     {"io", "geometry"},
     {"engine"},
-    {"kernels", "machine", "workers", "version"},
+    {"kernels", "machine", "instructions", "workers", "version"},
 )
 HEIGHT = {name: -number for number, layer in enumerate(LAYERS) for name in layer}
 

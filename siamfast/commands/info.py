@@ -90,11 +90,11 @@ def devices() -> list[str]:
 
 def tracker() -> str:
     """The engine that runs the default tracker on the CPU, and why no faster one does."""
+    from siamfast.instructions import int8_missing
     from siamfast.models.inference import choose_precision
     from siamfast.models.mobile import INSTANCE
     from siamfast.models.mobile_onnx import graph_path, onnxruntime_missing
     from siamfast.models.mobile_weights import DEFAULT_NAME
-    from siamfast.models.quantized import int8_missing
     from siamfast.models.weights import default_weights
 
     weights = default_weights(DEFAULT_NAME)

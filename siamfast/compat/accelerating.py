@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import sys
-import weakref
 from collections.abc import Callable
 from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
-from siamfast.compat import crops, trial
-from siamfast.compat.convolutions import FastConvolution, Skipped
-from siamfast.compat.observed import chains
-from siamfast.compat.patching import Patch, patch
+from siamfast.compat import changes, reduced, trial
+from siamfast.compat.convolutions import FastConvolution
 
-_METHODS = ("init", "track", "update", "template")  # what a tracker or its network does per sequence and frame
 # Fewer products and more memory traffic: whether that pays depends on the CPU. A clock that is off by less than this
 # does not decide.
-_FILTERING, _SLOWER = "minimal filtering", 1.05
+_FILTERING, _COMPILED, _SLOWER = "minimal filtering", "torch.compile", 1.05
 _NOT_THEIRS = ("torch", "torchvision", "timm", "siamfast", "builtins", "numpy", "cv2", "functools")
-# By id, what standing accelerations have put in place. Weak, so that a tracker that is dropped goes.
-_standing: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 class Step(NamedTuple):
@@ -80,7 +71,13 @@ class Acceleration:
         return "\n".join(lines)
 
 
-def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_filtering: bool = True) -> Acceleration:
+def accelerate(
+    *parts: Any,
+    trial_run: Callable[[], Any] | None = None,
+    minimal_filtering: bool = True,
+    precision: str = "float32",
+    compiled: bool = False,
+) -> Acceleration:
     """Make a siamese tracker, yours or another project's, faster on a CPU without changing its boxes.
 
     Each step is tried on a short clip of noise, and left out where a result changes by more than float32's rounding:
@@ -89,7 +86,10 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
     - correlations: `patch` of the project's package;
     - gradients: none in `init`, `track`, `update` and `template`;
     - convolutions: BatchNorm folded in, activation in place, channels_last pixels, weights reordered once;
-    - minimal filtering: 3x3 and 5x5 convolutions with a quarter to a sixth of the products (Lavin and Gray 2016).
+    - minimal filtering: 3x3 and 5x5 convolutions with a quarter to a sixth of the products (Lavin and Gray 2016);
+    - precision: on request, large convolutions in 8 bits or bfloat16. This step alone changes boxes; `init` and
+      `template` stay in float32;
+    - torch.compile: on request, the network's parts with their weights as constants, in place of our convolutions.
 
     The parameters, the module tree and `state_dict` stay as they are; new weights that are loaded later are used. In
     training, on a GPU and in other dtypes than float32 the original modules run.
@@ -102,13 +102,18 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
             three frames or so and returns the results to compare.
         minimal_filtering: its weights take four times the memory (3x3), and its results differ by 5e-6 of the largest.
             It is left out where the trial is slower with it.
+        precision: "float32"; "int8", for CPUs with AVX-512 VNNI; "bfloat16", for CPUs with instructions for it. It is
+            left out where the trial is slower with it.
+        compiled: also try `torch.compile`, which needs a C++ compiler and takes a minute or more here, and again after
+            new weights. It is left out where the trial is slower with it.
 
     Returns:
         An `Acceleration`: `report()`, `undo()`, also a context manager.
 
     Raises:
         TypeError: nothing to accelerate, or no network in it. ValueError: it is accelerated already, or cannot be tried
-            so: pass `trial_run`; or that returns no numbers, or others each time.
+            so: pass `trial_run`; or that returns no numbers, or others each time; a precision that is unknown or slow
+            on this CPU.
 
     >>> import torch, siamfast.compat
     >>> class Network(torch.nn.Module):
@@ -124,9 +129,14 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
     ...     [step.name for step in faster.steps]
     ['as it was', 'gradients', 'convolutions']
     """
+    if precision not in reduced.PRECISIONS:
+        raise ValueError(f"precision: got {precision!r}, expected one of {', '.join(reduced.PRECISIONS)}")
+    missing = reduced.missing(precision)
+    if missing is not None:
+        raise ValueError(f"precision: got {precision!r}, but {missing}")
     networks = _networks(list(parts))
     modules = [module for network in networks for module in network.modules()]
-    _clean_copies([*parts, *modules])
+    changes.clean_copies([*parts, *modules])
     if any(isinstance(vars(module).get("forward"), FastConvolution) for module in modules):
         raise ValueError("parts: this network is accelerated already; undo() that first")
     run = trial_run if trial_run is not None else _default_trial(parts)
@@ -145,27 +155,30 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
 
     classes = {owner for part in (*parts, *modules) for owner in type(part).__mro__}
     packages = sorted({owner.__module__.partition(".")[0] for owner in classes} - set(_NOT_THEIRS))
-    # Each changes what it finds, and says what, or nothing where there was nothing to do.
-    steps: list[tuple[str, Callable[[Acceleration], str]]] = [
-        ("crops", functools.partial(_crops, packages=packages)),
-        ("correlations", functools.partial(_correlations, packages=packages)),
-        ("gradients", functools.partial(_gradients, holders=[*parts, *networks])),
-        ("convolutions", functools.partial(_convolutions, run=run, parts=list(parts), networks=networks)),
+    steps: list[tuple[str, Callable[[changes.Undo], str]]] = [
+        ("crops", functools.partial(changes.swap_crops, packages=packages)),
+        ("correlations", functools.partial(changes.swap_correlations, packages=packages)),
+        ("gradients", functools.partial(changes.drop_gradients, holders=[*parts, *networks])),
+        ("convolutions", functools.partial(changes.swap_convolutions, run=run, parts=list(parts), networks=networks)),
     ]
     if minimal_filtering:
-        steps.append((_FILTERING, functools.partial(_minimal_filtering, modules=modules)))
+        steps.append((_FILTERING, functools.partial(changes.use_minimal_filtering, modules=modules)))
+    if precision != "float32":
+        steps.append((precision, functools.partial(changes.use_precision, modules=modules, precision=precision)))
+    if compiled:
+        steps.append((_COMPILED, functools.partial(changes.compile_parts, networks=networks)))
     for name, change in steps:
         mark = len(done._undo)
         try:
-            details = change(done)
+            details = change(done._undo)
             if len(done._undo) == mark:
                 if details:
                     done.steps.append(Step(name, details, done.steps[-1].seconds, None))
                 continue
             after = trial.measure(run, list(parts), networks)
-            gap = trial.difference(before, after)
+            gap = trial.difference(before, after, rounding_only=name != precision)
             reason = "" if gap is not None else f"{details}: results change"
-            if name == _FILTERING and after.seconds > _SLOWER * done.steps[-1].seconds:
+            if name in (_FILTERING, precision, _COMPILED) and after.seconds > _SLOWER * done.steps[-1].seconds:
                 gap, reason = None, f"{details}: {1e3 * after.seconds:.2f} ms a frame, slower on this CPU"
         except (KeyboardInterrupt, SystemExit, MemoryError):
             done.undo()
@@ -178,17 +191,6 @@ def accelerate(*parts: Any, trial_run: Callable[[], Any] | None = None, minimal_
         else:
             done.steps.append(Step(name, details, after.seconds, gap))
     return done
-
-
-def _clean_copies(holders: list[Any]) -> None:
-    """Remove what a copy has got of an accelerated tracker: the original's `undo` does not know it."""
-    for holder in holders:
-        for name, value in list(getattr(holder, "__dict__", {}).items()):
-            ours = isinstance(value, (FastConvolution, Skipped)) or (
-                isinstance(value, functools.partial) and value.func is _without_gradients
-            )
-            if ours and _standing.get(id(value)) is not value:
-                delattr(holder, name)
 
 
 def _networks(parts: list[Any]) -> list[nn.Module]:
@@ -225,91 +227,3 @@ def _default_trial(parts: tuple[Any, ...]) -> Callable[[], Any]:
         f"parts: got {names}, expected a tracker with init and track (or update) or a network with template and track; "
         "else pass trial_run"
     )
-
-
-def _loaded(packages: list[str]) -> list[ModuleType]:
-    names = tuple(packages)
-    return [m for n, m in list(sys.modules.items()) if n.partition(".")[0] in names and isinstance(m, ModuleType)]
-
-
-def _crops(done: Acceleration, packages: list[str]) -> str:
-    swaps = Patch()
-    for module, owner, name, function in crops.known(_loaded(packages)):
-        ours = crops.near_crop(function, name, of_class=owner is not None)
-        if ours is None:
-            swaps.left.append(f"{module.__name__}.{name}")
-        else:
-            swaps.rebind(function, ours, name, module, owner)
-    return _kept_swaps(done, [swaps])
-
-
-def _kept_swaps(done: Acceleration, swaps: list[Patch]) -> str:
-    """What was swapped and what was left, in words; nothing if there was neither."""
-    swapped = [place for each in swaps for place in each.swapped]
-    left = [place for each in swaps for place in each.left]
-    done._undo += [each.undo for each in swaps if each.swapped]
-    if not swapped and not left:
-        return ""
-    return f"{len(swapped)} places" + (f", as it was: {', '.join(left)}" if left else "")
-
-
-def _correlations(done: Acceleration, packages: list[str]) -> str:
-    made = []
-    for package in packages:
-        with contextlib.suppress(ValueError):  # no known function, or patched already
-            made.append(patch(package))
-    return _kept_swaps(done, made)
-
-
-def _without_gradients(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    # Not inference_mode: a template that it made could not be used after undo().
-    with torch.no_grad():
-        return method(*args, **kwargs)
-
-
-def _gradients(done: Acceleration, holders: list[Any]) -> str:
-    count = 0
-    for holder in {id(holder): holder for holder in holders}.values():
-        for name in _METHODS:
-            if _from_class(holder, name):
-                _put(done, holder, name, functools.partial(_without_gradients, getattr(holder, name)))
-                count += 1
-    return f"none in {count} methods" if count else ""
-
-
-def _from_class(holder: Any, name: str) -> bool:
-    """Whether `holder` gets the method `name` from its class alone and can have one of its own."""
-    return callable(getattr(type(holder), name, None)) and name not in getattr(holder, "__dict__", {name: None})
-
-
-def _put(done: Acceleration, holder: Any, name: str, ours: Callable[..., Any]) -> None:
-    setattr(holder, name, ours)
-    _standing[id(ours)] = ours
-    done._undo.append(functools.partial(_remove, holder, name, ours))
-
-
-def _remove(holder: Any, name: str, ours: Any) -> None:
-    _standing.pop(id(ours), None)
-    if vars(holder).get(name) is ours:  # not what was put there since
-        delattr(holder, name)
-
-
-def _convolutions(done: Acceleration, run: Callable[[], Any], parts: list[Any], networks: list[nn.Module]) -> str:
-    with trial.untouched(parts, networks):
-        found = chains(networks, run)
-    for chain in found:
-        _put(done, chain.convolution, "forward", FastConvolution(*chain))
-        for module in chain[1:]:
-            if module is not None:
-                _put(done, module, "forward", Skipped(module))
-    norms, activations = (sum(chain[i] is not None for chain in found) for i in (1, 2))
-    return f"{len(found)}, with {norms} BatchNorms and {activations} activations" if found else ""
-
-
-def _minimal_filtering(done: Acceleration, modules: list[nn.Module]) -> str:
-    fast = [forward for module in modules if isinstance(forward := vars(module).get("forward"), FastConvolution)]
-    eligible = [forward for forward in fast if forward.can_filter()]
-    for forward in eligible:
-        forward.set_filtering(True)
-        done._undo.append(functools.partial(forward.set_filtering, False))
-    return f"{len(eligible)} convolutions" if eligible else ""

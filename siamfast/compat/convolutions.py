@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from siamfast.compat import winograd
+from siamfast.compat import reduced, winograd
 from siamfast.ops import dispatch
 
 # The activations that follow a convolution, in place. Not oneDNN's within the convolution: there a ReLU makes 0 of NaN,
@@ -55,7 +55,17 @@ class FastConvolution:
 
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, activation: nn.Module | None) -> None:
         self.convolution, self.norm, self.activation = convolution, norm, activation
-        self._filtering = False
+        self._filtering, self._precision = False, "float32"
+        self._forget()
+
+    def can_reduce(self) -> bool:
+        """Whether it has products enough for another precision."""
+        _, stride, _, groups = geometry(self.convolution)
+        return reduced.serves(self.convolution.weight, stride, groups)
+
+    def set_precision(self, precision: str) -> None:
+        """Compute in float32, bfloat16 or int8, but inside `reduced.exactly`."""
+        self._precision = precision
         self._forget()
 
     def can_filter(self) -> bool:
@@ -75,11 +85,11 @@ class FastConvolution:
         self._versions: list[tuple[int, int] | None] = []
         self._sources_kept: list[torch.Tensor] = []
         self._seen: set[torch.Size] = set()
-        self._calls: dict[torch.Size, Callable[[torch.Tensor], torch.Tensor]] = {}
+        self._calls: dict[tuple[torch.Size, bool], Callable[[torch.Tensor], torch.Tensor]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # What is prepared is of this machine and is made again.
-        return {name: getattr(self, name) for name in ("convolution", "norm", "activation", "_filtering")}
+        return {name: getattr(self, name) for name in ("convolution", "norm", "activation", "_filtering", "_precision")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -119,12 +129,13 @@ class FastConvolution:
             self._sources_kept = [
                 tensor.detach() for values, name in self._sources if (tensor := values[name]) is not None
             ]
-        call = self._calls.get(x.shape)
+        key = x.shape, self._precision == "float32" or reduced.stays_exact()
+        call = self._calls.get(key)
         if call is None:
-            call = self._prepare(x)
+            call = self._prepare(x, exact=key[1])
             # A template is embedded once: only a shape that comes again is worth the memory of prepared weights.
             if x.shape in self._seen:
-                self._calls[x.shape] = call
+                self._calls[key] = call
                 if len(self._calls) > _SHAPES:
                     self._calls.pop(next(iter(self._calls)))
                 self._seen.clear()
@@ -158,8 +169,8 @@ class FastConvolution:
             bias = (bias - norm.running_mean.double()) * gain + norm.bias.detach().double()
         return weight.float(), bias.float()
 
-    def _prepare(self, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The fastest call for inputs of this shape."""
+    def _prepare(self, x: torch.Tensor, *, exact: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The fastest call for inputs of this shape; exact: in float32."""
         convolution, (weight, bias) = self.convolution, self._folded()
         padding, stride, dilation, groups = geometry(convolution)
         activate = _IN_PLACE[type(self.activation)]
@@ -167,6 +178,9 @@ class FastConvolution:
             (side + 2 * p - d * (k - 1) - 1) // s + 1
             for side, p, d, k, s in zip(x.shape[2:], padding, dilation, convolution.kernel_size, stride, strict=True)
         )
+        if not exact and reduced.missing(self._precision) is None:  # it may have been loaded on another machine
+            less = reduced.MAKERS[self._precision](weight, bias, padding, stride, dilation, groups, list(x.shape))
+            return lambda x: activate(less(x))
         again = x.shape in self._seen  # minimal filtering's memory, too, is for those
         if again and self._filtering and winograd.tiles(outputs[0], outputs[1], dilation[0]) >= winograd.FEWEST_TILES:
             filtered = winograd.Winograd(weight, bias, (padding[0], padding[1]), dilation[0], groups)

@@ -183,8 +183,10 @@ def numbers(results: Any) -> Iterator[NDArray[np.float64]]:
             return
 
 
-def difference(before: Outcome, after: Outcome) -> float | None:
+def difference(before: Outcome, after: Outcome, *, rounding_only: bool = True) -> float | None:
     """The largest difference between two outcomes' numbers, or None where it is more than rounding explains.
+
+    Not `rounding_only`: None where other numbers are there, or nan alone in one.
 
     Allowed: a thousandth of the largest number of an array, and no more than 0.05, since boxes are in pixels; of
     thousands, what float32 rounds in a network (2e-5).
@@ -198,7 +200,7 @@ def difference(before: Outcome, after: Outcome) -> float | None:
         same = (first == second) | (np.isnan(first) & np.isnan(second))  # infinities among them
         gap = float(np.abs(np.subtract(first, second, where=~same, out=np.zeros_like(first))).max())
         scale = max(1.0, float(np.abs(first[np.isfinite(first)]).max(initial=0)))
-        if not gap <= max(min(0.05, 1e-3 * scale), 2e-5 * scale):  # nor where one alone is nan
+        if not gap <= (max(min(0.05, 1e-3 * scale), 2e-5 * scale) if rounding_only else np.inf):  # one alone is nan
             return None
         largest = max(largest, gap)
     return largest

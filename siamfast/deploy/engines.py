@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.deploy.folder import MODELS, PRECISIONS, export_folder
 from siamfast.evaluation.metrics import overlap
-from siamfast.models.inference import fast_bfloat16
-from siamfast.models.quantized import int8_missing
+from siamfast.instructions import fast_bfloat16, int8_missing
 from siamfast.tracking.mobile import MobileTracker
 from siamfast.tracking.siamfc import SiamFCTracker
 

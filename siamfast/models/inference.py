@@ -7,8 +7,9 @@ import warnings
 
 import torch
 
+from siamfast.instructions import fast_bfloat16, int8_missing
 from siamfast.models.fused import FusedAlexNet, fuse
-from siamfast.models.quantized import QuantizedAlexNet, int8_missing
+from siamfast.models.quantized import QuantizedAlexNet
 from siamfast.models.siamfc import SiamFC
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
@@ -29,15 +30,6 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"device: got {str(device)!r}, which cannot be used here ({reason})") from error
     return chosen
-
-
-def fast_bfloat16(device: torch.device) -> bool:
-    """Whether convolutions are faster in bfloat16: twice as fast on AVX512-BF16 and AMX, slower where it is
-    emulated."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    fast = (getattr(torch.cpu, name, lambda: False) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return device.type == "cpu" and any(supported() for supported in fast)
 
 
 def choose_precision(precision: str, device: torch.device, *, int8: bool = True) -> str:

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from siamfast.geometry import STRIDE
+from siamfast.instructions import int8_missing
 from siamfast.models.mobile import INSTANCE, REGION, SiamMobile, region_values
 from siamfast.models.mobile_engine import Search, joined, region_start
 from siamfast.models.mobile_graph import OUTPUTS, RANKS, TARGET
 from siamfast.models.onnx_export import DIGEST, digest
-from siamfast.models.quantized import int8_missing
 
 TEMPLATE = ".template.onnx"  # suffix of the template network's graph
 

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 
+from siamfast.instructions import int8_missing, onednn_operator
 from siamfast.models.alexnet import LAYERS
 from siamfast.models.fused import FusedAlexNet
 
 # Headroom above the largest activation of the calibration images: later frames may be brighter or sharper. Larger
 # values are clipped. With it int8 tracks the real sequences of docs/weights.md as well as float32.
 HEADROOM = 1.25
-
-
-def _operator(*names: str) -> Any:
-    for name in names:
-        operator = getattr(torch.ops.onednn, name, None)
-        if operator is not None:
-            return operator
-    return None
-
-
-def int8_missing() -> str | None:
-    """None when 8-bit inference is correct and fast here, else the reason why not.
-
-    Without VNNI, oneDNN multiplies bytes in 16 bits, which can saturate: wrong, and slower than bfloat16.
-    """
-    supported = getattr(torch.cpu, "_is_vnni_supported", None)
-    if supported is None or not supported():
-        return "this CPU has no AVX-512 VNNI"
-    if not torch.backends.mkldnn.is_available() or _operator("qconv_pointwise", "qconv2d_pointwise") is None:
-        return "this PyTorch has no oneDNN 8-bit convolution"
-    return None
 
 
 def _max_pool(x: torch.Tensor) -> torch.Tensor:
@@ -67,7 +45,7 @@ class QuantizedAlexNet:
         parts = network.parts()
         if parts[0][0].dtype != torch.float32 or parts[0][0].device.type != "cpu":
             raise ValueError("network: expected float32 on the CPU")
-        self._convolve = _operator("qconv_pointwise", "qconv2d_pointwise")
+        self._convolve = onednn_operator("qconv_pointwise", "qconv2d_pointwise")
         ranges = [float(a.amax()) * HEADROOM for a in network.activations(images)[:-1]]
         # scales[i]: real value of one step in the input of convolution i. A layer with no activation here still needs
         # one.

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from siamfast.data.draws import Draws
 from siamfast.data.stream import PairStream
 from siamfast.data.unread import unread_frames
+from siamfast.instructions import fast_bfloat16
 from siamfast.io.files import only_writer, replacing
-from siamfast.models.inference import fast_bfloat16
 from siamfast.models.weights import save_weights
 from siamfast.training.batches import Batch, copied_ahead, load
 from siamfast.training.checkpoint import naming_damage, read_checkpoint, write_checkpoint

@@ -247,7 +247,7 @@ def test_interrupted_it_is_undone(project: Any, monkeypatch: pytest.MonkeyPatch,
     def interrupt(*_: Any) -> Any:
         raise end
 
-    monkeypatch.setattr("siamfast.compat.accelerating.chains", interrupt)
+    monkeypatch.setattr("siamfast.compat.changes.chains", interrupt)
     tracker = make(project)
     correlation = project.xcorr_depthwise
     with pytest.raises(end):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from siamfast.instructions import int8_missing
 from siamfast.models.inference import Embedder, choose_precision
-from siamfast.models.quantized import int8_missing
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.siamfc_weights import load_model
 from siamfast.models.weights import read_metadata, save_weights

@@ -17,10 +17,10 @@ from siamfast.cli import main
 from siamfast.data import textures
 from siamfast.data.synthetic import SyntheticVideo
 from siamfast.evaluation.metrics import overlap
+from siamfast.instructions import int8_missing
 from siamfast.models.mobile import INSTANCE, REGION, MobileArchitecture, SiamMobile
 from siamfast.models.mobile_engine import Search, region_start
 from siamfast.models.mobile_onnx import onnxruntime_missing
-from siamfast.models.quantized import int8_missing
 from siamfast.models.weights import save_weights
 from siamfast.tracking.mobile import MobileTracker
 

@@ -1,0 +1,38 @@
+"""In which precisions below float32 this machine is fast and right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether convolutions are faster in bfloat16: twice as fast on AVX512-BF16 and AMX, slower where it is
+    emulated."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    fast = (getattr(torch.cpu, name, lambda: False) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return device.type == "cpu" and any(supported() for supported in fast)
+
+
+def onednn_operator(*names: str) -> Any:
+    """The first of these operators that this PyTorch has, or None: they were renamed."""
+    for name in names:
+        operator = getattr(torch.ops.onednn, name, None)
+        if operator is not None:
+            return operator
+    return None
+
+
+def int8_missing() -> str | None:
+    """None when 8-bit inference is correct and fast here, else the reason why not.
+
+    Without VNNI, oneDNN multiplies bytes in 16 bits, which can saturate: wrong, and slower than bfloat16.
+    """
+    supported = getattr(torch.cpu, "_is_vnni_supported", None)
+    if supported is None or not supported():
+        return "this CPU has no AVX-512 VNNI"
+    if not torch.backends.mkldnn.is_available() or onednn_operator("qconv_pointwise", "qconv2d_pointwise") is None:
+        return "this PyTorch has no oneDNN 8-bit convolution"
+    return None
