@@ -18,7 +18,7 @@ from siamfast.compat import crops, reduced, trial
 from siamfast.compat.compiled import Compiled, whole_parts
 from siamfast.compat.convolutions import FastConvolution, Skipped
 from siamfast.compat.observed import chains
-from siamfast.compat.patching import Patch, patch
+from siamfast.compat.patching import AlreadyPatchedError, Patch, patch
 
 _METHODS = ("init", "track", "update", "template")  # what a tracker or its network does per sequence and frame
 _EXACT = ("init", "template")  # stay in float32
@@ -67,11 +67,15 @@ def _kept_swaps(undo: Undo, swaps: list[Patch]) -> str:
 
 def swap_correlations(undo: Undo, packages: list[str]) -> str:
     """`patch` of the packages."""
-    made = []
+    made, already = [], []
     for package in packages:
-        with contextlib.suppress(ValueError):  # no known function, or patched already
+        try:
             made.append(patch(package))
-    return _kept_swaps(undo, made)
+        except AlreadyPatchedError:
+            already.append(f"{package} is patched already")
+        except ValueError:  # no known function
+            continue
+    return "; ".join(filter(None, (_kept_swaps(undo, made), *already)))
 
 
 def _without_gradients(method: Callable[..., Any], exact: bool, /, *args: Any, **kwargs: Any) -> Any:

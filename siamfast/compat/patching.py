@@ -126,6 +126,10 @@ class Patch:
         self.swapped.append(f"{place}.{name} -> {ours.__module__}.{ours.__qualname__}")
 
 
+class AlreadyPatchedError(ValueError):
+    """The project is patched; `undo()` comes first."""
+
+
 def patch(project: str | ModuleType) -> Patch:
     """Swap the known correlations of a loaded project for ours.
 
@@ -160,6 +164,8 @@ def patch(project: str | ModuleType) -> Patch:
         name = project
     else:
         raise TypeError(f"project: got {type(project).__name__}, expected a module or its name")
+    if name.partition(".")[0] == "siamfast":
+        raise ValueError(f"project: got {name!r}, expected another project's package")
     modules = [m for n, m in list(sys.modules.items()) if (n == name or n.startswith(name + ".")) and m is not None]
     if isinstance(project, ModuleType) and project not in modules:
         modules.append(project)
@@ -170,7 +176,7 @@ def patch(project: str | ModuleType) -> Patch:
         hint = f"; but {_INSIDE}" if repository in _REPOSITORIES_INSIDE else hint
         raise ValueError(f"project: no module {name!r} is loaded; import it first{hint}")
     if any(map(_is_patched, modules)):
-        raise ValueError(f"project: {name!r} is patched already; undo() that patch first")
+        raise AlreadyPatchedError(f"project: {name!r} is patched already; undo() that patch first")
     done = Patch()
     visited: set[int] = set()
     for module in modules:

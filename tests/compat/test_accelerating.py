@@ -124,6 +124,13 @@ def test_same_boxes_and_undone(project: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert vars(tracker).keys() == state.keys()
 
 
+def test_a_project_that_is_patched_already(project: Any) -> None:
+    with siamfast.compat.patch("accelerated_project"), siamfast.compat.accelerate(make(project)) as done:
+        step = done.steps[2]
+        assert (step.name, step.details) == ("correlations", "accelerated_project is patched already")
+        assert step.difference is None
+
+
 def test_values_that_the_trial_writes_in_place_are_put_back(project: Any) -> None:
     class Tracker(project.Tracker):  # type: ignore[misc,name-defined]
         def init(self, img: Any, bbox: Any) -> None:

@@ -121,6 +121,11 @@ def test_a_patched_project_compiles(packages: Path) -> None:
         torch.testing.assert_close(compiled(z, x), model(z, x))
 
 
+def test_our_own_package_is_no_project() -> None:
+    with pytest.raises(ValueError, match="project: got 'siamfast', expected another project's package"):
+        patch("siamfast")
+
+
 def test_a_patch_of_methods_alone_is_known_too(packages: Path) -> None:
     """siamfc-pytorch's correlation is a method."""
     text = "class Head:\n    def _fast_xcorr(self, z, x):\n        return up_channel(x, z)\n"
