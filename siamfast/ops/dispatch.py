@@ -23,6 +23,9 @@ _forced: str | None = None
 _of_environment = os.environ.get("SIAMFAST_BACKEND", "")
 
 
+_FAKE = torch._C._TorchDispatchModeKey.FAKE
+
+
 def _check_name(name: str, source: str) -> str:
     if name not in BACKENDS:
         raise ValueError(f"{source}: got {name!r}, expected one of {', '.join(BACKENDS)}")
@@ -51,9 +54,7 @@ def transformed() -> bool:
 def values_unknown() -> bool:
     """Whether the values of tensors are not available, inside a compiler, a transform or a fake mode, or will be others
     than now, in a trace."""
-    if torch.compiler.is_compiling():
-        return True
-    return transformed() or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
+    return torch.compiler.is_compiling() or transformed() or torch._C._get_dispatch_mode(_FAKE) is not None
 
 
 Check = TypeVar("Check", bound=Callable[..., Any])

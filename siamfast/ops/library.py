@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from siamfast.ops import dispatch
 
@@ -42,11 +43,10 @@ def in_fake_mode(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        for value in (*args, *kwargs.values()):
-            # By its name: the class is in a module that PyTorch does not import by itself.
-            if type(value).__name__ == "FakeTensor" and not dispatch.values_unknown():
-                with value.fake_mode:
-                    return function(*args, **kwargs)
+        given = (*args, *kwargs.values())
+        if FakeTensor in map(type, given) and not dispatch.values_unknown():  # a loop would take a microsecond more
+            with next(value for value in given if isinstance(value, FakeTensor)).fake_mode:
+                return function(*args, **kwargs)
         return function(*args, **kwargs)
 
     return cast(Function, call)

@@ -164,7 +164,7 @@ def _check_values(draws: torch.Tensor) -> None:
         return
     extension, _ = dispatch.extension()
     within = None if extension is None else extension.draws_within  # one call, where numpy takes a dozen
-    if within and draws.is_contiguous() and within(draws.data_ptr(), len(draws), _TABLE_ADDRESS, _LEAST_BLUR):
+    if within and draws.is_contiguous() and within(draws.data_ptr(), draws.shape[0], _TABLE_ADDRESS, _LEAST_BLUR):
         return
     table = draws.detach().numpy()[:, : len(_LIMITS)]
     sizes = np.where(_SIGNED, np.abs(table), table)
