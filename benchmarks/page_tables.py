@@ -30,15 +30,21 @@ def projects(rows: list[Row]) -> str:
 def projects_also(rows: list[Row]) -> str:
     """docs/trackers.md's table: other projects' trackers with an option of `accelerate`, the newest row of each."""
     newest = {(row["device"], row["project"], row["also"]): row for row in rows if "also" in row}
-    lines = ["| tracker | option | before | accelerated | with it | in all, times faster | results differ by | CPU |"]
-    lines.append("|" + "---|" * 8)
+    lines = ["| tracker | option | before | accelerated | with it | in all, times faster | CPU |", "|" + "---|" * 7]
     for (device, project, also), row in newest.items():
         times = " | ".join(spoken(1e3 * row[name]) for name in ("before_ms", "after_ms", "also_ms"))
-        share = row["also_difference_px"] / row["of_the_picture_px"]
         left = " (left out)" if also in row["left_out"] else ""
-        lines.append(
-            f"| {project} | {also}{left} | {times} | {row['before_ms'] / row['also_ms']:.2f} | {share:.1%} | {device} |"
-        )
+        lines.append(f"| {project} | {also}{left} | {times} | {row['before_ms'] / row['also_ms']:.2f} | {device} |")
+    return "\n".join(lines)
+
+
+def project_accuracy(rows: list[Row]) -> str:
+    """docs/trackers.md's table: overlap with the truth by precision, the newest row of each."""
+    newest = {(row["device"], row["precision"]): row for row in rows if row["suite"] == "project accuracy"}
+    lines = ["| tracker | weights | precision | AO | by sequence | CPU |", "|" + "---|" * 6]
+    for (device, precision), row in newest.items():
+        parts = ", ".join(f"{name} {value:.2f}" for name, value in row["sequences"].items())
+        lines.append(f"| {row['project']} | {row['weights']} | {precision} | {row['ao']:.3f} | {parts} | {device} |")
     return "\n".join(lines)
 
 

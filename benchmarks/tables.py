@@ -221,6 +221,7 @@ def written(root: Path, rows: dict[str, list[Row]]) -> dict[Path, str]:
         ("docs/performance/gpu-measured.md", "measured", of_gpus),
         ("docs/trackers.md", "projects", table(page_tables.projects, "projects")),
         ("docs/trackers.md", "projects with options", table(page_tables.projects_also, "projects")),
+        ("docs/trackers.md", "project accuracy", table(page_tables.project_accuracy, "projects")),
         ("docs/trackers.md", "project training", table(page_tables.project_training, "projects")),
         ("docs/scale.md", "scale", [scale.tables(json.loads((root / RESULTS / "scale.json").read_text()))]),
         ("docs/tracking.md", "targets", table(page_tables.targets, "targets")),
