@@ -198,10 +198,10 @@ def _check_out(out: Any, shape: Any, dtype: Any) -> None:
 
 def _colors(fill: Any, count: int, channels: int) -> Any:
     """(N, C) float64 of a colour, of the kind that `as_numbers` returns; zeros for an edge mode, which reads none."""
-    namespace: Any = torch if dispatch.values_unknown() else np
     if isinstance(fill, str):
-        return namespace.zeros((count, channels), dtype=namespace.float64)
+        return np.zeros((count, channels)) if not dispatch.values_unknown() else torch.zeros(count, channels).double()
     color = as_numbers(fill, "fill")
+    namespace: Any = torch if isinstance(color, torch.Tensor) else np
     finite = namespace is torch or bool(np.isfinite(color).all())
     if tuple(color.shape) not in ((), (1,), (channels,), (count, channels)) or not finite:
         raise ValueError(f"fill: got {fill!r}, expected a finite number or one for each of {channels} channels")
