@@ -33,8 +33,7 @@ class Compiled:
 
     def _forget(self) -> None:
         self._call: Callable[..., Any] | None = None
-        # Walking the modules in each call would take a millisecond.
-        self._kept = [values for m in self.module.modules() for values in (m._parameters, m._buffers)]
+        self._kept: list[Any] = []  # dictionaries of tensors
         self._versions: list[tuple[int, int]] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -49,8 +48,13 @@ class Compiled:
         recorded = torch.compiler.is_compiling() or dispatch.transformed() or torch._C._len_torch_dispatch_stack() > 0
         if torch.is_grad_enabled() or self.module.training or recorded:
             return forward(self.module, *args, **kwargs)
+        if not self._kept:  # walking the modules in each call would take a millisecond
+            self._kept = [values for m in self.module.modules() for values in (m._parameters, m._buffers)]
         tensors = (tensor for values in self._kept for tensor in values.values() if tensor is not None)
-        versions = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        try:
+            versions = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        except RuntimeError:  # inference tensors have no version
+            return forward(self.module, *args, **kwargs)
         if self._call is None or versions != self._versions:
             self._versions = versions
             bound = functools.partial(forward, self.module)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from siamfast.compat import reduced, winograd
 from siamfast.ops import dispatch
@@ -114,7 +115,7 @@ class FastConvolution:
                 (value.data_ptr(), value._version) if (value := values[name]) is not None else None
                 for values, name in self._sources
             ]
-        except KeyError:  # it is kept elsewhere by now
+        except (KeyError, RuntimeError):  # it is kept elsewhere by now, or is an inference tensor, without a version
             return []
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
@@ -125,6 +126,8 @@ class FastConvolution:
             self._forget()
             self._sources = self._find_sources()
             self._versions = self._current_versions()
+            if not self._versions:
+                return type(self.convolution).forward(self.convolution, x)
             # Kept, so that no other tensor gets these addresses meanwhile.
             self._sources_kept = [
                 tensor.detach() for values, name in self._sources if (tensor := values[name]) is not None
@@ -148,6 +151,8 @@ class FastConvolution:
     def _watched(self) -> bool:
         """Whether hooks want the tensors between the modules, or BatchNorm takes the batch's statistics."""
         norm, activation = self.norm, self.activation
+        if _has_any_global_hook():
+            return True
         before = self.convolution
         if norm is not None:
             if before._forward_hooks or norm._forward_pre_hooks or norm.training:
@@ -178,7 +183,9 @@ class FastConvolution:
             (side + 2 * p - d * (k - 1) - 1) // s + 1
             for side, p, d, k, s in zip(x.shape[2:], padding, dilation, convolution.kernel_size, stride, strict=True)
         )
-        if not exact and reduced.missing(self._precision) is None:  # it may have been loaded on another machine
+        if (
+            not exact and x.numel() and reduced.missing(self._precision) is None
+        ):  # it may have been loaded on another machine
             less = reduced.MAKERS[self._precision](weight, bias, padding, stride, dilation, groups, list(x.shape))
             return lambda x: activate(less(x))
         again = x.shape in self._seen  # minimal filtering's memory, too, is for those

@@ -164,7 +164,7 @@ def patch(project: str | ModuleType) -> Patch:
         name = project
     else:
         raise TypeError(f"project: got {type(project).__name__}, expected a module or its name")
-    if name.partition(".")[0] == "siamfast":
+    if name == "siamfast":
         raise ValueError(f"project: got {name!r}, expected another project's package")
     modules = [m for n, m in list(sys.modules.items()) if (n == name or n.startswith(name + ".")) and m is not None]
     if isinstance(project, ModuleType) and project not in modules:

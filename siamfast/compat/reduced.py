@@ -60,8 +60,8 @@ def bfloat16(
 
 
 class Int8:
-    """The convolution with 8-bit weights, a scale for each output channel, and 8-bit inputs, whose scale is that of
-    each call: no clip has to calibrate it, and none can be too dark. Sums in 32 bits, results in float32.
+    """The convolution with 8-bit weights, a scale for each output channel, and 8-bit inputs, a scale for each image of
+    each call: no clip has to calibrate it, and no image changes another's results. Sums in 32 bits, results in float32.
 
     Source of the scheme: Jacob et al. 2018, "Quantization and training of neural networks for efficient
     integer-arithmetic-only inference", section 2.1.
@@ -83,17 +83,20 @@ class Int8:
         shape: list[int],
     ) -> None:
         self._convolve = onednn_operator("qconv_pointwise", "qconv2d_pointwise")
-        self._geometry, self._shape = (stride, padding, dilation, groups), shape
-        self._steps = weight.flatten(1).abs().amax(1).clamp_min(1e-12) / 127
+        self._geometry, self._shape = (stride, padding, dilation, groups), [1, *shape[1:]]
+        self._steps = weight.flatten(1).abs().amax(1).clamp_min(1e-36) / 127
         self._rounded = (weight / self._steps.view(-1, 1, 1, 1)).round_().clamp_(-127, 127).to(torch.int8)
         self._bias, self._zeros = bias, torch.zeros(len(bias), dtype=torch.int64)
         self._packed: dict[int, torch.Tensor] = {}  # by the byte that stands for 0
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self._image(x) if len(x) == 1 else torch.cat([self._image(part) for part in x.split(1)])
+
+    def _image(self, x: torch.Tensor) -> torch.Tensor:
         low, high = float(x.amin()), float(x.amax())  # aminmax copies channels_last inputs
         # Behind a ReLU all 256 levels are for positive numbers.
         zero, step = (128, max(high, -low) / 127) if low < 0 else (0, high / 255)
-        step = step or 1.0
+        step = max(step, 1e-30)  # its reciprocal has to be a float32
         levels = torch.add(torch.tensor(zero + 0.5), x, alpha=1 / step).to(torch.uint8)
         packed = self._packed.get(zero)
         if packed is None:

@@ -37,6 +37,8 @@ def open_graph(path: Path, constants: dict[str, Any]) -> Any:
 def cut(frame: Any, middle: Any, side: float, out: int, fill: Any) -> Any:
     """The square of `side` pixels around `middle` (x, y from the frame's corner), resized bilinearly to (1, out, out,
     3) uint8; outside the frame it shows the color `fill`. In siamfast's fixed point, 1/128 of a grey level."""
+    if frame.dtype != np.uint8 or frame.shape[2:] != (3,):
+        raise ValueError(f"frame: got {frame.dtype}, shape {frame.shape}, expected uint8, (H, W, 3)")
 
     def taps(center: float, count: int) -> tuple[Any, Any, Any]:  # two pixels each; which are outside; weights
         place = center - side / 2 + (np.arange(out) + 0.5) * (side / out) - 0.5
@@ -87,11 +89,13 @@ class Tracker:
     def init(self, frame: Any, box: Any) -> None:
         """Take the target from the first frame. ValueError: the box is not in it."""
         x, y, w, h = map(float, box)
-        if not (w > 0 and h > 0 and -w < x < frame.shape[1] and -h < y < frame.shape[0]):  # nan neither
+        fits = 1e-3 <= w <= 1e5 and 1e-3 <= h <= 1e5  # not nan
+        if not (fits and -w < x < frame.shape[1] and -h < y < frame.shape[0]):
             size = f"{frame.shape[1]} x {frame.shape[0]}"
-            raise ValueError(f"box: got {x:g},{y:g},{w:g},{h:g}, expected w and h above 0, in the frame of {size}")
+            raise ValueError(f"box: got {x:g},{y:g},{w:g},{h:g}, expected sides above 0, in the frame of {size}")
         c = self.c
-        self.middle, self.size = np.array(box[:2]) + np.array(box[2:]) / 2, np.array(box[2:], float)
+        self.size = np.array([w, h])
+        self.middle = np.array([x, y]) + self.size / 2
         self.fill = np.rint(frame.mean((0, 1)))
         sides = self.size * self.scale()
         inside = np.concatenate([(c["exemplar"] - sides) / 2, sides])[None].astype(np.float32)

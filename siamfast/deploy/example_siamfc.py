@@ -35,6 +35,8 @@ def open_graph(path: Path, constants: dict[str, Any]) -> Any:
 def cut(frame: Any, middle: Any, side: float, out: int, fill: Any) -> Any:
     """The square of `side` pixels, rounded, around `middle` (x, y; pixel 0 has its middle at 0), resized bilinearly to
     (out, out, 3) uint8; outside the frame it shows the color `fill`. In siamfast's fixed point, 1/128 of a level."""
+    if frame.dtype != np.uint8 or frame.shape[2:] != (3,):
+        raise ValueError(f"frame: got {frame.dtype}, shape {frame.shape}, expected uint8, (H, W, 3)")
     whole = max(1, round(side))
     corner = np.rint(middle - (whole - 1) / 2)
 
@@ -78,9 +80,10 @@ class Tracker:
     def init(self, frame: Any, box: Any) -> None:
         """Take the target from the first frame. ValueError: the box is not in it."""
         x, y, w, h = map(float, box)
-        if not (w > 0 and h > 0 and -w < x < frame.shape[1] and -h < y < frame.shape[0]):  # nan neither
+        fits = 1e-3 <= w <= 1e5 and 1e-3 <= h <= 1e5  # not nan
+        if not (fits and -w < x < frame.shape[1] and -h < y < frame.shape[0]):
             size = f"{frame.shape[1]} x {frame.shape[0]}"
-            raise ValueError(f"box: got {x:g},{y:g},{w:g},{h:g}, expected w and h above 0, in the frame of {size}")
+            raise ValueError(f"box: got {x:g},{y:g},{w:g},{h:g}, expected sides above 0, in the frame of {size}")
         c, self.first_size, self.grown = self.c, np.array(box[2:], float), 1.0
         self.middle = np.array(box[:2]) + (self.first_size - 1) / 2
         self.fill = np.rint(frame.mean((0, 1))).astype(np.float32)

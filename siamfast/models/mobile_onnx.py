@@ -46,7 +46,10 @@ class OnnxEngine:
 
     def __init__(self, model: SiamMobile, weights: Path, path: Path) -> None:
         self._session = _open(path, weights, OUTPUTS, RANKS)
-        self._template = _open(weights.with_suffix(TEMPLATE), weights, TARGET)
+        template = weights.with_suffix(TEMPLATE)
+        if not template.is_file():
+            raise ValueError(f"engine: {template} is missing: run siamfast export {weights}, which writes all graphs")
+        self._template = _open(template, weights, TARGET)
         self.precision = "int8" if ".int8" in path.name else "float32"
         self.recorded: list[dict[str, NDArray[Any]]] | None = None  # a list here records every search
         self._regions = 2 if model.architecture.guided else 1
@@ -120,7 +123,9 @@ def _open(path: Path, weights: Path, outputs: tuple[str, ...], ranks: dict[str, 
             f"{weights}"
         )
     if session.get_modelmeta().custom_metadata_map.get(DIGEST) != digest(weights):
-        raise ValueError(f"engine: {path} was made of other weights than {weights}: run siamfast export {weights}")
+        raise ValueError(
+            f"engine: {path} was made of other weights than {weights}: delete it, or run siamfast export {weights}"
+        )
     return session
 
 

@@ -29,6 +29,9 @@ def test_new_weights_and_copies_and_gradients() -> None:
     with torch.no_grad():
         assert close(compiled(x), network(x))
         other, loaded = copy.deepcopy(compiled), pickle.loads(pickle.dumps(compiled))
+        network.forward = compiled  # type: ignore[method-assign]
+        assert isinstance(copy.deepcopy(network).forward, Compiled)  # each knows the other while it is copied
+        del network.forward
         before = compiled(x)
         first = network[0]
         assert isinstance(first, nn.Conv2d)

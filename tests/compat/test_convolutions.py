@@ -397,3 +397,20 @@ def test_what_watches_pytorchs_operations_sees_the_originals() -> None:
             network(image), network(image)
         assert type(network(image)) is torch.Tensor
         assert torch.func.vmap(network)(image[None]).shape == (1, 1, 4, 18, 18)
+
+
+def test_weights_without_a_version_and_hooks_of_all_modules() -> None:
+    network = trained(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()))
+    x = torch.randn(1, 3, 9, 9)
+    quickened(network, lambda: network(x))
+    lowest = []
+    hook = nn.modules.module.register_module_forward_hook(lambda module, given, result: lowest.append(result.min()))
+    with torch.no_grad():
+        network(x)
+        hook.remove()
+        assert lowest[0] < 0  # the convolution's own, not what follows it
+        with torch.inference_mode():
+            weights = {name: value.clone() for name, value in network.state_dict().items()}
+            network.load_state_dict(weights, assign=True)
+        plain_result = type(network[0]).forward(network[0], x)  # type: ignore[arg-type,operator]
+        assert torch.equal(network[0].forward(x), plain_result)  # type: ignore[operator,union-attr]

@@ -77,8 +77,23 @@ def test_int8_takes_zeros_and_keeps_nan() -> None:
     x = torch.zeros(1, 16, 9, 9).contiguous(memory_format=torch.channels_last)
     call = reduced.Int8(torch.randn(8, 16, 3, 3), torch.arange(8.0), [0, 0], [1, 1], [1, 1], 1, list(x.shape))
     torch.testing.assert_close(call(x), torch.arange(8.0).view(1, 8, 1, 1).expand(1, 8, 7, 7))
+    torch.testing.assert_close(call(x + 3e-37), call(x))
     x[0, 3, 4, 4] = torch.nan
     assert call(x).isnan().all()
+
+
+@needs_vnni
+def test_an_image_does_not_change_anothers_results() -> None:
+    layer = trained(nn.Conv2d(16, 64, 3))
+    assert isinstance(layer, nn.Conv2d)
+    fast = FastConvolution(layer, None, None)
+    fast.set_precision("int8")
+    x = torch.randn(3, 16, 9, 9)
+    with torch.no_grad():
+        alone = fast(x[:1])
+        x[1], x[2] = 1000 * x[1], torch.nan
+        assert torch.equal(fast(x)[:1], alone)
+        assert fast(x[:0]).shape == (0, 64, 7, 7)
 
 
 @pytest.fixture

@@ -101,9 +101,10 @@ def test_the_mobile_example_is_our_tracker(seed: int, size: tuple[int, int], mob
     """On any clip: crops and networks are the same to the bit, and sums in another order change a crop only where a
     weight is within 1e-9 of the middle between two of fixed point's, once in 10,000 clips."""
     video = SyntheticVideo(seed, length=31, size=size)
-    tracker = MobileTracker(engine="onnxruntime", precision="float32").init(video.frame(0), video.box(0))
+    first = np.array(video.box(0), np.float32)  # whose sums would be in float32 too
+    tracker = MobileTracker(engine="onnxruntime", precision="float32").init(video.frame(0), first)
     example = example_mobile.Tracker(mobile)
-    example.init(video.frame(0), np.array(video.box(0)))
+    example.init(video.frame(0), first)
     for t in range(1, 31):
         box, confidence = tracker.update(video.frame(t))
         found, sure = example.update(video.frame(t))
@@ -209,11 +210,18 @@ def test_another_version_or_other_weights_are_one_line(folder: Path, tmp_path: P
     assert ran.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("box", [(np.nan, 2, 3, 4), (5, 5, 0, 4), (500, 5, 9, 9), (-20, 5, 9, 9)])
+@pytest.mark.parametrize("box", [(np.nan, 2, 3, 4), (5, 5, 0, 4), (500, 5, 9, 9), (-20, 5, 9, 9), (1, 1, np.inf, 3)])
 def test_a_box_outside_the_first_frame_is_an_error(folder: Path, box: tuple[float, ...]) -> None:
     tracker = EXAMPLES[json.loads((folder / "tracker.json").read_text())["model"]].Tracker(folder)
-    with pytest.raises(ValueError, match=r"box: got .*, expected w and h above 0, in the frame of 64 x 48"):
+    with pytest.raises(ValueError, match=r"box: got .*, expected sides above 0, in the frame of 64 x 48"):
         tracker.init(np.zeros((48, 64, 3), np.uint8), box)
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("uint16", (48, 64, 3)), ("uint8", (48, 64)), ("uint8", (48, 64, 1))])
+def test_a_frame_of_another_kind_is_an_error(folder: Path, dtype: str, shape: tuple[int, ...]) -> None:
+    tracker = EXAMPLES[json.loads((folder / "tracker.json").read_text())["model"]].Tracker(folder)
+    with pytest.raises(ValueError, match=r"frame: got .*, expected uint8, \(H, W, 3\)"):
+        tracker.init(np.zeros(shape, dtype), (5, 5, 9, 9))
 
 
 def test_a_changed_example_is_not_overwritten(tmp_path: Path) -> None:
