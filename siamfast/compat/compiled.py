@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from siamfast.ops import dispatch
+from siamfast.compat.convolutions import recorded
 
 
 def whole_parts(network: nn.Module) -> Iterator[nn.Module]:
@@ -45,8 +45,7 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         forward = type(self.module).forward
-        recorded = torch.compiler.is_compiling() or dispatch.transformed() or torch._C._len_torch_dispatch_stack() > 0
-        if torch.is_grad_enabled() or self.module.training or recorded:
+        if torch.is_grad_enabled() or self.module.training or recorded():
             return forward(self.module, *args, **kwargs)
         if not self._kept:  # walking the modules in each call would take a millisecond
             self._kept = [values for m in self.module.modules() for values in (m._parameters, m._buffers)]

@@ -31,15 +31,18 @@ _SHAPES = 4  # prepared at a time: a tracker has its search crop and a larger on
 ACTIVATIONS = tuple(kind for kind in _IN_PLACE if issubclass(kind, nn.Module))
 
 
+def recorded() -> bool:
+    """Whether a graph is recorded, which is for other machines and other weights than those that are prepared, or a
+    mode counts or fakes PyTorch's operations: it does not know oneDNN's, and fake tensors have no numbers."""
+    return torch.compiler.is_compiling() or dispatch.transformed() or torch._C._len_torch_dispatch_stack() > 0
+
+
 def plain(convolution: nn.Conv2d, x: torch.Tensor) -> bool:
     """Whether the original modules have to serve this call."""
     differentiable = torch.is_grad_enabled() or convolution.training
-    # A graph is for other machines and other weights than those that are prepared; fake tensors have no numbers to
-    # prepare; what counts or records PyTorch's operations does not know oneDNN's.
-    recorded = torch.compiler.is_compiling() or dispatch.transformed() or torch._C._len_torch_dispatch_stack() > 0
     return (
         differentiable
-        or recorded
+        or recorded()
         or type(x) is not torch.Tensor
         or x.dtype != torch.float32
         or x.device.type != "cpu"

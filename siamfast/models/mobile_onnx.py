@@ -45,11 +45,12 @@ class OnnxEngine:
     uploads: torch.device | None = None
 
     def __init__(self, model: SiamMobile, weights: Path, path: Path) -> None:
-        self._session = _open(path, weights, OUTPUTS, RANKS)
+        made_of = digest(weights)
+        self._session = _open(path, weights, made_of, OUTPUTS, RANKS)
         template = weights.with_suffix(TEMPLATE)
         if not template.is_file():
             raise ValueError(f"engine: {template} is missing: run siamfast export {weights}, which writes all graphs")
-        self._template = _open(template, weights, TARGET)
+        self._template = _open(template, weights, made_of, TARGET)
         self.precision = "int8" if ".int8" in path.name else "float32"
         self.recorded: list[dict[str, NDArray[Any]]] | None = None  # a list here records every search
         self._regions = 2 if model.architecture.guided else 1
@@ -107,7 +108,9 @@ def _shared_out(call: Callable[[dict[str, NDArray[Any]]], Any], feeds: list[dict
     return list((map if threads == 1 else _pool(os.getpid(), threads).map)(call, feeds))
 
 
-def _open(path: Path, weights: Path, outputs: tuple[str, ...], ranks: dict[str, int] | None = None) -> Any:
+def _open(
+    path: Path, weights: Path, made_of: str, outputs: tuple[str, ...], ranks: dict[str, int] | None = None
+) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -122,7 +125,7 @@ def _open(path: Path, weights: Path, outputs: tuple[str, ...], ranks: dict[str, 
             f"engine: {path} is another graph than this version's engine runs: make it again by siamfast export "
             f"{weights}"
         )
-    if session.get_modelmeta().custom_metadata_map.get(DIGEST) != digest(weights):
+    if session.get_modelmeta().custom_metadata_map.get(DIGEST) != made_of:
         raise ValueError(
             f"engine: {path} was made of other weights than {weights}: delete it, or run siamfast export {weights}"
         )

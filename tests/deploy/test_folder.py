@@ -138,6 +138,8 @@ def test_float16_gives_the_boxes_of_float32(tmp_path: Path) -> None:
         weights = [constants.get(node.input[1]) for node in graph.graph.node if node.op_type == "Conv"]
         assert weights.count(onnx.TensorProto.FLOAT16) >= least
         assert onnx.TensorProto.FLOAT not in weights
+        if model == "siamfc":  # the mobile tracker's constants are stored in float16 in any precision
+            assert (out / "search.float16.onnx").stat().st_size < 0.55 * (out / "search.onnx").stat().st_size
         video = SyntheticVideo(3, length=21)
         exact, half = (EXAMPLES[model].Tracker(out, precision) for precision in ("float32", "float16"))
         for tracker in (exact, half):
