@@ -16,7 +16,9 @@ from siamfast.ops.correspondence_warp.call import Options, Tensors
 from siamfast.ops.lasting import make_lasting
 
 EPS = 1e-12  # F.normalize's least norm
-# Of the kernels of features.py: cells of a program (64 bytes side by side of float32), channels in registers at once.
+# Of the kernels of features.py: cells of a program (64 bytes side by side of float32), and channels in registers at
+# once. A row of more is taken in blocks of a quarter: beside the block in flight the first is still kept, and of 512
+# the way back put up to 400 bytes a thread on the stack (sm_80, float32).
 BLOCK_CELLS, MOST_CHANNELS = 16, 512
 
 
@@ -158,8 +160,8 @@ def unit_rows(
 
 def features_config(padded: int) -> dict[str, int]:
     """32 numbers a thread at most, whose loads are in flight together."""
-    channels = min(next_power_of_2(padded), MOST_CHANNELS)
-    return {"BLOCK_CELLS": BLOCK_CELLS, "BLOCK_CHANNELS": channels, "num_warps": 8 if channels > 256 else 4}
+    channels = next_power_of_2(padded) if padded <= MOST_CHANNELS else MOST_CHANNELS // 4
+    return {"BLOCK_CELLS": BLOCK_CELLS, "BLOCK_CHANNELS": channels, "num_warps": 8 if padded > 256 else 4}
 
 
 def through_unit_rows(
