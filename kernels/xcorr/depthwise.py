@@ -82,6 +82,50 @@ def depthwise_forward_kernel(
 
 
 @triton.jit
+def add_taps(
+    sums,  # TAPS * COLUMNS of (BLOCK_Q,) float32
+    slopes,  # ROWS of (BLOCK_Q,) float32: of cells (top + k, x)
+    x_ptr,
+    plane,
+    top,
+    x,
+    down,  # row and column of the search under cell (0, 0) of the first tap
+    right,
+    x_y,
+    x_x,
+    HX,
+    WX,
+    HO,
+    ROWS: tl.constexpr,
+    EVEN: tl.constexpr,
+    TAPS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    BLOCK_Q: tl.constexpr,
+):
+    """sums + the products of these cells. A function of its own since Triton reads the body of each loop twice, of four
+    nested loops sixteen times: with this in the kernel, 6 x 6 taps took half a minute to compile."""
+    nothing = tl.zeros((BLOCK_Q,), x_ptr.dtype.element_ty)
+    for j in tl.static_range(COLUMNS):
+        column = x + j + right
+        inside = (top < HO) & (column >= 0) & (column < WX)
+        for r in tl.static_range(ROWS + TAPS - 1):
+            row = top + r + down
+            mask = inside & (row >= 0) & (row < HX)
+            pixel = tl.load(x_ptr + (plane + row * x_y + column * x_x), mask=mask, other=nothing).to(tl.float32)
+            grown = ()
+            for tap in tl.static_range(TAPS * COLUMNS):
+                if tap % COLUMNS == j and r >= tap // COLUMNS and r - tap // COLUMNS < ROWS:
+                    term = slopes[r - tap // COLUMNS] * pixel
+                    if not EVEN:  # a cell beyond the response must not be multiplied by infinity
+                        term = tl.where(top + r - tap // COLUMNS < HO, term, 0.0)
+                    grown = grown + (sums[tap] + term,)
+                else:
+                    grown = grown + (sums[tap],)
+            sums = grown
+    return sums
+
+
+@triton.jit
 def depthwise_template_gradient_kernel(
     grad_ptr,  # (Nx, C, HO, WO), any strides
     x_ptr,  # (Nx, C, HX, WX), any strides
@@ -117,7 +161,6 @@ def depthwise_template_gradient_kernel(
     On chip: a thread's sum for each of TAPS * COLUMNS taps, reduced once at the end; ROWS cells, one below another, and
     each pixel that they need are loaded and converted once for all taps. Bytes: grad, x, dz once.
     """
-    nothing = tl.zeros((BLOCK_Q,), x_ptr.dtype.element_ty)
     m, c = tl.program_id(0) // C, (tl.program_id(0) % C).to(tl.int64)
     to = dz_ptr + tl.program_id(0).to(tl.int64) * (HZ * WZ)
     for first in range(0, HZ, TAPS):
@@ -135,24 +178,11 @@ def depthwise_template_gradient_kernel(
                         at = n * grad_n + c * grad_c + (top + k) * grad_y + x * grad_x
                         slope = tl.load(grad_ptr + at, mask=top + k < HO, other=0.0)
                         slopes = slopes + (slope.to(tl.float32),)
-                    for j in tl.static_range(COLUMNS):
-                        column = x + left + j - PW
-                        inside = (top < HO) & (column >= 0) & (column < WX)
-                        for r in tl.static_range(ROWS + TAPS - 1):
-                            row = top + first + r - PH
-                            at = n * x_n + c * x_c + row * x_y + column * x_x
-                            mask = inside & (row >= 0) & (row < HX)
-                            pixel = tl.load(x_ptr + at, mask=mask, other=nothing).to(tl.float32)
-                            grown = ()
-                            for tap in tl.static_range(TAPS * COLUMNS):
-                                if tap % COLUMNS == j and r >= tap // COLUMNS and r - tap // COLUMNS < ROWS:
-                                    term = slopes[r - tap // COLUMNS] * pixel
-                                    if not EVEN:  # a cell beyond the response must not be multiplied by infinity
-                                        term = tl.where(top + r - tap // COLUMNS < HO, term, 0.0)
-                                    grown = grown + (sums[tap] + term,)
-                                else:
-                                    grown = grown + (sums[tap],)
-                            sums = grown
+                    plane = n * x_n + c * x_c
+                    sums = add_taps(
+                        sums, slopes, x_ptr, plane, top, x, first - PH, left - PW, x_y, x_x, HX, WX, HO,
+                        ROWS, EVEN, TAPS, COLUMNS, BLOCK_Q,
+                    )  # fmt: skip
             for tap in tl.static_range(TAPS * COLUMNS):
                 into = (first + tap // COLUMNS) * WZ + left + tap % COLUMNS
                 inside = (first + tap // COLUMNS < HZ) & (left + tap % COLUMNS < WZ)
