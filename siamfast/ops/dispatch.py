@@ -23,6 +23,13 @@ _forced: str | None = None
 _of_environment = os.environ.get("SIAMFAST_BACKEND", "")
 
 
+# The questions of every call, as names of this module: a name takes 15 ns, an attribute of an attribute 60 more.
+_compiling, _transforms, _tracing, _modes = (
+    torch.compiler.is_compiling,
+    torch._C._are_functorch_transforms_active,
+    torch._C._is_tracing,
+    torch._C._len_torch_dispatch_stack,
+)
 _FAKE = torch._C._TorchDispatchModeKey.FAKE
 
 
@@ -34,7 +41,7 @@ def _check_name(name: str, source: str) -> str:
 
 def traced() -> bool:
     """Whether torch.jit.trace records the call."""
-    return not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
+    return not _compiling() and _tracing()
 
 
 def transformed() -> bool:
@@ -42,19 +49,15 @@ def transformed() -> bool:
     recorded by torch.jit.trace: plain PyTorch serves all, and what was traced is saved, loaded and differentiated
     without siamfast."""
     # A compiler handles transforms itself, and cannot trace this check.
-    if torch.compiler.is_compiling():
-        return False
-    return (
-        torch._C._are_functorch_transforms_active()
-        or torch._C._get_tracing_state() is not None
-        or forward_ad._current_level >= 0
-    )
+    return not _compiling() and (_transforms() or _tracing() or forward_ad._current_level >= 0)
 
 
 def values_unknown() -> bool:
     """Whether the values of tensors are not available, inside a compiler, a transform or a fake mode, or will be others
     than now, in a trace."""
-    return torch.compiler.is_compiling() or transformed() or torch._C._get_dispatch_mode(_FAKE) is not None
+    if _compiling() or _transforms() or _tracing() or forward_ad._current_level >= 0:
+        return True
+    return _modes() > 0 and torch._C._get_dispatch_mode(_FAKE) is not None
 
 
 Check = TypeVar("Check", bound=Callable[..., Any])
@@ -73,19 +76,19 @@ def remembered(check: Check) -> Check:
     """
 
     @lru_cache(maxsize=64, typed=True)  # typed: True is not 1 here
-    def seen(*args: Any, **kwargs: Any) -> Any:
-        if not all(map(_is_plain, (*args, *kwargs.values()))):
+    def seen(*args: Any) -> Any:
+        if not all(map(_is_plain, args)):
             raise TypeError  # is not remembered
-        return check(*args, **kwargs)
+        return check(*args)
 
     @wraps(check)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if not torch.compiler.is_compiling() and torch._C._get_tracing_state() is None:
+    def call(*args: Any) -> Any:
+        if not _compiling() and not _tracing():
             try:
-                return seen(*args, **kwargs)
+                return seen(*args)
             except TypeError:  # the check's own, or no hash
                 pass
-        return check(*args, **kwargs)
+        return check(*args)
 
     return cast(Check, call)
 

@@ -6,50 +6,31 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from siamfast.ops import dispatch
 
 LIBRARY = torch.library.Library("siamfast", "DEF")
 
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+def runs_elsewhere(*given: Any) -> bool:
+    """Whether an op that reads values is asked for by an override of torch functions, as other ops are, or has a fake
+    tensor outside of its mode, where values are missing and nobody says so."""
+    return has_torch_function(given) or (FakeTensor in map(type, given) and not dispatch.values_unknown())
 
 
-def symbolic(function: Function) -> Function:
-    """A public op that torch.fx.symbolic_trace records as one call of it, as it does with PyTorch's own functions."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except TypeError:  # asked only now, so that ordinary calls do not pay for it
-            proxy = next((a for a in (*args, *kwargs.values()) if type(a).__name__ == "Proxy"), None)
-            if proxy is None or not isinstance(proxy, torch.fx.Proxy):
-                raise
-        return proxy.tracer.create_proxy("call_function", call, args, kwargs)
-
-    return cast(Function, call)
-
-
-def in_fake_mode(function: Function) -> Function:
-    """An op that reads values of its tensors: with a fake one among them it runs in the fake mode, which has none."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        given = (*args, *kwargs.values())
-        if FakeTensor in map(type, given) and not dispatch.values_unknown():  # a loop would take a microsecond more
-            with next(value for value in given if isinstance(value, FakeTensor)).fake_mode:
-                return function(*args, **kwargs)
-        return function(*args, **kwargs)
-
-    return cast(Function, call)
+def run_elsewhere(op: Callable[..., Any], given: tuple[Any, ...], *args: Any, **kwargs: Any) -> Any:
+    """What the override among `given` makes of op(*args, **kwargs), or the op in the fake tensor's mode."""
+    if has_torch_function(given):
+        return handle_torch_function(op, given, *args, **kwargs)
+    with next(value for value in given if isinstance(value, FakeTensor)).fake_mode:
+        return op(*args, **kwargs)
 
 
 def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> Any:

@@ -58,8 +58,6 @@ def no_draws(count: int, size: tuple[int, int]) -> torch.Tensor:
     return torch.tensor([list(start.values())], dtype=torch.float32).repeat(count, 1)
 
 
-@library.symbolic
-@library.in_fake_mode
 def augment(
     images: torch.Tensor | NDArray[np.uint8],
     draws: torch.Tensor,
@@ -113,11 +111,14 @@ def augment(
         if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
             raise ValueError(f"images: got an array of {images.dtype}, {images.shape}, expected uint8, (N, H, W, 3)")
         images = torch.from_numpy(images).permute(0, 3, 1, 2)
+    if library.runs_elsewhere(images, draws):
+        options = {"out_size": out_size, "mean": mean, "std": std, "dtype": dtype}
+        return library.run_elsewhere(augment, (images, draws), images, draws, **options)
     if not isinstance(images, torch.Tensor):
         raise TypeError(f"images: got {type(images).__name__}, expected a torch.uint8 tensor")
     if not isinstance(draws, torch.Tensor):
         raise TypeError(f"draws: got {type(draws).__name__}, expected a torch.float32 tensor")
-    options = _options(
+    checked = _options(
         images.shape, images.dtype, draws.shape, draws.dtype, draws.device, out_size,
         tuple(mean) if isinstance(mean, list) else mean, tuple(std) if isinstance(std, list) else std, dtype,
     )  # fmt: skip
@@ -125,7 +126,7 @@ def augment(
         _check_values(draws)
     elif not images.is_meta:
         raise ValueError("draws: got them on meta, without values, expected the CPU, as images have theirs")
-    return autograd.augment(AugmentCall(images, draws, options))
+    return autograd.augment(AugmentCall(images, draws, checked))
 
 
 @dispatch.remembered

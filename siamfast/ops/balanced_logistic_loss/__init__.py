@@ -5,8 +5,9 @@ from __future__ import annotations
 from numbers import Real
 
 import torch
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from siamfast.ops import dispatch, library
+from siamfast.ops import dispatch
 from siamfast.ops.balanced_logistic_loss import autograd as raw
 from siamfast.ops.balanced_logistic_loss import reference
 from siamfast.ops.balanced_logistic_loss.call import BALANCE, METRIC, NEUTRAL, REDUCTION, Options, sum_dtype
@@ -75,7 +76,6 @@ def logistic_labels(
     )
 
 
-@library.symbolic
 def balanced_logistic_loss(
     scores: torch.Tensor,
     labels: torch.Tensor | None = None,
@@ -127,6 +127,12 @@ def balanced_logistic_loss(
     >>> round(siamfast.balanced_logistic_loss(torch.zeros(8, 1, 17, 17)).item(), 4)
     0.6931
     """
+    if has_torch_function_variadic(scores, labels, centers):
+        return handle_torch_function(
+            balanced_logistic_loss, (scores, labels, centers), scores, labels,
+            stride=stride, r_pos=r_pos, r_neg=r_neg, metric=metric, neutral=neutral, balance=balance,
+            neg_weight=neg_weight, gamma=gamma, hard_negatives=hard_negatives, reduction=reduction, centers=centers,
+        )  # fmt: skip
     if not isinstance(scores, torch.Tensor):
         raise TypeError(f"scores: got {type(scores).__name__}, expected a torch.Tensor")
     if not scores.is_floating_point():

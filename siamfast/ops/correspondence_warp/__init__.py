@@ -8,6 +8,7 @@ from numbers import Real
 from typing import Any
 
 import torch
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from siamfast.ops import dispatch, library
 from siamfast.ops.correspondence_warp import autograd as raw
@@ -24,7 +25,6 @@ def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: 
 
 
 # ---------------------------------------------------------------------------------------------------- public functions
-@library.symbolic
 def correspondence_warp(
     query: torch.Tensor,
     reference: torch.Tensor,
@@ -79,6 +79,12 @@ def correspondence_warp(
     >>> siamfast.correspondence_warp(now, before, mask, radius=5, topk=10).shape
     torch.Size([1, 1, 20, 20])
     """
+    if has_torch_function_variadic(query, reference, values, key_bias):
+        return handle_torch_function(
+            correspondence_warp, (query, reference, values, key_bias), query, reference, values,
+            temperature=temperature, normalize=normalize, radius=radius, window=window, global_frames=global_frames,
+            topk=topk, topk_norm=topk_norm, frames=frames, key_bias=key_bias, returns=returns,
+        )  # fmt: skip
     if values is None:
         raise TypeError("values: got None, expected a torch.Tensor")
     tensors, names, options = _inputs(

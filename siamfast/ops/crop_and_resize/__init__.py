@@ -32,8 +32,6 @@ def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: 
 
 
 # ---------------------------------------------------------------------------------------------------- public function
-@library.symbolic
-@library.in_fake_mode
 def crop_and_resize(
     image: Any,
     centers: Any,
@@ -83,6 +81,12 @@ def crop_and_resize(
     >>> siamfast.crop_and_resize(frame, [[640, 360], [5, 5]], [255, 300], 127).shape
     (2, 127, 127, 3)
     """
+    given = (centers, sizes, fill) if type(image) is np.ndarray else (image, centers, sizes, fill)  # an array asks back
+    if library.runs_elsewhere(*given):
+        return library.run_elsewhere(
+            crop_and_resize, given, image, centers, sizes, out_size,
+            fill=fill, rounding=rounding, antialias=antialias, out=out, layout=layout,
+        )  # fmt: skip
     chosen = convention(rounding)
     height, width = out_sides(out_size)
     windows = make_windows(centers, sizes, chosen)

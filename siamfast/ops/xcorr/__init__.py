@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from siamfast.ops import dispatch, library
 from siamfast.ops.xcorr import autograd, onnx, reference
@@ -17,7 +18,6 @@ def can_run(backend: str, device_type: str, dtype: torch.dtype, *, raise_error: 
 
 
 # ---------------------------------------------------------------------------------------------------- public functions
-@library.symbolic
 def xcorr(
     z: torch.Tensor,
     x: torch.Tensor,
@@ -55,6 +55,9 @@ def xcorr(
     >>> siamfast.xcorr(z, x, scale=1e-3).shape
     torch.Size([8, 1, 17, 17])
     """
+    if has_torch_function_variadic(z, x, scale, bias):  # torch.fx's proxies, tensors of a kind of their own
+        given = z, x, scale, bias
+        return handle_torch_function(xcorr, given, z, x, scale=scale, bias=bias, padding=padding, pairing=pairing)
     return run_call(make_call(z, x, scale, bias, padding, pairing))
 
 
@@ -91,7 +94,6 @@ def run_call(call: XcorrCall) -> torch.Tensor:
     return autograd.full(call)
 
 
-@library.symbolic
 def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -> torch.Tensor:
     """Cross-correlation channel by channel (SiamRPN++, Li et al. 2019, section 3.3): one response map per channel.
 
@@ -112,6 +114,8 @@ def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -
     >>> siamfast.xcorr_depthwise(torch.randn(28, 256, 5, 5), torch.randn(28, 256, 29, 29)).shape
     torch.Size([28, 256, 25, 25])
     """
+    if has_torch_function_variadic(z, x):
+        return handle_torch_function(xcorr_depthwise, (z, x), z, x, padding=padding)
     template, search = _check_features(z, x)
     _check_same_channels(template[1], search[1])
     _check_cycle(template[0], search[0])
@@ -125,7 +129,6 @@ def xcorr_depthwise(z: torch.Tensor, x: torch.Tensor, *, padding: Padding = 0) -
     return autograd.depthwise(call)
 
 
-@library.symbolic
 def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Cross-correlation with each template cell as a 1x1 kernel (LightTrack, Yan et al. 2021; NanoTrack): one map per
     cell.
@@ -146,6 +149,8 @@ def xcorr_pixelwise(z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     >>> siamfast.xcorr_pixelwise(torch.randn(2, 96, 8, 8), torch.randn(2, 96, 16, 16)).shape
     torch.Size([2, 64, 16, 16])
     """
+    if has_torch_function_variadic(z, x):
+        return handle_torch_function(xcorr_pixelwise, (z, x), z, x)
     template, search = _check_features(z, x)
     _check_same_channels(template[1], search[1])
     _check_cycle(template[0], search[0])

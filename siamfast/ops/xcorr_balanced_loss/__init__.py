@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from siamfast.ops import library
 from siamfast.ops.balanced_logistic_loss import balanced_logistic_loss, check_labels, check_options
 from siamfast.ops.xcorr import Padding, make_call, run_call
 from siamfast.ops.xcorr_balanced_loss import triton
 
 
-@library.symbolic
 def xcorr_balanced_loss(
     z: torch.Tensor,
     x: torch.Tensor,
@@ -55,12 +54,20 @@ def xcorr_balanced_loss(
     >>> siamfast.xcorr_balanced_loss(z, x, scale=1e-3).dim()
     0
     """
+    given = z, x, scale, bias, labels, centers
+    if has_torch_function_variadic(*given):
+        return handle_torch_function(
+            xcorr_balanced_loss, given, z, x, scale=scale, bias=bias, padding=padding, labels=labels,
+            stride=stride, r_pos=r_pos, r_neg=r_neg, metric=metric, neutral=neutral, balance=balance,
+            neg_weight=neg_weight, gamma=gamma, hard_negatives=hard_negatives, reduction=reduction, centers=centers,
+            return_scores=return_scores,
+        )  # fmt: skip
     both = isinstance(z, torch.Tensor) and isinstance(x, torch.Tensor) and z.dim() == x.dim() == 4
     if both and z.shape[1] != x.shape[1]:
         raise ValueError(f"z: got {z.shape[1]} channels, expected x's {x.shape[1]}: one kernel per template")
     call = make_call(z, x, scale, bias, padding)
     if gamma == 0 and hard_negatives is None and triton.serves(call):
-        options = check_options(stride, r_pos, r_neg, metric, neutral, balance, neg_weight, reduction=reduction)
+        options = check_options(stride, r_pos, r_neg, metric, neutral, balance, neg_weight, 0.0, None, reduction)
         cells = call.x.shape[0], 1, *call.response_size
         loss, scores = triton.loss_and_scores(
             call, *check_labels(cells, call.x.device, call.x.dtype, labels, centers), options
