@@ -40,10 +40,10 @@ void call_augment(const Buffer<Nchw> &images, const Buffer<Nchw> &out, std::uint
     augment(call, reinterpret_cast<const std::uint8_t *>(images.data), reinterpret_cast<const Draw *>(draws), out.data);
 }
 
-constexpr std::size_t limited = 10;  // a row's first numbers, which have limits
+constexpr std::size_t columns = sizeof(Draw) / sizeof(float);
 struct Limits {
-    float lowest[limited], highest[limited];
-    float sign_counts[limited];  // 0: the number may be negative, and its size is within the limits
+    float lowest[columns], highest[columns];
+    float sign_counts[columns];  // 0: the number may be negative, and its size is within the limits
 };
 
 // Whether every number of the table is within its limits. draws, limits: addresses.
@@ -52,7 +52,7 @@ bool draws_within(std::uintptr_t draws, std::int64_t count, std::uintptr_t limit
     const Draw *rows = reinterpret_cast<const Draw *>(draws);
     for (const Draw *draw = rows; draw != rows + count; ++draw) {
         const float *numbers = &draw->x;
-        for (std::size_t k = 0; k < limited; ++k) {
+        for (std::size_t k = 0; k < columns; ++k) {
             const float size = allowed.sign_counts[k] != 0 ? numbers[k] : std::fabs(numbers[k]);
             if (!(size >= allowed.lowest[k] && size <= allowed.highest[k])) return false;  // nan too
         }

@@ -237,6 +237,8 @@ def test_augment_passes_opcheck_and_compiles() -> None:
         (crops(), draws(blur=0.2), {}, "draws: blur of image 0 is 0.2.*, expected 0, or 0.5 to 3"),
         (crops(), draws(seed=1.5), {}, "draws: seed of image 0 is 1.5, expected a whole number"),
         (crops(), draws(brightness=-1), {}, "draws: brightness"),
+        (crops(), draws(bottom=float("nan")), {}, "draws: bottom of image 0 is nan, expected -1000000.0 to 1000000.0"),
+        (crops(), draws(left=float("-inf")), {}, "draws: left of image 0 is -inf"),
         (crops(), draws(), {"out_size": 0}, "out_size: got 0"),
         (crops(), draws(), {"std": 0}, "std: got 0"),
         (crops(), draws(), {"out_size": "10"}, "out_size: got '10'"),

@@ -17,11 +17,11 @@ from siamfast.ops.augment.call import AugmentCall, Options
 from siamfast.ops.augment.reference import COLUMNS
 from siamfast.ops.crop_and_resize.windows import out_sides
 
-# column -> least and largest value; they bound how far a kernel has to read.
+# column -> least and largest value; they bound how far a kernel has to read, and refuse NaN.
 _LIMITS = {
     "x": (-1e6, 1e6), "y": (-1e6, 1e6), "step_x": (0.5, 2.0), "step_y": (0.5, 2.0), "blur": (0.0, 3.0),
     "brightness": (0.0, 100.0), "contrast": (0.0, 100.0), "saturation": (0.0, 100.0), "noise": (0.0, 255.0),
-    "seed": (0.0, 2.0**24 - 1),
+    "seed": (0.0, 2.0**24 - 1), **dict.fromkeys(("left", "top", "right", "bottom"), (-1e6, 1e6)),
 }  # fmt: skip
 _SIGNED = np.array([name.startswith("step") for name in _LIMITS])  # a negative step mirrors
 _TABLE = np.stack((*np.array(list(_LIMITS.values())).T, ~_SIGNED)).astype(np.float32)  # struct Limits of C++
@@ -167,7 +167,7 @@ def _check_values(draws: torch.Tensor) -> None:
     within = None if extension is None else extension.draws_within  # one call, where numpy takes a dozen
     if within and draws.is_contiguous() and within(draws.data_ptr(), draws.shape[0], _TABLE_ADDRESS, _LEAST_BLUR):
         return
-    table = draws.detach().numpy()[:, : len(_LIMITS)]
+    table = draws.detach().numpy()
     sizes = np.where(_SIGNED, np.abs(table), table)
     good = (sizes >= _LOWEST) & (sizes <= _HIGHEST)  # not for nan
     blur, seed = table[:, _BLUR], table[:, _SEED]
