@@ -93,11 +93,14 @@ def reference_gradients(
     switched autograd off. Gradients that are not needed are empty tensors, because an op returns only tensors.
     """
     again = torch.is_grad_enabled()
+
+    def leaf(t: torch.Tensor) -> torch.Tensor:
+        # A view, since the inputs may depend on one another, as a template that is cut from the search does, and `grad`
+        # on them: by the input itself these paths would count a second time.
+        return t.view_as(t) if again and t.requires_grad else t.detach().requires_grad_()
+
     with autograd_enabled():
-        sources = [
-            None if t is None else t.detach().requires_grad_() if need and not (again and t.requires_grad) else t
-            for t, need in zip(inputs, needs, strict=True)
-        ]
+        sources = [leaf(t) if need and t is not None else t for t, need in zip(inputs, needs, strict=True)]
         leaves = [t for t, need in zip(sources, needs, strict=True) if need and t is not None]
         gradients = iter(
             torch.autograd.grad(formula(*sources), leaves, grad, create_graph=again, materialize_grads=True)
