@@ -11,8 +11,9 @@ from siamfast.kernels.xcorr.depthwise import depthwise_forward_kernel, depthwise
 # Of a forward thread the cells, one below another, and of a program such columns: the pair that makes least work is
 # taken. Then the rows of taps at once.
 FORWARD_ROWS, FORWARD_COLUMNS, MOST_TAPS = (4, 5, 6, 8), (128, 64), 8
-# The same for the template's gradient, and the sums of a thread, one per tap.
-TEMPLATE_ROWS, TEMPLATE_COLUMNS, MOST_SUMS = (5, 6, 4), 64, 56
+# The same for the template's gradient, and a thread's sums, one per tap: of a template that is taken at once, and of
+# a larger one, in parts. With 56 sums in parts, or of 28 or 56 columns, up to 440 bytes a thread were on the stack.
+TEMPLATE_ROWS, TEMPLATE_COLUMNS, MOST_SUMS, MOST_SUMS_OF_PARTS = (5, 6, 4), 64, 56, 28
 
 
 @functools.lru_cache(maxsize=1024)
@@ -34,7 +35,8 @@ def template_blocks(hz: int, wz: int, ho: int) -> dict[str, int]:
     only)."""
     rows = min(TEMPLATE_ROWS, key=lambda r: cdiv(ho, r) * r)
     taps = cdiv(hz, cdiv(hz, MOST_TAPS))
-    columns = cdiv(wz, cdiv(wz, max(1, MOST_SUMS // taps)))
+    at_once = max(hz, wz) <= MOST_TAPS and hz * wz <= MOST_SUMS
+    columns = wz if at_once else cdiv(wz, cdiv(wz, min(MOST_TAPS, MOST_SUMS_OF_PARTS // taps)))
     return {
         "ROWS": rows, "EVEN": ho % rows == 0, "TAPS": taps, "COLUMNS": columns,
         "BLOCK_Q": TEMPLATE_COLUMNS, "num_warps": TEMPLATE_COLUMNS // 32,
