@@ -176,7 +176,7 @@ def patch(project: str | ModuleType) -> Patch:
         hint = f"; but {_INSIDE}" if repository in _REPOSITORIES_INSIDE else hint
         raise ValueError(f"project: no module {name!r} is loaded; import it first{hint}")
     if any(map(_is_patched, modules)):
-        raise AlreadyPatchedError(f"project: {name!r} is patched already; undo() that patch first")
+        raise AlreadyPatchedError(f"project: {name!r} is patched already; undo() that patch(), or accelerate(), first")
     done = Patch()
     visited: set[int] = set()
     for module in modules:

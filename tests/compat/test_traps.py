@@ -104,7 +104,7 @@ def test_patching_twice_says_so(packages: Path) -> None:
     make_package(packages, "traps_f", {"core.py": CORE})
     core = importlib.import_module("traps_f.core")
     original = core.xcorr_depthwise
-    with patch("traps_f"), pytest.raises(ValueError, match=r"'traps_f' is patched already; undo\(\) that patch first"):
+    with patch("traps_f"), pytest.raises(ValueError, match=r"'traps_f' is patched already; undo\(\) that patch\(\)"):
         patch("traps_f")
     with patch("traps_f"):
         assert core.xcorr_depthwise is not original

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils.flop_counter import FlopCounterMode
 
 import siamfast
@@ -158,6 +160,44 @@ def test_vmap_over_places_and_draws_equals_a_loop(name: str) -> None:
     expected = torch.stack([op(images, each) for each in several])
     found = torch.func.vmap(op, in_dims=(None, 0))(images, several)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3)
+
+
+def test_what_a_trace_would_freeze_is_refused() -> None:
+    image, centers = torch.rand(3, 40, 40), torch.tensor([[20.0, 10.0]])
+    with pytest.raises(ValueError, match=r"antialias: got True in a torch.jit.trace"):
+        torch.jit.trace(lambda c: siamfast.crop_and_resize(image, c, 30.0, 16, antialias=True), (centers,))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.*:DeprecationWarning")
+def test_a_trace_under_autocast_sums_in_float32() -> None:
+    z, x = torch.randn(2, 64, 6, 6), torch.randn(2, 64, 12, 12)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, trace = siamfast.xcorr(z, x), torch.jit.trace(siamfast.xcorr, (z, x))
+    found = trace(z, x)  # outside: autocast acts on the operations of a trace when they run, too
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected, rtol=2**-7, atol=1e-3)  # one rounding each of the same sums
+
+
+@pytest.mark.parametrize("name", ["centers", "sizes", "fill"])
+def test_places_without_values_are_for_images_without_any(name: str) -> None:
+    given = {"centers": torch.tensor([[5.0, 6.0]]), "sizes": torch.tensor([17.0]), "fill": torch.ones(3)}
+    given[name] = given[name].to("meta")
+    with pytest.raises(ValueError, match=f"{name}: got a tensor on meta, without values"):
+        siamfast.crop_and_resize(torch.rand(3, 20, 20), given["centers"], given["sizes"], 4, fill=given["fill"])
+
+
+def test_draws_that_hold_their_numbers_elsewhere() -> None:
+    """TwoTensor's address is 0, which C++ read."""
+    images, table = torch.zeros(2, 3, 20, 24, dtype=torch.uint8), no_draws(2, (20, 24))
+    with pytest.raises(TypeError, match="draws: got TwoTensor, whose numbers cannot be read"):
+        siamfast.augment(images, TwoTensor(table, table))
+    with pytest.raises(TypeError, match="draws: got Tensor, whose numbers cannot be read"):
+        siamfast.augment(images, torch._efficientzerotensor((2, 14)))
+
+
+def test_an_array_within_a_fake_mode_is_refused() -> None:
+    with FakeTensorMode(), pytest.raises(TypeError, match="image: got a numpy array within"):
+        siamfast.crop_and_resize(np.zeros((20, 20, 3), np.uint8), [5, 5], 7.0, 4)
 
 
 def test_flops_are_those_of_the_products() -> None:

@@ -165,9 +165,15 @@ def _check_values(draws: torch.Tensor) -> None:
         return
     extension, _ = dispatch.extension()
     within = None if extension is None else extension.draws_within  # one call, where numpy takes a dozen
-    if within and draws.is_contiguous() and within(draws.data_ptr(), draws.shape[0], _TABLE_ADDRESS, _LEAST_BLUR):
+    address = draws.data_ptr()  # 0: zeros that are not stored, or a subclass that holds its numbers elsewhere
+    if within and address and draws.is_contiguous() and within(address, draws.shape[0], _TABLE_ADDRESS, _LEAST_BLUR):
         return
-    table = draws.detach().numpy()
+    try:
+        table = draws.detach().numpy()
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(
+            f"draws: got {type(draws).__name__}, whose numbers cannot be read, expected a tensor"
+        ) from error
     sizes = np.where(_SIGNED, np.abs(table), table)
     good = (sizes >= _LOWEST) & (sizes <= _HIGHEST)  # not for nan
     blur, seed = table[:, _BLUR], table[:, _SEED]

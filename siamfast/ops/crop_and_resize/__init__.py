@@ -89,7 +89,10 @@ def crop_and_resize(
         )  # fmt: skip
     chosen = convention(rounding)
     height, width = out_sides(out_size)
-    windows = make_windows(centers, sizes, chosen)
+    meta = isinstance(image, torch.Tensor) and image.is_meta
+    windows = make_windows(centers, sizes, chosen, meta)
+    if antialias and dispatch.traced() and any(isinstance(value, torch.Tensor) for value in (centers, sizes)):
+        raise ValueError("antialias: got True in a torch.jit.trace, which would keep the example's windows: export it")
     options = Options(height, width, _border(fill, chosen), _RULES[chosen.rule], antialias)
     if isinstance(image, np.ndarray):
         pixels = _numpy_pixels(image, layout)
@@ -200,11 +203,11 @@ def _check_out(out: Any, shape: Any, dtype: Any) -> None:
         raise ValueError(f"out: got {tuple(out.shape)} {out.dtype}, expected {tuple(shape)} {dtype}")
 
 
-def _colors(fill: Any, count: int, channels: int) -> Any:
+def _colors(fill: Any, count: int, channels: int, meta: bool = False) -> Any:
     """(N, C) float64 of a colour, of the kind that `as_numbers` returns; zeros for an edge mode, which reads none."""
     if isinstance(fill, str):
         return np.zeros((count, channels)) if not dispatch.values_unknown() else torch.zeros(count, channels).double()
-    color = as_numbers(fill, "fill")
+    color = as_numbers(fill, "fill", meta)
     namespace: Any = torch if isinstance(color, torch.Tensor) else np
     finite = namespace is torch or bool(np.isfinite(color).all())
     if tuple(color.shape) not in ((), (1,), (channels,), (count, channels)) or not finite:
@@ -245,6 +248,8 @@ def _crop_numpy(
     batched: bool,
 ) -> NDArray[Any]:
     images, channels = pixels.shape[:2]
+    if not isinstance(windows, np.ndarray):
+        raise TypeError("image: got a numpy array within a compiler, transform or fake mode, expected a torch.Tensor")
     if batched:
         _check_count(images, len(windows))
     size = options.height, options.width
@@ -287,7 +292,7 @@ def _crop_torch(
         if pixels.dtype == torch.uint8 and chosen.mean != "exact":
             colors = colors.trunc() if chosen.mean == "truncate" else colors.round()
     else:
-        colors = torch.as_tensor(_colors(fill, images, channels)).to(pixels.device, non_blocking=True)
+        colors = torch.as_tensor(_colors(fill, images, channels, pixels.is_meta)).to(pixels.device, non_blocking=True)
     return raw.crop(CropCall(pixels, windows, colors, options))
 
 

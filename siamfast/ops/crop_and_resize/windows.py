@@ -59,7 +59,7 @@ def convention(rounding: str) -> Convention:
     return CONVENTIONS[rounding]
 
 
-def make_windows(centers: Any, sizes: Any, chosen: Convention) -> Any:
+def make_windows(centers: Any, sizes: Any, chosen: Convention, meta: bool = False) -> Any:
     """centers (2,) or (M, 2), sizes a number, (M,) or (M, 2) -> (M, 4) x, y, width, height, float64.
 
     The result is a numpy array, or a torch tensor inside a compiled graph, which allows nothing else; both have the
@@ -67,7 +67,7 @@ def make_windows(centers: Any, sizes: Any, chosen: Convention) -> Any:
     """
     if not dispatch.values_unknown() and (few := _few_windows(centers, sizes, chosen)) is not None:
         return few
-    middle, side = as_numbers(centers, "centers"), as_numbers(sizes, "sizes")
+    middle, side = as_numbers(centers, "centers", meta), as_numbers(sizes, "sizes", meta)
     if middle.ndim == 1:
         middle = middle[None]
     if middle.ndim != 2 or middle.shape[1] != 2:
@@ -152,9 +152,12 @@ def _check_values(middle: NDArray[np.float64], side: NDArray[np.float64]) -> Non
         raise ValueError(f"sizes: got {float(side[~good][0])}, expected finite numbers above 0 and up to {_LARGEST}")
 
 
-def as_numbers(values: Any, name: str) -> Any:
-    """Numbers in any form as float64: a numpy array, or a CPU tensor inside a compiled graph."""
+def as_numbers(values: Any, name: str, meta: bool = False) -> Any:
+    """Numbers in any form as float64: a numpy array, or a CPU tensor inside a compiled graph. Tensors on meta, which
+    have no numbers, are for images on meta."""
     if isinstance(values, torch.Tensor) and values.is_meta:
+        if not meta:
+            raise ValueError(f"{name}: got a tensor on meta, without values, expected numbers, as the image has pixels")
         values = torch.ones(values.shape)  # it has no numbers; these are as good as others
     try:
         if dispatch.values_unknown():

@@ -82,7 +82,8 @@ def traced_full(call: XcorrCall) -> torch.Tensor:
     """`full` for torch.jit.trace; sums in float32 at least."""
     z, x, scale, bias, numbers = call
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return full(z.to(wide), x.to(wide), scale, bias, *numbers).to(x.dtype)
+    with torch._C._DisableAutocast():  # or the product would be in its dtype again
+        return full(z.to(wide), x.to(wide), scale, bias, *numbers).to(x.dtype)
 
 
 def traced_depthwise(call: DepthwiseCall) -> torch.Tensor:
