@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-search",
         action="store_true",
-        help="leave a lost target at its last place (the mobile tracker searches further and further around it)",
+        help="search a lost target at its own place alone, and not further and further around it (mobile)",
     )
     parser.add_argument(
         "--show",
