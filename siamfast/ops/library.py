@@ -99,7 +99,7 @@ def reference_gradients(
         # on them: by the input itself these paths would count a second time.
         return t.view_as(t) if again and t.requires_grad else t.detach().requires_grad_()
 
-    with autograd_enabled():
+    with torch._C._DisableAutocast(), autograd_enabled():  # a backward within autocast has the forward's precision
         sources = [leaf(t) if need and t is not None else t for t, need in zip(inputs, needs, strict=True)]
         leaves = [t for t, need in zip(sources, needs, strict=True) if need and t is not None]
         gradients = iter(

@@ -53,3 +53,16 @@ def test_inputs_that_depend_on_one_another(name: str, dtype: torch.dtype) -> Non
     allowed = 2e-4 if dtype == torch.float32 else 1e-10
     for result, expected in ((first, plain), (first, exact[0]), (second, exact[1])):
         assert float((result - expected).abs().max()) <= allowed * (1 + float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FORMULAS if name != "pixelwise"]
+)  # PyTorch's product: bfloat16 there
+def test_a_backward_within_autocast_keeps_the_forwards_precision(name: str) -> None:
+    w = (torch.rand(2, 4, 8, 8) - 0.4).requires_grad_()
+    (expected,) = torch.autograd.grad(FORMULAS[name](w), w)
+    result = FORMULAS[name](w)
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = torch.autograd.grad(result, w, create_graph=True)
+    # Products in bfloat16 would differ by 4e-3.
+    assert float((found - expected).abs().max()) <= 2e-4 * (1 + float(expected.abs().max()))
