@@ -45,7 +45,10 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         forward = type(self.module).forward
-        if torch.is_grad_enabled() or self.module.training or recorded():
+        learns = torch.is_grad_enabled() or self.module.training
+        if learns or recorded():
+            if learns:  # fused optimizers and BatchNorm write without a new version
+                self._call = None
             return forward(self.module, *args, **kwargs)
         if not self._kept:  # walking the modules in each call would take a millisecond
             self._kept = [values for m in self.module.modules() for values in (m._parameters, m._buffers)]

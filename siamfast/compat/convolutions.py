@@ -124,6 +124,8 @@ class FastConvolution:
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
         x = input  # the name by which PyTorch's modules take it
         if plain(self.convolution, x) or x.dim() != 4 or self._watched():
+            if self._versions and self._learns():
+                self._forget()
             return type(self.convolution).forward(self.convolution, x)
         if not self._versions or self._current_versions() != self._versions:
             self._forget()
@@ -150,6 +152,12 @@ class FastConvolution:
         if self._followers:
             result._siamfast_done = self._followers  # type: ignore[attr-defined]
         return result
+
+    def _learns(self) -> bool:
+        """Whether this call is of a training, which may write parameters and statistics without a new version: fused
+        optimizers and BatchNorm do."""
+        training = self.convolution.training or (self.norm is not None and self.norm.training)
+        return training or torch.is_grad_enabled()
 
     def _watched(self) -> bool:
         """Whether hooks want the tensors between the modules, or BatchNorm takes the batch's statistics."""

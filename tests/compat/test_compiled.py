@@ -40,8 +40,12 @@ def test_new_weights_and_copies_and_gradients() -> None:
         assert close(compiled(x), network(x))
         assert close(other(x), before)  # which has its own weights
         assert loaded.module is not network
-    compiled(x).sum().backward()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, fused=True)
+    compiled(x).square().sum().backward()
     assert first.weight.grad is not None
+    optimizer.step()  # without a new version
+    with torch.no_grad():
+        assert close(compiled(x), network(x))
 
 
 def test_parts_are_those_that_are_called() -> None:

@@ -293,6 +293,36 @@ def test_new_weights_are_used() -> None:
             assert close(network(x), other(x))
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_training_between_is_noticed(fused: bool) -> None:
+    """Neither fused optimizers nor BatchNorm give what they write a new version."""
+    network, x = network_and_input()
+    twin = copy.deepcopy(network)
+
+    def look() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            return [(network.eval()(x), twin.eval()(x)) for _ in range(3)][-1]
+
+    with torch.no_grad():
+        quickened(network, lambda: network(x))
+    before, _ = look()
+    for each in (network, twin):
+        optimizer = torch.optim.SGD(each.parameters(), lr=0.3, fused=fused)
+        each(x).square().sum().backward()  # in eval mode
+        optimizer.step()
+    assert close(*look())
+    assert not close(look()[0], before)
+    for each in (network, twin):
+        with torch.no_grad():
+            each.train()(x * 3 + 1)  # new statistics
+    assert close(*look())
+    for each in (network, twin):
+        each[1].train()
+        with torch.no_grad():
+            each(x * 5 - 1)
+    assert close(*look())
+
+
 @pytest.mark.parametrize("name", ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"])
 @pytest.mark.parametrize("way", ["in place", "assigned", "data"])
 def test_a_single_new_tensor_is_used(name: str, way: str) -> None:
