@@ -76,19 +76,19 @@ def remembered(check: Check) -> Check:
     """
 
     @lru_cache(maxsize=64, typed=True)  # typed: True is not 1 here
-    def seen(*args: Any) -> Any:
-        if not all(map(_is_plain, args)):
+    def seen(*args: Any, **kwargs: Any) -> Any:
+        if not all(map(_is_plain, (*args, *kwargs.values()))):
             raise TypeError  # is not remembered
-        return check(*args)
+        return check(*args, **kwargs)
 
     @wraps(check)
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         if not _compiling() and not _tracing():
             try:
-                return seen(*args)
+                return seen(*args, **kwargs)
             except TypeError:  # the check's own, or no hash
                 pass
-        return check(*args)
+        return check(*args, **kwargs)
 
     return cast(Check, call)
 
