@@ -95,9 +95,9 @@ def reference_gradients(
     again = torch.is_grad_enabled()
 
     def leaf(t: torch.Tensor) -> torch.Tensor:
-        # A view, since the inputs may depend on one another, as a template that is cut from the search does, and `grad`
-        # on them: by the input itself these paths would count a second time.
-        return t.view_as(t) if again and t.requires_grad else t.detach().requires_grad_()
+        # An alias, since the inputs may depend on one another, as a template that is cut from the search does, and
+        # `grad` on them: by the input itself these paths would count a second time.
+        return torch.ops.aten.alias(t) if again and t.requires_grad else t.detach().requires_grad_()
 
     with torch._C._DisableAutocast(), autograd_enabled():  # a backward within autocast has the forward's precision
         sources = [leaf(t) if need and t is not None else t for t, need in zip(inputs, needs, strict=True)]
