@@ -19,11 +19,12 @@ def gradients_config(taps: int, size: int, precision: str, wide: bool) -> Config
     """The configuration of both gradients, None where the sums do not fit the registers; taps: of all kernels that a
     search is correlated with; wide: whether x allows 16-byte loads."""
     block_m = max(64, next_power_of_2(taps))
-    if block_m > 256 or precision == tf32.EXACT:
+    # Without 16-byte loads 256 taps of 2-byte elements spill: 64 channels 72 bytes (sm_90), 32 24, and 16 8 (sm_86).
+    if block_m > 256 or precision == tf32.EXACT or (block_m == 256 and size == 2 and not wide):
         return None
     # Steps of 64 pixels spill on sm_100, and so do 64 channels in float32 at more than 64 taps; 32 channels are too few
-    # for 16-byte loads of 2-byte elements by all threads. Without such loads 64 spill at 256 taps (72 bytes, sm_90).
-    block_c = 64 if block_m == 64 or (size == 2 and (wide or block_m == 128)) else 32
+    # for 16-byte loads of 2-byte elements by all threads.
+    block_c = 64 if block_m == 64 or size == 2 else 32
     # No stages in TF32: Triton would pipeline dG with one buffer, which the next copy overwrites while a product of
     # sm_90 may still read it (races.py).
     return {"BLOCK_M": block_m, "BLOCK_Q": 32, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 1}

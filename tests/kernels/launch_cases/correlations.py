@@ -45,6 +45,31 @@ def correlations() -> Iterator[Case]:
                 lambda s=shape, d=dtype: correlate(zeros(s.z, d), zeros(s.x, d), s.kind, s.padding),
                 tf32,
             )
+    yield from _large_templates()
+    for layout in ("shifted", "cut out"):
+        for dtype in FLOATS:
+            yield Case(
+                "xcorr full",
+                f"160 taps of a plane without 16-byte loads, {layout}, {dtype}",
+                lambda d=dtype, o=layout: correlate(
+                    zeros((2, 34, 8, 5), d), zeros((2, 17, 40, 13), d, o), "full", 3, "all"
+                ),
+            )
+
+
+def _large_templates() -> Iterator[Case]:
+    """Depthwise, with the most sums a thread, of templates taken at once and in parts; with a border of rows (17 is no
+    multiple of 4, 5 or 6)."""
+    for hz, wz in ((8, 7), (2, 28), (1, 56), (14, 16), (9, 40), (31, 31)):
+        for dtype in (torch.float32, torch.float16):
+            for layout in ("plain", "channels_last"):
+                z, x = (1, 16, hz, wz), (5, 16, hz + 16, wz + 16)
+                yield Case(
+                    "xcorr depthwise",
+                    f"templates of {hz}x{wz}, {layout}, {dtype}",
+                    lambda z=z, x=x, d=dtype, o=layout: correlate(zeros(z, d), zeros(x, d, o), "depthwise"),
+                    always=(hz, dtype, layout) == (31, torch.float16, "plain"),
+                )
 
 
 def random_correlation(rng: np.random.Generator) -> Case:

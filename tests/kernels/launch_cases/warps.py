@@ -69,6 +69,7 @@ def warps() -> Iterator[Case]:
         ),
         always=True,
     )
+    yield from _wide_rows()
     samples = (1 << 16) + 1
     for mode, options in (("plain", {}), ("top 1", {"topk": 1})):
         yield Case(
@@ -79,6 +80,21 @@ def warps() -> Iterator[Case]:
             ),
             always=True,
         )
+
+
+def _wide_rows() -> Iterator[Case]:
+    """More channels than the kernels of features.py keep in registers, up to ResNet-50's 2048."""
+    for c in (513, 640, 1024, 2048):
+        for dtype in FLOATS:
+            for layout in ("plain", "transposed", "cut out"):
+                yield Case(
+                    "warp plain",
+                    f"{c} channels, {layout}, {dtype}",
+                    lambda c=c, d=dtype, o=layout: warp(
+                        zeros((1, c, 15, 15), d, o), zeros((1, 2, c, 15, 15), d, o), 2, d
+                    ),
+                    always=(c, dtype, layout) == (2048, FLOATS[0], "plain"),
+                )
 
 
 def random_warp(rng: np.random.Generator) -> Case:
