@@ -55,9 +55,7 @@ def transformed() -> bool:
 def values_unknown() -> bool:
     """Whether the values of tensors are not available, inside a compiler, a transform or a fake mode, or will be others
     than now, in a trace."""
-    if _compiling() or _transforms() or _tracing() or forward_ad._current_level >= 0:
-        return True
-    return _modes() > 0 and torch._C._get_dispatch_mode(_FAKE) is not None
+    return _compiling() or transformed() or (_modes() > 0 and torch._C._get_dispatch_mode(_FAKE) is not None)
 
 
 Check = TypeVar("Check", bound=Callable[..., Any])
