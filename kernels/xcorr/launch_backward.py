@@ -19,8 +19,9 @@ def gradients_config(taps: int, size: int, precision: str, wide: bool) -> Config
     """The configuration of both gradients, None where the sums do not fit the registers; taps: of all kernels that a
     search is correlated with; wide: whether x allows 16-byte loads."""
     block_m = max(64, next_power_of_2(taps))
-    # Without 16-byte loads 256 taps of 2-byte elements spill: 64 channels 72 bytes (sm_90), 32 24, and 16 8 (sm_86).
-    if block_m > 256 or precision == tf32.EXACT or (block_m == 256 and size == 2 and not wide):
+    # Without 16-byte loads 256 taps spill: in 2 bytes 64 channels 72 bytes (sm_90), 32 24, and 16 8 (sm_86); in TF32 32
+    # channels up to 240 (sm_120).
+    if block_m > 256 or precision == tf32.EXACT or (block_m == 256 and not wide):
         return None
     # Steps of 64 pixels spill on sm_100, and so do 64 channels in float32 at more than 64 taps; 32 channels are too few
     # for 16-byte loads of 2-byte elements by all threads.
