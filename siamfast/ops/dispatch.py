@@ -44,12 +44,16 @@ def traced() -> bool:
     return not _compiling() and _tracing()
 
 
+def derived() -> bool:
+    """Whether a transform of torch.func (grad, vmap, jvp, ...) is at work, or forward derivatives are computed."""
+    return _transforms() or forward_ad._current_level >= 0
+
+
 def transformed() -> bool:
-    """Whether the call is within a transform of torch.func (grad, vmap, jvp, ...), computes forward derivatives, or is
-    recorded by torch.jit.trace: plain PyTorch serves all, and what was traced is saved, loaded and differentiated
-    without siamfast."""
-    # A compiler handles transforms itself, and cannot trace this check.
-    return not _compiling() and (_transforms() or _tracing() or forward_ad._current_level >= 0)
+    """Whether the call is `derived`, or recorded by torch.jit.trace: plain PyTorch serves both, and what was traced is
+    saved, loaded and differentiated without siamfast."""
+    # A compiler cannot trace this check: its graph has the raw op, whose own autograd asks again.
+    return not _compiling() and (derived() or _tracing())
 
 
 def values_unknown() -> bool:

@@ -56,21 +56,36 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) 
     return getattr(torch.ops.siamfast, name).default
 
 
-def register_double_backward(name: str, differentiable: Callable[..., Any]) -> None:
-    """Give the backward op `siamfast::<name>` its own autograd, so that double backward is right.
+def with_autograd(op: Any, graph: Callable[..., Any], plain: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """Give a raw op its autograd, and return the function that calls the op.
 
-    A Function over a kernel silently returns wrong second derivatives. So with create_graph=True `differentiable`,
-    plain PyTorch with the same arguments, computes the op; otherwise the kernel does.
+    It is registered, so that compiled and exported graphs have gradients, which have the op alone; the function that is
+    returned comes to the same without a second way through the dispatcher.
+
+    Args:
+        op: the raw op.
+        graph: serves, with the op's arguments, where a gradient is needed: the `apply` of an autograd.Function, or, of
+            an op that is a backward, plain PyTorch: a Function over a kernel silently returns wrong second derivatives.
+        plain: plain PyTorch, which serves the transforms of torch.func and forward derivatives; None: such a call does
+            not reach the op.
     """
-    op = getattr(torch.ops.siamfast, name).default
 
     def autograd(*args: Any) -> Any:
+        if plain is not None and dispatch.derived():
+            return plain(*args)
         if torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in args):
-            return differentiable(*args)
+            return graph(*args)
         with torch._C._AutoDispatchBelowAutograd():
             return op(*args)
 
+    def call(*args: Any) -> Any:
+        return op(*args) if torch.compiler.is_compiling() else autograd(*args)
+
+    name = op.name().partition("::")[2]
     LIBRARY.impl(name, autograd, "Autograd")
+    if plain is not None:
+        LIBRARY.impl(name, plain, "FuncTorchBatchedDecomposition")  # of vmap
+    return call
 
 
 @contextmanager

@@ -84,6 +84,13 @@ def test_ops_export(case: Case) -> None:
     inputs = case.inputs(torch.float32, grad=False)
     program = torch.export.export(Module(), inputs)
     torch.testing.assert_close(program.module()(*inputs), case.call(*inputs))
+    # What was exported trains, as a module of PyTorch's own ops does.
+    inputs = case.inputs(seed=1)
+    program = torch.export.export(Module(), inputs)
+    expected = _gradients(case, inputs, torch.ones_like(case.call(*inputs)))
+    output = program.module()(*inputs)
+    gradients = torch.autograd.grad(output, inputs, torch.ones_like(output))
+    torch.testing.assert_close((output, *gradients), expected)
 
 
 @every_case

@@ -20,9 +20,8 @@ def loss(
     """The op, with a graph if one is needed; within a transform of torch.func, the specification."""
     if dispatch.transformed():
         return _formula(scores, labels, centers, options)
-    if torch.is_grad_enabled() and scores.requires_grad:
-        return _Loss.apply(scores, labels, centers, options)
-    return _forward(scores, labels, centers, *options)[0]
+    result: torch.Tensor = _loss(scores, labels, centers, *options)[0]
+    return result
 
 
 # ------------------------------------------------------------------------------------------------------ specification
@@ -60,7 +59,7 @@ def _fake(scores: Any, labels: Any, centers: Any, *numbers: Any) -> tuple[Any, A
     return scores.new_empty(shape, dtype=dtype), scores.new_empty(scores.shape, dtype=dtype)
 
 
-_forward = library.register(
+_op = library.register(
     "balanced_logistic_loss(Tensor scores, Tensor? labels, Tensor? centers, float stride, float r_pos, float r_neg, "
     "float neg_weight, int metric, int neutral, int balance, int reduction) -> (Tensor, Tensor)",
     _kernel,
@@ -70,20 +69,35 @@ _forward = library.register(
 
 class _Loss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, scores: torch.Tensor, labels: Any, centers: Any, options: Options) -> torch.Tensor:
-        result, slope = _forward(scores, labels, centers, *options)
+    def forward(ctx: Any, scores: torch.Tensor, labels: Any, centers: Any, *numbers: Any) -> Any:
+        result, slope = _loss(scores, labels, centers, *numbers)  # without gradients here
+        ctx.mark_non_differentiable(slope)
         ctx.save_for_backward(slope, scores, labels, centers)
-        ctx.options = options
-        return result
+        ctx.options = Options(*numbers)
+        return result, slope
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         slope, scores, labels, centers = ctx.saved_tensors
-        (grad,) = grads
+        grad = grads[0]
         if torch.is_grad_enabled():  # create_graph: the slope has no derivative, the formula has
             (gradient,) = library.reference_gradients(
                 lambda s: _formula(s, labels, centers, ctx.options), (scores,), grad, [True]
             )
         else:
             gradient = slope * (grad.reshape(-1, *[1] * (slope.dim() - 1)) if grad.dim() else grad)
-        return gradient.to(scores.dtype), None, None, None
+        return gradient.to(scores.dtype), None, None, *[None] * len(ctx.options)
+
+
+def _plain(scores: torch.Tensor, labels: Any, centers: Any, *numbers: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The specification of the loss, and its slope, which has no derivative."""
+    options = Options(*numbers)
+    maps = eager.score_maps(scores.detach()).to(sum_dtype(scores.dtype))
+    if labels is None:
+        labels = options.made_labels((maps.shape[1], maps.shape[2]), centers, maps.dtype, maps.device)
+    weights = reference.cell_weights(labels, **options.weighing)
+    slope = (torch.sigmoid(maps) - labels.clamp_min(0)) * weights * options.factor(len(maps))
+    return _formula(scores, labels, centers, options), slope.masked_fill(weights == 0, 0).view(scores.shape)
+
+
+_loss = library.with_autograd(_op, _Loss.apply, _plain)

@@ -107,5 +107,6 @@ def balanced_logistic_loss(
     weights = cell_weights(labels, neutral=neutral, balance=balance, neg_weight=neg_weight)
     if gamma:
         weights = focused(weights, scores, targets, gamma=gamma, balance=balance)
-    losses = F.binary_cross_entropy_with_logits(scores, targets, reduction="none")
+    # Not binary_cross_entropy_with_logits, which cancels to 0 for a negative cell that is right, and has no rule for vmap.
+    losses = -(targets * F.logsigmoid(scores) + (1 - targets) * F.logsigmoid(-scores))
     return torch.where(weights != 0, weights * losses, torch.zeros_like(losses)).sum((1, 2))

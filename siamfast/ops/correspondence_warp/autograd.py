@@ -15,9 +15,7 @@ def warp(tensors: Tensors, options: Options) -> Outputs:
     """The op, with a graph if one is needed; a forced reference is differentiable by itself."""
     if dispatch.forced() == "reference":
         return specification(tensors, options)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return Outputs(*_Warp.apply(*tensors, *options))
-    return Outputs(*_forward(*tensors, *options))
+    return Outputs(*_warp(*tensors, *options))
 
 
 def specification(tensors: Tensors, options: Options) -> Outputs:
@@ -98,17 +96,17 @@ _OPTIONS = (
     "float temperature, bool normalize, float radius, bool circle, int[] global_frames, "
     "int topk, bool post, bool details"
 )
-_forward = library.register(
+_op = library.register(
     f"correspondence_warp({_TENSORS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)", _kernel, _fake
 )
-_backward = library.register(
+_backward_op = library.register(
     "correspondence_warp_backward(Tensor d_values, Tensor d_confidence, Tensor d_entropy, Tensor d_lse, "
     "Tensor warped, Tensor confidence, Tensor entropy, Tensor lse, Tensor indices, "
     f"{_TENSORS}, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
     _backward_kernel,
     _backward_fake,
 )
-library.register_double_backward("correspondence_warp_backward", _reference_backward)
+_backward = library.with_autograd(_backward_op, _reference_backward)
 
 
 class _Warp(torch.autograd.Function):
@@ -119,7 +117,7 @@ class _Warp(torch.autograd.Function):
         full = options.details or (query.device.type in ("cpu", "cuda") and query.dtype != torch.float64)
         # In full precision, because slopes are differences from the outputs.
         exact = values.to(eager.compute_dtype(query))
-        outputs = _forward(query, keys, exact, key_bias, *options._replace(details=full))
+        outputs = _warp(query, keys, exact, key_bias, *options._replace(details=full))  # without gradients here
         ctx.save_for_backward(*outputs, query, keys, values, key_bias)
         details = outputs[1:] if options.details else eager.no_details(outputs[0])
         outputs = (outputs[0].to(values.dtype), *details)
@@ -131,3 +129,10 @@ class _Warp(torch.autograd.Function):
         needs = list(ctx.needs_input_grad[:4])
         gradients = _backward(*grads[:4], *ctx.saved_tensors, *ctx.options, needs)
         return (*(g if n else None for g, n in zip(gradients, needs, strict=True)), *[None] * len(ctx.options))
+
+
+def _plain(query: Any, keys: Any, values: Any, key_bias: Any, *numbers: Any) -> tuple[torch.Tensor, ...]:
+    return tuple(specification(Tensors(query, keys, values, key_bias), Options(*numbers)))
+
+
+_warp = library.with_autograd(_op, _Warp.apply, _plain)

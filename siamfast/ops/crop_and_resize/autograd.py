@@ -24,9 +24,8 @@ def crop(call: CropCall) -> torch.Tensor:  # (M, C, height, width)
         if dispatch.transformed():  # windows may be traced too, of which the reference makes numbers
             return eager.forward(call)
         return reference.crop_and_resize(image, windows, fill, *options)
-    if torch.is_grad_enabled() and (image.requires_grad or fill.requires_grad):
-        return _CropAndResize.apply(image, windows, fill, *options)
-    return _crop_forward(image, windows, fill, *options)
+    result: torch.Tensor = _crop(image, windows, fill, *options)
+    return result
 
 
 def _kernel(*flat: Any) -> torch.Tensor:
@@ -80,13 +79,13 @@ def _backward_fake(grad: Any, *flat: Any) -> tuple[torch.Tensor, ...]:
 
 
 _OPTIONS = "Tensor windows, Tensor fill, int height, int width, int border, int rule, bool antialias"
-_crop_forward = library.register(f"crop_and_resize(Tensor image, {_OPTIONS}) -> Tensor", _kernel, _fake)
-_crop_backward = library.register(
+_crop_op = library.register(f"crop_and_resize(Tensor image, {_OPTIONS}) -> Tensor", _kernel, _fake)
+_crop_backward_op = library.register(
     f"crop_and_resize_backward(Tensor grad, Tensor image, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor)",
     _backward_kernel,
     _backward_fake,
 )
-library.register_double_backward("crop_and_resize_backward", _reference_backward)
+_crop_backward = library.with_autograd(_crop_backward_op, _reference_backward)
 
 
 class _CropAndResize(torch.autograd.Function):
@@ -96,10 +95,14 @@ class _CropAndResize(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(image, windows, fill)
         ctx.options = options
-        return _crop_forward(image, windows, fill, *options)
+        return _crop(image, windows, fill, *options)  # without gradients here
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         needs = [ctx.needs_input_grad[0], ctx.needs_input_grad[2]]
         image, fill = _crop_backward(grads[0], *ctx.saved_tensors, *ctx.options, needs)
         return (image if needs[0] else None, None, fill if needs[1] else None, *[None] * len(ctx.options))
+
+
+# Windows may have been transformed too, of which the reference makes numbers.
+_crop = library.with_autograd(_crop_op, _CropAndResize.apply, lambda *flat: eager.forward(CropCall.of(*flat)))

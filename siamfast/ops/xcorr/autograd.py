@@ -19,19 +19,14 @@ def _implementation(x: torch.Tensor) -> ModuleType | None:
     return {"triton": triton, "cpp": cpp, "torch": eager}.get(chosen)
 
 
-def _needs_grad(*tensors: torch.Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-
-
 def full(call: XcorrCall) -> torch.Tensor:
     """The op `siamfast::xcorr`, with a graph if one is needed."""
-    apply = _XCorr.apply if _needs_grad(*call.tensors) else _xcorr_forward
-    return apply(*call.tensors, *call.numbers)
+    return _xcorr(*call.tensors, *call.numbers)
 
 
 def depthwise(call: DepthwiseCall) -> torch.Tensor:
     """The op `siamfast::xcorr_depthwise`, with a graph if one is needed."""
-    return (_XCorrDepthwise.apply if _needs_grad(call.z, call.x) else _depthwise_forward)(*call)
+    return _depthwise(*call)
 
 
 # -------------------------------------------------------------------------------------------------- full: registration
@@ -72,7 +67,9 @@ def _xcorr_backward_kernel(grad: torch.Tensor, *flat: Any) -> tuple[torch.Tensor
     *arguments, needs = flat
     call = XcorrCall.of(*arguments)
     chosen = _implementation(call.x)
-    return chosen.full_backward(grad, call, needs) if chosen else _xcorr_reference_backward(grad, *flat)
+    gradients = chosen.full_backward(grad, call, needs) if chosen else _xcorr_reference_backward(grad, *flat)
+    # Empty tensors of their own for those that are not needed: an op's outputs must not alias one another.
+    return tuple(g if need else grad.new_empty(0) for g, need in zip(gradients, needs, strict=True))
 
 
 def _xcorr_backward_fake(grad: Any, *flat: Any) -> tuple[torch.Tensor, ...]:
@@ -90,14 +87,14 @@ def _xcorr_backward_fake(grad: Any, *flat: Any) -> tuple[torch.Tensor, ...]:
 _OPTIONS = (
     "Tensor? scale, Tensor? bias, float scale_constant, float bias_constant, int pad_y, int pad_x, bool all_pairs"
 )
-_xcorr_forward = library.register(f"xcorr(Tensor z, Tensor x, {_OPTIONS}) -> Tensor", _xcorr_kernel, _xcorr_fake)
-_xcorr_backward = library.register(
+_xcorr_op = library.register(f"xcorr(Tensor z, Tensor x, {_OPTIONS}) -> Tensor", _xcorr_kernel, _xcorr_fake)
+_xcorr_backward_op = library.register(
     f"xcorr_backward(Tensor grad, Tensor z, Tensor x, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
     _xcorr_backward_kernel,
     _xcorr_backward_fake,
 )
-library.register_double_backward("xcorr_backward", _xcorr_reference_backward)
-register_decomposition([_xcorr_forward])(onnx.full)
+_xcorr_backward = library.with_autograd(_xcorr_backward_op, _xcorr_reference_backward)
+register_decomposition([_xcorr_op])(onnx.full)
 
 
 class _XCorr(torch.autograd.Function):
@@ -105,13 +102,16 @@ class _XCorr(torch.autograd.Function):
     def forward(ctx: Any, z: torch.Tensor, x: torch.Tensor, scale: Any, bias: Any, *options: Any) -> torch.Tensor:
         ctx.save_for_backward(z, x, scale, bias)
         ctx.options = options
-        return _xcorr_forward(z, x, scale, bias, *options)
+        return _xcorr(z, x, scale, bias, *options)  # without gradients here
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         needs = list(ctx.needs_input_grad[:4])
         gradients = _xcorr_backward(grads[0], *ctx.saved_tensors, *ctx.options, needs)
         return (*(g if need else None for g, need in zip(gradients, needs, strict=True)), *[None] * len(ctx.options))
+
+
+_xcorr = library.with_autograd(_xcorr_op, _XCorr.apply, lambda *flat: by_reference(XcorrCall.of(*flat)))
 
 
 # --------------------------------------------------------------------------------------------- depthwise: registration
@@ -161,16 +161,16 @@ def _depthwise_backward_fake(grad: Any, *flat: Any) -> tuple[torch.Tensor, ...]:
     )
 
 
-_depthwise_forward = library.register(
+_depthwise_op = library.register(
     "xcorr_depthwise(Tensor z, Tensor x, int pad_y, int pad_x) -> Tensor", _depthwise_kernel, _depthwise_fake
 )
-_depthwise_backward = library.register(
+_depthwise_backward_op = library.register(
     "xcorr_depthwise_backward(Tensor grad, Tensor z, Tensor x, int pad_y, int pad_x, bool[] needs) -> (Tensor, Tensor)",
     _depthwise_backward_kernel,
     _depthwise_backward_fake,
 )
-library.register_double_backward("xcorr_depthwise_backward", _depthwise_reference_backward)
-register_decomposition([_depthwise_forward])(onnx.depthwise)
+_depthwise_backward = library.with_autograd(_depthwise_backward_op, _depthwise_reference_backward)
+register_decomposition([_depthwise_op])(onnx.depthwise)
 
 
 class _XCorrDepthwise(torch.autograd.Function):
@@ -178,10 +178,15 @@ class _XCorrDepthwise(torch.autograd.Function):
     def forward(ctx: Any, z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int) -> torch.Tensor:
         ctx.save_for_backward(z, x)
         ctx.padding = pad_y, pad_x
-        return _depthwise_forward(z, x, pad_y, pad_x)
+        return _depthwise(z, x, pad_y, pad_x)  # without gradients here
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         needs = list(ctx.needs_input_grad[:2])
         gradients = _depthwise_backward(grads[0], *ctx.saved_tensors, *ctx.padding, needs)
         return (*(g if need else None for g, need in zip(gradients, needs, strict=True)), None, None)
+
+
+_depthwise = library.with_autograd(
+    _depthwise_op, _XCorrDepthwise.apply, lambda *flat: depthwise_by_reference(DepthwiseCall(*flat))
+)
