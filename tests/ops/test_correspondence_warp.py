@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -110,6 +111,33 @@ def test_ties_go_to_the_lower_index() -> None:
     warped, indices = siamfast.correspondence_warp(q, q, values, topk=2, returns=("values", "indices"))
     assert indices[0, :, 1, 1].tolist() == [0, 1]
     torch.testing.assert_close(warped, torch.full((1, 1, 3, 3), 0.5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("topk", [None, 3])
+def test_an_empty_batch_gives_values_without_details(dtype: torch.dtype, topk: int | None) -> None:
+    query = torch.zeros(0, 4, 3, 3, dtype=dtype, requires_grad=True)
+    values = siamfast.correspondence_warp(query, query, query[:, :1], topk=topk)
+    assert values.shape == (0, 1, 3, 3)
+    assert torch.autograd.grad(values.sum(), query)[0].shape == query.shape
+
+
+@pytest.mark.parametrize("topk", [None, 3])
+def test_among_equal_keys_the_first_has_the_confidences_slope(topk: int | None) -> None:
+    query = _features(1, 4, 2, 2)
+    keys = query[:, :, :1, :1].expand(1, 4, 3, 4).clone()  # all the same
+    slopes = []
+    for name, dtype in (("reference", torch.float64), ("torch", torch.float64), ("cpp", torch.float32)):
+        bias = torch.zeros(1, 3, 4, dtype=dtype, requires_grad=True)
+        with siamfast.backend(name):
+            confidence = siamfast.correspondence_warp(
+                query.to(dtype), keys.to(dtype), keys.to(dtype), key_bias=bias, topk=topk, returns="confidence"
+            )
+        slopes.append(torch.autograd.grad(confidence.sum(), bias)[0].double())
+    count = topk or 12
+    assert float(slopes[0][0, 0, 0]) == pytest.approx(4 * (1 / count - 1 / count**2))  # of 4 queries
+    for ours in slopes[1:]:
+        torch.testing.assert_close(ours, slopes[0], rtol=1e-5, atol=1e-6)  # a few float32 roundings
 
 
 def test_post_normalization_keeps_the_softmax_weights() -> None:
@@ -265,6 +293,11 @@ Q, R, V = torch.zeros(1, 4, 3, 3), torch.zeros(1, 2, 4, 3, 3), torch.zeros(1, 2,
         (lambda: siamfast.correspondence_warp(Q, R, V, frames="x"), ValueError, "frames: got 'x'"),
         (lambda: siamfast.correspondence_warp(Q, R, V, global_frames=(2,)), ValueError, r"global_frames: got \(2,\)"),
         (lambda: siamfast.correspondence_warp(Q, R, V, global_frames=0), TypeError, "global_frames: got 0, expected"),
+        (
+            lambda: siamfast.correspondence_warp(Q, R, V, global_frames=np.array([0])),
+            TypeError,
+            r"global_frames: got array\(\[0\]\), expected a sequence of whole numbers",
+        ),
         (lambda: siamfast.correspondence_warp(Q, R, V, radius="1"), ValueError, "radius: got '1', expected"),
         (lambda: siamfast.propagate_labels([Q[0]], V[0, 0], tempo=1), TypeError, "overrides: got tempo, expected"),
         (lambda: list(siamfast.propagate_labels([Q[0]], V[0, 0, :, :2])), ValueError, "labels: got .* the features'"),

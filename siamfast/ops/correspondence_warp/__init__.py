@@ -215,8 +215,8 @@ def _inputs(
 
 
 def _whole(frames: Sequence[int]) -> tuple[int, ...]:
-    if frames == ():  # as in most calls: half a microsecond less
-        return ()
+    if type(frames) is tuple and not frames:  # as in most calls: half a microsecond less
+        return frames
     if not isinstance(frames, Sequence) or not all(isinstance(t, int) for t in frames):
         raise TypeError(f"global_frames: got {frames!r}, expected a sequence of whole numbers")
     return tuple(frames)

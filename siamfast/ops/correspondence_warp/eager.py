@@ -86,7 +86,7 @@ def _attend(
         scores = scores + bias[:, None]
     if forbidden is not None:
         scores = scores.masked_fill(forbidden, float("-inf"))
-    lse = torch.logsumexp(scores, -1) if details or (topk and post) else scores[0, :0, 0]
+    lse = torch.logsumexp(scores, -1) if details or (topk and post) else scores.new_empty(0)
     if topk:
         index = _largest(scores.detach(), topk)
         kept = scores.gather(-1, index)
@@ -106,7 +106,8 @@ def _attend(
     if not topk:
         index = scores.argmax(-1, keepdim=True)
     entropy = -torch.where(weights > 0, weights * weights.clamp_min(1e-38).log(), 0.0).sum(-1)
-    return Outputs(warped, weights.amax(-1), entropy, lse, index.transpose(1, 2))
+    confidence = (weights if topk else weights.gather(-1, index))[..., 0]
+    return Outputs(warped, confidence, entropy, lse, index.transpose(1, 2))
 
 
 def _prepare(

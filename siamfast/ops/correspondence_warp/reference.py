@@ -77,7 +77,8 @@ def correspondence_warp(
     """One softmax over all keys.
 
     Returns:
-        values (N, K, Hq, Wq); confidence, entropy, lse (N, Hq, Wq); indices (N, k, Hq, Wq).
+        values (N, K, Hq, Wq); confidence, entropy, lse (N, Hq, Wq); indices (N, k, Hq, Wq). The confidence is the
+        weight of the first index: among equal keys that one alone has its slope.
     """
     grid = (query.shape[2], query.shape[3])
     allowed = allowed_keys(grid, (keys.shape[1], *keys.shape[3:]), radius, window, global_frames, query.device)
@@ -87,7 +88,7 @@ def correspondence_warp(
     entropy = -torch.where(affinity > 0, affinity * affinity.clamp_min(1e-38).log(), 0.0).sum(-1)
     return (
         warped.unflatten(2, grid),
-        affinity.amax(-1).unflatten(1, grid),
+        affinity.gather(-1, order[..., :1]).squeeze(-1).unflatten(1, grid),
         entropy.unflatten(1, grid),
         torch.logsumexp(scores, -1).unflatten(1, grid),
         order.transpose(1, 2).unflatten(2, grid),
