@@ -136,6 +136,27 @@ def test_channels_last_gradient_stays_channels_last() -> None:
     assert x.grad.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("op", [siamfast.xcorr, siamfast.xcorr_depthwise, siamfast.xcorr_pixelwise])
+def test_float64_with_float32_is_refused_under_autocast_too(op: Any) -> None:
+    z, x = torch.ones(1, 2, 2, 2, dtype=torch.float64), torch.ones(1, 2, 5, 5)
+    for first, second in ((z, x), (z.float(), x.double())):
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(TypeError, match="z: got dtype torch.float"):
+            op(first, second)
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "cpp"])
+@pytest.mark.parametrize("number", [torch.float16, torch.float32, torch.float64])
+def test_scale_and_bias_have_a_dtype_of_their_own(backend: str, number: torch.dtype) -> None:
+    z, x = torch.randn(1, 4, 2, 2, requires_grad=True), torch.randn(1, 2, 5, 5, requires_grad=True)
+    scale, bias = torch.rand(2, requires_grad=True, dtype=number), torch.rand(1, requires_grad=True, dtype=number)
+    expected = torch.autograd.grad(siamfast.xcorr(z, x, scale=scale.float(), bias=bias.float()).sum(), (z, x, scale))
+    with siamfast.backend(backend):
+        result = siamfast.xcorr(z, x, scale=scale, bias=bias)
+    assert result.dtype == torch.float32
+    # Sums of 64 products, in another order.
+    torch.testing.assert_close(torch.autograd.grad(result.sum(), (z, x, scale)), expected, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_non_finite_values_stay_in_the_windows_that_cover_them(value: float) -> None:
     z, x = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 6, 6)

@@ -179,7 +179,7 @@ def _check_features(z: torch.Tensor, x: torch.Tensor) -> tuple[torch.Size, torch
     for name, shape in (("z", template), ("x", search)):
         if len(shape) != 4:
             raise ValueError(f"{name}: got shape {tuple(shape)}, expected 4 dimensions (N, C, H, W)")
-    if z.dtype != x.dtype and not library.autocast_enabled(x.device.type):
+    if z.dtype != x.dtype and (torch.float64 in (z.dtype, x.dtype) or not library.autocast_enabled(x.device.type)):
         raise TypeError(f"z: got dtype {z.dtype}, expected x's {x.dtype}")
     if z.device != x.device:
         raise ValueError(f"z: got device {z.device}, expected x's {x.device}")

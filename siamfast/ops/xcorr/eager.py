@@ -132,7 +132,8 @@ def full_backward(
     if need_x:
         rows = kernels
         if scale is not None:  # (Nz, O, Hz*Wz*C) times one number per kernel
-            rows = (kernels.reshape(nz, per_template, -1) * scale.reshape(-1, 1)).view(kernels.shape)
+            factors = scale.reshape(-1, 1).to(kernels.dtype)
+            rows = (kernels.reshape(nz, per_template, -1) * factors).view(kernels.shape)
         rows = rows.reshape(-1, channels) if all_pairs else rows
         if layout(x) == torch.channels_last:
             cells = torch.matmul(products.transpose(2, 3), rows)  # (..., H*W, C)
