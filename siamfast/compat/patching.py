@@ -1,8 +1,8 @@
 """Swap the correlations of a loaded project for ours, wherever it refers to them, and undo it.
 
 Forks copy these functions and change them under the same name: another argument order, a padding, another result. So a
-function is recognised by its name but checked by its results: it is swapped only if ours gives the same values on
-random features of several shapes, and otherwise listed as left alone.
+function is recognised by its name but checked by its results: it is swapped only if ours gives the same values and
+gradients on random features of several shapes, and otherwise listed as left alone.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ LOSSES: dict[str, type[torch.nn.Module]] = {
     "OHNMLoss": siamfc_pytorch.OHNMLoss,
 }
 _MODULES = HEADS | LOSSES
+_DIFFERENT = "its values or gradients differ from a plain correlation's"
 
 
 class Patch:
@@ -218,7 +219,7 @@ def _is_patched(module: ModuleType) -> bool:
 def _swap_function(done: Patch, module: ModuleType, key: str, original: Correlation) -> None:
     ours = same_values(original, CANDIDATES[key])
     if ours is None:
-        done.left.append(f"{module.__name__}.{key}: its values differ from a plain correlation's")
+        done.left.append(f"{module.__name__}.{key}: {_DIFFERENT}")
         return
     if is_one_product(original):
         done.left.append(f"{module.__name__}.{key}: one matrix product already, which ours is too")
@@ -238,11 +239,12 @@ def _swap_methods(done: Patch, module: ModuleType, owner: type) -> None:
     place = f"{module.__name__}.{owner.__qualname__}"
     if owner.__name__ in _MODULES and "forward" in vars(owner):
         head = _MODULES[owner.__name__]
-        pairs = [(z, x) for x, z in probes()] if owner.__name__ in HEADS else score_probes()
-        if same_module(owner, head, pairs):
+        of_head = owner.__name__ in HEADS
+        pairs = [(z, x) for x, z in probes()] if of_head else score_probes()
+        if same_module(owner, head, pairs, 2 if of_head else 1):
             done._set(owner, "forward", head.forward, place, head.forward)
         else:
-            done.left.append(f"{place}.forward: its values differ from {head.__module__}'s")
+            done.left.append(f"{place}.forward: its values or gradients differ from {head.__module__}'s")
         return
     for key in CANDIDATES:
         method = vars(owner).get(key)
@@ -251,7 +253,7 @@ def _swap_methods(done: Patch, module: ModuleType, owner: type) -> None:
         bound = functools.partial(method, None)  # none of the known ones uses `self`
         ours = same_values(bound, CANDIDATES[key])
         if ours is None:
-            done.left.append(f"{place}.{key}: its values differ from a plain correlation's")
+            done.left.append(f"{place}.{key}: {_DIFFERENT}")
             continue
         done._set(owner, key, _as_method(ours), place, ours.function)
 

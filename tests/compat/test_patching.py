@@ -114,6 +114,7 @@ def test_a_matrix_product_is_left_alone(packages: Path) -> None:
         "(x, kernel): return grouped(x, kernel), 1",
         "(x, kernel, head): return grouped(x, kernel)",
         "(x, kernel): return grouped(x, kernel).sum(1, keepdim=True)",
+        "(x, kernel): return grouped(x, kernel.detach())",
     ],
 )
 def test_a_fork_with_other_values_is_left_alone_and_named(packages: Path, body: str) -> None:
@@ -122,8 +123,31 @@ def test_a_fork_with_other_values_is_left_alone_and_named(packages: Path, body: 
     original = model.xcorr_depthwise
     done = patch("fork")
     assert done.swapped == []
-    assert done.left == ["fork.model.xcorr_depthwise: its values differ from a plain correlation's"]
+    assert done.left == ["fork.model.xcorr_depthwise: its values or gradients differ from a plain correlation's"]
     assert model.xcorr_depthwise is original
+
+
+def test_another_order_of_a_templates_kernels_is_left_alone(packages: Path) -> None:
+    lines = """
+def {name}(x, kernel):
+    one = kernel.{view}
+    return F.conv2d(x.flatten(0, 1)[None], one.flatten(0, 1), groups=len(x)).view(len(x), one.shape[1], {size})
+"""
+    size = "x.shape[2] - kernel.shape[2] + 1, x.shape[3] - kernel.shape[3] + 1"
+    slowest, fastest = "unflatten(1, (-1, x.shape[1]))", "unflatten(1, (x.shape[1], -1)).transpose(1, 2)"
+    make_package(
+        packages,
+        "orders",
+        {
+            "theirs.py": "import torch.nn.functional as F\n" + lines.format(name="xcorr_fast", view=fastest, size=size),
+            "pysots.py": "import torch.nn.functional as F\n" + lines.format(name="xcorr_fast", view=slowest, size=size),
+        },
+    )
+    for name in ("theirs", "pysots"):
+        importlib.import_module(f"orders.{name}")
+    with patch("orders") as done:
+        assert done.swapped == ["orders.pysots.xcorr_fast -> siamfast.compat.pysot.xcorr_fast"]
+        assert done.left == ["orders.theirs.xcorr_fast: its values or gradients differ from a plain correlation's"]
 
 
 def test_siamfc_pytorchs_method_and_siamdws_head_are_swapped(packages: Path) -> None:
@@ -162,7 +186,9 @@ def test_siamfc_pytorchs_method_and_siamdws_head_are_swapped(packages: Path) -> 
             "heads.connect.Corr_Up.forward -> siamfast.compat.siamdw.Corr_Up.forward",
             "heads.siamfc.SiamFC._fast_xcorr -> siamfast.compat.siamfc_pytorch.fast_xcorr",
         ]
-        assert done.left == ["heads.adjusted.Corr_Up.forward: its values differ from siamfast.compat.siamdw's"]
+        assert done.left == [
+            "heads.adjusted.Corr_Up.forward: its values or gradients differ from siamfast.compat.siamdw's"
+        ]
         torch.testing.assert_close((head(z, x), corr(z, x), corr.eval()(z, x)), expected)
     assert "siamfast" not in siamfc.SiamFC._fast_xcorr.__module__
 
@@ -259,7 +285,8 @@ def test_losses_are_swapped_where_they_are_the_same(packages: Path) -> None:
             "losses_project.losses.BalancedLoss.forward -> siamfast.compat.siamfc_pytorch.BalancedLoss.forward"
         ]
         assert done.left == [
-            "losses_project.losses.FocalLoss.forward: its values differ from siamfast.compat.siamfc_pytorch's"
+            "losses_project.losses.FocalLoss.forward: "
+            "its values or gradients differ from siamfast.compat.siamfc_pytorch's"
         ]
         torch.testing.assert_close(value_and_gradient(), before)
     torch.testing.assert_close(value_and_gradient(), before, rtol=0, atol=0)

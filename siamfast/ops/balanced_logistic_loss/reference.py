@@ -107,6 +107,6 @@ def balanced_logistic_loss(
     weights = cell_weights(labels, neutral=neutral, balance=balance, neg_weight=neg_weight)
     if gamma:
         weights = focused(weights, scores, targets, gamma=gamma, balance=balance)
-    # Not binary_cross_entropy_with_logits, which cancels to 0 for a negative cell that is right, and has no rule for vmap.
+    # Not binary_cross_entropy_with_logits: a negative cell that is right cancels to 0 there, and vmap has no rule.
     losses = -(targets * F.logsigmoid(scores) + (1 - targets) * F.logsigmoid(-scores))
     return torch.where(weights != 0, weights * losses, torch.zeros_like(losses)).sum((1, 2))
