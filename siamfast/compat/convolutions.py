@@ -100,7 +100,8 @@ class FastConvolution:
         self._forget()
 
     def _find_sources(self) -> list[tuple[dict[str, Any], str]]:
-        """Where the parameters and statistics are that the prepared weights are made from: (dictionary, name)."""
+        """Where the parameters and statistics are that the prepared weights are made from: (dictionary, name); none if
+        one is computed, as by torch.nn.utils.parametrize."""
         owners = [(self.convolution, ("weight", "bias"))]
         if self.norm is not None:
             owners.append((self.norm, ("weight", "bias", "running_mean", "running_var")))  # type: ignore[arg-type]
@@ -108,7 +109,10 @@ class FastConvolution:
         for owner, names in owners:
             for name in names:
                 kept = (owner._parameters, owner._buffers, vars(owner))  # the last: torch.nn.utils.weight_norm's
-                places += [(values, name) for values in kept if name in values][:1]
+                place = next((values for values in kept if name in values), None)
+                if place is None:
+                    return []
+                places.append((place, name))
         return places
 
     def _current_versions(self) -> list[tuple[int, int] | None]:

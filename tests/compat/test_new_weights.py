@@ -123,6 +123,28 @@ def test_parameters_that_are_kept_elsewhere_later() -> None:
         assert close(network(x), original(x))
 
 
+class _Doubled(nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight * 2
+
+
+def test_a_parametrization_that_is_registered_later() -> None:
+    network, x = network_and_input()
+    twin = copy.deepcopy(network)
+    with torch.no_grad():
+        quickened(network, lambda: network(x))
+        for _ in range(3):
+            network(x)
+        for each in (network, twin):
+            torch.nn.utils.parametrize.register_parametrization(each[0], "weight", _Doubled())
+        for _ in range(3):
+            assert close(network(x), twin(x))
+        for each in (network, twin):
+            each[0].parametrizations["weight"].original.mul_(-3)
+        for _ in range(3):
+            assert close(network(x), twin(x))
+
+
 def test_weights_without_a_version_and_hooks_of_all_modules() -> None:
     network = trained(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()))
     x = torch.randn(1, 3, 9, 9)
