@@ -70,7 +70,7 @@ class Loop:
         if config.compile:
             compile_networks(self.trained().values())
         self._loss = parallel(self.loss, self.trained(), config.accumulate, self.rests(), self.ranks, self.device)
-        self.step = 0
+        self.step, self._saved = 0, 0  # steps that are done, and those of them that the checkpoint has
         self.seconds = 0.0  # training time, over this run and those that it resumed
         # Both are made now, so that a wrong path is an error before anything is written, not at the first validation.
         self._data = self.make_data(config.data, config.steps * config.batch_size, config.seed)
@@ -140,6 +140,7 @@ class Loop:
             "seconds": self.seconds,
         }
         write_checkpoint(self.checkpoint, self.config, state)
+        self._saved = self.step
 
     def resume(self) -> bool:
         """Load the checkpoint in `out`, which the first process reads for all; returns whether there is one."""
@@ -160,6 +161,7 @@ class Loop:
                 self.average.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds = state["step"], state["seconds"]
+        self._saved = self.step
         return True
 
     # ------------------------------------------------------------------------------------------------------------- loop
@@ -192,9 +194,15 @@ class Loop:
             dynamic_ncols=True, disable=not self.ranks.first,
         )  # fmt: skip
         if resumed and self.ranks.first:
-            bar.write(f"resumed {self.checkpoint} at step {self.step} of {config.steps}")
+            done = "; its validation is made again" if finished else ""
+            bar.write(f"resumed {self.checkpoint} at step {self.step} of {config.steps}{done}")
         try:
             figures = self._validated(record) if finished else self._steps(bar, record)
+        except KeyboardInterrupt:
+            if self.ranks.first:
+                again = f"the same command resumes at step {self._saved} (--save-every {config.save_every})"
+                bar.write(f"stopped after step {self.step} of {config.steps}; {again}")
+            raise
         finally:
             unread = unread_frames(self._data) + unread_frames(self._val_data)
             if unread:

@@ -101,6 +101,24 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     assert _same(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_ctrl_c_says_where_the_same_command_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = SiamFCTrainer(SiamFCConfig(out=str(tmp_path), **(SMALL | {"steps": 6, "save_every": 2})))
+    step = trainer._train_step
+
+    def interrupted(batch: Any) -> torch.Tensor:
+        if trainer.step == 3:
+            raise KeyboardInterrupt
+        return step(batch)
+
+    trainer._train_step = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert "stopped after step 3 of 6; the same command resumes at step 2 (--save-every 2)" in capsys.readouterr().out
+    for said in ("at step 2 of 6\n", "at step 6 of 6; its validation is made again\n"):
+        _train(tmp_path, steps=6, save_every=2)
+        assert f"resumed {tmp_path / 'checkpoint.pt'} {said}" in capsys.readouterr().out
+
+
 def test_workers_do_not_change_what_is_trained(tmp_path: Path) -> None:
     _train(tmp_path / "none", steps=2)
     _train(tmp_path / "two", steps=2, workers=2)
