@@ -79,7 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         raise ValueError(f"{error}{of_process()}") from error
     if trainer.ranks.first:
-        print(f"{trainer.out / trainer.file}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        weights = trainer.out / trainer.file
+        print(f"{weights}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+        if arguments.task == "mobile":
+            print(f"`siamfast export {weights}` makes its graphs for onnxruntime, two to three times as fast on a CPU")
     return 0
 
 
