@@ -15,9 +15,9 @@ def is_flat(x: torch.Tensor) -> bool:
     return x.stride(3) == 1 and x.stride(2) == x.shape[3]
 
 
-def gradients_config(taps: int, size: int, precision: str, wide: bool) -> Config | None:
+def gradients_config(taps: int, columns: int, size: int, precision: str, wide: bool) -> Config | None:
     """The configuration of both gradients, None where the sums do not fit the registers; taps: of all kernels that a
-    search is correlated with; wide: whether x allows 16-byte loads."""
+    search is correlated with; columns: of a template; wide: whether x allows 16-byte loads."""
     block_m = max(64, next_power_of_2(taps))
     # Without 16-byte loads 256 taps spill: in 2 bytes 64 channels 72 bytes (sm_90), 32 24, and 16 8 (sm_86); in TF32 32
     # channels up to 240 (sm_120).
@@ -26,9 +26,10 @@ def gradients_config(taps: int, size: int, precision: str, wide: bool) -> Config
     # Steps of 64 pixels spill on sm_100, and so do 64 channels in float32 at more than 64 taps; 32 channels are too few
     # for 16-byte loads of 2-byte elements by all threads.
     block_c = 64 if block_m == 64 or size == 2 else 32
-    # No stages in TF32: Triton would pipeline dG with one buffer, which the next copy overwrites while a product of
-    # sm_90 may still read it (races.py).
-    return {"BLOCK_M": block_m, "BLOCK_Q": 32, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 1}
+    # No stages where dG can be copied by cp.async, in TF32 and for templates of one column: Triton would pipeline it
+    # with one buffer too few, so that a copy overwrites what a product of sm_90 may still read (races.py).
+    stages = 3 if size == 2 and columns > 1 else 1
+    return {"BLOCK_M": block_m, "BLOCK_Q": 32, "BLOCK_C": block_c, "num_warps": 8, "num_stages": stages}
 
 
 def search_config(size: int, precision: str) -> Config:
@@ -59,7 +60,7 @@ def both_gradients(
     (nx, channels, height, width), (hz, wz) = x.shape, z.shape[2:]
     wide = is_flat(x) and height * width * x.element_size() % 16 == 0 and x.data_ptr() % 16 == 0
     product = tf32.product_constants(x)
-    config = gradients_config(grad.shape[1] * hz * wz, x.element_size(), product["PRECISION"], wide)
+    config = gradients_config(grad.shape[1] * hz * wz, wz, x.element_size(), product["PRECISION"], wide)
     if config is None:
         search_gradient(
             grad=grad,

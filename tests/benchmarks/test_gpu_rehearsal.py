@@ -84,8 +84,8 @@ def test_values_take_every_op_in_turn(rows: Rows) -> None:
 
 def test_the_race_test_compares_both_numbers_of_stages(rows: Rows) -> None:
     assert [(row["task"], row["stages"]) for row in of(rows, "races")] == [
-        (f"gradients, {dtype}", stages)
-        for dtype, several in (("float32", 2), ("bfloat16", 3))
+        (f"gradients, {of_what}", stages)
+        for of_what, several in (("float32", 2), ("bfloat16", 3), ("bfloat16, templates of 1x1", 3))
         for stages in (1, several)
     ]
 
