@@ -19,7 +19,7 @@ from benchmarks.gpu.tasks import Setting, Task
 
 MOST = 60.0  # seconds of both numbers of stages; the section's end stops them before
 RUNS, LOOK = 5000, 100  # calls of each dtype and number of stages; between looks at the clock
-# dtype, sides of templates and searches, several stages: shipped in the second, a race in the others (kernels/races.py).
+# dtype, sides of templates and searches, several stages: shipped in the second, races in the others (kernels/races.py).
 CASES = {
     "gradients, float32": (torch.float32, 6, 22, 2),
     "gradients, bfloat16": (torch.bfloat16, 6, 22, 3),
