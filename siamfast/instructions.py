@@ -16,6 +16,11 @@ def fast_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(supported() for supported in fast)
 
 
+def has_amx() -> bool:
+    """Whether this CPU multiplies tiles of 8-bit and bfloat16 numbers: Intel's, since Sapphire Rapids."""
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
 def onednn_operator(*names: str) -> Any:
     """The first of these operators that this PyTorch has, or None: they were renamed."""
     for name in names:

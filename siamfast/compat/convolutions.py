@@ -199,8 +199,11 @@ class FastConvolution:
             for side, p, d, k, s in zip(x.shape[2:], padding, dilation, convolution.kernel_size, stride, strict=True)
         )
         if (
-            not exact and x.numel() and reduced.missing(self._precision) is None
-        ):  # it may have been loaded on another machine
+            not exact
+            and x.numel()
+            and reduced.missing(self._precision) is None  # it may have been loaded on another machine
+            and reduced.is_right(weight, padding, stride, dilation, groups, list(x.shape))
+        ):
             less = reduced.MAKERS[self._precision](weight, bias, padding, stride, dilation, groups, list(x.shape))
             return lambda x: activate(less(x))
         again = x.shape in self._seen  # minimal filtering's memory, too, is for those

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import nn
 
 import siamfast.compat
 from siamfast.compat import reduced, trial
-from siamfast.compat.convolutions import FastConvolution
+from siamfast.compat.convolutions import FastConvolution, geometry
 from tests.compat.projects import CROPS, make_package
 from tests.compat.test_accelerating import CORRELATION, TRACKER, make
 from tests.compat.test_convolutions import trained
@@ -51,6 +51,7 @@ def drawn(
 @given(GEOMETRY, st.booleans())
 def test_int8_is_within_half_a_step_of_inputs_and_weights(geometry: tuple[int, ...], signed: bool) -> None:
     x, weight, bias, convolve, options = drawn(geometry, signed)
+    assume(reduced.is_right(weight, *options))
     result = reduced.Int8(weight, bias, *options)(x)
     x, weight, bias = x.double(), weight.double(), bias.double().view(-1, 1, 1)
     steps = (weight.flatten(1).abs().amax(1) / 127).view(-1, 1, 1, 1).expand_as(weight)
@@ -64,12 +65,42 @@ def test_int8_is_within_half_a_step_of_inputs_and_weights(geometry: tuple[int, .
 def test_bfloat16_is_within_its_rounding(geometry: tuple[int, ...]) -> None:
     """2**-8 of an input, a weight, the bias and the result each; what is emulated where instructions are missing."""
     x, weight, bias, convolve, options = drawn(geometry, signed=True)
+    assume(reduced.is_right(weight, *options))
     result = reduced.bfloat16(weight, bias, *options)(x)
     assert result.dtype == torch.float32
     x, weight, bias = x.double(), weight.double(), bias.double().view(-1, 1, 1)
     exact = convolve(x, weight) + bias
     bound = 2.01 * convolve(x.abs(), weight.abs()) + bias.abs() + 1.01 * exact.abs()
     assert ((result - exact).abs() <= 1.1 * bound / 2**8).all()
+
+
+@pytest.mark.parametrize(
+    ("layer", "side", "right"),
+    [
+        (nn.Conv2d(32, 32, 3, padding=1), 9, True),
+        (nn.Conv2d(32, 32, 3, 2, dilation=2), 9, True),
+        (nn.Conv2d(32, 64, 1, 4), 9, True),
+        (nn.Conv2d(96, 64, 5, groups=2), 9, True),
+        (nn.Conv2d(32, 64, 5, groups=2), 9, False),  # 16 channels a group
+        (nn.Conv2d(32, 32, 3, 3), 9, False),
+        (nn.Conv2d(32, 32, (3, 1), 2), 9, False),  # a stride longer than the kernel
+        (nn.Conv2d(32, 32, 5, dilation=2), 9, False),  # a result of one cell
+        (nn.Conv2d(32, 32, 3, padding=2), 9, False),
+        (nn.Conv2d(32, 32, 3, padding=1), 2, False),
+    ],
+)
+def test_where_amx_may_be_wrong_float32_serves(
+    layer: nn.Conv2d, side: int, right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reduced, "missing", lambda precision: None)
+    x = torch.randn(1, layer.in_channels, side, side)
+    for amx in (False, True):
+        monkeypatch.setattr(reduced, "has_amx", lambda amx=amx: amx)
+        assert reduced.is_right(layer.weight, *geometry(layer), list(x.shape)) == (right or not amx)
+    fast = FastConvolution(trained(layer), None, None)  # type: ignore[arg-type]
+    fast.set_precision("bfloat16")
+    with torch.no_grad():
+        assert torch.allclose(fast(x), layer(x), atol=1e-4, rtol=1e-4) is not right
 
 
 @needs_vnni
