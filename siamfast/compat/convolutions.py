@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.module import _has_any_global_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from siamfast.compat import reduced, winograd
 from siamfast.ops import dispatch
@@ -27,6 +28,8 @@ _IN_PLACE: dict[type, Callable[[torch.Tensor], torch.Tensor]] = {
     nn.ReLU6: lambda x: x.clamp_(0, 6),
     nn.Hardswish: lambda x: F.hardswish(x, inplace=True),
 }
+# A tensor, whose version counts the steps of optimizers, within torch.compile too: see _count_steps.
+_STEPS = torch.zeros((), dtype=torch.int64)
 _SHAPES = 4  # prepared at a time: a tracker has its search crop and a larger one for a lost target
 ACTIVATIONS = tuple(kind for kind in _IN_PLACE if issubclass(kind, nn.Module))
 
@@ -37,11 +40,22 @@ def recorded() -> bool:
     return torch.compiler.is_compiling() or dispatch.transformed() or torch._C._len_torch_dispatch_stack() > 0
 
 
+@functools.cache
+def _count_steps() -> None:
+    """Count the steps of optimizers on the CPU from now on: fused ones give what they write no new version."""
+
+    def count(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if any(value.device.type == "cpu" for group in optimizer.param_groups for value in group["params"]):
+            _STEPS.add_(1)
+
+    register_optimizer_step_post_hook(count)
+
+
 def plain(convolution: nn.Conv2d, x: torch.Tensor) -> bool:
     """Whether the original modules have to serve this call."""
-    differentiable = torch.is_grad_enabled() or convolution.training
     return (
-        differentiable
+        torch.is_grad_enabled()
+        or convolution.training
         or recorded()
         or type(x) is not torch.Tensor
         or x.dtype != torch.float32
@@ -102,9 +116,10 @@ class FastConvolution:
     def _find_sources(self) -> list[tuple[dict[str, Any], str]]:
         """Where the parameters and statistics are that the prepared weights are made from: (dictionary, name); none if
         one is computed, as by torch.nn.utils.parametrize."""
-        owners = [(self.convolution, ("weight", "bias"))]
+        owners: list[tuple[nn.Module, tuple[str, ...]]] = [(self.convolution, ("weight", "bias"))]
         if self.norm is not None:
-            owners.append((self.norm, ("weight", "bias", "running_mean", "running_var")))  # type: ignore[arg-type]
+            # PyTorch gives new statistics no new version, but the number of batches that they are of.
+            owners.append((self.norm, ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")))
         places = []
         for owner, names in owners:
             for name in names:
@@ -119,8 +134,11 @@ class FastConvolution:
         # Read from dictionaries: as an attribute of its module a parameter takes ten times as long.
         try:
             return [
-                (value.data_ptr(), value._version) if (value := values[name]) is not None else None
-                for values, name in self._sources
+                (0, _STEPS._version),
+                *(
+                    (value.data_ptr(), value._version) if (value := values[name]) is not None else None
+                    for values, name in self._sources
+                ),
             ]
         except (KeyError, RuntimeError):  # it is kept elsewhere by now, or is an inference tensor, without a version
             return []
@@ -128,13 +146,12 @@ class FastConvolution:
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
         x = input  # the name by which PyTorch's modules take it
         if plain(self.convolution, x) or x.dim() != 4 or self._watched():
-            if self._versions and self._learns():
-                self._forget()
             return type(self.convolution).forward(self.convolution, x)
         if not self._versions or self._current_versions() != self._versions:
             self._forget()
+            _count_steps()
             self._sources = self._find_sources()
-            self._versions = self._current_versions()
+            self._versions = self._current_versions() if self._sources else []
             if not self._versions:
                 return type(self.convolution).forward(self.convolution, x)
             # Kept, so that no other tensor gets these addresses meanwhile.
@@ -156,12 +173,6 @@ class FastConvolution:
         if self._followers:
             result._siamfast_done = self._followers  # type: ignore[attr-defined]
         return result
-
-    def _learns(self) -> bool:
-        """Whether this call is of a training, which may write parameters and statistics without a new version: fused
-        optimizers and BatchNorm do."""
-        training = self.convolution.training or (self.norm is not None and self.norm.training)
-        return training or torch.is_grad_enabled()
 
     def _watched(self) -> bool:
         """Whether hooks want the tensors between the modules, or BatchNorm takes the batch's statistics."""

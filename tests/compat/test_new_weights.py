@@ -60,6 +60,35 @@ def test_a_training_between_is_noticed(fused: bool) -> None:
     assert close(*look())
 
 
+@pytest.mark.parametrize(
+    "written", ["validated before the step", "gradients of a copy", "compiled", "statistics alone"]
+)
+def test_new_values_without_a_new_version_are_noticed(written: str) -> None:
+    """None of the calls between tells the accelerated convolutions that something is trained."""
+    network, x = network_and_input()
+    with torch.no_grad():
+        quickened(network, lambda: network(x))
+    other = copy.deepcopy(network)
+
+    def frames() -> torch.Tensor:
+        with torch.no_grad():
+            return [network.eval()(x) for _ in range(3)][-1]
+
+    before = frames()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.1, fused=True)
+    if written == "statistics alone":
+        network[1].train()(torch.randn(4, network[0].out_channels, 5, 5) * 3 + 2)
+    else:
+        (other if written == "gradients of a copy" else network)(x).square().mean().backward()
+        for mine, its in zip(network.parameters(), other.parameters(), strict=True):
+            mine.grad = its.grad if mine.grad is None else mine.grad
+        frames()
+        step = torch.compile(optimizer.step, backend="aot_eager") if written == "compiled" else optimizer.step
+        step()
+    assert not close(frames(), before)
+    assert close(frames(), network(x))  # with autograd the original modules serve
+
+
 @pytest.mark.parametrize("name", ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"])
 @pytest.mark.parametrize("way", ["in place", "assigned", "data"])
 def test_a_single_new_tensor_is_used(name: str, way: str) -> None:
