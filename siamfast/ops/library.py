@@ -97,17 +97,19 @@ def autograd_enabled() -> Iterator[None]:
 
 
 def reference_gradients(
-    formula: Callable[..., torch.Tensor],
+    formula: Callable[..., torch.Tensor | tuple[torch.Tensor, ...]],
     inputs: tuple[torch.Tensor | None, ...],
-    grad: torch.Tensor,
+    grad: torch.Tensor | tuple[torch.Tensor, ...],
     needs: list[bool],
 ) -> tuple[torch.Tensor, ...]:
-    """The gradients of `formula(*inputs)` for the inputs that `needs` marks, by autograd through the reference.
+    """The gradients of `formula(*inputs)`, a tensor or several, for the inputs that `needs` marks, by autograd through
+    the reference; grad: the slopes of its results.
 
     They are differentiable again if `grad` or an input is. This also works inside a kernel, where the dispatcher has
     switched autograd off. Gradients that are not needed are empty tensors, because an op returns only tensors.
     """
     again = torch.is_grad_enabled()
+    slopes = (grad,) if isinstance(grad, torch.Tensor) else grad
 
     def leaf(t: torch.Tensor) -> torch.Tensor:
         # An alias, since the inputs may depend on one another, as a template that is cut from the search does, and
@@ -117,12 +119,14 @@ def reference_gradients(
     with torch._C._DisableAutocast(), autograd_enabled():  # a backward within autocast has the forward's precision
         sources = [leaf(t) if need and t is not None else t for t, need in zip(inputs, needs, strict=True)]
         leaves = [t for t, need in zip(sources, needs, strict=True) if need and t is not None]
-        gradients = iter(
-            torch.autograd.grad(formula(*sources), leaves, grad, create_graph=again, materialize_grads=True)
-            if leaves
-            else ()
-        )
-    return tuple(next(gradients) if need else grad.new_empty(0) for need in needs)
+        gradients: Iterator[torch.Tensor] = iter(())
+        if leaves:
+            results = formula(*sources)
+            pairs = zip((results,) if isinstance(results, torch.Tensor) else results, slopes, strict=True)
+            sloped = [(result, slope) for result, slope in pairs if result.requires_grad]
+            outputs, given = zip(*sloped, strict=True)
+            gradients = iter(torch.autograd.grad(outputs, leaves, given, create_graph=again, materialize_grads=True))
+    return tuple(next(gradients) if need else slopes[0].new_empty(0) for need in needs)
 
 
 def autocast_enabled(device_type: str) -> bool:

@@ -65,3 +65,24 @@ def test_a_backward_within_autocast_keeps_the_forwards_precision(name: str) -> N
         (found,) = torch.autograd.grad(result, w, create_graph=True)
     # Products in bfloat16 would differ by 4e-3.
     assert float((found - expected).abs().max()) <= 2e-4 * (1 + float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("returns", [("values",), ("values", "confidence", "entropy", "lse")])
+@pytest.mark.parametrize("needed", [(0,), (2,), (0, 1, 2)])
+def test_a_batch_of_gradients_of_the_warp_is_differentiable(returns: tuple[str, ...], needed: tuple[int, ...]) -> None:
+    """All rows of a Jacobian at once: autograd's vmap, which allows no gradients of batches of results within."""
+    given = [torch.randn(shape).double() for shape in ((1, 3, 2, 3), (1, 3, 3, 2), (1, 2, 3, 2))]
+
+    def warped(*inputs: torch.Tensor) -> torch.Tensor:
+        own = dict(zip(needed, inputs, strict=True))
+        maps: Any = siamfast.correspondence_warp(*(own.get(n, t) for n, t in enumerate(given)), returns=returns)
+        return torch.cat([m.flatten() for m in (maps if isinstance(maps, tuple) else (maps,))])
+
+    inputs = tuple(given[n] for n in needed)
+    together, one_by_one = (
+        torch.autograd.functional.jacobian(warped, inputs, create_graph=True, vectorize=vectorize)
+        for vectorize in (True, False)
+    )
+    for ours, expected in zip(together, one_by_one, strict=True):
+        torch.testing.assert_close(ours, expected)
+        assert ours.requires_grad or needed == (2,)

@@ -75,13 +75,12 @@ def _backward_kernel(*flat: Any) -> tuple[torch.Tensor, ...]:
 def _reference_backward(*flat: Any) -> tuple[torch.Tensor, ...]:
     grads, _, tensors, options, needs = BackwardCall.of(*flat)
 
-    def scalar(*inputs: Any) -> torch.Tensor:
-        outputs = specification(Tensors(*inputs), options)[:4]
-        sums = [(o * g.to(o.dtype)).sum().to(one.dtype) for o, g in zip(outputs, grads, strict=True)]
-        return torch.stack(sums).sum()
+    # The slopes are no part of the formula: under vmap autograd takes batches of them, but no batches of results.
+    def outputs(*inputs: Any) -> tuple[torch.Tensor, ...]:
+        return tuple(specification(Tensors(*inputs), options)[: 4 if options.details else 1])
 
-    one = torch.ones((), dtype=eager.compute_dtype(tensors.query), device=tensors.query.device)
-    return library.reference_gradients(scalar, tensors, one, needs)
+    slopes = grads if options.details else grads[:1]
+    return library.reference_gradients(outputs, tensors, tuple(slopes), needs)
 
 
 def _backward_fake(*flat: Any) -> tuple[torch.Tensor, ...]:
