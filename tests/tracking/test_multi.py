@@ -108,6 +108,26 @@ def test_frames_that_are_uploaded_give_the_same_boxes() -> None:
     assert graphs.captured >= 3  # 2 rows and 1 when they were added, without the guide's; then 3
 
 
+def test_one_target_takes_one_thread_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, video = clip(3)
+    tracker = MultiTracker(engine="torch", precision="float32", device="cpu")
+    engine, threads = tracker._targets.engine, []
+    step = engine._step
+    monkeypatch.setattr(engine, "_step", lambda *a: (threads.append(torch.get_num_threads()), step(*a))[1])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        tracker.add(frames[0], {1: tuple(video.box(0))})
+        tracker.update(frames[1])
+        tracker.add(frames[1], {2: (100.0, 90.0, 30.0, 50.0), 3: (20.0, 90.0, 30.0, 50.0)})
+        tracker.update(frames[2])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert threads[:2] == [1, 1]
+    assert threads[-1] == 2
+
+
 def test_bad_targets_are_named_and_leave_the_others() -> None:
     frames, video = clip(2)
     tracker = MultiTracker().add(frames[0], {"a": tuple(video.box(0))})
