@@ -54,7 +54,7 @@ class Card:
 # al., Benchmarking and Dissecting the Nvidia Hopper GPU Architecture via Microbenchmarking (arXiv 2402.13499). Bytes a
 # second of L2 are what published microbenchmarks of read bandwidth reach, rounded: about half of what the clock and the
 # width allow. B200 has no such figures that we know of: L2 is assumed a little faster than its memory, the rest
-# Hopper's. None of our kernels has been timed on any card.
+# Hopper's. None of these numbers comes from times of our kernels.
 CARDS = {
     card.name: card
     for card in (
