@@ -62,15 +62,18 @@ _LAZY = {
     "augment_boxes": "siamfast.data.augmentation",
     "draw_augmentation": "siamfast.data.augmentation",
 }
+_MODULES = ("compat", "nn")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_MODULES})
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        import importlib
+    import importlib
 
+    if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"siamfast.{name}")
     raise AttributeError(f"module 'siamfast' has no attribute {name!r}")

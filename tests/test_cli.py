@@ -185,6 +185,12 @@ def test_dir_of_the_package_lists_its_public_names() -> None:
     assert set(siamfast.__all__) <= set(dir(siamfast))
 
 
+def test_compat_and_nn_need_no_import_of_their_own() -> None:
+    code = "import siamfast; siamfast.compat.accelerate; siamfast.nn.XCorr; siamfast.nope"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.stderr.splitlines()[-1] == "AttributeError: module 'siamfast' has no attribute 'nope'"
+
+
 @pytest.mark.parametrize("box", ["-5,40,30,30", "-5.5,-4,30,30"])
 def test_a_box_may_start_left_of_the_image(box: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for t in range(2):
