@@ -68,13 +68,14 @@ def races(ttgir: str) -> list[str]:
         elif kind == "ttng.warp_group_dot_wait":
             pending = re.search(r"pendings = (\d+)", line)
             loop.events.append(("wait", int(pending[1]) if pending else 0, 0))
-        elif kind == "arith.addi" and None not in (terms := [number(value) for value in values[:2]]):
-            numbers[result] = sum(term for term in terms if term is not None)
+        elif kind == "arith.addi":
+            if (first := number(values[0])) is not None and (second := number(values[1])) is not None:
+                numbers[result] = first + second
         elif kind == "arith.select" and (kept := number(values[2])) is not None:  # (past the last one, 0, the next one)
             numbers[result] = kept
         if "scf.for" in line:
-            for carried, first in _CARRIED.findall(line.partition("iter_args(")[2]):
-                if (start := number(first)) is not None:
+            for carried, given in _CARRIED.findall(line.partition("iter_args(")[2]):
+                if (start := number(given)) is not None:
                     numbers[carried] = start
         braces = re.sub(r"\{[^{}]*\}", "", line)  # without attributes, which open and close in a line
         for brace in re.findall(r"[{}]", braces):
@@ -93,8 +94,7 @@ def _overwritten(loop: _Loop, buffers: dict[str, int]) -> list[str]:
         for root, read in reads:
             # Iterations whose product of this number may be pending where the buffer is filled: issued, not waited for.
             issued = pending = 0
-            events = list(enumerate(loop.events * (2 + buffers[root])))
-            for at, (kind, what, place) in events:
+            for at, (kind, what, place) in enumerate(loop.events * (2 + buffers[root])):
                 if kind == "product" and what == number:
                     issued, pending = issued + 1, pending + 1
                 elif kind == "wait":

@@ -12,13 +12,17 @@ def fast_bfloat16(device: torch.device) -> bool:
     emulated."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    fast = (getattr(torch.cpu, name, lambda: False) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return device.type == "cpu" and any(supported() for supported in fast)
+    return device.type == "cpu" and (_supports("_is_avx512_bf16_supported") or has_amx())
 
 
 def has_amx() -> bool:
     """Whether this CPU multiplies tiles of 8-bit and bfloat16 numbers: Intel's, since Sapphire Rapids."""
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    return _supports("_is_amx_tile_supported")
+
+
+def _supports(name: str) -> bool:
+    """What PyTorch says of this CPU; False where it has no such question."""
+    return bool(getattr(torch.cpu, name, lambda: False)())
 
 
 def onednn_operator(*names: str) -> Any:
@@ -35,8 +39,7 @@ def int8_missing() -> str | None:
 
     Without VNNI, oneDNN multiplies bytes in 16 bits, which can saturate: wrong, and slower than bfloat16.
     """
-    supported = getattr(torch.cpu, "_is_vnni_supported", None)
-    if supported is None or not supported():
+    if not _supports("_is_vnni_supported"):
         return "this CPU has no AVX-512 VNNI"
     if not torch.backends.mkldnn.is_available() or onednn_operator("qconv_pointwise", "qconv2d_pointwise") is None:
         return "this PyTorch has no oneDNN 8-bit convolution"

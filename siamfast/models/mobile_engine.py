@@ -85,10 +85,10 @@ class TorchEngine:
     def _threads(self, targets: int) -> Iterator[None]:
         """One thread for one target on a CPU: each of some hundred short operations waits for all of its threads. Two
         save a tenth of the time on an idle machine, and beside a busy process take 3 to 50 times as long."""
-        before = torch.get_num_threads()
-        if targets > 1 or self._device.type != "cpu" or before == 1:
+        if targets > 1 or self._device.type != "cpu":
             yield
             return
+        before = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
             yield

@@ -33,22 +33,15 @@ def test_configuration_fits_the_chip(call: Call, chip: int) -> None:
         assert not used.races, used
 
 
-def test_the_race_check_reports_a_race_that_triton_makes() -> None:
-    """Two stages in the TF32 gradients, as shipped earlier."""
-    call = next(c for c in CALLS if c.name == "xcorr dz and dx, siamfc train, fp32")
+@pytest.mark.parametrize(("case", "stages"), [("siamfc train, fp32", 2), ("64 templates of 1x1, bf16", 3)])
+def test_the_race_check_reports_a_race_that_triton_makes(case: str, stages: int) -> None:
+    """The gradients of xcorr in stages that were shipped earlier: the copy is stages - 1 iterations ahead, in as many
+    buffers."""
+    call = next(c for c in CALLS if c.name == f"xcorr dz and dx, {case}")
     (launch,) = launches_of(call, 90)
-    usage = static.usage_for(replace(launch, options=launch.options | {"num_stages": 2}), 90)
+    usage = static.usage_for(replace(launch, options=launch.options | {"num_stages": stages}), 90)
     assert len(usage.races) == 1
-    assert "1 buffer(s), is filled while 1 product(s) are pending" in usage.races[0]
-
-
-def test_the_race_check_reports_a_race_between_two_buffers() -> None:
-    """Three stages for templates of one column in bfloat16, as shipped earlier: the copy is two iterations ahead."""
-    call = next(c for c in CALLS if c.name == "xcorr dz and dx, 64 templates of 1x1, bf16")
-    (launch,) = launches_of(call, 90)
-    usage = static.usage_for(replace(launch, options=launch.options | {"num_stages": 3}), 90)
-    assert len(usage.races) == 1
-    assert "2 buffer(s), is filled while 1 product(s) are pending" in usage.races[0]
+    assert f"{stages - 1} buffer(s), is filled while 1 product(s) are pending" in usage.races[0]
 
 
 LOOP = """
