@@ -6,6 +6,10 @@ import functools
 
 import torch
 
+# Of a thread. A launch that names them (`maxnreg`) has all of them used before the stack; without it ptxas may aim at
+# one more block on a multiprocessor, and keep a few numbers on the stack for that.
+MOST_REGISTERS = 255
+
 
 @functools.cache
 def chip_of(device: torch.device) -> int:

@@ -11,16 +11,24 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 from siamfast.kernels.correspondence_warp.forward import logits, tile_logits
-from siamfast.kernels.correspondence_warp.windows import near, tile_and_sample, tile_bounds, tile_cells, tile_count
+from siamfast.kernels.correspondence_warp.windows import (
+    jit_for_any_size,
+    near,
+    tile_and_sample,
+    tile_bounds,
+    tile_cells,
+    tile_count,
+)
 from siamfast.kernels.tf32 import product
 
 
 @triton.jit
-def value_products(g_rows, v_columns, g_used, v_used, g_step, v_step, K, G: tl.constexpr, V: tl.constexpr,
-                   KP: tl.constexpr, SMALL: tl.constexpr, UPCAST: tl.constexpr):  # fmt: skip
-    """(G, V) products <g_i, v_j> over K channels; g_rows (G,), v_columns (V,): pointers to channel 0; g_step, v_step:
+def add_value_products(
+    total, g_rows, v_columns, g_used, v_used, g_step, v_step, K, KP: tl.constexpr, SMALL: tl.constexpr,
+    UPCAST: tl.constexpr,
+):  # fmt: skip
+    """total (G, V) + <g_i, v_j> over K channels; g_rows (G,), v_columns (V,): pointers to channel 0; g_step, v_step:
     from a channel to the next."""
-    total = tl.zeros((G, V), tl.float32)
     if SMALL:
         for k in range(K):
             g = tl.load(g_rows + k * g_step, mask=g_used, other=0.0)
@@ -36,7 +44,7 @@ def value_products(g_rows, v_columns, g_used, v_used, g_step, v_step, K, G: tl.c
     return total
 
 
-@triton.jit
+@jit_for_any_size
 def warp_query_slopes_kernel(
     query_ptr,  # (N, Q, CP) rows
     keys_ptr,  # (N, J, CP) rows
@@ -44,7 +52,7 @@ def warp_query_slopes_kernel(
     bias_ptr,  # (N, J) float32 contiguous
     exempt_ptr,  # (T,) int32
     bounds_ptr,
-    places_ptr,
+    ranks_ptr,
     grad_ptr,  # (N, K, Q) float32: g
     ends_ptr,  # (N, 4, Q) float32: lse, r, e, c
     index_ptr,  # (N, Q) int64: the best key
@@ -56,9 +64,9 @@ def warp_query_slopes_kernel(
     H,
     W,
     FRAMES,
+    CHANNELS,  # CP
     WINDOW: tl.constexpr,  # a kind of windows.Windows
     BIAS: tl.constexpr,
-    DETAILS: tl.constexpr,  # whether e or c is given
     CP: tl.constexpr,
     KP: tl.constexpr,
     SMALL: tl.constexpr,
@@ -81,6 +89,9 @@ def warp_query_slopes_kernel(
     ends = ends_ptr + n * 4 * cells + cell
     lse = tl.load(ends, mask=inside, other=0.0)
     shared = tl.load(ends + cells, mask=inside, other=0.0)
+    spread = tl.load(ends + 2 * cells, mask=inside, other=0.0)
+    certain = tl.load(ends + 3 * cells, mask=inside, other=0.0)
+    best = tl.load(index_ptr + n * cells + cell, mask=inside, other=-1).to(tl.int32)  # keys are fewer than 2**31
     d_query = tl.zeros((BLOCK_Q, BLOCK_D), tl.float32)
     rounds = FRAMES if WINDOW != "none" else 1
     for frame in range(rounds):
@@ -89,23 +100,18 @@ def warp_query_slopes_kernel(
         top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, HQ, WQ, tall, W, WINDOW, SIDE)
         for start in range(0, rows * columns, BLOCK_J):
             key, used, allowed, key_rows, s = tile_logits(
-                query_rows, query, keys_ptr, bias_ptr, bounds_ptr, places_ptr, limit, n * keys, frame, exempt, start,
-                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, WINDOW, BIAS, CP, SIDE, BLOCK_Q, BLOCK_J, BLOCK_C,
-                PRECISION, UPCAST,
+                query_rows, query, keys_ptr, bias_ptr, bounds_ptr, ranks_ptr, limit, n * keys, frame, exempt, start,
+                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, CHANNELS, WINDOW, BIAS, CP, SIDE, BLOCK_Q,
+                BLOCK_J, BLOCK_C, PRECISION, UPCAST,
             )  # fmt: skip
-            slope_of_weight = value_products(
-                grad_ptr + n * K * cells + cell, values_ptr + n * K * keys + key, inside, used, cells, keys, K, BLOCK_Q,
-                BLOCK_J, KP, SMALL, UPCAST,
+            s -= lse[:, None]
+            slope_of_weight = shared[:, None] - spread[:, None] * tl.where(s == float("-inf"), 0.0, s)
+            slope_of_weight = add_value_products(
+                slope_of_weight, grad_ptr + n * K * cells + cell, values_ptr + n * K * keys + key, inside, used, cells,
+                keys, K, KP, SMALL, UPCAST,
             )  # fmt: skip
-            slope_of_weight += shared[:, None]
-            if DETAILS:
-                spread = tl.load(ends + 2 * cells, mask=inside, other=0.0)
-                slope_of_weight -= spread[:, None] * tl.where(s == float("-inf"), 0.0, s - lse[:, None])
-            slope = tl.exp(s - lse[:, None]) * slope_of_weight
-            if DETAILS:
-                best = tl.load(index_ptr + n * cells + cell, mask=inside, other=-1)
-                certain = tl.load(ends + 3 * cells, mask=inside, other=0.0)
-                slope += tl.where((best[:, None] == key[None, :]) & used[None, :], certain[:, None], 0.0)
+            slope = tl.exp(s) * slope_of_weight
+            slope += tl.where((best[:, None] == key[None, :]) & used[None, :], certain[:, None], 0.0)
             slope = tl.where(allowed, slope, 0.0)
             k = tl.load(key_rows[:, None] + d[None, :], mask=used[:, None] & (d < CP)[None, :], other=0.0)
             d_query = product(slope, k.to(tl.float32), d_query, SLOPES, UPCAST)
@@ -113,7 +119,7 @@ def warp_query_slopes_kernel(
     tl.store(at, d_query, mask=inside[:, None] & (d < CP)[None, :])
 
 
-@triton.jit
+@jit_for_any_size
 def warp_key_slopes_kernel(
     query_ptr,  # (N, Q, CP) rows
     keys_ptr,  # (N, T*H*W, CP) rows
@@ -121,7 +127,7 @@ def warp_key_slopes_kernel(
     bias_ptr,  # (N, T*H*W) float32 contiguous
     exempt_ptr,  # (T,) int32
     bounds_ptr,  # by key
-    places_ptr,
+    ranks_ptr,
     grad_ptr,  # (N, K, Q) float32: g
     ends_ptr,  # (N, 4, Q) float32: lse, r, e, c
     index_ptr,  # (N, Q) int64
@@ -135,9 +141,9 @@ def warp_key_slopes_kernel(
     H,
     W,
     FRAMES,
+    CHANNELS,  # CP
     WINDOW: tl.constexpr,  # a kind of windows.Windows
     BIAS: tl.constexpr,
-    DETAILS: tl.constexpr,
     OF_VALUES: tl.constexpr,  # whether slopes of the values are computed, or of keys and bias
     CP: tl.constexpr,
     KP: tl.constexpr,
@@ -179,10 +185,12 @@ def warp_key_slopes_kernel(
         query_y, query_x = tl.where(used, top + e // columns, 0), tl.where(used, left + e % columns, 0)
         cell = query_y * WQ + query_x
         allowed = used[None, :] & near(
-            bounds_ptr, places_ptr, limit, exempt, y, x, inside, query_y, query_x, tall, W, HQ, WINDOW, SIDE, True,
+            bounds_ptr, ranks_ptr, limit, exempt, y, x, inside, query_y, query_x, tall, W, HQ, WQ, WINDOW, SIDE, True,
         )  # fmt: skip
         query_rows = query_ptr + (n * cells + cell) * CP
-        s = logits(key_rows, query_rows, row, zero, used, allowed, CP, BLOCK_C, BLOCK_J, BLOCK_Q, PRECISION, UPCAST)
+        s = logits(
+            key_rows, query_rows, row, zero, used, allowed, CHANNELS, CP, BLOCK_C, BLOCK_J, BLOCK_Q, PRECISION, UPCAST
+        )
         ends = ends_ptr + n * 4 * cells + cell
         s = s + bias[:, None] - tl.load(ends, mask=used, other=0.0)[None, :]
         weights = tl.where(allowed, tl.exp(s), 0.0)
@@ -193,19 +201,17 @@ def warp_key_slopes_kernel(
             )
             total = product(weights, g, total, "tf32x3", UPCAST)
         else:
-            slope_of_weight = value_products(
-                values_ptr + n * K * keys + key, grads, inside, used, keys, cells, K, BLOCK_J, BLOCK_Q, KP, SMALL,
+            shared = tl.load(ends + cells, mask=used, other=0.0)
+            spread = tl.load(ends + 2 * cells, mask=used, other=0.0)
+            slope_of_weight = shared[None, :] - spread[None, :] * tl.where(s == float("-inf"), 0.0, s)
+            slope_of_weight = add_value_products(
+                slope_of_weight, values_ptr + n * K * keys + key, grads, inside, used, keys, cells, K, KP, SMALL,
                 UPCAST,
             )  # fmt: skip
-            slope_of_weight += tl.load(ends + cells, mask=used, other=0.0)[None, :]
-            if DETAILS:
-                spread = tl.load(ends + 2 * cells, mask=used, other=0.0)
-                slope_of_weight -= spread[None, :] * tl.where(s == float("-inf"), 0.0, s)
+            best = tl.load(index_ptr + n * cells + cell, mask=used, other=-1)
+            certain = tl.load(ends + 3 * cells, mask=used, other=0.0)
             slope = weights * slope_of_weight
-            if DETAILS:
-                best = tl.load(index_ptr + n * cells + cell, mask=used, other=-1)
-                certain = tl.load(ends + 3 * cells, mask=used, other=0.0)
-                slope += tl.where((best[None, :] == key[:, None]) & inside[:, None], certain[None, :], 0.0)
+            slope += tl.where((best[None, :] == key[:, None]) & inside[:, None], certain[None, :], 0.0)
             slope = tl.where(allowed, slope, 0.0)
             d_bias += tl.sum(slope, 1)
             q = tl.load(query_rows[:, None] + d[None, :], mask=used[:, None] & (d < CP)[None, :], other=0.0)

@@ -10,24 +10,32 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from siamfast.kernels.correspondence_warp.windows import near, tile_and_sample, tile_bounds, tile_cells, tile_count
+from siamfast.kernels.correspondence_warp.windows import (
+    jit_for_any_size,
+    near,
+    tile_and_sample,
+    tile_bounds,
+    tile_cells,
+    tile_count,
+)
 from siamfast.kernels.tf32 import product
 
 
 @triton.jit
 def logits(
-    query_rows, key_rows, query, bias, used, allowed, CP: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_Q: tl.constexpr,
-    BLOCK_J: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    query_rows, key_rows, query, bias, used, allowed, CHANNELS, CP: tl.constexpr, BLOCK_C: tl.constexpr,
+    BLOCK_Q: tl.constexpr, BLOCK_J: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """(BLOCK_Q, BLOCK_J) logits, -inf where not allowed. query_rows (BLOCK_Q,), key_rows (BLOCK_J,): addresses of rows;
-    query: (BLOCK_Q, CP), the tile's features, read only where a row is one block; used: (BLOCK_J,)."""
+    query: (BLOCK_Q, CP), the tile's features, read only where a row is one block; used: (BLOCK_J,). CHANNELS: CP, as a
+    number that the compiler does not know; else it unrolls the loop, and the addresses of all blocks fill registers."""
     c = tl.arange(0, BLOCK_C)
     s = tl.zeros((BLOCK_Q, BLOCK_J), tl.float32)
     if CP == BLOCK_C:
         k = tl.load(key_rows[None, :] + c[:, None], mask=used[None, :], other=0.0)
         s = product(query, k, s, PRECISION, UPCAST)
     else:
-        for start in range(0, CP, BLOCK_C):
+        for start in range(0, CHANNELS, BLOCK_C):
             q = tl.load(query_rows[:, None] + (start + c)[None, :])
             k = tl.load(key_rows[None, :] + (start + c)[:, None], mask=used[None, :], other=0.0)
             s = product(q, k, s, PRECISION, UPCAST)
@@ -37,8 +45,8 @@ def logits(
 
 @triton.jit
 def tile_logits(
-    query_rows, query, keys_ptr, bias_ptr, bounds_ptr, places_ptr, limit, first_row, frame, exempt, start, top, left,
-    rows, columns, y, x, inside, HQ, WQ, H, W, WINDOW: tl.constexpr, BIAS: tl.constexpr, CP: tl.constexpr,
+    query_rows, query, keys_ptr, bias_ptr, bounds_ptr, ranks_ptr, limit, first_row, frame, exempt, start, top, left,
+    rows, columns, y, x, inside, HQ, WQ, H, W, CHANNELS, WINDOW: tl.constexpr, BIAS: tl.constexpr, CP: tl.constexpr,
     SIDE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr, PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):  # fmt: skip
@@ -52,15 +60,17 @@ def tile_logits(
     key_y, key_x = top + e // columns, left + e % columns
     key = tl.where(used, frame * H * W + key_y * W + key_x, 0)
     allowed = used[None, :] & near(
-        bounds_ptr, places_ptr, limit, exempt, y, x, inside, tl.where(used, key_y, 0), tl.where(used, key_x, 0), HQ, WQ,
-        HQ, WINDOW, SIDE, False,
+        bounds_ptr, ranks_ptr, limit, exempt, y, x, inside, tl.where(used, key_y, 0), tl.where(used, key_x, 0), HQ, WQ,
+        H, W, WINDOW, SIDE, False,
     )  # fmt: skip
     if BIAS:
         bias = tl.load(bias_ptr + first_row + key, mask=used, other=0.0)
     else:
         bias = tl.zeros((BLOCK_J,), tl.float32)
     key_rows = keys_ptr + (first_row + key) * CP
-    s = logits(query_rows, key_rows, query, bias, used, allowed, CP, BLOCK_C, BLOCK_Q, BLOCK_J, PRECISION, UPCAST)
+    s = logits(
+        query_rows, key_rows, query, bias, used, allowed, CHANNELS, CP, BLOCK_C, BLOCK_Q, BLOCK_J, PRECISION, UPCAST
+    )
     return key, used, allowed, key_rows, s
 
 
@@ -85,7 +95,7 @@ def add_values(
     return total
 
 
-@triton.jit
+@jit_for_any_size
 def warp_forward_kernel(
     query_ptr,  # (N, Q, CP) rows
     keys_ptr,  # (N, T*H*W, CP) rows
@@ -93,7 +103,7 @@ def warp_forward_kernel(
     bias_ptr,  # (N, T*H*W) float32 contiguous
     exempt_ptr,  # (T,) int32: 1 for frames that the window does not bound
     bounds_ptr,
-    places_ptr,
+    ranks_ptr,
     sums_ptr,  # (SPLIT, N, K, Q) float32: the warped values; with SPLIT > 1 not divided by their weights' sum yet
     state_ptr,  # (SPLIT, N, 3, Q) float32: lse, confidence, entropy; with SPLIT > 1 largest, sum of weights, of w * s
     index_ptr,  # (SPLIT, N, Q) int64, the key of the largest logit
@@ -105,6 +115,7 @@ def warp_forward_kernel(
     H,
     W,
     FRAMES,
+    CHANNELS,  # CP
     WINDOW: tl.constexpr,  # a kind of windows.Windows
     BIAS: tl.constexpr,
     SPLIT: tl.constexpr,
@@ -142,9 +153,9 @@ def warp_forward_kernel(
         top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, HQ, WQ, tall, W, WINDOW, SIDE)
         for start in range(part * BLOCK_J, rows * columns, SPLIT * BLOCK_J):
             key, used, _, _, s = tile_logits(
-                query_rows, query, keys_ptr, bias_ptr, bounds_ptr, places_ptr, limit, n * keys, frame, exempt, start,
-                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, WINDOW, BIAS, CP, SIDE, BLOCK_Q, BLOCK_J, BLOCK_C,
-                PRECISION, UPCAST,
+                query_rows, query, keys_ptr, bias_ptr, bounds_ptr, ranks_ptr, limit, n * keys, frame, exempt, start,
+                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, CHANNELS, WINDOW, BIAS, CP, SIDE, BLOCK_Q,
+                BLOCK_J, BLOCK_C, PRECISION, UPCAST,
             )  # fmt: skip
             highest = tl.max(s, 1)
             index = tl.where(highest > largest, tl.min(tl.where(s == highest[:, None], key[None, :], 2147483647), 1),

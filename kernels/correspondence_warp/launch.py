@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from siamfast.kernels import chips
+from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.correspondence_warp.forward import warp_forward_kernel, warp_join_kernel
 from siamfast.kernels.correspondence_warp.task import Task, windows_and_constants
 from siamfast.kernels.correspondence_warp.top import warp_chosen_kernel, warp_lists_kernel
@@ -23,25 +24,36 @@ MOST_TOP, MOST_LISTED = 32, 128  # keys per list, and those of all parts that a 
 SMALL_VALUES = 4  # channels of values that are added without tensor cores
 
 
-def forward_config(windowed: bool, precision: str, whole: bool, values: int, chip: int) -> Config:
-    """whole: whether a row is one block, so that the queries' rows stay on the chip; values: their channels.
+def forward_config(window: str, precision: str, whole: bool, values: int, chip: int) -> Config:
+    """window: its kind; whole: whether a row is one block, so that the queries' rows stay on the chip; values: their
+    channels.
 
     Where values are summed by products, 64 keys at once are for float16 rows of several blocks and up to 16 channels.
     Whole rows of 512 bytes want 100 to 140 KiB of shared memory for them, where consumer cards have 99; and whole rows,
     TF32 and more channels spill (16 bytes to 1 KiB a thread on sm_86, 90 and 120; on sm_100 from three channels on).
+    Of whole rows, chips other than sm_100 divide the logits between warps by 16 rows, of which a window's tile has 64.
     """
+    windowed, ranks = window != "none", window == "ranks"
+    few = windowed and whole and chip // 10 != 10
+    named = {"maxnreg": MOST_REGISTERS} if windowed else {}
     if precision == EXACT:
-        return {"BLOCK_Q": 64, "BLOCK_J": 32, "num_warps": 4, "num_stages": 2}
+        return {"BLOCK_Q": 64, "BLOCK_J": 16 if ranks else 32, "num_warps": 4, "num_stages": 2, **named}
     small = 2 if chip // 10 == 10 and not windowed else SMALL_VALUES
-    easy = values <= small or (precision == "ieee" and not whole and values <= 16)
-    keys = 64 if easy else 32
-    # With a second stage this one keeps 56 bytes a thread on the stack on sm_100.
-    one_stage = chip // 10 == 10 and windowed and precision == "tf32" and not whole and not easy
+    easy = (values <= small and not (windowed and whole)) or (precision == "ieee" and not whole and values <= 16)
+    # With two stages these have no register left for 8 to 56 bytes.
+    stages = 2
+    if windowed and whole and values > (SMALL_VALUES if chip // 10 == 12 else 16):
+        stages = 1
+    elif windowed and not whole and not chips.multiplies_from_shared(chip):
+        stages = 3
+    elif windowed and not whole and chip // 10 == 10 and precision == "tf32" and not easy:
+        stages = 1
     return {
         "BLOCK_Q": SIDE * SIDE if windowed else 128,
-        "BLOCK_J": keys,
-        "num_warps": 8,
-        "num_stages": 1 if one_stage else 2,
+        "BLOCK_J": 16 if ranks else 64 if easy else 32,
+        "num_warps": 4 if few else 8,
+        "num_stages": stages,
+        **named,
     }
 
 
@@ -50,30 +62,32 @@ def top_config(window: str, precision: str, whole: bool, topk: int, chip: int) -
 
     Lists are filled row by row, so tiles are small and need few rounds. 64 keys at once are for chips where they do not
     spill: sm_90 (lists of up to 16 places) and consumer cards of sm_120, where lists of 32 places spill with 32 keys.
-    Distances in float64 take twice the registers.
+    The look-ups of ranks take as many registers again.
     """
-    wide = precision != EXACT and (chip // 10 == 12 or (chip // 10 == 9 and topk <= 16))
-    keys = 16 if window == "distances" else 64 if wide else 32
-    # A second stage spills: circles by 16 bytes a thread on sm_100, rows of several blocks by 32 on sm_120, distances
+    consumer = chip // 10 == 12 and not (window != "none" and whole)
+    wide = precision != EXACT and (consumer or (chip // 10 == 9 and topk <= 16))
+    keys = 16 if window == "ranks" else 64 if wide else 32
+    # A second stage spills: circles by 16 bytes a thread on sm_100, rows of several blocks by 32 on sm_120, ranks
     # where products read their factors from registers.
     one_stage = (
         (window == "circle" and chip // 10 == 10 and precision != EXACT)
         or (chip // 10 == 12 and not whole and precision != EXACT)
-        or (window == "distances" and not chips.multiplies_from_shared(chip))
+        or (window == "ranks" and not chips.multiplies_from_shared(chip))
     )
     return {
         "BLOCK_Q": SIDE * SIDE,
         "BLOCK_J": keys,
         "num_warps": 4,
         "num_stages": 1 if one_stage else 2,
+        **({"maxnreg": MOST_REGISTERS} if window != "none" else {}),
     }
 
 
-def values_block(channels: int) -> Config:
-    """KP, channels of values per program, and whether they are added one by one. Sums of 64 spill."""
+def values_block(channels: int, window: str) -> Config:
+    """KP, channels of values per program, and whether they are added one by one. Sums of 64 spill, beside ranks 32."""
     if channels <= SMALL_VALUES:
         return {"KP": next_power_of_2(max(1, channels)), "SMALL": True}
-    return {"KP": min(32, max(16, next_power_of_2(channels))), "SMALL": False}
+    return {"KP": min(16 if window == "ranks" else 32, max(16, next_power_of_2(channels))), "SMALL": False}
 
 
 def split_of(programs: int, keys: int, most: int) -> int:
@@ -87,7 +101,7 @@ def forward(task: Task) -> Outputs:
     tables, constants = windows_and_constants(task)
     whole = constants["BLOCK_C"] == constants["CP"]
     chip = chips.chip_of(task.query.device)
-    config, block = forward_config(task.windowed, task.precision, whole, k, chip), values_block(k)
+    config, block = forward_config(tables.kind, task.precision, whole, k, chip), values_block(k, tables.kind)
     tiles = tables.tiles if task.windowed else cdiv(cells, config["BLOCK_Q"])
     slices = cdiv(max(k, 1), block["KP"])
     split = split_of(tiles * n * slices, keys, MOST_PARTS)
@@ -96,7 +110,7 @@ def forward(task: Task) -> Outputs:
     index = torch.empty((split, n, cells), dtype=torch.int64, device=task.query.device)
     with torch.cuda.device_of(task.query):
         warp_forward_kernel[(tiles * n, split * slices)](
-            task.query, task.keys, task.values, task.bias_or_keys, task.exempt, tables.bounds, tables.places, sums,
+            task.query, task.keys, task.values, task.bias_or_keys, task.exempt, tables.bounds, tables.ranks, sums,
             state, index, tables.limit, n, k, *task.sizes, SPLIT=split, **block, **constants, **config,
         )  # fmt: skip
         if split > 1:
@@ -129,7 +143,7 @@ def top_forward(task: Task, *, topk: int, post: bool) -> Outputs:
     block = max(1, 4096 // listed**2)  # each program compares all pairs of its lists
     with torch.cuda.device_of(task.query):
         warp_lists_kernel[(tiles * n, split)](
-            task.query, task.keys, task.bias_or_keys, task.exempt, tables.bounds, tables.places, best, index, state,
+            task.query, task.keys, task.bias_or_keys, task.exempt, tables.bounds, tables.ranks, best, index, state,
             tables.limit, *task.sizes, SPLIT=split, KT=topk, PLACES=max(2, next_power_of_2(topk)), **constants,
             **config,
         )  # fmt: skip

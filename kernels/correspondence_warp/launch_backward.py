@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from siamfast.kernels import chips
+from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.correspondence_warp import launch_dense
 from siamfast.kernels.correspondence_warp.backward import warp_key_slopes_kernel, warp_query_slopes_kernel
 from siamfast.kernels.correspondence_warp.task import Slopes, Task, windows_and_constants
@@ -25,26 +26,61 @@ LEAST_SLOPES = 32  # channels at once; with 16, ptxas puts 56 bytes on the stack
 
 
 def backward_config(
-    precision: str, chip: int, window: str, padded: int, channels: int, by_key: bool, of_values: bool
+    precision: str, chip: int, window: str, padded: int, whole: bool, channels: int, by_key: bool
 ) -> Config:
-    """window: its kind; padded: channels of a row; channels: of the values; of_values: whether their slopes are
-    computed, or those of rows.
+    """Of the slopes of rows. window: its kind; padded: channels of a row; whole: whether it is one block; channels: of
+    the values.
 
     A program recomputes the logits for BLOCK_D channels of slopes, so more channels mean fewer programs that do. The
     grid it goes over comes in tiles of 32, or of 16 where products read their factors from registers or are exact, of
-    three factors (8 bytes on the stack on sm_90). Distances in float64 and products of many channels of values leave
-    room for fewer slopes.
+    three factors. Ranks leave room for fewer slopes.
+
+    Logits of whole rows are divided between the warps as the slopes are: on sm_80 and sm_120 by columns where those are
+    more than the 64 rows, and then each warp has all logits; else by rows, of which more than four warps have each
+    twice.
     """
     large = chips.multiplies_from_shared(chip)
-    over = 32 if large and precision != EXACT else 16
-    slopes = 256 if (large and precision == "ieee") or (chip == 90 and precision == "tf32") else 128
-    if window == "distances" or (channels > SMALL_SLOPES and not large):
-        slopes = 32 if window == "distances" and chip // 10 == 12 else 64
+    if window == "ranks":
+        slopes = 64 if large else 32
+    elif precision == EXACT:
+        slopes = 128 if chip // 10 == 10 else 64
+    elif large:
+        slopes = 256 if precision == "ieee" or chip == 90 else 128
+    else:
+        slopes = 64 if whole else 128
     slopes = min(slopes, max(LEAST_SLOPES, next_power_of_2(padded)))
-    if of_values:
-        over, slopes = 32, min(64 if large else 32, max(16, next_power_of_2(channels)))
-    tiles = {"BLOCK_Q": over if by_key else SIDE * SIDE, "BLOCK_J": SIDE * SIDE if by_key else over}
-    return {**tiles, "BLOCK_D": slopes, "num_warps": 8, "num_stages": 1}
+    warps = 8 if chip // 10 == 10 or slopes > SIDE * SIDE else 4
+    over = 32 if large and precision != EXACT and warps == 8 and not (whole and channels > SMALL_SLOPES) else 16
+    # Two blocks of 8 warps on a multiprocessor leave 128 registers a thread, where nothing else takes more: addresses
+    # of rows whose length is no power of 2 do.
+    two = window != "ranks" and channels <= SMALL_SLOPES
+    if chip // 10 == 10:
+        two &= not by_key
+    else:
+        two &= chip < 90 and precision == "ieee" and warps == 8 and padded == next_power_of_2(padded)
+    return {
+        "BLOCK_Q": over if by_key else SIDE * SIDE,
+        "BLOCK_J": SIDE * SIDE if by_key else over,
+        "BLOCK_D": slopes,
+        "num_warps": warps,
+        "num_stages": 1,
+        "maxnreg": 128 if two else MOST_REGISTERS,
+    }
+
+
+def values_config(chip: int, window: str, channels: int) -> Config:
+    """Of the slopes of the values."""
+    large = chips.multiplies_from_shared(chip)
+    most = 64 if large and window != "ranks" else 32
+    slopes = min(most, max(16, next_power_of_2(channels)))
+    return {
+        "BLOCK_Q": 32 if window != "ranks" and slopes <= most // 2 else 16,
+        "BLOCK_J": SIDE * SIDE,
+        "BLOCK_D": slopes,
+        "num_warps": 8 if chip // 10 == 10 else 4,
+        "num_stages": 1,
+        "maxnreg": MOST_REGISTERS,
+    }
 
 
 def slopes_block(channels: int) -> Config:
@@ -66,7 +102,7 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, needs: list[bool
     like, chip = {"dtype": torch.float32, "device": task.query.device}, chips.chip_of(task.query.device)
     given = (grads.values.contiguous(), ends, outputs.indices.contiguous())
     precision = "tf32" if task.precision != EXACT else EXACT
-    common: dict[str, Any] = {"DETAILS": True, **slopes_block(k), "SLOPES": precision}
+    common: dict[str, Any] = {**slopes_block(k), "SLOPES": precision}
     rows = task.query, task.keys, task.values, task.bias_or_keys, task.exempt
     slopes = Slopes(
         query=torch.empty((n, cells, padded) if needs[0] else (0,), **like),
@@ -77,20 +113,25 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, needs: list[bool
     with torch.cuda.device_of(task.query):
         if needs[0]:
             tables, constants = windows_and_constants(task, backward=True)
-            config = backward_config(task.precision, chip, tables.kind, padded, k, by_key=False, of_values=False)
+            whole = constants["BLOCK_C"] == padded
+            config = backward_config(task.precision, chip, tables.kind, padded, whole, k, by_key=False)
             tiles = tables.tiles if task.windowed else cdiv(cells, config["BLOCK_Q"])
             warp_query_slopes_kernel[(tiles * n, cdiv(padded, config["BLOCK_D"]))](
-                *rows, tables.bounds, tables.places, *given, slopes.query, tables.limit, k, *task.sizes, **constants,
+                *rows, tables.bounds, tables.ranks, *given, slopes.query, tables.limit, k, *task.sizes, **constants,
                 **common, **config,
             )  # fmt: skip
         tables, constants = windows_and_constants(task, backward=True, by_key=True)
         for of_values, wanted, width in ((False, needs[1] or needs[3], padded), (True, needs[2], k)):
             if not wanted or not width:
                 continue
-            config = backward_config(task.precision, chip, tables.kind, padded, k, by_key=True, of_values=of_values)
+            whole = constants["BLOCK_C"] == padded
+            if of_values:
+                config = values_config(chip, tables.kind, k)
+            else:
+                config = backward_config(task.precision, chip, tables.kind, padded, whole, k, by_key=True)
             blocks = tables.tiles * task.sizes.frames if task.windowed else cdiv(keys, config["BLOCK_J"])
             warp_key_slopes_kernel[(blocks * n, cdiv(width, config["BLOCK_D"]))](
-                *rows, tables.bounds, tables.places, *given, slopes.keys, slopes.values, slopes.bias, tables.limit, k,
+                *rows, tables.bounds, tables.ranks, *given, slopes.keys, slopes.values, slopes.bias, tables.limit, k,
                 *task.sizes, OF_VALUES=of_values, **constants, **common, **config,
             )  # fmt: skip
     return slopes

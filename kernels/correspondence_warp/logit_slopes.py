@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from siamfast.kernels.correspondence_warp.backward import value_products
+from siamfast.kernels.correspondence_warp.backward import add_value_products
 from siamfast.kernels.correspondence_warp.windows import tile_and_sample
 from siamfast.kernels.tf32 import product
 
@@ -72,10 +72,10 @@ def warp_logit_slopes_kernel(
         s -= tl.load(ends, mask=used, other=0.0)[:, None]
         weights = tl.where(both, tl.exp(s), 0.0)
         grads = grad_ptr + n * K * Q + query
-        slope = value_products(grads, values, used, inside, Q, J, K, BLOCK_Q, BLOCK_J, KP, SMALL, UPCAST)
-        slope += tl.load(ends + Q, mask=used, other=0.0)[:, None]
-        slope -= tl.load(ends + 2 * Q, mask=used, other=0.0)[:, None] * tl.where(s == float("-inf"), 0.0, s)
-        slope *= weights
+        shared = tl.load(ends + Q, mask=used, other=0.0)
+        spread = tl.load(ends + 2 * Q, mask=used, other=0.0)
+        slope = shared[:, None] - spread[:, None] * tl.where(s == float("-inf"), 0.0, s)
+        slope = weights * add_value_products(slope, grads, values, used, inside, Q, J, K, KP, SMALL, UPCAST)
         best = tl.load(index_ptr + n * Q + query, mask=used, other=-1)
         certain = tl.load(ends + 3 * Q, mask=used, other=0.0)
         slope += tl.where(best[:, None] == key[None, :], certain[:, None], 0.0)

@@ -103,7 +103,7 @@ def _task(case: _Case, precision: str, dtype: torch.dtype) -> Task:
         bias=None,
         exempt=torch.zeros(1, dtype=torch.int32),
         inverse=(values, values),
-        sizes=Sizes(*case.side, *case.keys_side, frames=1),
+        sizes=Sizes(*case.side, *case.keys_side, frames=1, channels=padded),
         radius=float(case.radius),
         circle=case.circle,
         precision=precision,

@@ -30,6 +30,7 @@ class Sizes(NamedTuple):
     height: int  # of the keys' grid
     width: int
     frames: int
+    channels: int  # of a row
 
 
 class Slopes(NamedTuple):
@@ -81,15 +82,21 @@ def product_of(query: torch.Tensor, normalize: bool) -> tuple[torch.dtype, str]:
 
 def row_blocks(channels: int, size: int, precision: str, backward: bool = False) -> tuple[int, int]:
     """Padded channels of a row, and those of one block: the whole row up to 512 bytes, so that a tile of queries stays
-    on the chip. The backward kernels have other tiles beside it: 256 bytes. The exact product makes three factors of
-    each: 128 bytes, since 256 and more spill (forward by up to 544 bytes a thread, on sm_86); backward, of longer rows,
-    64 (128 put 32 bytes on the stack on sm_90)."""
+    on the chip, and 128 bytes of longer ones. The backward kernels have other tiles beside it: 256 bytes at most, also
+    of longer rows that they divide. The exact product makes three factors of each: 128 bytes, since 256 and more spill
+    (forward by up to 544 bytes a thread, on sm_86); backward 64, of rows of 512 bytes or more."""
     whole = max(16, next_power_of_2(channels))
+    least = 64 if backward else 128  # of the exact product
     if whole * size <= 512:
-        most = 128 if precision == EXACT else 256 if backward else 512
+        most = (least if whole * size == 512 else 128) if precision == EXACT else 256 if backward else 512
         return whole, min(whole, most // size)
     block = 128 // size
-    return cdiv(channels, block) * block, block // 2 if backward and precision == EXACT else block
+    padded = cdiv(channels, block) * block
+    if precision == EXACT:
+        block = least // size
+    elif backward and padded % (2 * block) == 0:
+        block *= 2
+    return padded, block
 
 
 def make_task(tensors: Tensors, options: Options) -> Task:
@@ -109,7 +116,7 @@ def make_task(tensors: Tensors, options: Options) -> Task:
         bias=None if bias is None else bias.float().flatten(1).contiguous(),
         exempt=_exempt_frames(frames, tuple(options.global_frames), query.device),
         inverse=(q_inverse, r_inverse),
-        sizes=Sizes(hq, wq, h, w, frames),
+        sizes=Sizes(hq, wq, h, w, frames, padded),
         radius=options.radius,
         circle=options.circle,
         precision=precision,
@@ -135,8 +142,6 @@ def windows_and_constants(
         "WINDOW": tables.kind, "BIAS": task.bias is not None, "CP": padded, "BLOCK_C": block, "SIDE": SIDE,
         "PRECISION": task.precision, "UPCAST": not task.query.is_cuda,
     }  # fmt: skip
-    if tables.kind == "distances":  # a sum of squares rounded once would move keys that are exactly at the radius
-        constants["enable_fp_fusion"] = False
     return tables, constants
 
 

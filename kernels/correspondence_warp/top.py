@@ -9,7 +9,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 from siamfast.kernels.correspondence_warp.forward import tile_logits
-from siamfast.kernels.correspondence_warp.windows import tile_and_sample, tile_bounds, tile_cells, tile_count
+from siamfast.kernels.correspondence_warp.windows import (
+    jit_for_any_size,
+    tile_and_sample,
+    tile_bounds,
+    tile_cells,
+    tile_count,
+)
 
 NO_KEY = tl.constexpr(2147483647)  # index of an empty place in a list
 
@@ -40,14 +46,14 @@ def insert_best(s, key, best, index, KT: tl.constexpr, PLACES: tl.constexpr):
     return best, index
 
 
-@triton.jit
+@jit_for_any_size
 def warp_lists_kernel(
     query_ptr,  # (N, Q, CP) rows
     keys_ptr,  # (N, T*H*W, CP) rows
     bias_ptr,  # (N, T*H*W) float32 contiguous
     exempt_ptr,  # (T,) int32
     bounds_ptr,
-    places_ptr,
+    ranks_ptr,
     best_ptr,  # (N, Q, SPLIT, KT) float32: the k largest logits of each part, in no order
     index_ptr,  # (N, Q, SPLIT, KT) int32
     state_ptr,  # (N, Q, SPLIT, 2) float32: largest logit of all keys, and their sum of exp(s - largest)
@@ -57,6 +63,7 @@ def warp_lists_kernel(
     H,
     W,
     FRAMES,
+    CHANNELS,  # CP
     WINDOW: tl.constexpr,  # a kind of windows.Windows
     BIAS: tl.constexpr,
     SPLIT: tl.constexpr,
@@ -89,9 +96,9 @@ def warp_lists_kernel(
         top, left, rows, columns = tile_bounds(bounds_ptr, tile, exempt, HQ, WQ, tall, W, WINDOW, SIDE)
         for start in range(part * BLOCK_J, rows * columns, SPLIT * BLOCK_J):
             key, used, _, _, s = tile_logits(
-                query_rows, query, keys_ptr, bias_ptr, bounds_ptr, places_ptr, limit, n * keys, frame, exempt, start,
-                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, WINDOW, BIAS, CP, SIDE, BLOCK_Q, BLOCK_J, BLOCK_C,
-                PRECISION, UPCAST,
+                query_rows, query, keys_ptr, bias_ptr, bounds_ptr, ranks_ptr, limit, n * keys, frame, exempt, start,
+                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, CHANNELS, WINDOW, BIAS, CP, SIDE, BLOCK_Q,
+                BLOCK_J, BLOCK_C, PRECISION, UPCAST,
             )  # fmt: skip
             highest = tl.maximum(largest, tl.max(s, 1))
             base = tl.where(highest == float("-inf"), 0.0, highest)

@@ -1,7 +1,8 @@
 """Which keys the queries of a tile may see: tables made once on the host, and the test in the kernels.
 
 Queries are taken in tiles of SIDE x SIDE cells (without a window in tiles of consecutive cells), keys in the rectangle
-around the windows of a tile. Bounds are computed in float64, as in the reference, so that no rounding moves a border.
+around the windows of a tile. Bounds are computed in float64, as in the reference, so that no rounding moves a border;
+kernels compare integers only.
 """
 
 from __future__ import annotations
@@ -19,22 +20,31 @@ from siamfast.ops.lasting import make_lasting
 
 SIDE = 8
 
+# For kernels whose loops take most of a thread's registers: the compiler is not told which sizes are 1 or multiples of
+# 16, nor how arrays are aligned that are read number by number. Nothing is faster for knowing it, and each such fact
+# would be another program, with registers of its own.
+jit_for_any_size = triton.jit(
+    do_not_specialize=["limit", "N", "K", "HQ", "WQ", "H", "W", "FRAMES", "CHANNELS"],
+    do_not_specialize_on_alignment=["values_ptr", "bias_ptr", "grad_ptr"],
+)
+
 
 class Windows(NamedTuple):
     """Which cells of the other grid each tile of a grid may see.
 
     kind: "none"; "square", which is all of its rectangle; "circle", by whole squared distances (both grids alike);
-    "distances", a circle by distances in float64 (grids that differ).
+    "ranks", a circle by ranks of distances (grids that differ).
     bounds: int32, the first and last row or column of the other grid that is visible from each row of tiles, column of
     tiles, row of cells and column of cells, one after another.
-    places: float64 (1 + H + W,): the radius, the queries' y and x on the keys' grid.
+    ranks: int32 (HQ * H + WQ * W,): for each row of queries and row of keys, how many of the distances between columns,
+    from the shortest on, are near; for each column of queries and column of keys, the rank of their distance.
     limit: a squared distance below it is near ("circle").
     tiles: how many there are; 0 without a window.
     """
 
     kind: str
     bounds: torch.Tensor
-    places: torch.Tensor
+    ranks: torch.Tensor
     limit: int
     tiles: int
 
@@ -52,6 +62,22 @@ def _first_and_last(near: np.ndarray) -> list[np.ndarray]:
     return ranges
 
 
+def _ranks(down: np.ndarray, across: np.ndarray, radius: float) -> np.ndarray:
+    """`Windows.ranks`; down, across: from each row or column of queries to each of the keys', in cells of their grid.
+
+    The reference's sqrt(dy * dy + dx * dx) < radius never becomes true as dx grows, whatever the rounding. So for each
+    dy the near ones are the first of the sorted dx * dx; how many, is found by halving.
+    """
+    down, across = down * down, across * across
+    shortest = np.unique(across)
+    low, high = np.zeros(down.shape, np.int32), np.full(down.shape, len(shortest), np.int32)
+    while (open_ := low < high).any():
+        middle = (low + high) // 2
+        near = np.sqrt(down + shortest[np.minimum(middle, len(shortest) - 1)]) < radius
+        low, high = np.where(open_ & near, middle + 1, low), np.where(open_ & ~near, middle, high)
+    return np.concatenate([low.ravel(), np.searchsorted(shortest, across).ravel()]).astype(np.int32)
+
+
 @functools.cache  # never freed: a captured CUDA graph reads them by address
 def windows(
     queries: tuple[int, int], keys: tuple[int, int], radius: float, circle: bool, device: torch.device, by_key: bool
@@ -59,19 +85,19 @@ def windows(
     """For tiles of queries and the keys that they see, or (by_key) for tiles of keys and the queries that see them."""
     if radius < 0:
         nothing = torch.zeros(0, dtype=torch.int32, device=device)
-        return Windows("none", nothing, nothing.double(), 0, 0)
-    tables, places = [], []
+        return Windows("none", nothing, nothing, 0, 0)
+    tables, away = [], []
     for q, k in zip(queries, keys, strict=True):
-        at = (np.arange(q) + 0.5) * k / q - 0.5
-        near = np.abs(np.arange(k) - at[:, None]) <= radius
+        away.append(np.arange(k) - ((np.arange(q) + 0.5) * k / q - 0.5)[:, None])
+        near = np.abs(away[-1]) <= radius
         tables.append(_first_and_last(near.T if by_key else near))
-        places.append(at)
     bounds = np.concatenate([tables[0][0], tables[1][0], tables[0][1], tables[1][1]]).astype(np.int32)
-    kind = ("circle" if queries == keys else "distances") if circle else "square"
+    kind = ("circle" if queries == keys else "ranks") if circle else "square"
+    ranks = _ranks(*away, radius) if kind == "ranks" else np.zeros(0, np.int32)
     limit = math.ceil(min(radius, 1e4) ** 2) + 1
     while limit > 0 and math.sqrt(limit - 1) >= radius:
         limit -= 1
-    host = torch.from_numpy(bounds).flatten(), torch.from_numpy(np.concatenate([[radius], *places]))
+    host = torch.from_numpy(bounds).flatten(), torch.from_numpy(ranks)
     on_device = make_lasting(lambda: [table.to(device) for table in host], device)
     return Windows(kind, *on_device, limit, tiles=len(tables[0][0]) * len(tables[1][0]))
 
@@ -146,10 +172,11 @@ def tile_bounds(bounds_ptr, tile, exempt, HEIGHT, WIDTH, OTHER_H, OTHER_W, WINDO
 
 @triton.jit
 def near(
-    bounds_ptr, places_ptr, limit, exempt, y, x, inside, other_y, other_x, HEIGHT, WIDTH, QUERY_H,
+    bounds_ptr, ranks_ptr, limit, exempt, y, x, inside, other_y, other_x, HEIGHT, WIDTH, OTHER_H, OTHER_W,
     WINDOW: tl.constexpr, SIDE: tl.constexpr, BY_KEY: tl.constexpr,
 ):  # fmt: skip
-    """(cells, others) bool: which others each cell may see. y, x: of the tile's cells; BY_KEY: the tile is of keys."""
+    """(cells, others) bool: which others each cell may see. y, x: of the tile's cells; HEIGHT, WIDTH: their grid's;
+    BY_KEY: the tile is of keys."""
     if WINDOW == "none":
         allowed = inside[:, None] & (other_y == other_y)[None, :]
     else:
@@ -164,13 +191,13 @@ def near(
         if WINDOW == "circle":
             dy, dx = oy - y[:, None], ox - x[:, None]
             allowed = allowed & (dy * dy + dx * dx < limit)
-        if WINDOW == "distances":
+        if WINDOW == "ranks":
             if BY_KEY:
-                dy = tl.load(places_ptr + 1 + oy) - y[:, None].to(tl.float64)
-                dx = tl.load(places_ptr + 1 + QUERY_H + ox) - x[:, None].to(tl.float64)
+                row, column = oy * HEIGHT + y[:, None], ox * WIDTH + x[:, None]
             else:
-                dy = oy.to(tl.float64) - tl.load(places_ptr + 1 + y, mask=inside, other=0.0)[:, None]
-                dx = ox.to(tl.float64) - tl.load(places_ptr + 1 + QUERY_H + x, mask=inside, other=0.0)[:, None]
-            allowed = allowed & (tl.sqrt(dy * dy + dx * dx) < tl.load(places_ptr))
+                row, column = y[:, None] * OTHER_H + oy, x[:, None] * OTHER_W + ox
+            reach = tl.load(ranks_ptr + row, mask=allowed, other=0)
+            rank = tl.load(ranks_ptr + HEIGHT * OTHER_H + column, mask=allowed, other=0)
+            allowed = allowed & (rank < reach)
         allowed = tl.where(exempt, oy >= 0, allowed) & inside[:, None]
     return allowed

@@ -11,10 +11,12 @@ import torch
 from siamfast.kernels.correspondence_warp import launch_dense
 from siamfast.kernels.correspondence_warp.task import product_of, through_unit_rows, unit_rows
 from siamfast.kernels.correspondence_warp.windows import least_keys as fewest_keys
+from siamfast.kernels.correspondence_warp.windows import windows
 
 from siamfast.ops.correspondence_warp import autograd as raw
 from siamfast.ops.correspondence_warp import triton as ours
 from siamfast.ops.correspondence_warp.call import Gradients, Options, Outputs, Tensors
+from siamfast.ops.correspondence_warp.reference import allowed_keys
 from tests.kernels.interpreted_xcorr import in_layout
 
 NAMES = ("values", "confidence", "entropy", "lse", "indices")
@@ -223,10 +225,26 @@ def keys_without_weight() -> None:
             close("a key masked", "gradient of " + name, f, t, 1e-2 if tf32 else 1e-4)
 
 
+def ranks(rng: np.random.Generator) -> None:
+    """By its table a circle on grids that differ has the reference's keys, also where one is exactly at the radius."""
+    for _ in range(40):
+        queries, keys = (tuple(int(v) for v in rng.integers(1, 40, 2)) for _ in range(2))
+        if queries == keys:
+            continue
+        away = [np.arange(k) - ((rng.integers(q) + 0.5) * k / q - 0.5) for q, k in zip(queries, keys, strict=True)]
+        at_a_key = float(np.sqrt(rng.choice(away[0]) ** 2 + rng.choice(away[1]) ** 2))
+        for radius in (at_a_key, float(rng.random() * 20), 2.5, 1e5):
+            table = windows(queries, keys, radius, True, torch.device("cpu"), bool(rng.integers(2)))
+            assert table.kind == "ranks"
+            rows = queries[0] * keys[0]
+            reach = table.ranks[:rows].view(queries[0], 1, keys[0], 1)
+            near = table.ranks[rows:].view(1, queries[1], 1, keys[1]) < reach
+            exact = allowed_keys(queries, (1, *keys), radius, "circle", ())
+            assert torch.equal(near.reshape(exact.shape), exact), (queries, keys, radius)
+
+
 def least_keys() -> None:
     """No window has fewer keys than the bound."""
-    from siamfast.ops.correspondence_warp.reference import allowed_keys
-
     for queries, keys in (((9, 7), (9, 7)), ((5, 9), (10, 6))):
         for radius in (1.5, 2.0, 3.7, 20.0):
             for circle in (False, True):
@@ -251,6 +269,7 @@ def main() -> None:
         keys_without_weight()
         rows_of_many_channels(rng)
         least_keys()
+        ranks(rng)
     except BaseException:
         print(f"seed {seed}", file=sys.stderr)
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,11 @@ import torch
 pytest.importorskip("triton")
 
 from siamfast.kernels import tf32
+from siamfast.kernels.launches import Call, compile_launch, launches_of
+
+import siamfast
+from siamfast.ops import dispatch
+from tests.kernels.launch_cases.case import zeros
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,6 +36,28 @@ def test_tf32_follows_the_newer_settings(setting: str, expected: bool) -> None:
     torch.backends.cudnn.allow_tf32 = expected
     assert tf32.allowed() == expected
     torch.backends.cudnn.allow_tf32 = old
+
+
+def _windowed(frames: int, channels: int, side: tuple[int, int], layout: str) -> None:
+    query, keys = zeros((1, 64, *side), torch.float16), zeros((1, frames, 64, *side), torch.float16)
+    values = zeros((1, frames, channels, *side), torch.float32, layout)
+    bias = zeros((1, frames, *side), torch.float32, layout)
+    with siamfast.backend("triton"):
+        out = siamfast.correspondence_warp(query, keys, values, key_bias=bias, radius=6.0)
+    torch.autograd.grad(out, (query, keys, values), torch.zeros_like(out))
+
+
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+def test_a_window_has_one_program_for_maps_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one row or one frame, and of values and a bias at odd addresses."""
+    monkeypatch.setattr(dispatch, "triton_reason", lambda *ignored: None)
+    programs: dict[str, set[str]] = {}
+    for sizes in ((2, 3, (20, 20), "plain"), (1, 4, (16, 32), "shifted"), (3, 3, (1, 17), "plain")):
+        for launch in launches_of(Call("", functools.partial(_windowed, *sizes), 0, 0), 80):
+            programs.setdefault(launch.name, set()).add(compile_launch(launch, 80).hash)
+    numbers = {name: len(hashes) for name, hashes in programs.items() if "rows" not in name}
+    # Slopes of keys and slopes of values are two programs of one kernel.
+    assert numbers == {"warp_forward_kernel": 1, "warp_query_slopes_kernel": 1, "warp_key_slopes_kernel": 2}
 
 
 KERNELS = {

@@ -8,7 +8,7 @@ from tests.kernels.launch_cases.case import Case
 from tests.kernels.launch_cases.correlations import correlations, random_correlation
 from tests.kernels.launch_cases.images import images, random_augment, random_crop
 from tests.kernels.launch_cases.losses import losses, random_joint_loss, random_loss
-from tests.kernels.launch_cases.warps import random_warp, warps
+from tests.kernels.launch_cases.warps import random_program, random_warp, warps
 
 
 def table() -> Iterator[Case]:
@@ -16,4 +16,12 @@ def table() -> Iterator[Case]:
         yield from cases()
 
 
-RANDOM = (random_correlation, random_loss, random_joint_loss, random_crop, random_augment, random_warp)
+RANDOM = (
+    random_correlation,
+    random_loss,
+    random_joint_loss,
+    random_crop,
+    random_augment,
+    random_warp,
+    random_program,
+)

@@ -97,6 +97,26 @@ def _wide_rows() -> Iterator[Case]:
                 )
 
 
+def random_program(rng: np.random.Generator) -> Case:
+    """A draw from the programs of the kernels that know no sizes: they depend on these alone (jit_for_any_size)."""
+    product = str(rng.choice(["half", "tf32", "exact"]))
+    dtype = FLOATS[1 + rng.integers(2)] if product == "half" else FLOATS[0]
+    c = int(rng.choice([16, 32, 64, 128, 256, 300, 320, 512, 1024]))
+    k = int(rng.choice([1, 2, 4, 5, 16, 17, 40]))
+    kind = str(rng.choice(["none", "square", "circle", "circle on half the grid"]))
+    grid = (20, 20) if rng.random() < 0.7 else (60, 108)
+    keys = (grid[0] // 2, grid[1] // 2) if "half" in kind else grid
+    bias, topk = bool(rng.random() < 0.5), int(rng.choice([1, 3, 10, 17, 32])) if rng.random() < 0.3 else None
+    options: dict[str, Any] = {"topk": topk, "normalize": product == "half"}
+    if kind != "none":
+        options |= {"radius": 6.0, "window": kind.split()[0]}
+
+    def call() -> None:
+        warp(zeros((1, c, *grid), dtype), zeros((1, 2, c, *keys), dtype), k, dtype, bias=bias, **options)
+
+    return Case(f"warp {kind}", f"{product}, {c} channels, K={k}, {grid}, {bias=}, {topk=}", call, product != "exact")
+
+
 def random_warp(rng: np.random.Generator) -> Case:
     n, t, k = int(rng.choice([1, 1, 2])), int(rng.choice([1, 1, 2, 4])), int(rng.integers(1, 17))
     c = int(rng.choice([1, 3, 16, 40, 64, 128, 129, 200, 256, 257, 320, 512]))
