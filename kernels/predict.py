@@ -8,8 +8,8 @@ The time is the largest of these, since a full multiprocessor overlaps them:
   program that reads a sector again finds it in the first cache, if what the programs on its multiprocessor touch fits
   beside their shared memory.
 - L1: bytes of its loads and stores at 128 bytes a clock, or 32 lanes a clock where a lane takes fewer than 4 bytes.
-- tensor: FLOP of products, including the padding of blocks and three products per exact one, at the rate of the
-  instructions that the compiler chose.
+- tensor: FLOP of products, including the padding of blocks, three products per exact one and what several warps do
+  alike (repeats.py), at the rate of the instructions that the compiler chose.
 - plain: the slots of other arithmetic.
 - latency: a program sends for operands, waits, multiplies, and begins again. Its chain of loads that wait for one
   another takes the latency of where they come from; then there is its own arithmetic, with a multiprocessor to itself.
@@ -72,7 +72,7 @@ def predict(work: Work, usage: Usage, stages: int, card: Card) -> Prediction:
     l2 = read + work.written
     lanes = _LANES * min(4.0, usage.load_bytes or 4.0)  # bytes that a load unit's clock moves
     rates = {rate: card.rates[rate] * (1.0 if usage.newest_products else card.older_products) for rate in work.products}
-    tensor = sum(flop / rates[rate] for rate, flop in work.products.items()) * card.multiprocessors
+    tensor = sum(flop / rates[rate] for rate, flop in work.products.items()) * usage.repeats * card.multiprocessors
     plain = (work.plain / card.rates["plain"] + work.double / card.rates["fp64"]) * card.multiprocessors
     terms = {
         "memory": work.memory / card.bandwidth,

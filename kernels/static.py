@@ -11,11 +11,13 @@ from typing import Any
 
 import triton
 from siamfast.kernels.cards import KIB, Card, Limits
+from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.launches import Call, Launch, compile_launch
 from siamfast.kernels.races import races
+from siamfast.kernels.repeats import repeats
 
-# Registers of a thread, and the bytes of stack that one more block per multiprocessor may cost it.
-MOST_REGISTERS, MOST_BARGAIN = 255, 48
+# Bytes of stack of a thread that one more block per multiprocessor may cost.
+MOST_BARGAIN = 48
 # Registers of a multiprocessor, and the shared memory that the driver reserves per block: the same on all chips.
 _REGISTERS, _RESERVED = 65536, KIB
 _NEWEST = r"HGMMA|QGMMA|UTC\w*MMA"  # wgmma, tcgen05
@@ -38,6 +40,7 @@ class Usage:
     newest_products: bool = True  # whether products use the instructions that reach the chip's full rate
     async_loads: int = 0  # loads that bypass registers
     load_bytes: float = 0.0  # per lane, the mean over load instructions
+    repeats: int = 1  # how many warps do the same part of a product, at most
 
     @property
     def bargain(self) -> bool:
@@ -94,6 +97,7 @@ def usage_of(compiled: Any, *, code: bool, chip: int = 0) -> Usage:
         newest > 0 or chip < 90 or chip >= 120,
         sum(kind == "LDGSTS" for kind, _ in loads),
         sum(widths) / len(widths) if widths else 0.0,
+        repeats(compiled.asm["ttgir"]),
     )
 
 

@@ -40,6 +40,9 @@ from siamfast.ops import dispatch
 from tests.kernels.launch_cases import RANDOM, table
 from tests.kernels.launch_cases.case import Case
 
+# Warps that do the same part of a product: 8 of 64 rows, 16 at a time; 4 of augment's 16 rows, of coarse steps.
+MOST_REPEATS = {"augment_kernel": 4}
+USUAL_REPEATS = 2
 SHARED = {chip: limits.shared_block for chip, limits in LIMITS.items()}
 MOST_PROGRAMS = (2**31 - 1, 65535, 65535)
 SEED, SAMPLE, SAMPLE_RANDOM = 20261126, 16, 3  # cases of the table, and of each op's random ones
@@ -85,10 +88,10 @@ class Proof:
                 self.bargains.append(f"sm_{self.chip} {name}: {used.stack} B, {used.registers} registers")
             if used.spilled:
                 self.blame(name, f"stack {used.stack} B, spills {used.spills} B, {used.registers} registers")
-            if options.get("WINDOW") == "distances" and "fma.rn.f64" in compiled.asm["ptx"]:
-                self.blame(name, "distances in float64 are fused: keys at the radius would move")
             for race in used.races:
                 self.blame(name, race)
+            if used.repeats > MOST_REPEATS.get(name, USUAL_REPEATS):
+                self.blame(name, f"{used.repeats} warps do the same part of a product")
             if used.shared > SHARED[self.chip]:
                 self.blame(name, f"shared memory {used.shared / 1024:.1f} KiB of {SHARED[self.chip] >> 10}")
         return compiled

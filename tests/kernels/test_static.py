@@ -12,6 +12,7 @@ from siamfast.kernels import static
 from siamfast.kernels.cards import LIMITS
 from siamfast.kernels.launches import launches_of
 from siamfast.kernels.races import races
+from siamfast.kernels.repeats import repeats
 from siamfast.kernels.shipped import Call, shipped
 
 CALLS = list(shipped())
@@ -31,6 +32,28 @@ def test_configuration_fits_the_chip(call: Call, chip: int) -> None:
         assert used.shared <= LIMITS[chip].shared_block, used
         assert used.occupancy(LIMITS[chip]) > 0, used
         assert not used.races, used
+        assert used.repeats <= 2, used
+
+
+def test_the_repeats_of_a_product_are_counted() -> None:
+    """Of 64 queries and their keys: the slopes' 128 channels are divided by columns between 8 warps, and so are the
+    logits, of 16 keys, that is two of the warps' shares of 8: four warps have each."""
+    call = next(c for c in CALLS if c.name == "warp dquery, large, radius 12, exact")
+    (launch,) = launches_of(call, 80)
+    assert static.usage_for(launch, 80).repeats == 1
+    eight = launch.options | {"num_warps": 8, "BLOCK_D": 128, "CP": 128, "BLOCK_C": 128, "PRECISION": "tf32"}
+    assert static.usage_for(replace(launch, options=eight), 80).repeats == 4
+
+
+def test_repeats_by_rows_and_by_columns() -> None:
+    layout = "#mma = #ttg.nvidia_mma<{{versionMajor = 2, versionMinor = 0, warpsPerCTA = {}, instrShape = [16, 8]}}>\n"
+    product = "  %s = tt.dot %a, %b, %c{}: tensor<64x{}xf32, #x> * y -> tensor<64x{}xf32, #mma> loc(#loc1)\n"
+    precise = ", inputPrecision = tf32 "
+    for warps, times in (("[4, 1]", 1), ("[8, 1]", 2), ("[4, 2]", 1), ("[1, 8]", 4), ("[2, 4]", 2)):
+        small, large = product.format(" ", 32, 16), product.format(precise, 32, 64)
+        assert repeats(layout.format(warps) + small) == times, warps
+        assert repeats(layout.format(warps) + small + large) == repeats(layout.format(warps) + large), warps
+    assert repeats("") == 1
 
 
 @pytest.mark.parametrize(("case", "stages"), [("siamfc train, fp32", 2), ("64 templates of 1x1, bf16", 3)])
