@@ -41,8 +41,8 @@ def forward_config(window: str, precision: str, whole: bool, values: int, chip: 
     small = 2 if chip // 10 == 10 and not windowed else SMALL_VALUES
     easy = (values <= small and not (windowed and whole)) or (precision == "ieee" and not whole and values <= 16)
     # With two stages these have no register left for 8 to 56 bytes.
-    stages = 2
-    if windowed and whole and values > (SMALL_VALUES if chip // 10 == 12 else 16):
+    stages, most = 2, SMALL_VALUES if few and chip >= 90 else 16
+    if windowed and whole and values > most:
         stages = 1
     elif windowed and not whole and not chips.multiplies_from_shared(chip):
         stages = 3
