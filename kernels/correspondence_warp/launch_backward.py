@@ -32,8 +32,9 @@ def backward_config(
     the values.
 
     A program recomputes the logits for BLOCK_D channels of slopes, so more channels mean fewer programs that do. The
-    grid it goes over comes in tiles of 32, or of 16 where products read their factors from registers or are exact, of
-    three factors. Ranks leave room for fewer slopes.
+    grid it goes over comes in tiles of 32 with 8 warps, or of 16: with four warps, where products read their factors
+    from registers or are exact, of three factors, and for whole rows with products of values. Ranks leave room for
+    fewer slopes.
 
     Logits of whole rows are divided between the warps as the slopes are: on sm_80 and sm_120 by columns where those are
     more than the 64 rows, and then each warp has all logits; else by rows, of which more than four warps have each
@@ -121,10 +122,10 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, needs: list[bool
                 **common, **config,
             )  # fmt: skip
         tables, constants = windows_and_constants(task, backward=True, by_key=True)
+        whole = constants["BLOCK_C"] == padded
         for of_values, wanted, width in ((False, needs[1] or needs[3], padded), (True, needs[2], k)):
             if not wanted or not width:
                 continue
-            whole = constants["BLOCK_C"] == padded
             if of_values:
                 config = values_config(chip, tables.kind, k)
             else:

@@ -21,8 +21,8 @@ from siamfast.ops.lasting import make_lasting
 SIDE = 8
 
 # For kernels whose loops take most of a thread's registers: the compiler is not told which sizes are 1 or multiples of
-# 16, nor how arrays are aligned that are read number by number. Nothing is faster for knowing it, and each such fact
-# would be another program, with registers of its own.
+# 16, nor how arrays are aligned that are read number by number. No load of theirs is wider for knowing it, and each
+# such fact would be another program, with registers of its own.
 jit_for_any_size = triton.jit(
     do_not_specialize=["limit", "N", "K", "HQ", "WQ", "H", "W", "FRAMES", "CHANNELS"],
     do_not_specialize_on_alignment=["values_ptr", "bias_ptr", "grad_ptr"],
