@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from siamfast.kernels.correspondence_warp.forward import logits, tile_logits
+from siamfast.kernels.correspondence_warp.forward import logits, row_length, tile_logits
 from siamfast.kernels.correspondence_warp.windows import (
     jit_for_any_size,
     near,
@@ -64,10 +64,9 @@ def warp_query_slopes_kernel(
     H,
     W,
     FRAMES,
-    CHANNELS,  # CP
+    CHANNELS,  # of a row
     WINDOW: tl.constexpr,  # a kind of windows.Windows
     BIAS: tl.constexpr,
-    CP: tl.constexpr,
     KP: tl.constexpr,
     SMALL: tl.constexpr,
     SIDE: tl.constexpr,
@@ -75,6 +74,7 @@ def warp_query_slopes_kernel(
     BLOCK_J: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_D: tl.constexpr,  # channels of the slopes per program
+    LENGTH: tl.constexpr,  # as in row_length
     PRECISION: tl.constexpr,
     SLOPES: tl.constexpr,  # precision of the product with slopes
     UPCAST: tl.constexpr,
@@ -82,7 +82,7 @@ def warp_query_slopes_kernel(
     """One program owns BLOCK_D channels of the slopes of a tile of queries, and goes over all its keys."""
     tile, n = tile_and_sample(tile_count(HQ, WQ, WINDOW, BLOCK_Q, SIDE))
     d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    cells, keys = HQ * WQ, FRAMES * H * W
+    cells, keys, CP = HQ * WQ, FRAMES * H * W, row_length(CHANNELS, BLOCK_C, LENGTH)
     cell, y, x, inside = tile_cells(tile, HQ, WQ, WINDOW, BLOCK_Q, SIDE)
     query_rows = query_ptr + (n * cells + tl.where(inside, cell, 0)) * CP
     query = tl.load(query_rows[:, None] + tl.arange(0, BLOCK_C)[None, :])
@@ -101,8 +101,8 @@ def warp_query_slopes_kernel(
         for start in range(0, rows * columns, BLOCK_J):
             key, used, allowed, key_rows, s = tile_logits(
                 query_rows, query, keys_ptr, bias_ptr, bounds_ptr, ranks_ptr, limit, n * keys, frame, exempt, start,
-                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, CHANNELS, WINDOW, BIAS, CP, SIDE, BLOCK_Q,
-                BLOCK_J, BLOCK_C, PRECISION, UPCAST,
+                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, CHANNELS, WINDOW, BIAS, SIDE, BLOCK_Q, BLOCK_J,
+                BLOCK_C, LENGTH, PRECISION, UPCAST,
             )  # fmt: skip
             s -= lse[:, None]
             slope_of_weight = shared[:, None] - spread[:, None] * tl.where(s == float("-inf"), 0.0, s)
@@ -141,11 +141,10 @@ def warp_key_slopes_kernel(
     H,
     W,
     FRAMES,
-    CHANNELS,  # CP
+    CHANNELS,  # of a row
     WINDOW: tl.constexpr,  # a kind of windows.Windows
     BIAS: tl.constexpr,
     OF_VALUES: tl.constexpr,  # whether slopes of the values are computed, or of keys and bias
-    CP: tl.constexpr,
     KP: tl.constexpr,
     SMALL: tl.constexpr,
     SIDE: tl.constexpr,
@@ -153,13 +152,14 @@ def warp_key_slopes_kernel(
     BLOCK_J: tl.constexpr,  # keys per program
     BLOCK_C: tl.constexpr,
     BLOCK_D: tl.constexpr,  # channels per program: of features, or of values
+    LENGTH: tl.constexpr,  # as in row_length
     PRECISION: tl.constexpr,
     SLOPES: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
     """One program owns BLOCK_D channels of the slopes of a tile of keys, and goes over all queries that see it."""
     d = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
-    cells, keys = HQ * WQ, FRAMES * H * W
+    cells, keys, CP = HQ * WQ, FRAMES * H * W, row_length(CHANNELS, BLOCK_C, LENGTH)
     if WINDOW != "none":
         tiles = tile_count(H, W, WINDOW, BLOCK_J, SIDE)
         tile_of_all, n = tile_and_sample(FRAMES * tiles)
@@ -189,7 +189,19 @@ def warp_key_slopes_kernel(
         )  # fmt: skip
         query_rows = query_ptr + (n * cells + cell) * CP
         s = logits(
-            key_rows, query_rows, row, zero, used, allowed, CHANNELS, CP, BLOCK_C, BLOCK_J, BLOCK_Q, PRECISION, UPCAST
+            key_rows,
+            query_rows,
+            row,
+            zero,
+            used,
+            allowed,
+            CHANNELS,
+            BLOCK_C,
+            BLOCK_J,
+            BLOCK_Q,
+            LENGTH,
+            PRECISION,
+            UPCAST,
         )
         ends = ends_ptr + n * 4 * cells + cell
         s = s + bias[:, None] - tl.load(ends, mask=used, other=0.0)[None, :]

@@ -22,16 +22,28 @@ from siamfast.kernels.tf32 import product
 
 
 @triton.jit
+def row_length(CHANNELS, BLOCK_C: tl.constexpr, LENGTH: tl.constexpr):
+    """Padded channels of a row. LENGTH: of those that are a power of 2, else 0: each would be another program."""
+    if LENGTH > 0:
+        length: tl.constexpr = LENGTH
+    else:
+        length = CHANNELS // BLOCK_C * BLOCK_C  # so that it is known to be a multiple
+    return length
+
+
+@triton.jit
 def logits(
-    query_rows, key_rows, query, bias, used, allowed, CHANNELS, CP: tl.constexpr, BLOCK_C: tl.constexpr,
-    BLOCK_Q: tl.constexpr, BLOCK_J: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
+    query_rows, key_rows, query, bias, used, allowed, CHANNELS, BLOCK_C: tl.constexpr, BLOCK_Q: tl.constexpr,
+    BLOCK_J: tl.constexpr, LENGTH: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """(BLOCK_Q, BLOCK_J) logits, -inf where not allowed. query_rows (BLOCK_Q,), key_rows (BLOCK_J,): addresses of rows;
-    query: (BLOCK_Q, CP), the tile's features, read only where a row is one block; used: (BLOCK_J,). CHANNELS: CP, as a
-    number that the compiler does not know; else it unrolls the loop, and the addresses of all blocks fill registers."""
+    query: (BLOCK_Q, CP), the tile's features, read only where a row is one block ; used: (BLOCK_J,).
+
+    The compiler is not told the number of blocks, or it unrolls the loop over them, whose addresses fill registers.
+    """
     c = tl.arange(0, BLOCK_C)
     s = tl.zeros((BLOCK_Q, BLOCK_J), tl.float32)
-    if CP == BLOCK_C:
+    if LENGTH == BLOCK_C:
         k = tl.load(key_rows[None, :] + c[:, None], mask=used[None, :], other=0.0)
         s = product(query, k, s, PRECISION, UPCAST)
     else:
@@ -46,8 +58,8 @@ def logits(
 @triton.jit
 def tile_logits(
     query_rows, query, keys_ptr, bias_ptr, bounds_ptr, ranks_ptr, limit, first_row, frame, exempt, start, top, left,
-    rows, columns, y, x, inside, HQ, WQ, H, W, CHANNELS, WINDOW: tl.constexpr, BIAS: tl.constexpr, CP: tl.constexpr,
-    SIDE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr, PRECISION: tl.constexpr,
+    rows, columns, y, x, inside, HQ, WQ, H, W, CHANNELS, WINDOW: tl.constexpr, BIAS: tl.constexpr, SIDE: tl.constexpr,
+    BLOCK_Q: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr, LENGTH: tl.constexpr, PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):  # fmt: skip
     """Logits of a tile of queries at (y, x) and BLOCK_J keys of a frame's rectangle, from its start-th on.
@@ -67,9 +79,9 @@ def tile_logits(
         bias = tl.load(bias_ptr + first_row + key, mask=used, other=0.0)
     else:
         bias = tl.zeros((BLOCK_J,), tl.float32)
-    key_rows = keys_ptr + (first_row + key) * CP
+    key_rows = keys_ptr + (first_row + key) * row_length(CHANNELS, BLOCK_C, LENGTH)
     s = logits(
-        query_rows, key_rows, query, bias, used, allowed, CHANNELS, CP, BLOCK_C, BLOCK_Q, BLOCK_J, PRECISION, UPCAST
+        query_rows, key_rows, query, bias, used, allowed, CHANNELS, BLOCK_C, BLOCK_Q, BLOCK_J, LENGTH, PRECISION, UPCAST
     )
     return key, used, allowed, key_rows, s
 
@@ -115,31 +127,32 @@ def warp_forward_kernel(
     H,
     W,
     FRAMES,
-    CHANNELS,  # CP
+    CHANNELS,  # of a row
+    SPLIT,
     WINDOW: tl.constexpr,  # a kind of windows.Windows
     BIAS: tl.constexpr,
-    SPLIT: tl.constexpr,
-    CP: tl.constexpr,
+    JOINED: tl.constexpr,  # whether SPLIT is more than 1
     KP: tl.constexpr,
     SMALL: tl.constexpr,
     SIDE: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK_J: tl.constexpr,
     BLOCK_C: tl.constexpr,
+    LENGTH: tl.constexpr,  # as in row_length
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
     """One program owns a tile of queries, KP channels of values and a part of the keys.
 
-    On chip: logits (BLOCK_Q, BLOCK_J), sums (BLOCK_Q, KP), and the queries' rows where CP is one block. Bytes: each
+    On chip: logits (BLOCK_Q, BLOCK_J), sums (BLOCK_Q, KP), and the queries' rows where they are one block. Bytes: each
     row of keys once per tile of queries, from L2.
     """
     tile, n = tile_and_sample(tile_count(HQ, WQ, WINDOW, BLOCK_Q, SIDE))
     part, first = tl.program_id(1) % SPLIT, (tl.program_id(1) // SPLIT) * KP
-    cells, keys = HQ * WQ, FRAMES * H * W
+    cells, keys, CP = HQ * WQ, FRAMES * H * W, row_length(CHANNELS, BLOCK_C, LENGTH)
     cell, y, x, inside = tile_cells(tile, HQ, WQ, WINDOW, BLOCK_Q, SIDE)
     query_rows = query_ptr + (n * cells + tl.where(inside, cell, 0)) * CP
-    query = tl.load(query_rows[:, None] + tl.arange(0, BLOCK_C)[None, :])  # all of it, where CP is one block
+    query = tl.load(query_rows[:, None] + tl.arange(0, BLOCK_C)[None, :])  # all of it, where it is one block
     largest = tl.full((BLOCK_Q,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_Q,), tl.float32)
     weighted = tl.zeros((BLOCK_Q,), tl.float32)
@@ -154,8 +167,8 @@ def warp_forward_kernel(
         for start in range(part * BLOCK_J, rows * columns, SPLIT * BLOCK_J):
             key, used, _, _, s = tile_logits(
                 query_rows, query, keys_ptr, bias_ptr, bounds_ptr, ranks_ptr, limit, n * keys, frame, exempt, start,
-                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, CHANNELS, WINDOW, BIAS, CP, SIDE, BLOCK_Q,
-                BLOCK_J, BLOCK_C, PRECISION, UPCAST,
+                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, CHANNELS, WINDOW, BIAS, SIDE, BLOCK_Q, BLOCK_J,
+                BLOCK_C, LENGTH, PRECISION, UPCAST,
             )  # fmt: skip
             highest = tl.max(s, 1)
             index = tl.where(highest > largest, tl.min(tl.where(s == highest[:, None], key[None, :], 2147483647), 1),
@@ -177,7 +190,7 @@ def warp_forward_kernel(
     state = state_ptr + slab * 3 * cells + cell
     # Of the programs that share the logits the first one stores; 0 * cell: of the shape of `inside`.
     stores = inside & (first + 0 * cell == 0)
-    if SPLIT == 1:
+    if not JOINED:
         sums = sums / total[:, None]
         lse = tl.log(total) + largest
         tl.store(state, lse, mask=stores)

@@ -36,15 +36,15 @@ def forward_config(window: str, precision: str, whole: bool, values: int, chip: 
     windowed, ranks = window != "none", window == "ranks"
     few = windowed and whole and chip // 10 != 10
     named = {"maxnreg": MOST_REGISTERS} if windowed else {}
+    # With two stages these have no register left for 8 to 56 bytes.
+    one_stage = windowed and whole and values > (16 if chip // 10 == 10 and precision != EXACT else SMALL_VALUES)
     if precision == EXACT:
-        return {"BLOCK_Q": 64, "BLOCK_J": 16 if ranks else 32, "num_warps": 4, "num_stages": 2, **named}
+        keys, stages = 16 if ranks else 32, 1 if one_stage else 2
+        return {"BLOCK_Q": 64, "BLOCK_J": keys, "num_warps": 4, "num_stages": stages, **named}
     small = 2 if chip // 10 == 10 and not windowed else SMALL_VALUES
     easy = (values <= small and not (windowed and whole)) or (precision == "ieee" and not whole and values <= 16)
-    # With two stages these have no register left for 8 to 56 bytes.
-    stages, most = 2, SMALL_VALUES if few and chip >= 90 else 16
-    if windowed and whole and values > most:
-        stages = 1
-    elif windowed and not whole and not chips.multiplies_from_shared(chip):
+    stages = 1 if one_stage else 2
+    if windowed and not whole and not chips.multiplies_from_shared(chip):
         stages = 3
     elif windowed and not whole and chip // 10 == 10 and precision == "tf32" and not easy:
         stages = 1
@@ -61,12 +61,14 @@ def top_config(window: str, precision: str, whole: bool, topk: int, chip: int) -
     """window: its kind; whole: whether a row is one block.
 
     Lists are filled row by row, so tiles are small and need few rounds. 64 keys at once are for chips where they do not
-    spill: sm_90 (lists of up to 16 places) and consumer cards of sm_120, where lists of 32 places spill with 32 keys.
-    The look-ups of ranks take as many registers again.
+    spill: sm_90 (lists of up to 16 places, beside rows in a window 8) and consumer cards of sm_120, where lists of 32
+    places spill with 32 keys. The look-ups of ranks take as many registers again, and so do rows beside lists of 32
+    where products read their factors from registers.
     """
-    consumer = chip // 10 == 12 and not (window != "none" and whole)
-    wide = precision != EXACT and (consumer or (chip // 10 == 9 and topk <= 16))
-    keys = 16 if window == "ranks" else 64 if wide else 32
+    rows = window != "none" and whole
+    wide = precision != EXACT and ((chip // 10 == 12 and not rows) or (chip // 10 == 9 and topk <= (8 if rows else 16)))
+    narrow = window == "ranks" or (rows and topk > 16 and not chips.multiplies_from_shared(chip))
+    keys = 16 if narrow else 64 if wide else 32
     # A second stage spills: circles by 16 bytes a thread on sm_100, rows of several blocks by 32 on sm_120, ranks
     # where products read their factors from registers.
     one_stage = (
@@ -83,11 +85,13 @@ def top_config(window: str, precision: str, whole: bool, topk: int, chip: int) -
     }
 
 
-def values_block(channels: int, window: str) -> Config:
-    """KP, channels of values per program, and whether they are added one by one. Sums of 64 spill, beside ranks 32."""
+def values_block(channels: int, window: str, warps: int) -> Config:
+    """KP, channels of values per program, and whether they are added one by one. Sums of 64 spill; those of 32 beside
+    ranks, and in a window's program of four warps."""
     if channels <= SMALL_VALUES:
         return {"KP": next_power_of_2(max(1, channels)), "SMALL": True}
-    return {"KP": min(16 if window == "ranks" else 32, max(16, next_power_of_2(channels))), "SMALL": False}
+    most = 16 if window == "ranks" or (window != "none" and warps == 4) else 32
+    return {"KP": min(most, max(16, next_power_of_2(channels))), "SMALL": False}
 
 
 def split_of(programs: int, keys: int, most: int) -> int:
@@ -99,9 +103,10 @@ def forward(task: Task) -> Outputs:
     """Flat over the grid: (N, K, Q) and (N, Q) float32, indices (N, Q) int64."""
     (n, cells, _), (k, keys) = task.query.shape, task.values.shape[1:]
     tables, constants = windows_and_constants(task)
-    whole = constants["BLOCK_C"] == constants["CP"]
+    whole = constants["LENGTH"] == constants["BLOCK_C"]
     chip = chips.chip_of(task.query.device)
-    config, block = forward_config(tables.kind, task.precision, whole, k, chip), values_block(k, tables.kind)
+    config = forward_config(tables.kind, task.precision, whole, k, chip)
+    block = values_block(k, tables.kind, config["num_warps"])
     tiles = tables.tiles if task.windowed else cdiv(cells, config["BLOCK_Q"])
     slices = cdiv(max(k, 1), block["KP"])
     split = split_of(tiles * n * slices, keys, MOST_PARTS)
@@ -111,7 +116,8 @@ def forward(task: Task) -> Outputs:
     with torch.cuda.device_of(task.query):
         warp_forward_kernel[(tiles * n, split * slices)](
             task.query, task.keys, task.values, task.bias_or_keys, task.exempt, tables.bounds, tables.ranks, sums,
-            state, index, tables.limit, n, k, *task.sizes, SPLIT=split, **block, **constants, **config,
+            state, index, tables.limit, n, k, *task.sizes, SPLIT=split, JOINED=split > 1, **block, **constants,
+            **config,
         )  # fmt: skip
         if split > 1:
             out, ends = torch.empty((n, k, cells), **like), torch.empty((n, 3, cells), **like)
@@ -128,7 +134,7 @@ def top_forward(task: Task, *, topk: int, post: bool) -> Outputs:
     """As `forward`, with indices (N, topk, Q). No query may see fewer than topk keys."""
     (n, cells, _), (k, keys) = task.query.shape, task.values.shape[1:]
     tables, constants = windows_and_constants(task)
-    whole = constants["BLOCK_C"] == constants["CP"]
+    whole = constants["LENGTH"] == constants["BLOCK_C"]
     config = top_config(tables.kind, task.precision, whole, topk, chips.chip_of(task.query.device))
     tiles = tables.tiles if task.windowed else cdiv(cells, config["BLOCK_Q"])
     split = split_of(tiles * n, keys, MOST_LISTED // topk)

@@ -114,7 +114,7 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, needs: list[bool
     with torch.cuda.device_of(task.query):
         if needs[0]:
             tables, constants = windows_and_constants(task, backward=True)
-            whole = constants["BLOCK_C"] == padded
+            whole = constants["LENGTH"] == constants["BLOCK_C"]
             config = backward_config(task.precision, chip, tables.kind, padded, whole, k, by_key=False)
             tiles = tables.tiles if task.windowed else cdiv(cells, config["BLOCK_Q"])
             warp_query_slopes_kernel[(tiles * n, cdiv(padded, config["BLOCK_D"]))](
@@ -122,7 +122,7 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, needs: list[bool
                 **common, **config,
             )  # fmt: skip
         tables, constants = windows_and_constants(task, backward=True, by_key=True)
-        whole = constants["BLOCK_C"] == padded
+        whole = constants["LENGTH"] == constants["BLOCK_C"]
         for of_values, wanted, width in ((False, needs[1] or needs[3], padded), (True, needs[2], k)):
             if not wanted or not width:
                 continue

@@ -138,8 +138,9 @@ def windows_and_constants(
     tables = windows(queries, keys, task.radius, task.circle, task.query.device, by_key)
     padded = task.query.shape[2]
     _, block = row_blocks(padded, task.query.element_size(), task.precision, backward)
+    length = padded if padded == next_power_of_2(padded) else 0
     constants = {
-        "WINDOW": tables.kind, "BIAS": task.bias is not None, "CP": padded, "BLOCK_C": block, "SIDE": SIDE,
+        "WINDOW": tables.kind, "BIAS": task.bias is not None, "LENGTH": length, "BLOCK_C": block, "SIDE": SIDE,
         "PRECISION": task.precision, "UPCAST": not task.query.is_cuda,
     }  # fmt: skip
     return tables, constants

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from siamfast.kernels.correspondence_warp.forward import tile_logits
+from siamfast.kernels.correspondence_warp.forward import row_length, tile_logits
 from siamfast.kernels.correspondence_warp.windows import (
     jit_for_any_size,
     tile_and_sample,
@@ -21,7 +21,7 @@ NO_KEY = tl.constexpr(2147483647)  # index of an empty place in a list
 
 
 @triton.jit
-def insert_best(s, key, best, index, KT: tl.constexpr, PLACES: tl.constexpr):
+def insert_best(s, key, best, index, PLACES: tl.constexpr):
     """Inserts logits s (BLOCK_Q, BLOCK_J) into the lists best, index (BLOCK_Q, PLACES), of which KT places are used.
 
     One round takes the largest logit of each row, if it beats the least of its list; a tile where none does is skipped.
@@ -63,24 +63,24 @@ def warp_lists_kernel(
     H,
     W,
     FRAMES,
-    CHANNELS,  # CP
+    CHANNELS,  # of a row
+    SPLIT,
+    KT,
     WINDOW: tl.constexpr,  # a kind of windows.Windows
     BIAS: tl.constexpr,
-    SPLIT: tl.constexpr,
-    CP: tl.constexpr,
-    KT: tl.constexpr,
     PLACES: tl.constexpr,  # power of 2, at least KT
     SIDE: tl.constexpr,
     BLOCK_Q: tl.constexpr,
     BLOCK_J: tl.constexpr,
     BLOCK_C: tl.constexpr,
+    LENGTH: tl.constexpr,  # as in row_length
     PRECISION: tl.constexpr,
     UPCAST: tl.constexpr,
 ):
     """One program owns a tile of queries and a part of the keys. On chip: logits (BLOCK_Q, BLOCK_J) and lists."""
     tile, n = tile_and_sample(tile_count(HQ, WQ, WINDOW, BLOCK_Q, SIDE))
     part = tl.program_id(1)
-    cells, keys = HQ * WQ, FRAMES * H * W
+    cells, keys, CP = HQ * WQ, FRAMES * H * W, row_length(CHANNELS, BLOCK_C, LENGTH)
     cell, y, x, inside = tile_cells(tile, HQ, WQ, WINDOW, BLOCK_Q, SIDE)
     query_rows = query_ptr + (n * cells + tl.where(inside, cell, 0)) * CP
     query = tl.load(query_rows[:, None] + tl.arange(0, BLOCK_C)[None, :])
@@ -97,14 +97,14 @@ def warp_lists_kernel(
         for start in range(part * BLOCK_J, rows * columns, SPLIT * BLOCK_J):
             key, used, _, _, s = tile_logits(
                 query_rows, query, keys_ptr, bias_ptr, bounds_ptr, ranks_ptr, limit, n * keys, frame, exempt, start,
-                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, CHANNELS, WINDOW, BIAS, CP, SIDE, BLOCK_Q,
-                BLOCK_J, BLOCK_C, PRECISION, UPCAST,
+                top, left, rows, columns, y, x, inside, HQ, WQ, H, W, CHANNELS, WINDOW, BIAS, SIDE, BLOCK_Q, BLOCK_J,
+                BLOCK_C, LENGTH, PRECISION, UPCAST,
             )  # fmt: skip
             highest = tl.maximum(largest, tl.max(s, 1))
             base = tl.where(highest == float("-inf"), 0.0, highest)
             total = total * tl.exp(largest - base) + tl.sum(tl.exp(s - base[:, None]), 1)
             largest = highest
-            best, index = insert_best(s, tl.where(used, key, NO_KEY - 1), best, index, KT, PLACES)
+            best, index = insert_best(s, tl.where(used, key, NO_KEY - 1), best, index, PLACES)
     row = (n * cells + cell) * SPLIT + part
     to = row[:, None] * KT + place[None, :]
     mask = inside[:, None] & (place < KT)[None, :]

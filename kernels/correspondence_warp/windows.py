@@ -24,7 +24,7 @@ SIDE = 8
 # 16, nor how arrays are aligned that are read number by number. No load of theirs is wider for knowing it, and each
 # such fact would be another program, with registers of its own.
 jit_for_any_size = triton.jit(
-    do_not_specialize=["limit", "N", "K", "HQ", "WQ", "H", "W", "FRAMES", "CHANNELS"],
+    do_not_specialize=["limit", "N", "K", "HQ", "WQ", "H", "W", "FRAMES", "CHANNELS", "SPLIT", "KT"],
     do_not_specialize_on_alignment=["values_ptr", "bias_ptr", "grad_ptr"],
 )
 

@@ -9,8 +9,8 @@ or not. Each kernel must compile, without spills (a few bytes on the stack for o
 counted, not blamed: static.Usage), within the shared memory of a block of its chip, and its grid within the driver's
 limits.
 
---all compiles for each chip in a process of its own. Without it: a sample of the table's shapes and of random ones, for
-one chip each; test_launch.py runs it.
+--all compiles for each chip in a process of its own: the table's shapes, random ones, and every program of the kernels
+that know no sizes (launch_cases/programs.py). Without it: a sample, for one chip each; test_launch.py runs it.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ import siamfast
 from siamfast.ops import dispatch
 from tests.kernels.launch_cases import RANDOM, table
 from tests.kernels.launch_cases.case import Case
+from tests.kernels.launch_cases.programs import every_program
 
 # Warps that do the same part of a product: 8 of 64 rows, 16 at a time; 4 of augment's 16 rows, of coarse steps.
 MOST_REPEATS = {"augment_kernel": 4}
@@ -117,6 +118,7 @@ def cases(arguments: argparse.Namespace) -> Iterator[tuple[Case, int]]:
     numbers = [int(n) for n in arguments.chips.split(",")] if arguments.chips else list(SHARED)
     known = [case for case in table() if arguments.only in case.op]
     if arguments.all:
+        known += [case for case in every_program() if arguments.only in case.op]
         yield from ((case, chip) for chip in numbers for case in known)
         times = ALL_RANDOM if arguments.random is None else arguments.random
     else:
@@ -148,7 +150,7 @@ def chip_by_chip(names: list[str]) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--all", action="store_true", help="all shapes of the table, every case on every chip")
+    parser.add_argument("--all", action="store_true", help="every case on every chip")
     parser.add_argument("--chips", default="", help="by their numbers, 80 for sm_80, with commas between")
     parser.add_argument("--only", default="", help="ops whose name has this in it")
     parser.add_argument("--seed", type=int, default=SEED)

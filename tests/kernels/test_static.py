@@ -41,7 +41,8 @@ def test_the_repeats_of_a_product_are_counted() -> None:
     call = next(c for c in CALLS if c.name == "warp dquery, large, radius 12, exact")
     (launch,) = launches_of(call, 80)
     assert static.usage_for(launch, 80).repeats == 1
-    eight = launch.options | {"num_warps": 8, "BLOCK_D": 128, "CP": 128, "BLOCK_C": 128, "PRECISION": "tf32"}
+    whole = {"LENGTH": 128, "BLOCK_C": 128}
+    eight = launch.options | {"num_warps": 8, "BLOCK_D": 128, "PRECISION": "tf32", **whole}
     assert static.usage_for(replace(launch, options=eight), 80).repeats == 4
 
 

@@ -8,7 +8,8 @@ from tests.kernels.launch_cases.case import Case
 from tests.kernels.launch_cases.correlations import correlations, random_correlation
 from tests.kernels.launch_cases.images import images, random_augment, random_crop
 from tests.kernels.launch_cases.losses import losses, random_joint_loss, random_loss
-from tests.kernels.launch_cases.warps import random_program, random_warp, warps
+from tests.kernels.launch_cases.programs import random_program
+from tests.kernels.launch_cases.warps import random_warp, warps
 
 
 def table() -> Iterator[Case]:

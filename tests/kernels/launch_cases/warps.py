@@ -20,6 +20,7 @@ def warp(
     dtype: torch.dtype,
     bias: bool = False,
     details: bool = False,
+    backward: bool = True,
     **options: Any,
 ) -> None:
     n, t, *_, h, w = keys.shape
@@ -28,6 +29,8 @@ def warp(
     returns = ("values", "entropy", "lse") if details else ("values",)
     outputs = siamfast.correspondence_warp(query, keys, values, key_bias=key_bias, returns=returns, **options)
     outputs = outputs if details else (outputs,)
+    if not backward:
+        return
     inputs = [t for t in (query, keys, values, key_bias) if t is not None]
     torch.autograd.grad(outputs[:2], inputs, [torch.zeros_like(f) for f in outputs[:2]], allow_unused=True)
 
@@ -95,26 +98,6 @@ def _wide_rows() -> Iterator[Case]:
                     ),
                     always=(c, dtype, layout) == (2048, FLOATS[0], "plain"),
                 )
-
-
-def random_program(rng: np.random.Generator) -> Case:
-    """A draw from the programs of the kernels that know no sizes: they depend on these alone (jit_for_any_size)."""
-    product = str(rng.choice(["half", "tf32", "exact"]))
-    dtype = FLOATS[1 + rng.integers(2)] if product == "half" else FLOATS[0]
-    c = int(rng.choice([16, 32, 64, 128, 256, 300, 320, 512, 1024]))
-    k = int(rng.choice([1, 2, 4, 5, 16, 17, 40]))
-    kind = str(rng.choice(["none", "square", "circle", "circle on half the grid"]))
-    grid = (20, 20) if rng.random() < 0.7 else (60, 108)
-    keys = (grid[0] // 2, grid[1] // 2) if "half" in kind else grid
-    bias, topk = bool(rng.random() < 0.5), int(rng.choice([1, 3, 10, 17, 32])) if rng.random() < 0.3 else None
-    options: dict[str, Any] = {"topk": topk, "normalize": product == "half"}
-    if kind != "none":
-        options |= {"radius": 6.0, "window": kind.split()[0]}
-
-    def call() -> None:
-        warp(zeros((1, c, *grid), dtype), zeros((1, 2, c, *keys), dtype), k, dtype, bias=bias, **options)
-
-    return Case(f"warp {kind}", f"{product}, {c} channels, K={k}, {grid}, {bias=}, {topk=}", call, product != "exact")
 
 
 def random_warp(rng: np.random.Generator) -> Case:

@@ -1,0 +1,66 @@
+"""Calls that make all programs of the correspondence warp's kernels that know no sizes (windows.jit_for_any_size).
+
+Such a program depends on the window's kind, on whether there is a bias, on whether the keys are divided, and on
+classes: of rows (up to which length they are one block, how much is read at once, how many channels of slopes there
+are), of values (how many are added at once) and of top k (places of a list).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from tests.kernels.launch_cases.case import Case, zeros
+from tests.kernels.launch_cases.warps import warp
+
+# Channels of each class of rows, by dtype and whether products of float32 may be TF32's.
+ROWS = {
+    "half": (torch.float16, (16, 32, 64, 128, 256, 320, 384, 512)),
+    "tf32": (torch.float32, (16, 32, 64, 128, 160, 192, 256)),
+    "exact": (torch.float32, (16, 32, 64, 128, 160, 256)),
+}
+WINDOWS = ("none", "square", "circle", "ranks")  # kinds of windows.Windows
+VALUES = (1, 2, 4, 16, 17, 40)
+TOP_KS = (2, 3, 5, 9, 17)
+# Frames of 20 x 20 cells; the keys of six are divided, with one sample.
+FRAMES = (1, 6)
+
+
+class Program(NamedTuple):
+    product: str
+    channels: int
+    window: str
+    bias: bool
+    values: int
+    frames: int = 1
+    topk: int | None = None
+
+    def call(self) -> None:
+        dtype, grid = ROWS[self.product][0], (20, 20)
+        keys = (30, 30) if self.window == "ranks" else grid
+        query = zeros((1, self.channels, *grid), dtype)
+        frames = zeros((1, self.frames, self.channels, *keys), dtype)
+        backward = self.topk is None and self.frames == 1
+        options: dict[str, Any] = {"normalize": self.product == "half", "topk": self.topk}
+        if self.window != "none":
+            options |= {"radius": 6.0, "window": "square" if self.window == "square" else "circle"}
+        with torch.set_grad_enabled(backward):
+            warp(query, frames, self.values, dtype, bias=self.bias, backward=backward, **options)
+
+
+def every_program() -> Iterator[Case]:
+    for product, (_, rows) in ROWS.items():
+        for channels, window, bias in itertools.product(rows, WINDOWS, (False, True)):
+            common = product, channels, window, bias
+            plain = [Program(*common, k, t) for k in VALUES for t in FRAMES if t == 1 or k <= 17]
+            for program in plain + [Program(*common, 1, topk=topk) for topk in TOP_KS]:
+                yield Case(f"warp {window}", str(program), program.call, product != "exact")
+
+
+def random_program(rng: np.random.Generator) -> Case:
+    every = list(every_program())
+    return every[int(rng.integers(len(every)))]
