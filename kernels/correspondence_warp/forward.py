@@ -23,7 +23,7 @@ from siamfast.kernels.tf32 import product
 
 @triton.jit
 def row_length(CHANNELS, BLOCK_C: tl.constexpr, LENGTH: tl.constexpr):
-    """Padded channels of a row. LENGTH: of those that are a power of 2, else 0: each would be another program."""
+    """Padded channels of a row. LENGTH: the same if they are a power of 2, else 0: all others are one program."""
     if LENGTH > 0:
         length: tl.constexpr = LENGTH
     else:
@@ -37,7 +37,7 @@ def logits(
     BLOCK_J: tl.constexpr, LENGTH: tl.constexpr, PRECISION: tl.constexpr, UPCAST: tl.constexpr,
 ):  # fmt: skip
     """(BLOCK_Q, BLOCK_J) logits, -inf where not allowed. query_rows (BLOCK_Q,), key_rows (BLOCK_J,): addresses of rows;
-    query: (BLOCK_Q, CP), the tile's features, read only where a row is one block ; used: (BLOCK_J,).
+    query: (BLOCK_Q, CP), the tile's features, read only where a row is one block; used: (BLOCK_J,).
 
     The compiler is not told the number of blocks, or it unrolls the loop over them, whose addresses fill registers.
     """
