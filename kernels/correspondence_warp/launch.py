@@ -36,8 +36,7 @@ def forward_config(window: str, precision: str, whole: bool, values: int, chip: 
     windowed, ranks = window != "none", window == "ranks"
     few = windowed and whole and chip // 10 != 10
     named = {"maxnreg": MOST_REGISTERS} if windowed else {}
-    # With two stages these have no register left for 8 to 56 bytes.
-    one_stage = windowed and whole and values > (16 if chip // 10 == 10 and precision != EXACT else SMALL_VALUES)
+    one_stage = windowed and whole and values > SMALL_VALUES  # two have no register left for 8 to 56 bytes
     if precision == EXACT:
         keys, stages = 16 if ranks else 32, 1 if one_stage else 2
         return {"BLOCK_Q": 64, "BLOCK_J": keys, "num_warps": 4, "num_stages": stages, **named}
