@@ -62,11 +62,11 @@ def top_config(window: str, precision: str, whole: bool, topk: int, chip: int) -
     Lists are filled row by row, so tiles are small and need few rounds. 64 keys at once are for chips where they do not
     spill: sm_90 (lists of up to 16 places, beside rows in a window 8) and consumer cards of sm_120, where lists of 32
     places spill with 32 keys. The look-ups of ranks take as many registers again, and so do rows beside lists of 32
-    where products read their factors from registers.
+    on all chips but sm_90.
     """
     rows = window != "none" and whole
     wide = precision != EXACT and ((chip // 10 == 12 and not rows) or (chip // 10 == 9 and topk <= (8 if rows else 16)))
-    narrow = window == "ranks" or (rows and topk > 16 and not chips.multiplies_from_shared(chip))
+    narrow = window == "ranks" or (rows and topk > 16 and chip // 10 != 9)
     keys = 16 if narrow else 64 if wide else 32
     # A second stage spills: circles by 16 bytes a thread on sm_100, rows of several blocks by 32 on sm_120, ranks
     # where products read their factors from registers.
