@@ -22,6 +22,7 @@ PROGRAMS, MOST_PARTS, LEAST_KEYS = 128, 16, 512
 JOIN_BLOCK = 128
 MOST_TOP, MOST_LISTED = 32, 128  # keys per list, and those of all parts that a program sorts at once
 SMALL_VALUES = 4  # channels of values that are added without tensor cores
+MOST_CHANNELS = 65535 * 16  # of values or features: a grid's second axis has 65,535 programs, of 16 at least
 
 
 def forward_config(window: str, precision: str, whole: bool, values: int, chip: int) -> Config:
@@ -42,6 +43,8 @@ def forward_config(window: str, precision: str, whole: bool, values: int, chip: 
         return {"BLOCK_Q": 64, "BLOCK_J": keys, "num_warps": 4, "num_stages": stages, **named}
     small = 2 if chip // 10 == 10 and not windowed else SMALL_VALUES
     easy = (values <= small and not (windowed and whole)) or (precision == "ieee" and not whole and values <= 16)
+    # Nor without a window, beside the sums of more than 16 values, for 8 bytes.
+    one_stage |= not windowed and not whole and values > 16 and chip // 10 == 12
     stages = 1 if one_stage else 2
     if windowed and not whole and not chips.multiplies_from_shared(chip):
         stages = 3

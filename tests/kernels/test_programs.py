@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from siamfast.kernels.cards import LIMITS
-from siamfast.kernels.launches import Call, launches_of
+from siamfast.kernels.launches import Call, launches_of, replaced
 
 import siamfast
 from siamfast.ops import dispatch
@@ -58,6 +59,8 @@ def warps(draw: st.DrawFn) -> Case:
     if draw(st.booleans()):
         hr, wr = h, w
     options: dict[str, Any] = {"normalize": draw(st.booleans()), "bias": draw(st.booleans())}
+    options["global_frames"] = tuple(draw(st.sets(st.integers(0, t - 1))))
+    matmul = draw(st.sampled_from(("tf32", "ieee")))
     if draw(st.booleans()):
         options["radius"] = max(hr / h, wr / w, 1) * draw(st.sampled_from((1.0, 2.5, 12.0)))
         options["window"] = draw(st.sampled_from(("square", "circle")))
@@ -66,9 +69,10 @@ def warps(draw: st.DrawFn) -> Case:
         options["topk"] = draw(st.integers(1, min(32, t if "radius" in options else t * hr * wr)))
 
     def call() -> None:
-        warp(zeros((n, c, h, w), dtype), zeros((n, t, c, hr, wr), dtype), k, dtype, **options)
+        with replaced(torch.backends.cuda.matmul, "fp32_precision", matmul):
+            warp(zeros((n, c, h, w), dtype), zeros((n, t, c, hr, wr), dtype), k, dtype, **options)
 
-    return Case("warp", f"{(n, t, c, k)} {(h, w)} {(hr, wr)} {dtype} {tf32=} {options}", call, tf32)
+    return Case("warp", f"{(n, t, c, k)} {(h, w)} {(hr, wr)} {dtype} {tf32=} {matmul=} {options}", call, tf32)
 
 
 @settings(max_examples=40)

@@ -11,14 +11,16 @@ from siamfast.ops.correspondence_warp.call import Gradients, Options, Outputs, T
 
 
 def _too_many(tensors: Tensors, options: Options) -> bool:
-    """Whether the top-k lists would be longer than the kernels' lists, or than some query's number of keys."""
+    """Whether there are more channels than the kernels' grids allow, or the top-k lists would be longer than their
+    lists or than some query's number of keys."""
     from siamfast.kernels.correspondence_warp import launch, windows
 
     query, keys = tensors.query, tensors.keys
     grids = (query.shape[2], query.shape[3]), (keys.shape[3], keys.shape[4])
     exempt = len(options.global_frames)
     least = windows.least_keys(*grids, keys.shape[1], options.radius, options.circle, exempt)
-    return options.topk > min(launch.MOST_TOP, least)
+    channels = max(query.shape[1], tensors.values.shape[2])
+    return channels > launch.MOST_CHANNELS or options.topk > min(launch.MOST_TOP, least)
 
 
 def _task(tensors: Tensors, options: Options) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from siamfast.kernels.launches import replaced
 
 from tests.kernels.launch_cases.case import Case, zeros
 from tests.kernels.launch_cases.warps import warp
@@ -48,7 +49,12 @@ class Program(NamedTuple):
         options: dict[str, Any] = {"normalize": self.product == "half", "topk": self.topk}
         if self.window != "none":
             options |= {"radius": 6.0, "window": "square" if self.window == "square" else "circle"}
-        with torch.set_grad_enabled(backward):
+        if self.window == "ranks":  # else a query may see fewer keys than a list has places
+            options["global_frames"] = (0,)
+        # Without a window, gradients that are exact by PyTorch's settings of a convolution, but not by those of a
+        # matrix product, are these kernels'.
+        products = replaced(torch.backends.cuda.matmul, "fp32_precision", "tf32" if self.window == "none" else "ieee")
+        with torch.set_grad_enabled(backward), products:
             warp(query, frames, self.values, dtype, bias=self.bias, backward=backward, **options)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from siamfast.kernels.correspondence_warp.launch import MOST_CHANNELS
 
 import siamfast
 from benchmarks import bench_correspondence_warp
@@ -72,6 +73,14 @@ def warps() -> Iterator[Case]:
         ),
         always=True,
     )
+    # What a grid allows, and one more, which plain PyTorch serves.
+    for k in (MOST_CHANNELS, MOST_CHANNELS + 1):
+        yield Case(
+            "warp plain",
+            f"{k} channels of values",
+            lambda k=k: warp(zeros((1, 4, 1, 1), FLOATS[0]), zeros((1, 1, 4, 1, 1), FLOATS[0]), k, FLOATS[0]),
+            always=True,
+        )
     yield from _wide_rows()
     samples = (1 << 16) + 1
     for mode, options in (("plain", {}), ("top 1", {"topk": 1})):
