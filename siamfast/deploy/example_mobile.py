@@ -48,7 +48,7 @@ def cut(frame: Any, middle: Any, side: float, out: int, fill: Any) -> Any:
         return index.clip(0, count - 1), (index < 0) | (index >= count), weight
 
     def blend(first: Any, second: Any, outside: Any, weight: Any) -> Any:
-        first[outside[0]] = second[outside[1]] = np.floor(fill * 128 + 0.5).astype(np.int32)
+        first[outside[0]] = second[outside[1]] = np.floor(np.float32(fill) * 128 + 0.5).astype(np.int32)
         return first + ((second - first) * weight + 0x4000 >> 15)
 
     (x, beside, across), (y, above, down) = taps(middle[0], frame.shape[1]), taps(middle[1], frame.shape[0])
