@@ -16,7 +16,7 @@ int columns_of(const WarpCall &call) { return (call.query_width + kTile - 1) / k
 double place_of(int cell, int queries, int keys) { return (cell + 0.5) * keys / queries - 0.5; }
 
 bool seen(const WarpCall &call, double dy, double dx) {
-    return call.circle ? std::sqrt(dy * dy + dx * dx) < call.radius : dy <= call.radius && dx <= call.radius;
+    return call.circle ? dy * dy + dx * dx < call.radius * call.radius : dy <= call.radius && dx <= call.radius;
 }
 
 // The keys of a row that a query at `center` sees, `dy` rows away.

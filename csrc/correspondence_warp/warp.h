@@ -22,7 +22,7 @@ struct WarpCall {
     float temperature;
     bool normalize;            // features to length 1
     double radius;             // below 0: no window
-    bool circle;               // distance < radius, else |dy|, |dx| <= radius
+    bool circle;               // dy^2 + dx^2 < radius^2, else |dy|, |dx| <= radius
     std::vector<bool> exempt;  // frames that the window does not bound
     int top;                   // 0: all keys
     bool post;                 // of the top: the softmax of all keys, cut; else one over the chosen

@@ -65,15 +65,15 @@ def _first_and_last(near: np.ndarray) -> list[np.ndarray]:
 def _ranks(down: np.ndarray, across: np.ndarray, radius: float) -> np.ndarray:
     """`Windows.ranks`; down, across: from each row or column of queries to each of the keys', in cells of their grid.
 
-    The reference's sqrt(dy * dy + dx * dx) < radius never becomes true as dx grows, whatever the rounding. So for each
-    dy the near ones are the first of the sorted dx * dx; how many, is found by halving.
+    The reference's dy * dy + dx * dx < radius * radius never becomes true as dx grows, whatever the rounding. So for
+    each dy the near ones are the first of the sorted dx * dx; how many, is found by halving.
     """
     down, across = down * down, across * across
     shortest = np.unique(across)
     low, high = np.zeros(down.shape, np.int32), np.full(down.shape, len(shortest), np.int32)
     while (open_ := low < high).any():
         middle = (low + high) // 2
-        near = np.sqrt(down + shortest[np.minimum(middle, len(shortest) - 1)]) < radius
+        near = down + shortest[np.minimum(middle, len(shortest) - 1)] < radius * radius
         low, high = np.where(open_ & near, middle + 1, low), np.where(open_ & ~near, middle, high)
     return np.concatenate([low.ravel(), np.searchsorted(shortest, across).ravel()]).astype(np.int32)
 
@@ -94,9 +94,7 @@ def windows(
     bounds = np.concatenate([tables[0][0], tables[1][0], tables[0][1], tables[1][1]]).astype(np.int32)
     kind = ("circle" if queries == keys else "ranks") if circle else "square"
     ranks = _ranks(*away, radius) if kind == "ranks" else np.zeros(0, np.int32)
-    limit = math.ceil(min(radius, 1e4) ** 2) + 1
-    while limit > 0 and math.sqrt(limit - 1) >= radius:
-        limit -= 1
+    limit = math.ceil(min(radius * radius, 2**31 - 1))
     host = torch.from_numpy(bounds).flatten(), torch.from_numpy(ranks)
     on_device = make_lasting(lambda: [table.to(device) for table in host], device)
     return Windows(kind, *on_device, limit, tiles=len(tables[0][0]) * len(tables[1][0]))
@@ -117,7 +115,7 @@ def least_keys(
     alone = counts[0] * counts[1]
     if circle and queries == keys:  # a corner sees a quarter of the disc
         y, x = np.ogrid[: keys[0], : keys[1]]
-        alone = int((np.sqrt(y * y + x * x) < radius).sum())
+        alone = int((y * y + x * x < radius * radius).sum())
     elif circle:
         alone = 0
     return (frames - exempt) * alone + exempt * whole

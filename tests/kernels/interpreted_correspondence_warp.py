@@ -226,7 +226,8 @@ def keys_without_weight() -> None:
 
 
 def ranks(rng: np.random.Generator) -> None:
-    """By its table a circle on grids that differ has the reference's keys, also where one is exactly at the radius."""
+    """By its table a circle on grids that differ has the reference's keys, also where one is exactly at the radius; by
+    whole squares on grids that are alike."""
     for _ in range(40):
         queries, keys = (tuple(int(v) for v in rng.integers(1, 40, 2)) for _ in range(2))
         if queries == keys:
@@ -241,6 +242,8 @@ def ranks(rng: np.random.Generator) -> None:
             near = table.ranks[rows:].view(1, queries[1], 1, keys[1]) < reach
             exact = allowed_keys(queries, (1, *keys), radius, "circle", ())
             assert torch.equal(near.reshape(exact.shape), exact), (queries, keys, radius)
+            limit = windows(keys, keys, radius, True, torch.device("cpu"), False).limit
+            assert all((n < limit) == (n < radius * radius) for n in range(40**2 * 2)), radius
 
 
 def least_keys() -> None:

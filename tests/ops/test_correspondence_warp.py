@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from typing import Any
@@ -90,6 +91,23 @@ def test_windows_are_closed_squares_and_open_circles(window: str, keys: int) -> 
     torch.testing.assert_close(affinity[affinity > 0], torch.full((keys,), 1 / keys))
     strict = siamfast.correspondence_affinity(q, q, radius=1, window="circle")[0, 3, 3, 0]
     assert (strict > 0).sum() == 1
+
+
+@pytest.mark.parametrize("backend", ["reference", "torch", "cpp"])
+@pytest.mark.parametrize("square", [2, 13, 32])
+def test_a_key_at_a_circles_radius_is_the_same_for_every_backend(backend: str, square: int) -> None:
+    """Squares decide: roots of 2 and 32 in PyTorch's float64 are below those of C where MKL computes them."""
+    if not siamfast.ops.correspondence_warp.can_run(backend, "cpu", torch.float32):
+        pytest.skip(f"{backend} does not run here")
+    radius = math.sqrt(square)
+    for side in (13, 26):  # of the queries' grid; the keys have 13 cells a side
+        query, keys = torch.zeros(1, 1, side, side), torch.zeros(1, 1, 13, 13)
+        with siamfast.backend(backend):
+            lse = siamfast.correspondence_warp(query, keys, keys, radius=radius, window="circle", returns=["lse"])
+        places = [(i + 0.5) * 13 / side - 0.5 for i in range(side)]
+        squares = [[(i - place) ** 2 for i in range(13)] for place in places]
+        near = [[sum(a + b < radius * radius for a in y for b in x) for x in squares] for y in squares]
+        assert lse[0].exp().round().int().tolist() == near
 
 
 def test_windows_at_the_border_are_clipped_not_shifted() -> None:

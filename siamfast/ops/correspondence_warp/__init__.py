@@ -54,7 +54,7 @@ def correspondence_warp(
         temperature: divides the products.
         normalize: scale features to length 1 first; a zero feature then matches all keys alike.
         radius: use only keys within this many cells of the query's own place (on the keys' grid; centres scale if the
-            grids differ). window "square": ``|dy|, |dx| <= radius``; "circle": distance < radius.
+            grids differ). window "square": ``|dy|, |dx| <= radius``; "circle": ``dy^2 + dx^2 < radius^2``.
         global_frames: context frames that the radius does not bound, counted from 0.
         topk: use only the k keys with the largest logits, ties to the lower index; all if there are fewer.
         topk_norm: "pre": softmax over the chosen; "post": chosen after the softmax, not renormalised.
@@ -300,7 +300,8 @@ def _options(
             raise ValueError("global_frames: got some with frames='mean' and a radius, expected frames='joint'")
         # int: torch.jit.trace makes sizes tensors
         away = [_farthest(int(q), int(k)) for q, k in zip(queries, keys, strict=True)]
-        empty = math.hypot(*away) >= radius if window == "circle" else max(away) > radius
+        squares = sum(a * a for a in away)
+        empty = squares >= radius * radius if window == "circle" else max(away) > radius
         if empty and not chosen:
             raise ValueError(f"radius: got {radius!r}, which leaves some query without a key; expected more")
     return Options(

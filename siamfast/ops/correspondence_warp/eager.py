@@ -49,7 +49,7 @@ def _forbidden(rows: tuple[int, int], query: torch.Tensor, keys: torch.Tensor, o
     dy = (torch.arange(hr, device=device) - y[:, None]).abs()
     dx = (torch.arange(wr, device=device) - x[:, None]).abs()
     if options.circle:
-        far = (dy.square()[:, None, :, None] + dx.square()[None, :, None, :]).sqrt() >= radius
+        far = dy.square()[:, None, :, None] + dx.square()[None, :, None, :] >= radius * radius
     else:
         far = (dy > radius)[:, None, :, None] | (dx > radius)[None, :, None, :]
     far = far.reshape(-1, 1, hr * wr).repeat(1, frames, 1)

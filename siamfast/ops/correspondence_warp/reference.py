@@ -23,7 +23,8 @@ def allowed_keys(
     x = (torch.arange(wq, dtype=torch.float64, device=device) + 0.5) * wr / wq - 0.5
     dy = (torch.arange(hr, device=device) - y[:, None]).abs()[:, None, :, None]  # (Hq, 1, Hr, 1)
     dx = (torch.arange(wr, device=device) - x[:, None]).abs()[None, :, None, :]  # (1, Wq, 1, Wr)
-    near = (dy <= radius) & (dx <= radius) if window == "square" else (dy * dy + dx * dx).sqrt() < radius
+    # Squares are compared, since roots are rounded as the library likes: PyTorch's of 32 is not that of C or CUDA.
+    near = (dy <= radius) & (dx <= radius) if window == "square" else dy * dy + dx * dx < radius * radius
     near = near.reshape(hq * wq, 1, hr * wr).repeat(1, frames, 1)
     if global_frames:
         near[:, list(global_frames)] = True
