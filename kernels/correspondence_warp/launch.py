@@ -37,12 +37,16 @@ def forward_config(window: str, precision: str, whole: bool, values: int, chip: 
     windowed, ranks = window != "none", window == "ranks"
     few = windowed and whole and chip // 10 != 10
     named = {"maxnreg": MOST_REGISTERS} if windowed else {}
-    one_stage = windowed and whole and values > SMALL_VALUES  # two have no register left for 8 to 56 bytes
+    # Two stages have no register left for 8 to 56 bytes; where products read registers, a second holds little more
+    # than the bias.
+    one_stage = windowed and whole and (values > SMALL_VALUES or not chips.multiplies_from_shared(chip))
     if precision == EXACT:
         keys, stages = 16 if ranks else 32, 1 if one_stage else 2
         return {"BLOCK_Q": 64, "BLOCK_J": keys, "num_warps": 4, "num_stages": stages, **named}
+    # On sm_100 64 keys' logits have no room beside rows without a window either (8 to 96 bytes).
+    rows = whole and (windowed or chip // 10 == 10)
     small = 2 if chip // 10 == 10 and not windowed else SMALL_VALUES
-    easy = (values <= small and not (windowed and whole)) or (precision == "ieee" and not whole and values <= 16)
+    easy = (values <= small and not rows) or (precision == "ieee" and not whole and values <= 16)
     # Nor without a window, beside the sums of more than 16 values, for 8 bytes.
     one_stage |= not windowed and not whole and values > 16 and chip // 10 == 12
     stages = 1 if one_stage else 2

@@ -53,12 +53,14 @@ def backward_config(
     warps = 8 if chip // 10 == 10 or slopes > SIDE * SIDE else 4
     over = 32 if large and precision != EXACT and warps == 8 and not (whole and channels > SMALL_SLOPES) else 16
     # Two blocks of 8 warps on a multiprocessor leave 128 registers a thread, where nothing else takes more: addresses
-    # of rows whose length is no power of 2 do.
+    # of rows whose length is no power of 2 do, unless (sm_100) the tiles are smaller.
     two = window != "ranks" and channels <= SMALL_SLOPES
+    known = padded == next_power_of_2(padded)
     if chip // 10 == 10:
         two &= not by_key
+        over = 16 if two and not known and slopes > 128 else over
     else:
-        two &= chip < 90 and precision == "ieee" and warps == 8 and padded == next_power_of_2(padded)
+        two &= chip < 90 and precision == "ieee" and warps == 8 and known
     return {
         "BLOCK_Q": over if by_key else SIDE * SIDE,
         "BLOCK_J": SIDE * SIDE if by_key else over,
