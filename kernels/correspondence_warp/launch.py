@@ -46,7 +46,7 @@ def forward_config(window: str, precision: str, whole: bool, values: int, chip: 
     # On sm_100 64 keys' logits have no room beside rows without a window either (8 to 96 bytes).
     rows = whole and (windowed or chip // 10 == 10)
     small = 2 if chip // 10 == 10 and not windowed else SMALL_VALUES
-    easy = (values <= small and not rows) or (precision == "ieee" and not whole and values <= 16)
+    easy = (values <= small and not rows) or (precision == "ieee" and not whole and SMALL_VALUES < values <= 16)
     # Nor without a window, beside the sums of more than 16 values, for 8 bytes.
     one_stage |= not windowed and not whole and values > 16 and chip // 10 == 12
     stages = 1 if one_stage else 2
@@ -69,11 +69,13 @@ def top_config(window: str, precision: str, whole: bool, topk: int, chip: int) -
     Lists are filled row by row, so tiles are small and need few rounds. 64 keys at once are for chips where they do not
     spill: sm_90 (lists of up to 16 places, beside rows in a window 8) and consumer cards of sm_120, where lists of 32
     places spill with 32 keys. The look-ups of ranks take as many registers again, and so do rows beside lists of 32
-    on all chips but sm_90.
+    on all chips but sm_90, on sm_120 also without a window.
     """
     rows = window != "none" and whole
     wide = precision != EXACT and ((chip // 10 == 12 and not rows) or (chip // 10 == 9 and topk <= (8 if rows else 16)))
-    narrow = window == "ranks" or (rows and topk > 16 and chip // 10 != 9)
+    narrow = window == "ranks" or (
+        topk > 16 and ((rows and chip // 10 != 9) or (whole and chip // 10 == 12 and precision != EXACT))
+    )
     keys = 16 if narrow else 64 if wide else 32
     # A second stage spills: circles by 16 bytes a thread on sm_100, rows of several blocks by 32 on sm_120, ranks
     # where products read their factors from registers.
