@@ -98,7 +98,8 @@ def _static(arguments: argparse.Namespace) -> int:
 
     cards = [card for card in table.CARDS.values() if arguments.card in (None, card.name)]
     if not cards:
-        raise ValueError(f"--card: got '{arguments.card}', expected one of {', '.join(table.CARDS)}")
+        names = ", ".join(table.CARDS)
+        raise ValueError(f"--card: got '{arguments.card}', expected one of {names} ({table.NOT_SERVED.rstrip('.')})")
     printed = 0
     for row in table.rows(arguments.only, cards):
         if printed == 0 and not arguments.json:
