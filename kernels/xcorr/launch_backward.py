@@ -9,6 +9,10 @@ from siamfast.kernels.xcorr.backward import gradients_kernel, search_gradient_ke
 
 Config = dict[str, int]
 
+# What the grids hold, 65,535 programs on each of the second and third axes: cells of a plane or of all templates, 64 at
+# least a program, and channels, 32 at least.
+MOST_CELLS, MOST_CHANNELS = 65535 * 64, 65535 * 32
+
 
 def is_flat(x: torch.Tensor) -> bool:
     """Whether the pixels of a plane are side by side in memory."""

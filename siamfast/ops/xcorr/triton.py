@@ -97,7 +97,9 @@ def full_backward(
     need_z, need_x, need_scale, need_bias = needs
     nothing = grad.new_empty(0)
     dz = dx = dscale = dbias = nothing
-    if grad.numel() == 0:
+    cells = max(x.shape[2] * x.shape[3], call.outputs * z.shape[2] * z.shape[3])
+    too_large = cells > launch_backward.MOST_CELLS or x.shape[1] > launch_backward.MOST_CHANNELS
+    if grad.numel() == 0 or too_large:
         return eager.full_backward(grad, call, needs)
     per_template = call.per_template
     slope = grad.contiguous()
@@ -125,11 +127,19 @@ def full_backward(
     return dz, dx, dscale, dbias
 
 
+def _plane(call: DepthwiseCall) -> int:
+    """The cells of the larger of a search's plane and a response's."""
+    (_, _, height, width), (_, _, ho, wo) = call.x.shape, call.response_shape
+    return max(height * width, ho * wo)
+
+
 def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:
     """-> (Nx, C, Ho, Wo)."""
     from siamfast.kernels.xcorr import launch_depthwise
 
     z, x, pad_y, pad_x = call
+    if _plane(call) > launch_depthwise.MOST_CELLS:
+        return eager.depthwise_forward(call)
     out = torch.empty(call.response_shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
     if out.numel():
         launch_depthwise.forward(z=z, x=x, out=out, pad_y=pad_y, pad_x=pad_x)
@@ -145,7 +155,7 @@ def depthwise_backward(
 
     z, x, pad_y, pad_x = call
     need_z, need_x = needs
-    if grad.numel() == 0:
+    if grad.numel() == 0 or _plane(call) > launch_depthwise.MOST_CELLS:
         return eager.depthwise_backward(grad, call, needs)
     dz = torch.empty(z.shape, dtype=z.dtype, device=z.device) if need_z else None
     dx = torch.empty_like(x, memory_format=layout(x)) if need_x else None

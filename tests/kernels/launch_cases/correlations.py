@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from siamfast.kernels.xcorr.launch_backward import MOST_CELLS, MOST_CHANNELS
 
 import siamfast
 from benchmarks import bench_xcorr
@@ -46,6 +47,7 @@ def correlations() -> Iterator[Case]:
                 tf32,
             )
     yield from _large_templates()
+    yield from _grid_limits()
     for layout in ("shifted", "cut out"):
         for dtype in FLOATS:
             yield Case(
@@ -70,6 +72,43 @@ def _large_templates() -> Iterator[Case]:
                     lambda z=z, x=x, d=dtype, o=layout: correlate(zeros(z, d), zeros(x, d, o), "depthwise"),
                     always=(hz, dtype, layout) == (31, torch.float16, "plain"),
                 )
+
+
+def _grid_limits() -> Iterator[Case]:
+    """What the grids of the gradients allow, and one more, which plain PyTorch serves; a long row for the depthwise
+    correlation, whose programs have more cells the more rows there are."""
+    one = zeros((1, 1, 1, 1), torch.float32)
+    for count in (MOST_CELLS, MOST_CELLS + 1):
+        row, kernels = (1, 1, 1, count), (1, count, 1, 1)
+        yield Case(
+            "xcorr full",
+            f"{count} pixels",
+            lambda row=row: correlate(one, zeros(row, torch.float32), "full"),
+            tf32=False,
+            always=True,
+        )
+        yield Case(
+            "xcorr full",
+            f"{count} kernels",
+            lambda kernels=kernels: correlate(zeros(kernels, torch.float32), one, "full"),
+            tf32=False,
+            always=True,
+        )
+    for channels in (MOST_CHANNELS, MOST_CHANNELS + 1):
+        shape = (1, channels, 1, 1)
+        yield Case(
+            "xcorr full",
+            f"{channels} channels",
+            lambda s=shape: correlate(zeros(s, torch.float32), zeros(s, torch.float32), "full"),
+            tf32=False,
+            always=True,
+        )
+    yield Case(
+        "xcorr depthwise",
+        "8,388,609 pixels",
+        lambda: correlate(one, zeros((1, 1, 1, (1 << 23) + 1), torch.float32), "depthwise"),
+        always=True,
+    )
 
 
 def random_correlation(rng: np.random.Generator) -> Case:
