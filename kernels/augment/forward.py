@@ -152,7 +152,8 @@ def augment_kernel(
         places = base + y[:, None] * step_y + x[None, :] * step_x
         r_lines = _down(near, rest, tl.load(places, mask=here, other=0), r_lines, EXACT)
         g_lines = _down(near, rest, tl.load(places + step_c, mask=here, other=0), g_lines, EXACT)
-        b_lines = _down(near, rest, tl.load(places + 2 * step_c, mask=here, other=0), b_lines, EXACT)
+        # Twice an int32 step of 2^30 would wrap around.
+        b_lines = _down(near, rest, tl.load(places + step_c + step_c, mask=here, other=0), b_lines, EXACT)
     scale = 1 / total
     columns = _weights(x, u, support_u, blur)
     columns = columns * (1 / tl.sum(columns, 1))[:, None]

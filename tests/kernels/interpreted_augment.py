@@ -44,7 +44,22 @@ def main() -> None:
         allowed = ALLOWED[dtype] / torch.tensor(std)[:, None, None] + ROUNDING[dtype] * expected.abs()
         off = (result.double() - expected).abs()
         assert bool((off <= allowed).all()), (seed, case, dtype, off.max().item())
-    print("16 cases")
+    distant_channels()
+    print("17 cases")
+
+
+def distant_channels() -> None:
+    """Channels 2^30 bytes apart, of which nothing else is ever written: twice that is no int32 number."""
+    step, (height, width) = 1 << 30, (9, 12)
+    images = torch.empty(2 * step + height * width, dtype=torch.uint8).as_strided(
+        (1, 3, height, width), (3 * step, step, width, 1)
+    )
+    images.copy_(torch.arange(images.numel()).view(images.shape) % 251)
+    options = {"mean": [0.0] * 3, "std": [1.0] * 3}
+    table = no_draws(1, (height, width))
+    result = launch.forward(images=images, draws=table, height=8, width=8, dtype=torch.float32, **options)
+    expected = reference(images, table, 8, 8, *options.values(), torch.float64)
+    assert (result.double() - expected).abs().max() <= 2 * ALLOWED[torch.float32], "distant channels"
 
 
 if __name__ == "__main__":
