@@ -63,6 +63,27 @@ def check(leaves: list[torch.Tensor | None], wanted: list[int], second: bool, **
             torch.testing.assert_close(result, true, rtol=1e-4, atol=1e-5 * float(true.abs().max()))
 
 
+def check_small_slopes(served: bool) -> None:
+    """float16 training with a GradScaler: slopes of 1e-8 times its factor are numbers of float16, they themselves are
+    not."""
+    labels = torch.zeros(17, 17)
+    labels[7:10, 7:10] = 1
+    response = torch.where(labels > 0, 12.0, -12.0).half()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    found = []
+    for dtype in (torch.float16, torch.float64):
+        x, z = response.to(dtype).view(1, 1, 17, 17).requires_grad_(), torch.ones(1, 1, 1, 1, dtype=dtype)
+        with (
+            mock.patch.object(joint, "serves", return_value=served and dtype == torch.float16),
+            siamfast.backend("triton" if dtype == torch.float16 else "reference"),
+        ):
+            loss = siamfast.xcorr_balanced_loss(z, x, labels=labels)
+            scaler.scale(loss).backward()
+        found.append(x.grad.double() / scaler.get_scale())
+    assert 0 < float(found[1].abs().min()) < 2.0**-25  # half of float16's least number: it would become 0
+    torch.testing.assert_close(*found, rtol=2.0**-10, atol=0)
+
+
 def main() -> None:
     torch.manual_seed(0)
     done = 0
@@ -91,7 +112,9 @@ def main() -> None:
     check([torch.randn(1, 4, 3, 3), torch.randn(0, 4, 9, 9), None, None], [0, 1], False)
     with torch.autocast("cpu", torch.bfloat16):
         check([torch.randn(1, 2, 2, 2), torch.randn(1, 2, 3, 1000), None, None], [1], False)
-    print(f"{done + 2} cases")
+    for served in (False, True):
+        check_small_slopes(served)
+    print(f"{done + 4} cases")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,25 @@ def test_a_window_has_one_program_for_maps_of_any_size(monkeypatch: pytest.Monke
     numbers = {name: len(hashes) for name, hashes in programs.items() if "rows" not in name}
     # Slopes of keys and slopes of values are two programs of one kernel.
     assert numbers == {"warp_forward_kernel": 1, "warp_query_slopes_kernel": 1, "warp_key_slopes_kernel": 2}
+
+
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+def test_places_and_distances_are_rounded_as_the_reference_rounds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A product and a sum contracted to one instruction would move exact ties: labels at a radius, a crop's borders."""
+    monkeypatch.setattr(dispatch, "triton_reason", lambda *ignored: None)
+    scores, centers = zeros((2, 1, 17, 17), torch.float32), torch.zeros(2, 2)
+    frame, middle, side = torch.zeros(1, 3, 40, 40), torch.full((1, 2), 20.0), torch.full((1,), 30.0)
+    calls = (
+        lambda: siamfast.balanced_logistic_loss(scores, centers=centers, metric="l2"),
+        lambda: siamfast.crop_and_resize(frame, middle, side, 127, fill=0.0),
+    )
+    for call in calls:
+        with siamfast.backend("triton"):
+            (launch,) = launches_of(Call("", call, 0, 0), 90)
+        code = compile_launch(launch, 90).asm["ptx"]
+        assert "mul.rn" in code, launch.name
+        contracted = replace(launch, options=launch.options | {"enable_fp_fusion": True})
+        assert code.count("fma.rn") < compile_launch(contracted, 90).asm["ptx"].count("fma.rn"), launch.name
 
 
 KERNELS = {
