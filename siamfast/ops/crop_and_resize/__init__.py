@@ -147,8 +147,10 @@ def mean_color(image: Any, *, layout: str | None = None) -> NDArray[np.float64]:
         return pixels[0].astype(np.float64).mean((1, 2))
     if not isinstance(image, torch.Tensor) or image.dim() != 3:
         raise TypeError(f"image: got {type(image).__name__}, expected one image, a numpy array or a torch.Tensor")
-    axes = (0, 1) if _torch_is_hwc(image, layout) else (1, 2)
-    return image.detach().double().mean(axes).cpu().numpy()
+    tensor = image.detach()
+    planes = tensor.permute(2, 0, 1) if _torch_is_hwc(image, layout) else tensor
+    mean = _tensor_mean(planes[None])[0] if planes.dtype == torch.uint8 else planes.double().mean((1, 2))
+    return mean.double().cpu().numpy()
 
 
 # -------------------------------------------------------------------------------------------------------------- checks
