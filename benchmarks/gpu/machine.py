@@ -107,7 +107,8 @@ def product(side: int, dtype: torch.dtype, tf32: bool, device: str) -> Row:
 
 @contextmanager
 def tf32_products(allowed: bool) -> Iterator[None]:
-    """PyTorch's own settings for matrix products and convolutions, which our kernels follow."""
+    """PyTorch's own settings for matrix products and convolutions, which our kernels follow; by their older names,
+    which the code of torch.compile reads: it fails after one of the newer names was set."""
     switches = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [switch.allow_tf32 for switch in switches]
     for switch in switches:
