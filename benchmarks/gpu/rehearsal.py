@@ -50,4 +50,6 @@ def replace_cuda() -> None:
     cuda.set_stream = lambda _: None
     cuda.synchronize, cuda.current_device, cuda.current_stream = (lambda *_: None), (lambda: 0), Stream
     cuda.get_device_name = lambda *_: "a CPU that stands in"
-    cuda.get_device_properties = lambda *_: SimpleNamespace(name="a CPU that stands in", multi_processor_count=1)
+    cuda.get_device_properties = lambda *_: SimpleNamespace(
+        name="a CPU that stands in", multi_processor_count=1, gcnArchName=""
+    )

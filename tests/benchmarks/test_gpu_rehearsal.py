@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("triton")
 
 from benchmarks.gpu import tools
-from benchmarks.gpu.schedule import BUDGETS, SECONDS
+from benchmarks.gpu.schedule import BUDGETS, MORE, SECONDS
 
 pytestmark = pytest.mark.timeout(1000)
 
@@ -22,32 +22,29 @@ ROOT = Path(__file__).parents[2]
 Rows = list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def rehearse(out: Path, *options: str) -> Path:
     """The folder with the rows and reports of a rehearsal."""
-    out = tmp_path_factory.mktemp("rehearsal")
     # Three times a GPU machine's seconds: a slow or busy CPU leaves no section out.
     seconds = str(3 * SECONDS)
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.gpu",
-        "--out",
-        out,
-        "--rehearse",
-        "--commit",
-        "abc",
-        "--seconds",
-        seconds,
-    ]
+    command = [sys.executable, "-m", "benchmarks.gpu", "--out", out, "--rehearse", "--commit", "abc", *options]
+    command += ["--seconds", seconds]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + (out / "worker.log").read_text()[-2000:]
     return out
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return rehearse(tmp_path_factory.mktemp("rehearsal"))
+
+
 @pytest.fixture
 def rows(folder: Path) -> Rows:
+    return read(folder)
+
+
+def read(folder: Path) -> Rows:
     return [json.loads(line) for line in (folder / "gpu.jsonl").read_text().splitlines()]
 
 
@@ -120,3 +117,13 @@ def test_every_op_is_timed_with_and_without_a_graph(rows: Rows) -> None:
     assert several["case"] == "MultiTracker, 2 targets"
     assert set(several["ms"]) == {"graphs", "plain"}
     assert tracked["contenders"]["siamfast"]["p50_us"] > 0
+
+
+def test_the_second_call_trains_and_compiles_peers(tmp_path: Path) -> None:
+    rows = read(rehearse(tmp_path, "--more"))
+    assert list(dict.fromkeys(row["section"] for row in rows)) == [*MORE, "end"]
+    assert not [row["error"] for row in rows if "error" in row]
+    assert rows[-1]["left_out"] == {}
+    (trained,), (compiled,) = of(rows, "training"), of(rows, "compiled")
+    assert {"siamfast", "siamfc-pytorch"} <= set(trained["contenders"])
+    assert {"siamfast", "compiled"} <= set(compiled["contenders"])
