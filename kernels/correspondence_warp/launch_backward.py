@@ -9,7 +9,8 @@ from siamfast.kernels import chips
 from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.correspondence_warp import launch_dense
 from siamfast.kernels.correspondence_warp.backward import warp_key_slopes_kernel, warp_query_slopes_kernel
-from siamfast.kernels.correspondence_warp.task import Slopes, Task, windows_and_constants
+from siamfast.kernels.correspondence_warp.ends import warp_ends_kernel
+from siamfast.kernels.correspondence_warp.task import Ends, Slopes, Task, windows_and_constants
 from siamfast.kernels.correspondence_warp.top import warp_top_keys_kernel, warp_top_slopes_kernel
 from siamfast.kernels.correspondence_warp.windows import SIDE
 from siamfast.kernels.integers import cdiv, next_power_of_2
@@ -22,6 +23,8 @@ Config = dict[str, int]
 # Up to so many channels of values, products are a few multiply-adds per logit; on tensor cores they would need the
 # registers of the slopes.
 SMALL_SLOPES = 16
+ENDS = {"BLOCK": 64, "BLOCK_K": 16, "num_warps": 4}
+LEAST_SLOPE = 1e-30  # of a sample's largest: its units are a divisor
 LEAST_SLOPES = 32  # channels at once; with 16, ptxas puts 56 bytes on the stack for a second block (sm_86, sm_89)
 
 
@@ -91,19 +94,33 @@ def slopes_block(channels: int) -> Config:
     return {"KP": 16, "SMALL": channels <= SMALL_SLOPES}
 
 
-def backward(task: Task, *, grads: Gradients, outputs: Outputs, needs: list[bool]) -> Slopes:
-    """grads: of the outputs, float32; outputs: forward's. Both flat over the grid: values (N, K, Q), the rest (N, Q).
+def ends_of(task: Task, *, grads: Gradients, outputs: Outputs) -> Ends:
+    """grads: of the outputs, float32; outputs: forward's. All contiguous and flat over the grid: values (N, K, Q), the
+    rest (N, Q)."""
+    (n, k, cells), like = grads.values.shape, {"dtype": torch.float32, "device": task.query.device}
+    numbers, units, largest = torch.empty((n, 4, cells), **like), None, task.values
+    if launch_dense.needs_units(task):
+        units = torch.full((n,), LEAST_SLOPE / launch_dense.LARGEST, **like)
+        largest = torch.linalg.vector_norm(task.values, float("inf"), 2)
+    with torch.cuda.device_of(task.query):
+        warp_ends_kernel[(cdiv(cells, ENDS["BLOCK"]) * n,)](
+            grads.values, outputs.values, outputs.lse, outputs.confidence, outputs.entropy, grads.lse,
+            grads.confidence, grads.entropy, largest, numbers, numbers if units is None else units.view(torch.int32),
+            cells, k, UNITS=units is not None, LARGEST=launch_dense.LARGEST, **ENDS,
+        )  # fmt: skip
+    return Ends(numbers, units)
+
+
+def backward(task: Task, *, grad: torch.Tensor, ends: Ends, index: torch.Tensor, needs: list[bool]) -> Slopes:
+    """grad: (N, K, Q) float32 contiguous, of the values; index: (N, Q) int64 contiguous, each query's best key.
 
     needs: of query, keys, values, bias; a slope that is not needed is not filled, or empty.
     """
-    certain = outputs.confidence * grads.confidence
-    shared = grads.lse - (grads.values * outputs.values).sum(1) - certain - grads.entropy * outputs.entropy
-    ends = torch.stack((outputs.lse, shared, grads.entropy, certain), 1).contiguous()
     (n, cells, padded), (k, keys) = task.query.shape, task.values.shape[1:]
-    if launch_dense.serves(task, k):
-        return launch_dense.backward(task, grads=grads, outputs=outputs, ends=ends, needs=needs)
+    if launch_dense.serves(task):
+        return launch_dense.backward(task, grad=grad, ends=ends, index=index, needs=needs)
     like, chip = {"dtype": torch.float32, "device": task.query.device}, chips.chip_of(task.query.device)
-    given = (grads.values.contiguous(), ends, outputs.indices.contiguous())
+    given = (grad, ends.numbers, index)
     precision = "tf32" if task.precision != EXACT else EXACT
     common: dict[str, Any] = {**slopes_block(k), "SLOPES": precision}
     rows = task.query, task.keys, task.values, task.bias_or_keys, task.exempt

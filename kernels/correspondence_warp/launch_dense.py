@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 from siamfast.kernels import tf32
 from siamfast.kernels.correspondence_warp.logit_slopes import warp_logit_slopes_kernel
-from siamfast.kernels.correspondence_warp.task import Slopes, Task
+from siamfast.kernels.correspondence_warp.task import Ends, Slopes, Task
 from siamfast.kernels.integers import cdiv, next_power_of_2
 from siamfast.kernels.products import follows_settings, multiply
 from siamfast.kernels.tf32 import EXACT
-
-from siamfast.ops.correspondence_warp.call import Gradients, Outputs
 
 # Logits of so many bytes at a time: with their slopes they stay in the L2 of an A100 (40 MB) and later.
 MOST_BYTES = 24 << 20
@@ -24,16 +22,19 @@ WIDTH = 16
 LARGEST = 2.0**14  # of a slope in float16, whose largest number is 2^16 and smallest 2^-24
 
 
-def serves(task: Task, channels: int) -> bool:
-    """channels: of the values."""
-    return not task.windowed and channels <= MOST_VALUES and follows_settings(task.precision)
+def serves(task: Task) -> bool:
+    return not task.windowed and task.values.shape[1] <= MOST_VALUES and follows_settings(task.precision)
 
 
-def backward(task: Task, *, grads: Gradients, outputs: Outputs, ends: torch.Tensor, needs: list[bool]) -> Slopes:
-    """As launch_backward.backward; ends: (N, 4, Q), what the kernel needs of each query."""
-    (n, cells, _), (k, keys) = task.query.shape, task.values.shape[1:]
+def needs_units(task: Task) -> bool:
+    """Whether slopes are stored in float16: in units that let it hold them, however small the loss's."""
+    return task.query.dtype == torch.float16 and serves(task)
+
+
+def backward(task: Task, *, grad: torch.Tensor, ends: Ends, index: torch.Tensor, needs: list[bool]) -> Slopes:
+    """As launch_backward.backward."""
+    (n, cells, _), (k, keys), units = task.query.shape, task.values.shape[1:], ends.units
     like = {"dtype": torch.float32, "device": task.query.device}
-    units = _units(task, grads, outputs, ends) if task.query.dtype == torch.float16 else None
     rows = min(cells, max(1, MOST_BYTES // (4 * n * keys) // 64) * 64)
     tiles = cdiv(keys, BLOCKS["BLOCK_J"]) * n
     part_rows = cdiv(cdiv(rows, max(1, PROGRAMS // tiles)), BLOCKS["BLOCK_Q"]) * BLOCKS["BLOCK_Q"]
@@ -41,7 +42,6 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, ends: torch.Tens
     d_values = torch.empty((parts, n, k if of_values else 0, keys), **like)
     d_bias = torch.empty((parts, n, keys), **like)
     nothing = torch.empty(0, **like)
-    g, index = grads.values.contiguous(), outputs.indices.contiguous()
     d_query: list[torch.Tensor] = []
     sums: list[torch.Tensor] = []  # of keys, values and bias, over the queries so far
     with torch.cuda.device_of(task.query):
@@ -49,8 +49,9 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, ends: torch.Tens
             logits = multiply(query, task.keys.transpose(1, 2))
             slopes = query.new_empty(n, query.shape[1], cdiv(keys, WIDTH) * WIDTH)[..., :keys]
             warp_logit_slopes_kernel[(tiles, parts)](
-                logits, slopes, d_bias if units is None else units, task.values, task.bias_or_keys, g, ends, index,
-                d_values, d_bias, chunk * rows, n, query.shape[1], cells, keys, k, slopes.stride(1), part_rows,
+                logits, slopes, d_bias if units is None else units, task.values, task.bias_or_keys, grad,
+                ends.numbers, index, d_values, d_bias, chunk * rows, n, query.shape[1], cells, keys, k,
+                slopes.stride(1), part_rows,
                 BIAS=task.bias is not None, UNITS=units is not None, OF_VALUES=of_values,
                 KP=max(16, next_power_of_2(k)), SMALL=k <= SMALL_VALUES,
                 SLOPES="tf32" if tf32.allowed() else EXACT, UPCAST=not task.query.is_cuda, **BLOCKS,
@@ -67,15 +68,3 @@ def backward(task: Task, *, grads: Gradients, outputs: Outputs, ends: torch.Tens
         bias=sums[2],
         units=units,
     )
-
-
-def _units(task: Task, grads: Gradients, outputs: Outputs, ends: torch.Tensor) -> torch.Tensor:
-    """(N,): units in which a sample's slopes are at most LARGEST, so that float16 holds them, however small the loss's.
-
-    A slope is p (<g, v> + r - e ln p) + c, with a weight p up to the confidence, and -p ln p up to 1 / e. A query whose
-    numbers are not finite does not decide about the others'.
-    """
-    largest = task.values.abs().amax(2) if task.values.shape[1] else task.values.new_zeros(task.values.shape[:2])
-    bound = torch.linalg.vecdot(grads.values.abs(), largest.unsqueeze(2), dim=1) + ends[:, 1].abs()
-    bound = outputs.confidence * bound + ends[:, 2].abs() + ends[:, 3].abs()
-    return bound.nan_to_num_(0.0, 0.0).amax(1).clamp_min_(1e-30) / LARGEST

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from siamfast.kernels.correspondence_warp import launch, launch_backward
-from siamfast.kernels.correspondence_warp.task import Sizes, Task, row_blocks, through_unit_rows, unit_rows
+from siamfast.kernels.correspondence_warp import launch, launch_backward, launch_dense
+from siamfast.kernels.correspondence_warp.task import Ends, Sizes, Task, row_blocks, through_unit_rows, unit_rows
 from siamfast.kernels.launches import Call
 from siamfast.kernels.tf32 import EXACT
 
@@ -128,22 +128,28 @@ def _plain(case: _Case, precision: str, dtype: torch.dtype) -> Iterator[Call]:
     def forward() -> None:
         launch.forward(_task(case, precision, dtype))
 
-    def backward(needs: list[bool]) -> None:
-        each = torch.zeros(case.batch, case.cells)
-        out = torch.zeros(case.batch, case.values, case.cells)
-        index = torch.zeros(case.batch, case.cells, dtype=torch.int64)
-        task = _task(case, precision, dtype)
-        launch_backward.backward(
-            task,
+    each, out = torch.zeros(case.batch, case.cells), torch.zeros(case.batch, case.values, case.cells)
+
+    def ends() -> None:
+        launch_backward.ends_of(
+            _task(case, precision, dtype),
             grads=Gradients(out, each, each, each),
-            outputs=Outputs(out, each, each, each, index),
-            needs=needs,
+            outputs=Outputs(out, each, each, each, each.long()),
         )
+
+    def backward(needs: list[bool]) -> None:
+        task = _task(case, precision, dtype)
+        units = torch.ones(case.batch) if launch_dense.needs_units(task) else None
+        numbers = torch.zeros(case.batch, 4, case.cells)
+        launch_backward.backward(task, grad=out, ends=Ends(numbers, units), index=each.long(), needs=needs)
 
     yield Call(
         f"warp forward, {name}", forward, rows + values, flop + weighing, wide=True,
         rate="bf16" if dtype == torch.float16 else "fp32",
     )  # fmt: skip
+    if precision == "ieee":  # the others differ by the units alone
+        size = 4 * case.batch * case.cells * (2 * case.values + 10)
+        yield Call(f"warp ends, {name}", ends, size, 2 * size // 4)
     if case.radius < 0:  # their products are PyTorch's
         pairs = case.batch * case.pairs
         yield Call(

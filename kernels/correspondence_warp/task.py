@@ -43,6 +43,13 @@ class Slopes(NamedTuple):
     units: torch.Tensor | None = None  # (N,); None: 1
 
 
+class Ends(NamedTuple):
+    """What the backward kernels need of each query, by launch_backward.ends_of."""
+
+    numbers: torch.Tensor  # (N, 4, Q) float32: lse, r, e, c, as in backward.py
+    units: torch.Tensor | None  # (N,) float32: a sample's slopes are at most launch_dense.LARGEST of them; None: 1
+
+
 class Task(NamedTuple):
     """A call of the raw op: features as rows, values and bias laid out flat."""
 

@@ -9,7 +9,8 @@ from unittest import mock
 import numpy as np
 import torch
 from siamfast.kernels.correspondence_warp import launch_dense
-from siamfast.kernels.correspondence_warp.task import product_of, through_unit_rows, unit_rows
+from siamfast.kernels.correspondence_warp.launch_backward import ends_of
+from siamfast.kernels.correspondence_warp.task import make_task, product_of, through_unit_rows, unit_rows
 from siamfast.kernels.correspondence_warp.windows import least_keys as fewest_keys
 from siamfast.kernels.correspondence_warp.windows import windows
 
@@ -190,6 +191,29 @@ def a_bad_query() -> None:
     assert (~d_query.isfinite()).nonzero()[:, 2:].unique(dim=0).tolist() == [[2, 3]]
 
 
+def ends_and_units(rng: np.random.Generator) -> None:
+    """The four numbers of each query, and a bound of its sample's slopes which a query that is not finite does not
+    move; of more channels than are added at once, and none."""
+    torch.backends.cudnn.allow_tf32 = True  # rows in float16, whose slopes are in units
+    for k in (0, 1, int(rng.integers(17, 33))):
+        tensors = [torch.randn(2, 4, 9, 9), torch.randn(2, 1, 4, 5, 6), torch.randn(2, 1, k, 5, 6)]
+        task = make_task(Tensors(*tensors, None), Options(1.0, True, -1.0, False, [], 0, post=False, details=True))
+        g, warped = torch.randn(2, 2, k, 81)
+        slopes, outputs = (torch.randn(3, 2, 81).double() for _ in range(2))
+        slopes[0, 0, 5] = float("nan")
+        given = Outputs(warped, *outputs.float(), torch.zeros(2, 81).long())
+        found = ends_of(task, grads=Gradients(g, *slopes.float()), outputs=given)
+        (of_confidence, of_entropy, of_lse), (confidence, entropy, lse) = slopes, outputs
+        certain = confidence * of_confidence
+        shared = of_lse - (g.double() * warped).sum(1) - certain - of_entropy * entropy
+        close(
+            k, "ends", found.numbers.nan_to_num(), torch.stack((lse, shared, of_entropy, certain), 1).nan_to_num(), 1e-5
+        )
+        most = (g.double().abs() * tensors[2].flatten(3)[:, 0].abs().amax(2)[..., None]).sum(1) + shared.abs()
+        bound = (confidence * most + of_entropy.abs() + certain.abs()).nan_to_num(0.0)
+        close(k, "units", found.units * launch_dense.LARGEST, bound.amax(1), 1e-5)
+
+
 def rows_of_many_channels(rng: np.random.Generator) -> None:
     """Rows of one block and of several, and the way back from their slopes, by themselves: a warp's bounds would hide
     a part of either. Each is a sum of float32 numbers, of which 3e-6 is a dozen roundings."""
@@ -270,6 +294,7 @@ def main() -> None:
         ties_and_nan()
         a_bad_query()
         keys_without_weight()
+        ends_and_units(rng)
         rows_of_many_channels(rng)
         least_keys()
         ranks(rng)

@@ -94,6 +94,7 @@ KERNELS = {
     "through_unit_rows_kernel",
     "unit_rows_kernel",
     "warp_chosen_kernel",
+    "warp_ends_kernel",
     "warp_forward_kernel",
     "warp_join_kernel",
     "warp_key_slopes_kernel",

@@ -59,24 +59,14 @@ def backward(
     if query.shape[0] == 0 or _too_many(tensors, options):
         return eager.backward(grads, tensors, options, needs)
     task = _task(tensors, options)
-    slopes = tuple(g.float().flatten(-2) for g in grads)
+    slopes = Gradients(*(g.float().flatten(-2).contiguous() for g in grads))
+    given = Outputs(*(out.flatten(-2).contiguous() for out in outputs))
     if options.topk:
-        gradients = launch_backward.top_backward(
-            task, grads=Gradients(*slopes), chosen=outputs.indices.flatten(-2), need_values=needs[2]
-        )
+        gradients = launch_backward.top_backward(task, grads=slopes, chosen=given.indices, need_values=needs[2])
     else:
-        gradients = launch_backward.backward(
-            task,
-            grads=Gradients(*slopes),
-            outputs=Outputs(
-                values=outputs.values.float().flatten(-2),
-                confidence=outputs.confidence.flatten(-2),
-                entropy=outputs.entropy.flatten(-2),
-                lse=outputs.lse.flatten(-2),
-                indices=outputs.indices.flatten(-2)[:, 0],
-            ),
-            needs=needs,
-        )
+        ends = launch_backward.ends_of(task, grads=slopes, outputs=given._replace(values=given.values.float()))
+        index = given.indices[:, 0].contiguous()
+        gradients = launch_backward.backward(task, grad=slopes.values, ends=ends, index=index, needs=needs)
     d_query, d_keys = slopes_of_features(task, gradients, tensors, options, needs)
     # (N, K, J) to the shape of the values: (N, T, K, Hr, Wr).
     d_values = gradients[2].unflatten(2, (keys.shape[1], *keys.shape[3:])).transpose(1, 2) if needs[2] else None
