@@ -2,10 +2,12 @@
 while an asynchronous matrix product may still read it.
 
 On sm_90 a `warp_group_dot` with `isAsync` reads its operands from shared memory after it is issued; a
-`warp_group_dot_wait` with `pendings = P` lets the last P of them go on. A pipelined loop fills the buffers of an
-iteration some iterations ahead, after that wait: with B buffers, D iterations ahead, the buffer of the product that was
-issued J iterations ago if D + J is a multiple of B. Triton (3.6.0 to 3.9.0) has one buffer too few for an operand that
-the loop also loads into registers.
+`warp_group_dot_wait` with `pendings = P` lets the last P of them go on. On sm_100 a `tc_gen5_mma` with `is_async` does
+the same, and names the barrier that says when it and all before it are done; a loop may wait for the barrier of an
+earlier iteration, which its variables hand on. A pipelined loop fills the buffers of an iteration some iterations
+ahead, after that wait: with B buffers, D iterations ahead, the buffer of the product that was issued J iterations ago
+if D + J is a multiple of B. Triton (3.6.0 to 3.9.0) has on sm_90 one buffer too few for an operand that the loop also
+loads into registers.
 """
 
 from __future__ import annotations
@@ -15,21 +17,38 @@ from dataclasses import dataclass, field
 
 _RESULT = re.compile(r"^\s*(%[\w#]+)(?::\d+)? = ")
 _OPERATION = re.compile(r"\b(?:ttg|ttng|arith)\.\w+")
-_VALUE = re.compile(r"%[\w-]+")
+_VALUE, _VALUES = re.compile(r"%[\w-]+"), re.compile(r"%[\w#-]+")
 _CONSTANT = re.compile(r"%c(-?\d+)_i32(?:_\d+)?$")
 _CARRIED = re.compile(r"(%\w+) = (%[\w#-]+)")
+_BARRIER = re.compile(r"(%[\w#-]+)\[%[\w#-]+\]")
 _FILLS = ("ttg.async_copy_global_to_local", "ttg.local_store", "ttng.async_tma_copy_global_to_local")
 
 
 @dataclass
 class _Loop:
     """The events in the body of one loop, in order: ("product", its number, 0), ("wait", how many it leaves pending,
-    0), ("fill", the allocation, its place); and the allocations that each product reads, with their places.
+    0), ("barrier", its name, 0), ("fill", the allocation, its place); the allocations that each product reads, with
+    their places, and its barriers; and the loop's variables with what the next iteration gets for them.
 
     A place is the index of the buffer in the loop's first iteration, before it wraps around; None: not known."""
 
     events: list[tuple[str, int | str, int | None]] = field(default_factory=list)
     products: list[list[tuple[str, int | None]]] = field(default_factory=list)
+    barriers: list[list[str]] = field(default_factory=list)
+    variables: list[str] = field(default_factory=list)
+    handed_on: list[str] = field(default_factory=list)
+
+    def waited_for(self, barrier: str, at: int) -> tuple[int, int] | None:
+        """The number of the product that the wait at event `at` is for, and how many iterations ago it was issued."""
+        for ago in range(1 + len(self.variables)):
+            for number, names in enumerate(self.barriers):
+                if barrier in names:
+                    # One barrier for all iterations, waited for before it is given away again: the last iteration's.
+                    return number, ago + (ago == 0 and ("product", number, 0) in self.events[at:])
+            if barrier not in self.variables:
+                break
+            barrier = self.handed_on[self.variables.index(barrier)]
+        return None
 
 
 def races(ttgir: str) -> list[str]:
@@ -37,6 +56,7 @@ def races(ttgir: str) -> list[str]:
     roots: dict[str, tuple[str, int | None]] = {}  # a view of shared memory -> its allocation and place there
     buffers: dict[str, int] = {}  # an allocation -> its number of buffers
     numbers: dict[str, int] = {}  # a value -> what it is in the first iteration
+    given_to_loops: dict[str, str] = {}  # a result of a loop -> the first value of its variable
     blocks: list[_Loop | None] = []  # open ones: loops, and others (None)
     lines: list[str] = []
 
@@ -62,9 +82,16 @@ def races(ttgir: str) -> list[str]:
             roots[result] = roots[values[0]]
         elif kind in _FILLS:
             loop.events += [("fill", *roots[value]) for value in values if value in roots]
-        elif kind == "ttng.warp_group_dot" and "isAsync = true" in line:
+        elif (kind == "ttng.warp_group_dot" and "isAsync = true" in line) or (
+            kind == "ttng.tc_gen5_mma" and "is_async" in line
+        ):
             loop.events.append(("product", len(loop.products), 0))
             loop.products.append([roots[value] for value in values[:2] if value in roots])
+            loop.barriers.append(_BARRIER.findall(line.partition(" : ")[0]) if kind == "ttng.tc_gen5_mma" else [])
+        elif kind == "ttng.wait_barrier":
+            # After a loop inside: for its last product, or where it made none for the one whose barrier it was given.
+            waited = _VALUES.findall(line)[0]
+            loop.events.append(("barrier", given_to_loops.get(waited, waited), 0))
         elif kind == "ttng.warp_group_dot_wait":
             pending = re.search(r"pendings = (\d+)", line)
             loop.events.append(("wait", int(pending[1]) if pending else 0, 0))
@@ -73,14 +100,18 @@ def races(ttgir: str) -> list[str]:
                 numbers[result] = first + second
         elif kind == "arith.select" and (kept := number(values[2])) is not None:  # (past the last one, 0, the next one)
             numbers[result] = kept
-        if "scf.for" in line:
-            for carried, given in _CARRIED.findall(line.partition("iter_args(")[2]):
-                if (start := number(given)) is not None:
-                    numbers[carried] = start
+        variables = _CARRIED.findall(line.partition("iter_args(")[2]) if "scf.for" in line else []
+        for place, (carried, given) in enumerate(variables):
+            given_to_loops[f"{result}#{place}" if len(variables) > 1 else result] = given
+            if (start := number(given)) is not None:
+                numbers[carried] = start
+        if "scf.yield" in line and blocks and (ending := blocks[-1]) is not None:
+            ending.handed_on = _VALUES.findall(line.partition(" : ")[0])
         braces = re.sub(r"\{[^{}]*\}", "", line)  # without attributes, which open and close in a line
         for brace in re.findall(r"[{}]", braces):
             if brace == "{":
-                blocks.append(_Loop() if "scf.for" in line or "scf.while" in line else None)
+                loops = "scf.for" in line or "scf.while" in line
+                blocks.append(_Loop(variables=[name for name, _ in variables]) if loops else None)
             elif blocks and (ended := blocks.pop()) is not None:
                 lines += _overwritten(ended, buffers)
     return lines
@@ -100,6 +131,10 @@ def _overwritten(loop: _Loop, buffers: dict[str, int]) -> list[str]:
                 elif kind == "wait":
                     later = count - 1 - number  # products of the same iteration that were issued after it
                     pending = min(pending, max(0, -(-(int(what) - later) // count)))
+                elif kind == "barrier" and (waited := loop.waited_for(str(what), at % len(loop.events))) is not None:
+                    other, ago = waited  # done are the products up to that one, of that iteration
+                    done = at // len(loop.events) - ago + (number <= other)
+                    pending = min(pending, max(0, issued - max(0, done)))
                 elif kind == "fill" and what == root:
                     iteration = at // len(loop.events)
                     # The products of iterations issued - pending .. issued - 1 may be pending.

@@ -99,6 +99,55 @@ def test_a_copy_may_not_fill_what_a_pending_product_reads(buffers: int, ahead: i
     assert races(ttgir.replace("%read = %c0_i32", "%read = %unknown")) or not pendings
 
 
+LOOP_100 = """
+  %a = ttg.local_alloc : () -> !ttg.memdesc<{buffers}x64x32xf32, #shared, #smem, mutable>
+  %r:4 = scf.for %i = %c0 to %c9 step %c1 iter_args(%f = %c{ahead}_i32, %read = %c0_i32, %one = %x, %two = %x) : i32 {{
+    %v = ttg.memdesc_index %a[%read] : !ttg.memdesc<{buffers}x64x32xf32, #shared> -> !ttg.memdesc<64x32xf32, #shared>
+    {first}
+    {second}
+    %u = ttg.memdesc_index %a[%f] : !ttg.memdesc<{buffers}x64x32xf32, #shared> -> !ttg.memdesc<64x32xf32, #shared>
+    %t = ttg.async_copy_global_to_local %p, %u mask %m : x -> <64x32xf32, #shared>
+    scf.yield %f, %read, %bar, %one : i32, i32, x, x
+  }}
+"""
+PRODUCT_100 = "ttng.tc_gen5_mma %v, %b, %d, %true, %true, %bar[%true] {is_async} : a, b, c, d"
+
+
+@pytest.mark.parametrize("buffers", [1, 2, 3, 4])
+@pytest.mark.parametrize("ahead", [1, 2, 3])
+@pytest.mark.parametrize(("barrier", "before", "ago"), [
+    ("%bar", False, 0), ("%bar", True, 1), ("%one", False, 1), ("%one", True, 1), ("%two", False, 2), ("%two", True, 2),
+])  # fmt: skip
+def test_a_barrier_says_which_products_of_sm_100_are_done(
+    buffers: int, ahead: int, barrier: str, before: bool, ago: int
+) -> None:
+    """A loop that waits for the product of `ago` iterations earlier, before or after it begins its own; without the
+    wait, or with one for another barrier, every product may be pending."""
+    steps = [PRODUCT_100, f"ttng.wait_barrier {barrier}, %phase deps %v : a"]
+    first, second = reversed(steps) if before else steps
+    ttgir = LOOP_100.format(buffers=buffers, ahead=ahead, first=first, second=second)
+    assert len(races(ttgir)) == any((ahead + earlier) % buffers == 0 for earlier in range(ago))
+    assert races(ttgir.replace(f"wait_barrier {barrier},", "wait_barrier %other,"))
+
+
+def test_a_wait_after_a_loop_is_for_what_it_was_given() -> None:
+    """A loop in a loop: its first product is begun before it, and waited for by the result of the inner one."""
+    outer = """
+  %a = ttg.local_alloc : () -> !ttg.memdesc<2x64x32xf32, #shared, #smem, mutable>
+  scf.for %k = %c0 to %c9 step %c1 : i32 {
+    %v = ttg.memdesc_index %a[%c0_i32] : !ttg.memdesc<2x64x32xf32, #shared> -> !ttg.memdesc<64x32xf32, #shared>
+    %t = ttg.async_copy_global_to_local %p, %v mask %m : x -> <64x32xf32, #shared>
+    ttng.tc_gen5_mma %v, %b, %d, %true, %true, %bar[%true] {is_async} : a, b, c, d
+    %r:2 = scf.for %i = %c0 to %c9 step %c1 iter_args(%j = %c0_i32, %last = %bar) -> (i32, x) : i32 {
+      scf.yield %j, %last : i32, x
+    }
+    ttng.wait_barrier %r#1, %phase : a
+  }
+"""
+    assert not races(outer)
+    assert races(outer.replace("%r#1", "%r#0"))
+
+
 def test_a_few_stack_bytes_are_no_spill_while_registers_are_left() -> None:
     usage = static.Usage(registers=128, stack=16, spills=0, shared=0, tensor_core=0, wide_loads=0, warps=8)
     assert usage.bargain
