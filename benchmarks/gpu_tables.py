@@ -5,6 +5,8 @@ from __future__ import annotations
 from benchmarks.harness import OURS, Row
 from benchmarks.page_tables import spoken
 
+HEADINGS = {"tracking": "tracking with SiamFC"}
+
 
 def graph_us(row: Row, name: str = OURS) -> float | None:
     """Microseconds of a call in a CUDA graph, where it could be captured."""
@@ -57,7 +59,22 @@ def timed(rows: list[Row]) -> str:
     by_op: dict[str, list[Row]] = {}
     for row in newest(rows).values():
         by_op.setdefault(row["op"], []).append(row)
-    return "\n\n".join(_table(op, op_rows) for op, op_rows in by_op.items())
+    tables = [_table(op, op_rows) for op, op_rows in by_op.items()]
+    return "\n\n".join(tables + [table for table in (several(rows),) if table])
+
+
+def several(rows: list[Row]) -> str:
+    """The table of several targets, of the newest row of each number; empty where there is none."""
+    newest_of = {row["case"]: row for row in rows if row["section"] == "tracking" and "largest_difference_px" in row}
+    lines = [
+        "### tracking several targets, the default tracker", "",
+        "| targets | a frame with CUDA graphs | without | boxes apart by |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for case, row in newest_of.items():
+        count, ms = case.removeprefix("MultiTracker, ").split()[0], row["ms"]
+        apart = f"{row['largest_difference_px']:.2f} px"
+        lines.append(f"| {count} | {spoken(1e3 * ms['graphs'])} | {spoken(1e3 * ms['plain'])} | {apart} |")
+    return "\n".join(lines) if newest_of else ""
 
 
 def _table(op: str, rows: list[Row]) -> str:
@@ -66,7 +83,7 @@ def _table(op: str, rows: list[Row]) -> str:
     graphs = any(graph_us(row) for row in rows)
     head = ["case", "pass", *(["in a graph", "of the floor", *(f"{n}, x" for n in captured)] if graphs else ())]
     head += ["called", *(f"{name}, x" for name in names)]
-    lines = [f"### {op}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    lines = [f"### {HEADINGS.get(op, op)}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
         cells = [row["case"], row["pass"]]
         if graphs:
