@@ -36,15 +36,15 @@ def gradients_config(taps: int, columns: int, size: int, precision: str, wide: b
     return {"BLOCK_M": block_m, "BLOCK_Q": 32, "BLOCK_C": block_c, "num_warps": 8, "num_stages": stages}
 
 
-def search_config(size: int, precision: str) -> Config:
+def search_config(size: int, precision: str, channels: int) -> Config:
     """The configuration of dx; size: bytes of an element. 64 x 64 sums take 8 warps: with 4, addresses spill."""
-    block_c = 32 if precision == tf32.EXACT else 64
+    block_c = 32 if precision == tf32.EXACT or channels <= 32 else 64
     return {"BLOCK_M": 64, "BLOCK_Q": 64, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 2}
 
 
-def template_config(size: int, precision: str) -> Config:
+def template_config(size: int, precision: str, channels: int) -> Config:
     """The configuration of dz; steps of 32 pixels, since longer ones spill where a template has many rows."""
-    return search_config(size, precision) | {"BLOCK_Q": 32}
+    return search_config(size, precision, channels) | {"BLOCK_Q": 32}
 
 
 def both_gradients(
@@ -102,7 +102,7 @@ def search_gradient(
     all_pairs: bool,
 ) -> None:
     (nx, channels, height, width), product = dx.shape, tf32.product_constants(dx)
-    config = search_config(dx.element_size(), product["PRECISION"])
+    config = search_config(dx.element_size(), product["PRECISION"], channels)
     grid = (nx, cdiv(height * width, config["BLOCK_Q"]), cdiv(channels, config["BLOCK_C"]))
     with torch.cuda.device_of(dx):
         search_gradient_kernel[grid](
@@ -124,7 +124,7 @@ def template_gradient(
     all_pairs: bool,
 ) -> None:
     (nx, channels, height, width), product = x.shape, tf32.product_constants(x)
-    config = template_config(x.element_size(), product["PRECISION"])
+    config = template_config(x.element_size(), product["PRECISION"], channels)
     taps, templates = grad.shape[1] * dz.shape[2] * dz.shape[3], 1 if all_pairs else dz.shape[0]
     grid = (templates, cdiv(taps, config["BLOCK_M"]), cdiv(channels, config["BLOCK_C"]))
     with torch.cuda.device_of(x):
