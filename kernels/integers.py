@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+# Programs of a grid's first axis, and the largest of the int32 numbers that kernels count cells and offsets with.
+MOST = 2**31 - 1
+
 
 def cdiv(count: int, block: int) -> int:
     """The number of blocks that `count` things fill.
@@ -19,3 +24,8 @@ def next_power_of_2(count: int) -> int:
     [1, 2, 4, 64, 128]
     """
     return 1 << (count - 1).bit_length()
+
+
+def offsets_fit(*tensors: Any) -> bool:
+    """Whether offsets within a plane, the last two axes, are int32 numbers."""
+    return all(t.shape[-2] * t.stride(-2) + t.shape[-1] * t.stride(-1) <= MOST for t in tensors)

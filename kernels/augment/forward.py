@@ -51,7 +51,8 @@ def augment_means_kernel(
     total = tl.zeros((_SAMPLES,), tl.float32)
     for start in range(0, count, _SAMPLES):
         k = start + tl.arange(0, _SAMPLES)
-        place = k // columns * 8 * step_y + k % columns * 8 * step_x
+        # In int64, as below: a large image's offsets are beyond int32.
+        place = (k // columns * 8).to(tl.int64) * step_y + (k % columns * 8).to(tl.int64) * step_x
         total += tl.load(base + place, mask=k < count, other=0).to(tl.float32)
     tl.store(means_ptr + plane, tl.sum(total, 0) / count)
 
@@ -149,10 +150,9 @@ def augment_kernel(
         near = rows.to(tl.float16)
         rest = (rows - near.to(tl.float32)).to(tl.float16) if EXACT else near
         here = ((y >= 0) & (y < height))[:, None] & ((x >= 0) & (x < width))[None, :]
-        places = base + y[:, None] * step_y + x[None, :] * step_x
+        places = (base + y.to(tl.int64) * step_y)[:, None] + (x.to(tl.int64) * step_x)[None, :]
         r_lines = _down(near, rest, tl.load(places, mask=here, other=0), r_lines, EXACT)
         g_lines = _down(near, rest, tl.load(places + step_c, mask=here, other=0), g_lines, EXACT)
-        # Twice an int32 step of 2^30 would wrap around.
         b_lines = _down(near, rest, tl.load(places + step_c + step_c, mask=here, other=0), b_lines, EXACT)
     scale = 1 / total
     columns = _weights(x, u, support_u, blur)
@@ -191,6 +191,6 @@ def augment_kernel(
     pixels = tl.reshape(tl.permute(pixels, (0, 1, 3, 2)), (ROWS, 4 * COLUMNS))
     quarter = tl.arange(0, 4 * COLUMNS)[None, :]
     j, channel = left + quarter // 4, quarter % 4
-    target = out_ptr + n * 3 * out_height * out_width + (i * out_width + j) * 3 + channel
+    target = out_ptr + ((n * out_height + i) * out_width + j) * 3 + channel
     mask = (i < out_height) & (j < out_width) & (channel < 3)
     tl.store(target, pixels.to(out_ptr.dtype.element_ty), mask=mask)

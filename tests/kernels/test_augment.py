@@ -21,7 +21,7 @@ def test_kernel_equals_the_reference_in_the_interpreter() -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "17 cases"
+    assert done.stdout.strip() == "18 cases"
 
 
 @pytest.mark.parametrize(("step", "blur", "expected"), [(1.0, 0.0, 64), (1.05, 2.0, 64), (2.0, 3.0, 128), (0.5, 0, 32)])

@@ -18,6 +18,15 @@ from siamfast.kernels.launches import Call, compile_launch, launches_of
 
 import siamfast
 from siamfast.ops import dispatch
+from siamfast.ops.augment import triton as augment_triton
+from siamfast.ops.augment.call import AugmentCall
+from siamfast.ops.augment.call import Options as AugmentOptions
+from siamfast.ops.crop_and_resize import triton as crop_triton
+from siamfast.ops.crop_and_resize.call import Border, CropCall, Rule
+from siamfast.ops.crop_and_resize.call import Options as CropOptions
+from siamfast.ops.xcorr import autograd as xcorr_autograd
+from siamfast.ops.xcorr import triton as xcorr_triton
+from siamfast.ops.xcorr.call import DepthwiseCall, Numbers, XcorrCall
 from tests.kernels.launch_cases.case import zeros
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +87,38 @@ def test_places_and_distances_are_rounded_as_the_reference_rounds_them(monkeypat
         assert "mul.rn" in code, launch.name
         contracted = replace(launch, options=launch.options | {"enable_fp_fusion": True})
         assert code.count("fma.rn") < compile_launch(contracted, 90).asm["ptx"].count("fma.rn"), launch.name
+
+
+def _meta(*shape: int) -> torch.Tensor:
+    return torch.empty(shape, device="meta", dtype=torch.bfloat16)
+
+
+def test_calls_beyond_a_grid_or_int32_are_plain_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the sizes of tensors without memory; what a launch allows on the other axes is in launch_cases."""
+    served: list[str] = []
+    for name in ("depthwise_forward", "depthwise_backward", "full_backward"):
+        monkeypatch.setattr(xcorr_triton.eager, name, lambda *arguments, name=name: served.append(name))
+    monkeypatch.setattr(xcorr_autograd, "by_reference", lambda call: served.append("full_forward") or call.x)
+    one = _meta(1, 1, 1, 1)
+    planes = DepthwiseCall(_meta(1, 1 << 16, 1, 1), _meta(1 << 15, 1 << 16, 1, 1), 0, 0)
+    wide = DepthwiseCall(_meta(1, 1024, 1, 1), _meta(1, 1024, 2048, 2047).to(memory_format=torch.channels_last), 0, 0)
+    for call in (planes, wide):
+        xcorr_triton.depthwise_forward(call)
+        xcorr_triton.depthwise_backward(call.x, call, [True, True])
+    for x in (_meta(1 << 31, 1, 1, 1), wide.x):
+        full = XcorrCall(_meta(1, x.shape[1], 1, 1), x, None, None, Numbers(1.0, 0.0, 0, 0, False))
+        xcorr_triton.full_backward(_meta(len(x), 1, *x.shape[2:]), full, [True, True, False, False])
+    xcorr_triton.full_forward(XcorrCall(one, one, None, None, Numbers(1.0, 0.0, 23200, 23200, False)))  # 46,401^2 cells
+    assert served == ["depthwise_forward", "depthwise_backward"] * 2 + ["full_backward"] * 2 + ["full_forward"]
+    side = 46341  # squared, more than int32
+    crop = CropOptions(side, side, Border.CONSTANT, Rule.PIXEL, False)
+    assert not crop_triton.serves(CropCall(one, _meta(1, 4), one, crop))
+    small = crop._replace(height=1, width=1)
+    assert not crop_triton.serves(CropCall(one, _meta(1 << 31, 4), one, small))
+    assert crop_triton.serves(CropCall(one, _meta((1 << 31) - 1, 4), one, small))
+    images = AugmentCall(_meta(715_827_883, 3, 1, 1), one, AugmentOptions(1, 1, [], [], torch.float32))
+    assert not augment_triton.serves(images)
+    assert augment_triton.serves(images._replace(images=_meta(715_827_882, 3, 1, 1)))
 
 
 KERNELS = {

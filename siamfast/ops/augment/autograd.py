@@ -22,7 +22,7 @@ def _kernel(images: torch.Tensor, draws: torch.Tensor, *options: Any) -> torch.T
     chosen = dispatch.pick(images.device, call.options.dtype)
     if chosen == "cpp":
         return cpp.forward(call)
-    if chosen == "triton":
+    if chosen == "triton" and triton.serves(call):
         return triton.forward(call)
     # One matrix per axis is also the best plain formula, so "torch" and "reference" are the same here.
     return reference.augment(images, draws, *call.options)

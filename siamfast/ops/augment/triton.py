@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import torch
 
+from siamfast.kernels.integers import MOST, cdiv
 from siamfast.ops.augment.call import AugmentCall
+
+
+def serves(call: AugmentCall) -> bool:
+    """Whether the kernels' grids hold the call."""
+    from siamfast.kernels.augment import launch
+
+    o = call.options
+    tiles = cdiv(o.height, launch.ROWS) * cdiv(o.width, launch.FINE)  # the most, of one image
+    return max(tiles, 3) * len(call.images) <= MOST
 
 
 def forward(call: AugmentCall) -> torch.Tensor:  # (N, 3, height, width)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from siamfast.kernels.integers import MOST
+from siamfast.ops.balanced_logistic_loss import eager
 from siamfast.ops.balanced_logistic_loss.call import Options
 
 
@@ -15,4 +17,6 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from siamfast.kernels.balanced_logistic_loss import launch
 
+    if max(len(scores), scores.shape[-2] * scores.shape[-1]) > MOST:
+        return eager.forward(scores, labels, centers, options)
     return launch.forward(scores=scores.contiguous(), labels=labels, centers=centers, options=options)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
+from siamfast.kernels.integers import MOST
 from siamfast.ops.correspondence_warp import eager
 from siamfast.ops.correspondence_warp.call import Gradients, Options, Outputs, Tensors
 
 
 def _too_many(tensors: Tensors, options: Options) -> bool:
-    """Whether there are more channels than the kernels' grids allow, or the top-k lists would be longer than their
-    lists or than some query's number of keys."""
+    """Whether there are more channels, queries or keys than the kernels' grids allow, or the top-k lists would be
+    longer than their lists or than some query's number of keys."""
     from siamfast.kernels.correspondence_warp import launch, windows
 
     query, keys = tensors.query, tensors.keys
@@ -20,7 +22,8 @@ def _too_many(tensors: Tensors, options: Options) -> bool:
     exempt = len(options.global_frames)
     least = windows.least_keys(*grids, keys.shape[1], options.radius, options.circle, exempt)
     channels = max(query.shape[1], tensors.values.shape[2])
-    return channels > launch.MOST_CHANNELS or options.topk > min(launch.MOST_TOP, least)
+    cells = len(query) * max(math.prod(grids[0]), keys.shape[1] * math.prod(grids[1]))
+    return channels > launch.MOST_CHANNELS or cells > MOST or options.topk > min(launch.MOST_TOP, least)
 
 
 def _task(tensors: Tensors, options: Options) -> Any:

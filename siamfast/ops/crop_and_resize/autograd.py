@@ -31,8 +31,8 @@ def crop(call: CropCall) -> torch.Tensor:  # (M, C, height, width)
 def _kernel(*flat: Any) -> torch.Tensor:
     call = CropCall.of(*flat)
     chosen = dispatch.pick(call.image.device, call.image.dtype, reason)
-    if chosen == "triton" and call.options.antialias:
-        chosen = "torch"  # a filter has many taps, and few crops need it
+    if chosen == "triton" and not triton.serves(call):
+        chosen = "torch"
     if chosen == "reference":
         return reference.crop_and_resize(*flat)
     if chosen == "torch":

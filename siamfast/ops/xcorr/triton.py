@@ -6,11 +6,13 @@ on an H200 a kernel that kept G on the chip was slower at every size. A kernel m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
+from siamfast.kernels.integers import MOST, offsets_fit
 from siamfast.ops.xcorr import eager
 from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
 from siamfast.ops.xcorr.eager import layout
@@ -32,7 +34,7 @@ def full_forward(call: XcorrCall) -> torch.Tensor:  # (Nx, O or Nz*O, Ho, Wo)
     if nx == 0 or maps == 0:
         return x.new_empty(nx, maps, *call.response_size)
     each = 4 * maps * hz * wz * height * width  # bytes of a search's G
-    if each > MOST_SEARCH:
+    if each > MOST_SEARCH or math.prod(call.response_size) > MOST:
         from siamfast.ops.xcorr.autograd import by_reference  # it imports this file
 
         return by_reference(call._replace(z=z.float(), x=x.float())).to(x.dtype)
@@ -98,8 +100,9 @@ def full_backward(
     nothing = grad.new_empty(0)
     dz = dx = dscale = dbias = nothing
     cells = max(x.shape[2] * x.shape[3], call.outputs * z.shape[2] * z.shape[3])
-    too_large = cells > launch_backward.MOST_CELLS or x.shape[1] > launch_backward.MOST_CHANNELS
-    if grad.numel() == 0 or too_large:
+    fits = cells <= launch_backward.MOST_CELLS and x.shape[1] <= launch_backward.MOST_CHANNELS
+    fits = fits and max(len(x), len(z)) <= MOST and offsets_fit(z, x)
+    if grad.numel() == 0 or not fits:
         return eager.full_backward(grad, call, needs)
     per_template = call.per_template
     slope = grad.contiguous()
@@ -127,10 +130,13 @@ def full_backward(
     return dz, dx, dscale, dbias
 
 
-def _plane(call: DepthwiseCall) -> int:
-    """The cells of the larger of a search's plane and a response's."""
-    (_, _, height, width), (_, _, ho, wo) = call.x.shape, call.response_shape
-    return max(height * width, ho * wo)
+def _fits(call: DepthwiseCall, other: torch.Tensor) -> bool:
+    """Whether the kernels' grids and int32 offsets hold the call; other: the response, or its gradient."""
+    from siamfast.kernels.xcorr import launch_depthwise
+
+    (searches, channels, height, width), (_, _, ho, wo) = call.x.shape, other.shape
+    fits = max(height * width, ho * wo) <= launch_depthwise.MOST_CELLS
+    return fits and max(searches, len(call.z)) * channels <= MOST and offsets_fit(call.z, call.x, other)
 
 
 def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:
@@ -138,9 +144,9 @@ def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:
     from siamfast.kernels.xcorr import launch_depthwise
 
     z, x, pad_y, pad_x = call
-    if _plane(call) > launch_depthwise.MOST_CELLS:
-        return eager.depthwise_forward(call)
     out = torch.empty(call.response_shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
+    if not _fits(call, out):
+        return eager.depthwise_forward(call)
     if out.numel():
         launch_depthwise.forward(z=z, x=x, out=out, pad_y=pad_y, pad_x=pad_x)
     return out
@@ -155,7 +161,7 @@ def depthwise_backward(
 
     z, x, pad_y, pad_x = call
     need_z, need_x = needs
-    if grad.numel() == 0 or _plane(call) > launch_depthwise.MOST_CELLS:
+    if grad.numel() == 0 or not _fits(call, grad):
         return eager.depthwise_backward(grad, call, needs)
     dz = torch.empty(z.shape, dtype=z.dtype, device=z.device) if need_z else None
     dx = torch.empty_like(x, memory_format=layout(x)) if need_x else None
