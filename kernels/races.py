@@ -8,11 +8,15 @@ earlier iteration, which its variables hand on. A pipelined loop fills the buffe
 ahead, after that wait: with B buffers, D iterations ahead, the buffer of the product that was issued J iterations ago
 if D + J is a multiple of B. Triton (3.6.0 to 3.9.0) has on sm_90 one buffer too few for an operand that the loop also
 loads into registers.
+
+Read are `scf.for` loops, one in another too. What is under a condition is taken to happen, and a wait to be for the
+right phase of its barrier.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _RESULT = re.compile(r"^\s*(%[\w#]+)(?::\d+)? = ")
@@ -37,9 +41,13 @@ class _Loop:
     barriers: list[list[str]] = field(default_factory=list)
     variables: list[str] = field(default_factory=list)
     handed_on: list[str] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)  # of the variables after the last iteration
+    given: dict[str, str] = field(default_factory=dict)  # results of a loop inside -> the first value of its variables
 
     def waited_for(self, barrier: str, at: int) -> tuple[int, int] | None:
         """The number of the product that the wait at event `at` is for, and how many iterations ago it was issued."""
+        inside = any(barrier in names for names in self.barriers)
+        barrier = barrier if inside else self.given.get(barrier, barrier)
         for ago in range(1 + len(self.variables)):
             for number, names in enumerate(self.barriers):
                 if barrier in names:
@@ -56,7 +64,6 @@ def races(ttgir: str) -> list[str]:
     roots: dict[str, tuple[str, int | None]] = {}  # a view of shared memory -> its allocation and place there
     buffers: dict[str, int] = {}  # an allocation -> its number of buffers
     numbers: dict[str, int] = {}  # a value -> what it is in the first iteration
-    given_to_loops: dict[str, str] = {}  # a result of a loop -> the first value of its variable
     blocks: list[_Loop | None] = []  # open ones: loops, and others (None)
     lines: list[str] = []
 
@@ -89,9 +96,7 @@ def races(ttgir: str) -> list[str]:
             loop.products.append([roots[value] for value in values[:2] if value in roots])
             loop.barriers.append(_BARRIER.findall(line.partition(" : ")[0]) if kind == "ttng.tc_gen5_mma" else [])
         elif kind == "ttng.wait_barrier":
-            # After a loop inside: for its last product, or where it made none for the one whose barrier it was given.
-            waited = _VALUES.findall(line)[0]
-            loop.events.append(("barrier", given_to_loops.get(waited, waited), 0))
+            loop.events.append(("barrier", _VALUES.findall(line)[0], 0))
         elif kind == "ttng.warp_group_dot_wait":
             pending = re.search(r"pendings = (\d+)", line)
             loop.events.append(("wait", int(pending[1]) if pending else 0, 0))
@@ -101,8 +106,9 @@ def races(ttgir: str) -> list[str]:
         elif kind == "arith.select" and (kept := number(values[2])) is not None:  # (past the last one, 0, the next one)
             numbers[result] = kept
         variables = _CARRIED.findall(line.partition("iter_args(")[2]) if "scf.for" in line else []
-        for place, (carried, given) in enumerate(variables):
-            given_to_loops[f"{result}#{place}" if len(variables) > 1 else result] = given
+        results = [f"{result}#{place}" for place in range(len(variables))] if len(variables) > 1 else [result]
+        loop.given.update(zip(results, (given for _, given in variables), strict=False))
+        for carried, given in variables:
             if (start := number(given)) is not None:
                 numbers[carried] = start
         if "scf.yield" in line and blocks and (ending := blocks[-1]) is not None:
@@ -111,32 +117,49 @@ def races(ttgir: str) -> list[str]:
         for brace in re.findall(r"[{}]", braces):
             if brace == "{":
                 loops = "scf.for" in line or "scf.while" in line
-                blocks.append(_Loop(variables=[name for name, _ in variables]) if loops else None)
+                blocks.append(_Loop(variables=[name for name, _ in variables], results=results) if loops else None)
             elif blocks and (ended := blocks.pop()) is not None:
                 lines += _overwritten(ended, buffers)
+                if (around := next((block for block in reversed(blocks) if block is not None), None)) is not None:
+                    _leave_pending(ended, around)
     return lines
+
+
+def _leave_pending(loop: _Loop, around: _Loop) -> None:
+    """The products that a loop does not wait for are one more of the loop around it."""
+    left = [n for n in range(len(loop.products)) if list(_pending(loop, n, 3))[-1][-1]]
+    if left:
+        ended = {name for n in left for name in loop.barriers[n]}
+        around.events.append(("product", len(around.products), 0))
+        around.products.append([(root, None) for n in left for root, _ in loop.products[n]])
+        around.barriers.append([r for r, value in zip(loop.results, loop.handed_on, strict=False) if value in ended])
+
+
+def _pending(loop: _Loop, number: int, rounds: int) -> Iterator[tuple[str, int | str, int | None, int, int, int]]:
+    """Each event of the first iterations, its iteration, how many products of this number were issued by then, and how
+    many of these may be pending."""
+    count, issued, pending = len(loop.products), 0, 0
+    for at, (kind, what, place) in enumerate(loop.events * rounds):
+        iteration = at // len(loop.events)
+        if kind == "product" and what == number:
+            issued, pending = issued + 1, pending + 1
+        elif kind == "wait":
+            later = count - 1 - number  # products of the same iteration that were issued after it
+            pending = min(pending, max(0, -(-(int(what) - later) // count)))
+        elif kind == "barrier" and (waited := loop.waited_for(str(what), at % len(loop.events))) is not None:
+            other, ago = waited  # done are the products up to that one, of that iteration
+            pending = min(pending, max(0, issued - max(0, iteration - ago + (number <= other))))
+        yield kind, what, place, iteration, issued, pending
 
 
 def _overwritten(loop: _Loop, buffers: dict[str, int]) -> list[str]:
     """The lines of one loop, whose body is repeated."""
-    count = len(loop.products)
     lines = []
     for number, reads in enumerate(loop.products):
         for root, read in reads:
-            # Iterations whose product of this number may be pending where the buffer is filled: issued, not waited for.
-            issued = pending = 0
-            for at, (kind, what, place) in enumerate(loop.events * (2 + buffers[root])):
-                if kind == "product" and what == number:
-                    issued, pending = issued + 1, pending + 1
-                elif kind == "wait":
-                    later = count - 1 - number  # products of the same iteration that were issued after it
-                    pending = min(pending, max(0, -(-(int(what) - later) // count)))
-                elif kind == "barrier" and (waited := loop.waited_for(str(what), at % len(loop.events))) is not None:
-                    other, ago = waited  # done are the products up to that one, of that iteration
-                    done = at // len(loop.events) - ago + (number <= other)
-                    pending = min(pending, max(0, issued - max(0, done)))
-                elif kind == "fill" and what == root:
-                    iteration = at // len(loop.events)
+            # Products whose buffer is filled while they may be pending: issued, not waited for.
+            for kind, what, place, iteration, issued, pending in _pending(loop, number, 2 + buffers[root]):
+                if kind == "fill" and what == root:
                     # The products of iterations issued - pending .. issued - 1 may be pending.
                     reading = [
                         n

@@ -146,6 +146,12 @@ def test_a_wait_after_a_loop_is_for_what_it_was_given() -> None:
 """
     assert not races(outer)
     assert races(outer.replace("%r#1", "%r#0"))
+    begun = (
+        "ttng.tc_gen5_mma %v, %b, %d, %true, %true, %more[%true] {is_async} : a, b, c, d\n      scf.yield %j, %more "
+    )
+    inside = outer.replace("scf.yield %j, %last ", begun)
+    assert not races(inside)
+    assert races(inside.replace("%r#1", "%bar"))  # the inner loop's last product goes on
 
 
 def test_a_few_stack_bytes_are_no_spill_while_registers_are_left() -> None:
