@@ -119,8 +119,11 @@ def forward(task: Task) -> Outputs:
     slices = cdiv(max(k, 1), block["KP"])
     split = split_of(tiles * n * slices, keys, MOST_PARTS)
     like = {"dtype": torch.float32, "device": task.query.device}
-    sums, state = torch.empty((split, n, k, cells), **like), torch.empty((split, n, 3, cells), **like)
-    index = torch.empty((split, n, cells), dtype=torch.int64, device=task.query.device)
+    out, ends = torch.empty((n, k, cells), **like), torch.empty((n, 3, cells), **like)
+    best = torch.empty((n, cells), dtype=torch.int64, device=task.query.device)
+    sums, state, index = out, ends, best
+    if split > 1:
+        sums, state, index = (t.new_empty((split, *t.shape)) for t in (out, ends, best))
     with torch.cuda.device_of(task.query):
         warp_forward_kernel[(tiles * n, split * slices)](
             task.query, task.keys, task.values, task.bias_or_keys, task.exempt, tables.bounds, tables.ranks, sums,
@@ -128,13 +131,9 @@ def forward(task: Task) -> Outputs:
             **config,
         )  # fmt: skip
         if split > 1:
-            out, ends = torch.empty((n, k, cells), **like), torch.empty((n, 3, cells), **like)
-            best = torch.empty((n, cells), dtype=torch.int64, device=task.query.device)
             warp_join_kernel[(cdiv(cells, JOIN_BLOCK) * n,)](
                 sums, state, index, out, ends, best, n, k, cells, SPLIT=split, BLOCK=JOIN_BLOCK, num_warps=4
             )
-        else:
-            out, ends, best = sums[0], state[0], index[0]
     return Outputs(values=out, confidence=ends[:, 1], entropy=ends[:, 2], lse=ends[:, 0], indices=best)
 
 

@@ -21,8 +21,8 @@ def compute_dtype(query: torch.Tensor) -> torch.dtype:
 
 def no_details(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Empty confidence, entropy, lse and indices for calls without details; outputs of an op may not alias."""
-    confidence, entropy, lse = (values.new_zeros(0) for _ in range(3))
-    return confidence, entropy, lse, values.new_zeros(0, dtype=torch.int64)
+    confidence, entropy, lse = (values.new_empty(0) for _ in range(3))
+    return confidence, entropy, lse, values.new_empty(0, dtype=torch.int64)
 
 
 def _unit(features: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -17,13 +16,14 @@ def _too_many(tensors: Tensors, options: Options) -> bool:
     longer than their lists or than some query's number of keys."""
     from siamfast.kernels.correspondence_warp import launch, windows
 
-    query, keys = tensors.query, tensors.keys
-    grids = (query.shape[2], query.shape[3]), (keys.shape[3], keys.shape[4])
+    (n, channels, hq, wq), (_, frames, values, h, w) = tensors.query.shape, tensors.values.shape
+    if max(channels, values) > launch.MOST_CHANNELS or n * max(hq * wq, frames * h * w) > MOST:
+        return True
+    if not options.topk:
+        return False
     exempt = len(options.global_frames)
-    least = windows.least_keys(*grids, keys.shape[1], options.radius, options.circle, exempt)
-    channels = max(query.shape[1], tensors.values.shape[2])
-    cells = len(query) * max(math.prod(grids[0]), keys.shape[1] * math.prod(grids[1]))
-    return channels > launch.MOST_CHANNELS or cells > MOST or options.topk > min(launch.MOST_TOP, least)
+    least = windows.least_keys((hq, wq), (h, w), frames, options.radius, options.circle, exempt)
+    return options.topk > min(launch.MOST_TOP, least)
 
 
 def _task(tensors: Tensors, options: Options) -> Any:
