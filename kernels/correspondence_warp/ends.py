@@ -7,7 +7,13 @@ import triton.language as tl
 from siamfast.kernels.correspondence_warp.windows import tile_and_sample
 
 
-@triton.jit
+@triton.jit(
+    do_not_specialize=["Q", "K"],
+    do_not_specialize_on_alignment=[
+        "grad_ptr", "warped_ptr", "lse_ptr", "confidence_ptr", "entropy_ptr", "d_lse_ptr", "d_confidence_ptr",
+        "d_entropy_ptr",
+    ],
+)  # fmt: skip
 def warp_ends_kernel(
     grad_ptr,  # (N, K, Q) float32: g
     warped_ptr,  # (N, K, Q) float32: forward's values

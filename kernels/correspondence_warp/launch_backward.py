@@ -98,7 +98,8 @@ def ends_of(task: Task, *, grads: Gradients, outputs: Outputs) -> Ends:
     """grads: of the outputs, float32; outputs: forward's. All contiguous and flat over the grid: values (N, K, Q), the
     rest (N, Q)."""
     (n, k, cells), like = grads.values.shape, {"dtype": torch.float32, "device": task.query.device}
-    numbers, units, largest = torch.empty((n, 4, cells), **like), None, task.values
+    numbers, units = torch.empty((n, 4, cells), **like), None
+    largest = numbers
     if launch_dense.needs_units(task):
         units = torch.full((n,), LEAST_SLOPE / launch_dense.LARGEST, **like)
         largest = torch.linalg.vector_norm(task.values, float("inf"), 2)
