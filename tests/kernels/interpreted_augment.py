@@ -10,9 +10,9 @@ from siamfast.ops.augment import no_draws
 from siamfast.ops.augment.reference import augment as reference
 
 # Levels, at factors of up to 2 and 3: float32 weights of places that are float32 themselves; half precision's weights;
-# then the output's own rounding.
+# then the output's own rounding. The interpreter cuts bfloat16's last bits off, where a GPU rounds: twice the error.
 ALLOWED = {torch.float32: 0.01, torch.bfloat16: 0.8, torch.float16: 0.8}
-ROUNDING = {torch.float32: 2.0**-22, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}
+ROUNDING = {torch.float32: 2.0**-22, torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
 
 
 def main() -> None:

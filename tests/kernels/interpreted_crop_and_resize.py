@@ -9,7 +9,8 @@ from siamfast.kernels.crop_and_resize import launch
 from siamfast.ops.crop_and_resize.reference import crop_and_resize as reference
 
 # As for the other backends: a rounding to whole levels may fall either way, the rest is interpolation at that dtype.
-ALLOWED = {torch.uint8: 1.0, torch.float32: 2e-3, torch.bfloat16: 1.0, torch.float16: 0.13}
+# The interpreter cuts bfloat16's last bits off, which is a level at most of 255, beside float32's error.
+ALLOWED = {torch.uint8: 1.0, torch.float32: 2e-3, torch.bfloat16: 1.002, torch.float16: 0.13}
 
 
 def main() -> None:
