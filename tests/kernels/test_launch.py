@@ -21,6 +21,11 @@ from siamfast.ops import dispatch
 from siamfast.ops.augment import triton as augment_triton
 from siamfast.ops.augment.call import AugmentCall
 from siamfast.ops.augment.call import Options as AugmentOptions
+from siamfast.ops.balanced_logistic_loss import triton as loss_triton
+from siamfast.ops.balanced_logistic_loss.call import Options as LossOptions
+from siamfast.ops.correspondence_warp import triton as warp_triton
+from siamfast.ops.correspondence_warp.call import Options as WarpOptions
+from siamfast.ops.correspondence_warp.call import Tensors
 from siamfast.ops.crop_and_resize import triton as crop_triton
 from siamfast.ops.crop_and_resize.call import Border, CropCall, Rule
 from siamfast.ops.crop_and_resize.call import Options as CropOptions
@@ -117,6 +122,15 @@ def test_calls_beyond_a_grid_or_int32_are_plain_pytorchs(monkeypatch: pytest.Mon
     small = crop._replace(height=1, width=1)
     assert not crop_triton.serves(CropCall(one, _meta(1 << 31, 4), one, small))
     assert crop_triton.serves(CropCall(one, _meta((1 << 31) - 1, 4), one, small))
+    monkeypatch.setattr(loss_triton.eager, "forward", lambda *arguments: served.append("loss"))
+    for shape in ((1, 1, side, side), (1 << 31, 1, 1, 1)):
+        loss_triton.forward(_meta(*shape), None, None, LossOptions(8.0, 16.0, 0.0, 1.0, 0, 0, 0, 0))
+    assert served[-2:] == ["loss", "loss"]
+    frames = _meta(1, 1 << 16, 1, 1, 1)
+    for samples, beyond in ((1 << 15, True), ((1 << 15) - 1, False)):
+        warps = Tensors(one.expand(samples, 1, 1, 1), *[frames.expand(samples, *frames.shape[1:])] * 2, None)
+        options = WarpOptions(1.0, True, -1.0, False, [], 0, post=False, details=False)
+        assert warp_triton._too_many(warps, options) == beyond
     images = AugmentCall(_meta(715_827_883, 3, 1, 1), one, AugmentOptions(1, 1, [], [], torch.float32))
     assert not augment_triton.serves(images)
     assert augment_triton.serves(images._replace(images=_meta(715_827_882, 3, 1, 1)))
