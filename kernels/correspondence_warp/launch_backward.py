@@ -159,7 +159,7 @@ def backward(task: Task, *, grad: torch.Tensor, ends: Ends, index: torch.Tensor,
 
 
 def top_backward(task: Task, *, grads: Gradients, chosen: torch.Tensor, need_values: bool) -> Slopes:
-    """As `backward`, without a gradient of lse; chosen: (N, topk, Q) int64, forward's indices."""
+    """grads: as for `ends_of`, without one of lse; chosen: (N, topk, Q) int64 contiguous, forward's indices."""
     (n, cells, padded), (k, keys), topk = task.query.shape, task.values.shape[1:], chosen.shape[1]
     like = {"dtype": torch.float32, "device": task.query.device}
     slopes = Slopes(
@@ -170,11 +170,10 @@ def top_backward(task: Task, *, grads: Gradients, chosen: torch.Tensor, need_val
     )
     weights, of_logits = (torch.empty((n, cells, topk), **like) for _ in range(2))
     ends = torch.stack((grads.confidence, grads.entropy), 1).contiguous()
-    d_out, chosen = grads.values.contiguous(), chosen.contiguous()
     block = min(128, next_power_of_2(padded))
     with torch.cuda.device_of(task.query):
         warp_top_slopes_kernel[(cells * n,)](
-            task.query, task.keys, task.values, task.bias_or_keys, chosen, d_out, ends, weights, of_logits,
+            task.query, task.keys, task.values, task.bias_or_keys, chosen, grads.values, ends, weights, of_logits,
             slopes.query, k, cells, keys, BIAS=task.bias is not None, CP=padded, KT=topk,
             PLACES=max(2, next_power_of_2(topk)), BLOCK_C=block, num_warps=4,
         )  # fmt: skip
@@ -182,8 +181,8 @@ def top_backward(task: Task, *, grads: Gradients, chosen: torch.Tensor, need_val
         ordered, order = torch.sort(by_choice, dim=1, stable=True)
         begins = torch.searchsorted(ordered, torch.arange(keys + 1, device=chosen.device).expand(n, -1).contiguous())
         warp_top_keys_kernel[(keys * n,)](
-            task.query, d_out, weights, of_logits, order, begins, slopes.keys, slopes.values, slopes.bias, k, cells,
-            keys, NEED_VALUES=need_values and k > 0, CP=padded, KT=topk, BLOCK_C=block,
+            task.query, grads.values, weights, of_logits, order, begins, slopes.keys, slopes.values, slopes.bias, k,
+            cells, keys, NEED_VALUES=need_values and k > 0, CP=padded, KT=topk, BLOCK_C=block,
             BLOCK_K=min(64, max(2, next_power_of_2(max(1, k)))), num_warps=4,
         )  # fmt: skip
     return slopes

@@ -63,10 +63,11 @@ def backward(
         return eager.backward(grads, tensors, options, needs)
     task = _task(tensors, options)
     slopes = Gradients(*(g.float().flatten(-2).contiguous() for g in grads))
-    given = Outputs(*(out.flatten(-2).contiguous() for out in outputs))
     if options.topk:
-        gradients = launch_backward.top_backward(task, grads=slopes, chosen=given.indices, need_values=needs[2])
+        chosen = outputs.indices.flatten(-2).contiguous()
+        gradients = launch_backward.top_backward(task, grads=slopes, chosen=chosen, need_values=needs[2])
     else:
+        given = Outputs(*(out.flatten(-2).contiguous() for out in outputs))
         ends = launch_backward.ends_of(task, grads=slopes, outputs=given._replace(values=given.values.float()))
         index = given.indices[:, 0].contiguous()
         gradients = launch_backward.backward(task, grad=slopes.values, ends=ends, index=index, needs=needs)
