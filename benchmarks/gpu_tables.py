@@ -60,7 +60,7 @@ def timed(rows: list[Row]) -> str:
     for row in newest(rows).values():
         by_op.setdefault(row["op"], []).append(row)
     tables = [_table(op, op_rows) for op, op_rows in by_op.items()]
-    return "\n\n".join(tables + [table for table in (several(rows),) if table])
+    return "\n\n".join(filter(None, [*tables, several(rows)]))
 
 
 def several(rows: list[Row]) -> str:

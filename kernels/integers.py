@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-# Programs of a grid's first axis, and the largest of the int32 numbers that kernels count cells and offsets with.
-MOST = 2**31 - 1
+# Programs of a grid's first axis, and the largest of the int32 numbers that kernels count cells and offsets with; and
+# programs of each other axis.
+MOST, MOST_ACROSS = 2**31 - 1, 65535
 
 
 def cdiv(count: int, block: int) -> int:

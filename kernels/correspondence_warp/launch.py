@@ -9,7 +9,7 @@ from siamfast.kernels.correspondence_warp.forward import warp_forward_kernel, wa
 from siamfast.kernels.correspondence_warp.task import Task, windows_and_constants
 from siamfast.kernels.correspondence_warp.top import warp_chosen_kernel, warp_lists_kernel
 from siamfast.kernels.correspondence_warp.windows import SIDE
-from siamfast.kernels.integers import cdiv, next_power_of_2
+from siamfast.kernels.integers import MOST_ACROSS, cdiv, next_power_of_2
 from siamfast.kernels.tf32 import EXACT
 
 from siamfast.ops.correspondence_warp.call import Outputs
@@ -22,7 +22,7 @@ PROGRAMS, MOST_PARTS, LEAST_KEYS = 128, 16, 512
 JOIN_BLOCK = 128
 MOST_TOP, MOST_LISTED = 32, 128  # keys per list, and those of all parts that a program sorts at once
 SMALL_VALUES = 4  # channels of values that are added without tensor cores
-MOST_CHANNELS = 65535 * 16  # of values or features: a grid's second axis has 65,535 programs, of 16 at least
+MOST_CHANNELS = MOST_ACROSS * 16  # of values or features: 16 at least a program of the second axis
 
 
 def forward_config(window: str, precision: str, whole: bool, values: int, chip: int) -> Config:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 from siamfast.kernels import tf32
-from siamfast.kernels.integers import cdiv, next_power_of_2
+from siamfast.kernels.integers import MOST_ACROSS, cdiv, next_power_of_2
 from siamfast.kernels.xcorr.backward import gradients_kernel, search_gradient_kernel, template_gradient_kernel
 
 Config = dict[str, int]
 
-# What the grids hold, 65,535 programs on each of the second and third axes: cells of a plane or of all templates, 64 at
-# least a program, and channels, 32 at least.
-MOST_CELLS, MOST_CHANNELS = 65535 * 64, 65535 * 32
+# What the second and third axes of the grids hold: cells of a plane or of all templates, 64 at least a program, and
+# channels, 32 at least.
+MOST_CELLS, MOST_CHANNELS = MOST_ACROSS * 64, MOST_ACROSS * 32
 
 
 def is_flat(x: torch.Tensor) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 import torch
-from siamfast.kernels.integers import cdiv
+from siamfast.kernels.integers import MOST_ACROSS, cdiv
 from siamfast.kernels.xcorr.depthwise import depthwise_forward_kernel, depthwise_template_gradient_kernel
 
 # Of a forward thread the cells, one below another, and of a program such columns: the pair that makes least work is
@@ -15,8 +15,8 @@ FORWARD_ROWS, FORWARD_COLUMNS, MOST_TAPS = (4, 5, 6, 8), (128, 64), 8
 # a larger one, in parts. With 56 sums in parts, or of 28 or 56 columns, up to 440 bytes a thread were on the stack.
 TEMPLATE_ROWS, TEMPLATE_COLUMNS, MOST_SUMS, MOST_SUMS_OF_PARTS = (5, 6, 4), 64, 56, 28
 
-# Cells of a plane: a grid's second axis has 65,535 programs, of 64 at least.
-MOST_CELLS = 65535 * min(FORWARD_COLUMNS)
+# Cells of a plane that the second axis of the grids holds.
+MOST_CELLS = MOST_ACROSS * min(FORWARD_COLUMNS)
 
 
 @functools.lru_cache(maxsize=1024)
