@@ -9,7 +9,8 @@ ahead, after that wait: with B buffers, D iterations ahead, the buffer of the pr
 if D + J is a multiple of B. Triton (3.6.0 to 3.9.0) has on sm_90 one buffer too few for an operand that the loop also
 loads into registers.
 
-Read are `scf.for` loops, one in another too. What is under a condition is taken to happen, and a wait to be for the
+sass_races.py looks for the same on sm_90 in the code that ptxas makes of it. Read are `scf.for` loops, one in another
+too. What is under a condition is taken to happen, and a wait to be for the
 right phase of its barrier.
 """
 

@@ -15,6 +15,7 @@ from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.launches import Call, Launch, compile_launch
 from siamfast.kernels.races import races
 from siamfast.kernels.repeats import repeats
+from siamfast.kernels.sass_races import problems
 
 # Bytes of stack of a thread that one more block per multiprocessor may cost.
 MOST_BARGAIN = 48
@@ -36,7 +37,8 @@ class Usage:
     tensor_core: int
     wide_loads: int
     warps: int  # of a block
-    races: tuple[str, ...] = ()  # as races.py describes them
+    races: tuple[str, ...] = ()  # as races.py describes them, in Triton's code
+    problems: tuple[str, ...] = ()  # races and more in SASS, as sass_races.py describes them
     newest_products: bool = True  # whether products use the instructions that reach the chip's full rate
     async_loads: int = 0  # loads that bypass registers
     load_bytes: float = 0.0  # per lane, the mean over load instructions
@@ -73,16 +75,17 @@ def floor(call: Call, card: Card) -> float:
 
 def usage_for(launch: Launch, chip: int) -> Usage:
     """Compile a launch for sm_`chip` and read its cubin."""
-    return usage_of(compile_launch(launch, chip), code=True, chip=chip)
+    return usage_of(compile_launch(launch, chip))
 
 
-def usage_of(compiled: Any, *, code: bool, chip: int = 0) -> Usage:
-    """Resources of a compiled kernel; `code`: count its instructions too, which takes most of the time."""
+def usage_of(compiled: Any) -> Usage:
+    """Resources of a compiled kernel."""
+    chip, warps = compiled.metadata.target.arch, compiled.metadata.num_warps
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
         used = {n: int(v) for n, v in re.findall(r"(REG|STACK|LOCAL):(\d+)", _cuobjdump("-res-usage", file.name))}
-        lines = _cuobjdump("-sass", file.name) if code else ""
+    lines = sass_of(compiled)
     newest, loads = len(re.findall(rf"\b(?:{_NEWEST})\b", lines)), re.findall(_LOADS, lines)
     widths = [next((_WIDTHS[word] for word in how.split(".") if word in _WIDTHS), 4) for _, how in loads]
     return Usage(
@@ -92,13 +95,22 @@ def usage_of(compiled: Any, *, code: bool, chip: int = 0) -> Usage:
         compiled.metadata.shared,
         newest + len(re.findall(r"\bHMMA\b", lines)),
         widths.count(16),
-        compiled.metadata.num_warps,
+        warps,
         tuple(races(compiled.asm["ttgir"])),
+        tuple(problems(lines, 32 * warps)),
         newest > 0 or chip < 90 or chip >= 120,
         sum(kind == "LDGSTS" for kind, _ in loads),
         sum(widths) / len(widths) if widths else 0.0,
         repeats(compiled.asm["ttgir"]),
     )
+
+
+def sass_of(compiled: Any) -> str:
+    """The instructions of a compiled kernel, as cuobjdump prints them."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        return _cuobjdump("-sass", file.name)
 
 
 def _cuobjdump(*arguments: str) -> str:

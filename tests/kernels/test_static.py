@@ -32,6 +32,7 @@ def test_configuration_fits_the_chip(call: Call, chip: int) -> None:
         assert used.shared <= LIMITS[chip].shared_block, used
         assert used.occupancy(LIMITS[chip]) > 0, used
         assert not used.races, used
+        assert not used.problems, used
         assert used.repeats <= 2, used
 
 

@@ -1,0 +1,163 @@
+"""What may go wrong in the GPU's code itself is found there, by a program that reads SASS."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("triton")
+
+from siamfast.kernels import static
+from siamfast.kernels.launches import compile_launch, launches_of
+from siamfast.kernels.sass import instructions, never_written
+from siamfast.kernels.sass_races import Races, problems
+from siamfast.kernels.shipped import shipped
+
+THREADS = 128
+
+
+def _code(lines: str) -> str:
+    """As cuobjdump prints it: an address before each line."""
+    numbered = enumerate(line.strip() for line in lines.strip().splitlines())
+    return "\n".join(f"        /*{16 * n:04x}*/                   {line} ;" for n, line in numbered)
+
+
+# A product reads buffer k % BUFFERS of 0x800 bytes, and behind it buffer (k + ahead) % BUFFERS is filled. Each of the
+# 128 threads copies 16 bytes.
+PROLOGUE = """
+S2R R0, SR_TID.X
+IMAD.SHL.U32 R1, R0.reuse, 0x10, RZ
+UMOV UR4, URZ
+UMOV UR5, {ahead}
+"""
+FILLED = """LDGSTS.E.BYPASS.128 [R1+{place}], desc[UR16][R2.64]
+LDGDEPBAR
+"""
+LOOP = """BAR.SYNC.DEFER_BLOCKING 0x0
+ULEA UR6, UR4, URZ, 0xb
+USHF.R.U32.HI UR7, URZ, 0x4, UR6
+ULOP3.LUT UR10, UR7, 0x3fff, URZ, 0xc0, !UPT
+HGMMA.64x32x8.F32.TF32 R24, R40, gdesc[UR8], R24, gsb0
+WARPGROUP.DEPBAR.LE gsb0, {pendings}
+BAR.SYNC.DEFER_BLOCKING 0x0
+LEA R5, R0, UR5, 0x4
+IMAD R6, RZ, 0x7ff, R5
+LDGSTS.E.BYPASS.128 [R6], desc[UR16][R2.64], P1
+LDGDEPBAR
+UIADD3 UR4, UR4, 0x1, URZ
+UISETP.GE.AND UP0, UPT, UR4, {buffers}, UPT
+USEL UR4, UR4, URZ, !UP0
+UIADD3 UR5, UR5, 0x800, URZ
+UISETP.GE.AND UP0, UPT, UR5, {end}, UPT
+USEL UR5, UR5, URZ, !UP0
+@P0 BRA {head}
+EXIT
+"""
+
+
+def _pipeline(buffers: int, ahead: int, pendings: int) -> str:
+    filled = "".join(FILLED.format(place=hex(0x800 * n)) for n in range(buffers))
+    before = PROLOGUE.format(ahead=hex(0x800 * (ahead % buffers))) + filled
+    head = hex(16 * len(before.strip().splitlines()))
+    return _code(
+        before + LOOP.format(pendings=hex(pendings), buffers=hex(buffers), end=hex(0x800 * buffers), head=head)
+    )
+
+
+@pytest.mark.parametrize("buffers", [1, 2, 3, 4])
+@pytest.mark.parametrize("ahead", [1, 2, 3])
+@pytest.mark.parametrize("pendings", [0, 1, 2, 3])
+def test_a_copy_may_not_fill_what_a_pending_product_reads(buffers: int, ahead: int, pendings: int) -> None:
+    """As in test_static.py, by addresses."""
+    sass = _pipeline(buffers, ahead, pendings)
+    raced = [(ahead + ago) % buffers == 0 for ago in range(pendings + 1)]
+    races = Races(instructions(sass), THREADS)
+    assert bool(races.found) == any(raced[:-1])
+    assert not races.unknown
+    assert races.products
+    # Without the wait every product may be pending; without the barrier behind it, for other warps one product more.
+    assert Races(instructions(sass.replace("WARPGROUP.DEPBAR", "NOP.DEPBAR")), THREADS).found
+    unsynced = re.sub(r"(DEPBAR.LE gsb0[^\n]*\n[^\n]*)BAR.SYNC.DEFER_BLOCKING", r"\1NOP", sass)
+    assert bool(Races(instructions(unsynced), THREADS).found) == any(raced)
+
+
+def test_an_address_that_was_not_followed_is_told() -> None:
+    sass = _pipeline(2, 1, 1)
+    for known, unknown in (("LEA R5, R0", "LEA R5, R60"), ("ULEA UR6, UR4", "ULEA UR6, UR60")):
+        races = Races(instructions(sass.replace(known, unknown)), THREADS)
+        assert len(races.unknown) == 1
+        assert "was not followed" in next(iter(races.unknown.values()))
+
+
+def test_two_ways_are_joined() -> None:
+    """An address that differs between two ways is not known behind them; a way that is never taken does not count."""
+    body = "UMOV UR4, 0x0\n@{} BRA 0x30\nUMOV UR4, 0x1\n" + FILLED.format(place="0x0")
+    product = "USHF.R.U32.HI UR10, URZ, 0x4, UR4\nHGMMA.64x32x8.F32.TF32 R24, R40, gdesc[UR8], R24, gsb0"
+    start = "S2R R0, SR_TID.X\nIMAD.SHL.U32 R1, R0, 0x10, RZ\n"
+    for predicate, followed in (("P0", False), ("PT", True), ("!PT", True)):
+        sass = _code((start + body + product).replace("0x30", "0x50").format(predicate))
+        assert bool(Races(instructions(sass), THREADS).unknown) != followed, predicate
+
+
+def test_registers_of_a_pending_product() -> None:
+    """Its factors may not be written, its sums neither read nor written, before it is waited for."""
+    sass, wait = _pipeline(1, 1, 0), "WARPGROUP.DEPBAR.LE gsb0, 0x0"
+    for line, message in (
+        ("IMAD.MOV.U32 R43, RZ, RZ, R2", "IMAD.MOV.U32 at .* writes R43, which the HGMMA at .* may still read"),
+        ("FADD R4, R39, R4", "FADD at .* has R39 before the HGMMA at .* is done"),
+        ("FADD R24, R4, R4", "FADD at .* has R24 before the HGMMA at .* is done"),
+        ("FADD R44, R4, R4", ""),
+        ("FADD R4, R40, R4", ""),
+    ):
+        early = sass.replace(wait, f"{line} ;\n        /*fff0*/                   {wait}")
+        found = list(Races(instructions(early), THREADS).found.values())
+        assert bool(found) == bool(message), line
+        assert not found or re.fullmatch(message, found[0]), found
+
+
+def test_a_uniform_register_that_nothing_writes() -> None:
+    """From a program of ptxas 12.8, shortened: the descriptor is 2 more than a register that nothing has written."""
+    sass = """
+    USHF.R.U32.HI UR12, URZ, 0x4, UR8
+    UIADD3 UR42, UP0, UR42, 0x2, URZ
+    USGXT.U32 UR12, UR12, 0xe
+    HGMMA.64x64x8.F32.TF32 R56, R132, gdesc[UR40], R56, gsb0
+    """
+    written = _code("UMOV UR8, 0x400\n" + sass.strip().replace("UR42, 0x2", "UR12, 0x2"))
+    assert never_written(instructions(written)) == []
+    (line,) = never_written(instructions(_code("UMOV UR8, 0x400\n" + sass.strip())))
+    assert line == "UIADD3 at 0x20 reads UR42, which nothing has written"
+    pairs = "ULDC.64 UR4, c[0x0][0x208]\nUIADD3.64 UR6, UR4, 0x2, URZ\nUIADD3.X UR8, UR7, UR5, URZ, UP0, !UPT"
+    assert never_written(instructions(_code(pairs))) == []
+
+
+@pytest.mark.parametrize(("case", "stages"), [("siamfc train, fp32", 2), ("64 templates of 1x1, bf16", 3)])
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+def test_the_race_that_triton_makes(case: str, stages: int) -> None:
+    """The gradients of xcorr in stages that were shipped earlier."""
+    call = next(c for c in shipped() if c.name == f"xcorr dz and dx, {case}")
+    (launch,) = launches_of(call, 90)
+    found = static.usage_for(replace(launch, options=launch.options | {"num_stages": stages}), 90).problems
+    assert found
+    assert all(re.search("LDGSTS.* writes shared memory that the HGMMA at .* may still read", line) for line in found)
+
+
+@functools.cache
+def _template_gradient() -> tuple[str, int]:
+    call = next(c for c in shipped() if c.name == "xcorr dz, siamfc train, fp32")
+    (launch,) = launches_of(call, 90)
+    compiled = compile_launch(launch, 90)
+    return static.sass_of(compiled), 32 * compiled.metadata.num_warps
+
+
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+def test_a_shipped_pipeline_and_what_would_break_it() -> None:
+    """The wait that leaves one product pending is enough for its two buffers, and two pending ones are too many."""
+    sass, threads = _template_gradient()
+    assert problems(sass, threads) == []
+    assert "gsb0, 0x1" in sass
+    assert problems(sass.replace("gsb0, 0x1", "gsb0, 0x2"), threads)
+    assert problems(re.sub(r"LDGSTS.E.BYPASS.128 \[(R\d+)\]", r"LDGSTS.E.BYPASS.128 [\1+0x2000]", sass), threads)
