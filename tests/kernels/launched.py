@@ -6,8 +6,8 @@ CPU tensors stand in for CUDA's, and Triton has a driver that only names a chip.
 specialization, which neither the interpreter nor a static build shows: integer arguments that are 1 become constants
 (a method call on one, `rows.to(tl.int64)`, compiles for every size but 1), addresses and strides may be multiples of 16
 or not. Each kernel must compile, without spills (a few bytes on the stack for one more block on a multiprocessor are
-counted, not blamed: static.Usage), within the shared memory of a block of its chip, and its grid within the driver's
-limits.
+counted, not blamed: static.Usage), without races or lost registers in its code (races.py, sass_races.py), within the
+shared memory of a block of its chip, and its grid within the driver's limits.
 
 --all compiles for each chip in a process of its own: the table's shapes, random ones, and every program of the kernels
 that know no sizes (launch_cases/programs.py). Without it: a sample, for one chip each; test_launch.py runs it.
@@ -84,13 +84,13 @@ class Proof:
         compiled = self._run(kernel, *arguments, grid=grid, warmup=True, **options)
         if compiled.hash not in self.hashes:
             self.hashes.add(compiled.hash)
-            used = static.usage_of(compiled, code=False)
+            used = static.usage_of(compiled)
             if used.bargain:
                 self.bargains.append(f"sm_{self.chip} {name}: {used.stack} B, {used.registers} registers")
             if used.spilled:
                 self.blame(name, f"stack {used.stack} B, spills {used.spills} B, {used.registers} registers")
-            for race in used.races:
-                self.blame(name, race)
+            for problem in used.races + used.problems:
+                self.blame(name, problem)
             if used.repeats > MOST_REPEATS.get(name, USUAL_REPEATS):
                 self.blame(name, f"{used.repeats} warps do the same part of a product")
             if used.shared > SHARED[self.chip]:

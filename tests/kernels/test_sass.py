@@ -7,14 +7,19 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 
 pytest.importorskip("triton")
 
 from siamfast.kernels import static
-from siamfast.kernels.launches import compile_launch, launches_of
+from siamfast.kernels.launches import Call, Launch, compile_launch, launches_of
 from siamfast.kernels.sass import instructions, never_written
 from siamfast.kernels.sass_races import Races, problems
 from siamfast.kernels.shipped import shipped
+
+import siamfast
+from siamfast.ops import dispatch
+from tests.kernels.launch_cases.case import zeros
 
 THREADS = 128
 
@@ -161,3 +166,29 @@ def test_a_shipped_pipeline_and_what_would_break_it() -> None:
     assert "gsb0, 0x1" in sass
     assert problems(sass.replace("gsb0, 0x1", "gsb0, 0x2"), threads)
     assert problems(re.sub(r"LDGSTS.E.BYPASS.128 \[(R\d+)\]", r"LDGSTS.E.BYPASS.128 [\1+0x2000]", sass), threads)
+
+
+def _slopes(channels: int, values: int) -> list[Launch]:
+    """The gradients of rows in a window, with products of many values."""
+    query, keys = zeros((1, channels, 20, 20), torch.float16), zeros((1, 1, channels, 20, 20), torch.float16)
+    frame = zeros((1, 1, values, 20, 20), torch.float32)
+
+    def call() -> None:
+        with siamfast.backend("triton"):
+            out = siamfast.correspondence_warp(query, keys, frame, radius=6.0, normalize=True)
+        torch.autograd.grad(out, (query, keys), torch.zeros_like(out))
+
+    return [launch for launch in launches_of(Call("", call, 0, 0), 90) if "BLOCK_D" in launch.options]
+
+
+@pytest.mark.parametrize(("channels", "values"), [(128, 17), (256, 17), (320, 40), (512, 4)])
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+def test_descriptors_of_the_slopes_of_rows(monkeypatch: pytest.MonkeyPatch, channels: int, values: int) -> None:
+    """On sm_90 most of these had a descriptor by half a sum, with ptxas 12.8 of Triton 3.6.0 and 3.7.1."""
+    monkeypatch.setattr(dispatch, "triton_reason", lambda *ignored: None)
+    launches = _slopes(channels, values)
+    assert len(launches) == 3
+    for launch in launches:
+        usage = static.usage_for(launch, 90)
+        assert usage.problems == (), launch.name
+        assert usage.stack == 0, launch.name
