@@ -17,8 +17,10 @@ OUTPUTS, SLOPES = ("values", "confidence", "entropy", "lse"), ("dquery", "dkeys"
 MODES = {"plain": (-1.0, False, 0), "square": (4.0, False, 0), "circle, top 10": (5.0, True, 10)}  # radius, circle, k
 AS_THEY_ARE = ", not normalized"  # behind a mode: float32 features are multiplied in TF32, where unit ones are float16
 KINDS = ((torch.float16, True), (torch.float32, False), (torch.bfloat16, True), (torch.float32, True))
-Size = tuple[int, int, int]  # batch, cells of a side, channels
-TINY, SPLIT, WHOLE = (1, 5, 5), (1, 23, 4), (2, 40, 256)
+Size = tuple[int, int, int, int]  # batch, cells of a side, channels, and those of the values
+TINY, SPLIT, WHOLE = (1, 5, 5, 5), (1, 23, 4, 5), (2, 40, 256, 5)
+# Values whose slopes are products (launch_backward.SMALL_SLOPES): other programs of the gradients.
+TINY_PRODUCTS, PRODUCTS = (1, 5, 5, 18), (2, 40, 256, 18)
 MOST_OFF = 0.01  # of the elements
 
 
@@ -33,15 +35,15 @@ def _options(mode: str, channels: int) -> call.Options:
 @functools.cache
 def tensors(size: Size, whole: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Query, keys, values, bias; gradients of values, confidence, entropy, and none of lse."""
-    n, side, channels = size
+    n, side, channels, k = size
     draw = functools.partial(numbers, generator=torch.Generator().manual_seed(0), whole=whole)
     inputs = [
         draw(n, channels, side, side),
         draw(n, 2, channels, side, side),
-        draw(n, 2, 5, side, side),
+        draw(n, 2, k, side, side),
         draw(n, 2, side, side),
     ]
-    return inputs, [draw(n, 5, side, side), *(draw(n, side, side) * (k < 2) for k in range(3))]
+    return inputs, [draw(n, k, side, side), *(draw(n, side, side) * (end < 2) for end in range(3))]
 
 
 @functools.cache
@@ -94,8 +96,9 @@ def warp(size: Size, mode: str, dtype: torch.dtype, tf32: bool, backward: bool =
 
     allowed = 3e-2 if tf32 else 2e-4
     rule = functools.partial(judge, allowed, tf32, options.topk)
-    _, side, channels = size
-    name = f"{side}x{side}, {channels} channels, {mode}{'' if backward else ', forward'}"
+    _, side, channels, k = size
+    of_values = "" if k == WHOLE[3] else f" and {k} of values"
+    name = f"{side}x{side}, {channels} channels{of_values}, {mode}{'' if backward else ', forward'}"
     return Check("correspondence_warp", name, dtype, run, true, allowed, tf32, rule)
 
 
@@ -103,6 +106,7 @@ def values(tiny: bool) -> Iterator[Check]:
     for dtype, tf32 in KINDS[:2] if tiny else KINDS:
         for mode in MODES:
             yield warp(TINY if tiny else WHOLE, mode, dtype, tf32)
+        yield warp(TINY_PRODUCTS if tiny else PRODUCTS, "square", dtype, tf32)
     for mode in ("plain", "square"):
         yield warp(TINY if tiny else WHOLE, mode + AS_THEY_ARE, torch.float32, True)
 
