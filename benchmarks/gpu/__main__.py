@@ -1,7 +1,7 @@
 """Everything that needs a real GPU, in one command, most important first; results are written as JSON lines.
 
 python -m benchmarks.gpu --out DIR             # at most 560 s (--seconds); DIR/gpu.jsonl grows line by line
-python -m benchmarks.gpu --out DIR --more      # a second call: training, compiled peers
+python -m benchmarks.gpu --out DIR --more      # a second call: tuning, training, compiled peers
 python -m benchmarks.gpu --out DIR --rehearse  # all of it at tiny sizes on a CPU, with stand-ins for what is CUDA's
 
 In this order: what is installed; the C++ extension built in the background; Triton's cache warmed by parallel
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for gpu.jsonl and the tools' reports")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of the whole run (default: %(default).0f)")
-    parser.add_argument("--more", action="store_true", help="training and compiled peers in place of the rest")
+    parser.add_argument("--more", action="store_true", help="tuning, training and compiled peers in place of the rest")
     parser.add_argument("--only", choices=HOMES, action="append", help="this section; may be given more than once")
     parser.add_argument("--commit", help="for the rows, where git is not there to tell")
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU, in Triton's interpreter")

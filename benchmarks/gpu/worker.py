@@ -35,6 +35,7 @@ HOMES = {
     "host": "host",
     "ncu": "tools",
     "tracking": "timing",
+    "tuning": "tuning",
     "training": "more",
     "compiled": "more",
 }

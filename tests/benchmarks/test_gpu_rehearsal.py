@@ -119,11 +119,17 @@ def test_every_op_is_timed_with_and_without_a_graph(rows: Rows) -> None:
     assert tracked["contenders"]["siamfast"]["p50_us"] > 0
 
 
-def test_the_second_call_trains_and_compiles_peers(tmp_path: Path) -> None:
+def test_the_second_call_tunes_trains_and_compiles_peers(tmp_path: Path) -> None:
     rows = read(rehearse(tmp_path, "--more"))
     assert list(dict.fromkeys(row["section"] for row in rows)) == [*MORE, "end"]
     assert not [row["error"] for row in rows if "error" in row]
     assert rows[-1]["left_out"] == {}
+    assert {row["choice"] for row in of(rows, "tuning")} == {
+        "xcorr.launch.MOST_LOADS",
+        "xcorr.launch.PROGRAMS",
+        "xcorr.launch_depthwise.FORWARD_ROWS",
+        "xcorr.launch_depthwise.FORWARD_COLUMNS",
+    }
     (trained,), (compiled,) = of(rows, "training"), of(rows, "compiled")
     assert {"siamfast", "siamfc-pytorch"} <= set(trained["contenders"])
     assert {"siamfast", "compiled"} <= set(compiled["contenders"])
