@@ -25,6 +25,11 @@ SMALL_VALUES = 4  # channels of values that are added without tensor cores
 MOST_CHANNELS = MOST_ACROSS * 16  # of values or features: 16 at least a program of the second axis
 
 
+def registers(windowed: bool, chip: int) -> Config:
+    """Named, but where ptxas keeps nothing on the stack by itself: on sm_90 without a window it needs fewer."""
+    return {"maxnreg": MOST_REGISTERS} if windowed or chip // 10 != 9 else {}
+
+
 def forward_config(window: str, precision: str, whole: bool, values: int, chip: int) -> Config:
     """window: its kind; whole: whether a row is one block, so that the queries' rows stay on the chip; values: their
     channels.
@@ -36,7 +41,7 @@ def forward_config(window: str, precision: str, whole: bool, values: int, chip: 
     """
     windowed, ranks = window != "none", window == "ranks"
     few = windowed and whole and chip // 10 != 10
-    named = {"maxnreg": MOST_REGISTERS} if windowed else {}
+    named = registers(windowed, chip)
     # Two stages have no register left for 8 to 56 bytes; where products read registers, a second holds little more
     # than the bias.
     one_stage = windowed and whole and (values > SMALL_VALUES or not chips.multiplies_from_shared(chip))
@@ -89,7 +94,7 @@ def top_config(window: str, precision: str, whole: bool, topk: int, chip: int) -
         "BLOCK_J": keys,
         "num_warps": 4,
         "num_stages": 1 if one_stage else 2,
-        **({"maxnreg": MOST_REGISTERS} if window != "none" else {}),
+        **registers(window != "none", chip),
     }
 
 
