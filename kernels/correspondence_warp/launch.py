@@ -26,8 +26,9 @@ MOST_CHANNELS = MOST_ACROSS * 16  # of values or features: 16 at least a program
 
 
 def registers(windowed: bool, chip: int) -> Config:
-    """Named, but where ptxas keeps nothing on the stack by itself: on sm_90 without a window it needs fewer."""
-    return {"maxnreg": MOST_REGISTERS} if windowed or chip // 10 != 9 else {}
+    """Named, but without a window on sm_90, where ptxas needs fewer and no stack by itself, and on sm_120, where that
+    would put others on the stack (24 to 40 bytes of 255 registers)."""
+    return {"maxnreg": MOST_REGISTERS} if windowed or chip // 10 in (8, 10) else {}
 
 
 def forward_config(window: str, precision: str, whole: bool, values: int, chip: int) -> Config:
