@@ -24,7 +24,7 @@ Seen = TypeVar("Seen")
 # Of each loop: one more than the buffers of the deepest pipeline; of one that holds another.
 ROUNDS, OUTER_ROUNDS = 5, 2
 _LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][\w.]*)\s*(.*?)\s*;")
-_REGISTER, _PREDICATE = re.compile(r"(U?R)(\d+)(?:\.reuse|\.64)?$"), re.compile(r"!?U?P(?:\d|T)$")
+_REGISTER, _PREDICATE = re.compile(r"(U?R)(\d+|Z)(?:\.reuse|\.64)?$"), re.compile(r"!?U?P(?:\d|T)$")
 _NAMED = re.compile(r"\bU?R\d+")
 _SIZES = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
 
@@ -67,7 +67,8 @@ class Instruction:
                 continue
             if register is None or self.words[0].endswith("SETP"):
                 return found, list(self.operands[place:])
-            found += [f"{register[1]}{int(register[2]) + more}" for more in range(self._count)]
+            dropped = register[2] == "Z"
+            found += ["_" if dropped else f"{register[1]}{int(register[2]) + more}" for more in range(self._count)]
             rest = list(self.operands[place + 1 :])
             while self.words[0].removeprefix("U") in ("IADD3", "IMAD", "LEA") and rest and _PREDICATE.match(rest[0]):
                 found.append(rest.pop(0))  # a carry
@@ -86,15 +87,20 @@ class Instruction:
 
     @cached_property
     def reads(self) -> frozenset[str]:
-        """The registers that it names and does not only write; of a pair the first."""
+        """The registers that it names and does not only write; of a pair or of more the first."""
         return frozenset(_NAMED.findall(" ".join(self._split[1])))
+
+    @cached_property
+    def always(self) -> bool:
+        """Whether it is under no condition: of a branch also none of the warp's threads or of a uniform predicate."""
+        return self.under in ("", "PT", "UPT") and (self.words[0] != "BRA" or len(self.operands) == 1)
 
     @property
     def _count(self) -> int:
         """How many registers it writes from the named one on."""
         words = self.words
-        if words[0] == "HGMMA":
-            return int(words[1].split("x")[1]) // 2
+        if words[0] == "HGMMA":  # sums of float16 are two in a register
+            return int(words[1].split("x")[1]) // (4 if words[2:3] == ["F16"] else 2)
         if words[0] == "HMMA" or "128" in words or words[-1] == "4":
             return 4
         two = {"64", "WIDE", "2"} & set(words[1:]) or words[0] in ("CS2R", "DADD", "DMUL", "DFMA")
@@ -111,9 +117,11 @@ def instructions(sass: str) -> list[Instruction]:
 
 
 def never_written(code: Sequence[Instruction]) -> list[str]:
-    """One line for each uniform register that is read, though nothing before it in the code writes it.
+    """One line for each uniform register that is read, though nothing before it in the code writes it. Of a pair it is
+    the first, by which the pair is named.
 
-    ptxas 12.8 lost the first half of such sums: the descriptors of products then point anywhere.
+    ptxas 12.8 lost the value that such sums begin with: the descriptors of products then point anywhere. Where the
+    register was used for something else before, sass_races.py sees only that no buffer is where the product reads.
     """
     written: set[str] = {"URZ"}
     lines = []
@@ -142,7 +150,7 @@ class Walk(Generic[Seen]):
         self.place = {one.address: place for place, one in enumerate(code)}
         self.loops: dict[int, list[int]] = {}  # the first instruction of loops -> their last ones, outermost first
         for place, one in enumerate(code):
-            if one.target is not None and one.target < one.address:
+            if one.target in self.place and one.target < one.address:
                 self.loops.setdefault(self.place[one.target], []).insert(0, place)
         self.arriving: dict[int, State[Seen]] = {}  # by branches, before they are joined
         self.state: State[Seen] | None = State({}, seen)
@@ -177,7 +185,9 @@ class Walk(Generic[Seen]):
             return
         self.state.seen = self.see(one, self.state)
         taken = self.predicate(one.under, self.state) if one.under else np.ones(self.threads, bool)
-        ahead = one.target is not None and one.target > one.address
+        if taken is not None and taken.any() and not one.always and one.words[0] == "BRA" and len(one.operands) > 1:
+            taken = None  # by another condition, too
+        ahead = one.target in self.place and one.target > one.address
         if ahead and one.target is not None and (taken is None or taken.any()):
             left = State(dict(self.state.values), self.state.seen)
             before = self.arriving.get(self.place[one.target])
@@ -244,7 +254,8 @@ class Walk(Generic[Seen]):
         if name == "R2UR":  # a warp's, of its first lane
             return [None if read[0] is None else np.repeat(read[0][::32], 32)]
         if name == "SHFL":
-            lanes = self.value(given[0], state) if words[1] == "IDX" and given[1] == "RZ" else None
+            first = words[1] == "IDX" and given[1:3] == ["RZ", "0x1f"]  # of the warp
+            lanes = self.value(given[0], state) if first else None
             return [None, None if lanes is None else np.repeat(lanes[::32], 32)]
         if name == "IADD3" and words[-1] == "64":  # the low half; the high one stays unknown
             read = read[:2]
@@ -265,4 +276,6 @@ class Walk(Generic[Seen]):
         if not whole or compare is None or first is None or second is None or other is None:
             return None
         met = compare(first, second) if "U32" in one.words else compare(signed(first), signed(second))
+        if "XOR" in one.words:
+            return None
         return (met & other if "AND" in one.words else met | other).astype(np.int64)

@@ -33,10 +33,10 @@ def computed(name: str, words: list[str], read: list[Vector], chosen: Flags | No
     if name == "LEA":
         return _lea(words, read)
     if name == "LOP3":
-        return _logic(read)
+        return _logic(read) if len(read) == 4 else None
     if name == "SHF":
         return _shifted(words, read)
-    if name == "SGXT":
+    if name == "SGXT" and (read[1] == read[1][0]).all():
         bits = int(read[1][0])
         low = read[0] & ((1 << bits) - 1)
         return low if "U32" in words else (low - ((low >> (bits - 1)) << bits)) & _MASK
@@ -46,7 +46,7 @@ def computed(name: str, words: list[str], read: list[Vector], chosen: Flags | No
 
 
 def _lea(words: list[str], read: list[Vector]) -> Vector | None:
-    """(a << s) + b, or of LEA.HI the upper half of the shifted pair (c, a), where c is 0."""
+    """(a << s) + b; of LEA.HI b and the upper half of the shifted pair (c, a), where c is 0."""
     if "HI" not in words:
         return ((read[0] << read[2]) + read[1]) & _MASK if len(read) == 3 else None
     if len(read) != 4 or read[2].any():
@@ -65,8 +65,10 @@ def _logic(read: list[Vector]) -> Vector:
 
 
 def _shifted(words: list[str], read: list[Vector]) -> Vector | None:
-    """Of the pair (low, high) by a count, where the other half is 0."""
-    low, count, high = read[0], read[1] & 31, read[2]
+    """Of the pair (low, high) by a count, where the other half is 0. Counts of 32 and more are left out."""
+    low, count, high = read
+    if (count > 31).any():
+        return None
     if "L" in words:
         return None if "HI" in words or high.any() else (low << count) & _MASK
     if "HI" not in words or low.any():

@@ -8,8 +8,9 @@ code; here it is what the GPU runs.
 
 Addresses are those of sass.py; one that could not be followed is told. A product reads the whole buffer in which its
 descriptor points: what was filled, without a gap, by the copies up to one LDGDEPBAR or by the stores up to one barrier.
-What is under a predicate that is not known is taken to happen. A wait counts for the other warps from the next barrier
-on.
+What is under a predicate that is not known is taken to happen, but no wait or barrier. A wait counts for the other
+warps from the next barrier on. Calls, BSYNC's jumps and writes by other instructions (ATOMS, TMA) are not known here;
+Triton's code for our kernels has none.
 """
 
 from __future__ import annotations
@@ -58,16 +59,16 @@ class Races(Walk[Memory]):
 
     def see(self, one: Instruction, state: State[Memory]) -> Memory:
         memory, name = state.seen, one.words[0]
+        self._registers(one, memory)
         if name == "HGMMA":
             return self._issued(one, state)
-        self._registers(one, memory)
-        if name in ("LDGSTS", "STS", "STSM") and one.operands[-1] != "!PT":
+        if name in ("LDGSTS", "STS", "STSM"):  # LDGSTS writes zeros where its predicate is false
             return self._filled(one, state)
         if name == "LDGDEPBAR":
             return replace(memory, copied=(), buffers=_newest(memory.copied, memory.buffers))
-        if name == "BAR":
+        if name == "BAR" and one.words[1] == "SYNC" and one.always:
             return replace(memory, stored=(), waited=(), buffers=_newest(memory.stored, memory.buffers))
-        if name == "WARPGROUP" and one.words[1] == "DEPBAR":
+        if name == "WARPGROUP" and one.words[1] == "DEPBAR" and one.always:
             done = max(0, len(memory.pending) - int(one.operands[-1], 16))
             waited = memory.waited + memory.pending[:done]
             return replace(memory, waited=waited, pending=memory.pending[done:])
@@ -75,8 +76,13 @@ class Races(Walk[Memory]):
 
     def _registers(self, one: Instruction, memory: Memory) -> None:
         for product in memory.pending + memory.issued:
-            changed = product.factors.intersection(one.results)
-            early = product.sums.intersection((*one.results, *one.reads))
+            results, reads = set(one.results), one.reads
+            if one.words[0] == "HGMMA" and one.results[0] in product.sums:  # goes on with the same sums
+                results, reads = set(), reads - product.sums
+                if one.operands[1] in product.sums:
+                    reads |= {one.operands[1]}
+            changed = product.factors & results
+            early = product.sums & (results | reads)
             for names, what in ((changed, "writes {}, which {} may still read"), (early, "has {} before {} is done")):
                 if names:
                     name = min(names, key=lambda register: (len(register), register))
@@ -130,10 +136,22 @@ class Races(Walk[Memory]):
         return replace(memory, issued=(product,))
 
     def joined(self, first: Memory, second: Memory) -> Memory:
-        """The one with more pending, and the buffers of both."""
-        more, less = (first, second) if len(first.pending) >= len(second.pending) else (second, first)
-        waited = tuple(dict.fromkeys(more.waited + less.waited))
-        return replace(more, buffers=_newest(more.buffers, less.buffers), waited=waited)
+        """What may be pending on either way, and the buffers of both."""
+
+        def both(one: tuple[Product, ...], other: tuple[Product, ...]) -> tuple[Product, ...]:
+            """The newest of each way are one; how many there are is what waits count."""
+            longer, shorter = (one, other) if len(one) >= len(other) else (other, one)
+            older = len(longer) - len(shorter)
+            return longer[:older] + tuple(_either(*pair) for pair in zip(longer[older:], shorter, strict=True))
+
+        return Memory(
+            _newest(first.buffers, second.buffers),
+            _merged(first.copied + second.copied),
+            _merged(first.stored + second.stored),
+            both(first.issued, second.issued),
+            both(first.pending, second.pending),
+            tuple(dict.fromkeys(first.waited + second.waited)),
+        )
 
 
 def problems(sass: str, threads: int) -> list[str]:
@@ -144,6 +162,12 @@ def problems(sass: str, threads: int) -> list[str]:
         races = Races(code, threads)
         lines += [*races.found.values(), *races.unknown.values()]
     return lines
+
+
+def _either(one: Product, other: Product) -> Product:
+    """What one of two ways has issued."""
+    sets = one.buffers | other.buffers, one.factors | other.factors, one.sums | other.sums
+    return Product(one.address, *sets)
 
 
 def _newest(spans: tuple[Span, ...], others: tuple[Span, ...]) -> tuple[Span, ...]:

@@ -2,7 +2,7 @@
 
 The launchers choose by the sizes and the chip, from predictions (kernels/predict.py); what is faster here, by a row of
 this section, is a reason to change them. Another configuration may race or spill where the shipped one does not:
-test_launch.py says so before it ships.
+test_launch.py says so before it ships. A change of xcorr's search_config is one of both gradients.
 """
 
 from __future__ import annotations
@@ -146,9 +146,11 @@ def changed(choice: Choice, other: Any) -> Iterator[list[bool]]:
     if not choice.changes:
         used += [True] * (other != value)
     _forget()
-    with mock.patch.object(choice.module, choice.name, chosen if choice.changes else other):
-        yield used
-    _forget()
+    try:
+        with mock.patch.object(choice.module, choice.name, chosen if choice.changes else other):
+            yield used
+    finally:
+        _forget()
 
 
 def _forget() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,10 @@ def test_blocks_that_were_chosen_before_are_chosen_anew() -> None:
     assert shipped["ROWS"] != 4
     with tuning.changed(choice, (4,)):
         assert depthwise.forward_blocks(5, 25, 25)["ROWS"] == 4
+    assert depthwise.forward_blocks(5, 25, 25) == shipped
+    with contextlib.suppress(RuntimeError), tuning.changed(choice, (4,)):
+        depthwise.forward_blocks(5, 25, 25)
+        raise RuntimeError("as a launch may")
     assert depthwise.forward_blocks(5, 25, 25) == shipped
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("triton")
 
 from siamfast.kernels import static
 from siamfast.kernels.launches import Call, Launch, compile_launch, launches_of
-from siamfast.kernels.sass import instructions, never_written
+from siamfast.kernels.sass import Instruction, State, Walk, instructions, never_written
 from siamfast.kernels.sass_races import Races, problems
 from siamfast.kernels.shipped import shipped
 
@@ -107,6 +107,82 @@ def test_two_ways_are_joined() -> None:
         assert bool(Races(instructions(sass), THREADS).unknown) != followed, predicate
 
 
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        ("WARPGROUP.DEPBAR.LE gsb0, 0x0", "@P1 WARPGROUP.DEPBAR.LE gsb0, 0x0"),
+        ("WARPGROUP.DEPBAR.LE gsb0, 0x0", "@!PT WARPGROUP.DEPBAR.LE gsb0, 0x0"),
+        ("WARPGROUP.DEPBAR.LE gsb0, 0x0", "BRA.U UP1, 0xd0"),  # to the copy
+        ("\n        /*00c0*/                   BAR.SYNC", "\n        /*00c0*/              @P1 BAR.SYNC"),
+        ("\n        /*00c0*/                   BAR.SYNC", "\n        /*00c0*/                   BAR.ARV"),
+    ],
+)
+def test_waits_that_may_not_happen(line: str, changed: str) -> None:
+    """Under a condition, or only where another warp waits."""
+    sass = _pipeline(1, 1, 0)
+    assert line in sass
+    assert not Races(instructions(sass), THREADS).found
+    assert Races(instructions(sass.replace(line, changed)), THREADS).found
+
+
+def test_a_copy_that_is_off_writes_zeros() -> None:
+    sass = _pipeline(1, 1, 1)
+    assert Races(instructions(sass.replace("[R2.64], P1", "[R2.64], !PT")), THREADS).found
+
+
+def test_products_of_two_ways() -> None:
+    """One of two buffers is read by what is pending behind an if and its else."""
+    product = "HGMMA.64x32x8.F32.TF32 R24, R40, gdesc[UR{}], R24, gsb0\n"
+    start = "S2R R0, SR_TID.X\nIMAD.SHL.U32 R1, R0, 0x10, RZ\nUMOV UR10, 0x0\nUMOV UR20, 0x80\n"
+    ways = FILLED.format(place="0x0") + FILLED.format(place="0x800") + "@P0 BRA 0xb0\n"
+    ways += product.format(8) + "BRA 0xc0\n" + product.format(18)
+    for place, raced in (("0x0", True), ("0x800", True), ("0x1000", False)):
+        races = Races(instructions(_code(start + ways + FILLED.format(place=place))), THREADS)
+        assert bool(races.found) == raced, place
+        assert races.products == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("LOP3.LUT P1, RZ, R0, 0x1, RZ, 0xc0, !PT", {"P1": [0, 1, 0, 1]}),
+        ("LOP3.LUT R1, R0, 0x2, R0, 0x1e, !PT", {"R1": [2, 2, 0, 0]}),  # a ^ (b | c)
+        ("IADD3 R1, P1, -R0.reuse, 0x3, RZ", {"R1": [3, 2, 1, 0], "P1": None}),
+        ("IMAD.IADD R1, R0, 0x1, -R0", {"R1": [0, 0, 0, 0]}),
+        ("LEA R1, R0, 0x100, 0x2", {"R1": [0x100, 0x104, 0x108, 0x10C]}),
+        ("LEA.HI R1, R0, R0, RZ, 0x1f", {"R1": [0, 1, 3, 4]}),
+        ("SHF.L.U32 R1, R0, 0x1f, RZ", {"R1": [0, 1 << 31, 0, 1 << 31]}),
+        ("SHF.L.U32 R1, R0, 0x20, RZ", {"R1": None}),
+        ("SHF.R.S32.HI R1, RZ, 0x1, R2", {"R1": [0xFFFFFFFF] * 4}),
+        ("SGXT R1, R0, 0x2", {"R1": [0, 1, 0xFFFFFFFE, 0xFFFFFFFF]}),
+        ("SGXT.U32 R1, R0, 0x1", {"R1": [0, 1, 0, 1]}),
+        ("ISETP.LT.U32.AND P1, PT, R0, R2, PT", {"P1": [1, 1, 1, 1]}),
+        ("ISETP.LT.AND P1, PT, R0, R2, PT", {"P1": [0, 0, 0, 0]}),
+        ("ISETP.LT.XOR P1, PT, R0, 0x2, PT", {"P1": None}),
+        ("SHFL.IDX PT, R1, R0, RZ, 0x1f", {"R1": [0, 0, 0, 0]}),
+        ("SHFL.IDX PT, R1, R0, RZ, 0x1c1f", {"R1": None}),
+        ("R2UR UR4, R0", {"UR4": [0, 0, 0, 0]}),
+        ("SEL R1, R0, 0x7, !PT", {"R1": [7, 7, 7, 7]}),
+        ("MUFU.RCP R1, R0", {"R1": None}),
+    ],
+)
+def test_arithmetic(line: str, values: dict[str, list[int] | None]) -> None:
+    """Of the first four threads; R2 is -1."""
+    last: dict[str, object] = {}
+
+    class Last(Walk[None]):
+        def see(self, one: Instruction, state: State[None]) -> None:
+            if one.name == "EXIT":
+                last.update(state.values)
+
+    code = _code(f"S2R R0, SR_TID.X\nIMAD.MOV.U32 R2, RZ, RZ, -0x1\nIMAD.MOV.U32 R1, RZ, RZ, 0x9\n{line}\nEXIT")
+    Last(instructions(code), 32, None)
+    for name, value in values.items():
+        found = last[name]
+        assert (found is None) == (value is None), name
+        assert found is None or list(found)[:4] == value, name  # type: ignore[call-overload]
+
+
 def test_registers_of_a_pending_product() -> None:
     """Its factors may not be written, its sums neither read nor written, before it is waited for."""
     sass, wait = _pipeline(1, 1, 0), "WARPGROUP.DEPBAR.LE gsb0, 0x0"
@@ -116,6 +192,10 @@ def test_registers_of_a_pending_product() -> None:
         ("FADD R24, R4, R4", "FADD at .* has R24 before the HGMMA at .* is done"),
         ("FADD R44, R4, R4", ""),
         ("FADD R4, R40, R4", ""),
+        ("HGMMA.64x32x8.F32.TF32 R24, R40, gdesc[UR8], R24, gsb0", ""),
+        ("HGMMA.64x32x8.F32.TF32 R56, R24, gdesc[UR8], R56, gsb0", "HGMMA.* has R24 before the HGMMA at .* is done"),
+        ("HGMMA.64x32x8.F32.TF32 R40, R60, gdesc[UR8], R40, gsb0", "HGMMA.* writes R40, which .* may still read"),
+        ("HGMMA.64x32x8.F32.TF32 R24, R24, gdesc[UR8], R24, gsb0", "HGMMA.* has R24 before the HGMMA at .* is done"),
     ):
         early = sass.replace(wait, f"{line} ;\n        /*fff0*/                   {wait}")
         found = list(Races(instructions(early), THREADS).found.values())
