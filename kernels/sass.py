@@ -92,7 +92,7 @@ class Instruction:
 
     @cached_property
     def always(self) -> bool:
-        """Whether it is under no condition: of a branch also none of the warp's threads or of a uniform predicate."""
+        """Whether it happens in any case: under no predicate, and no branch for some threads or by another operand."""
         return self.under in ("", "PT", "UPT") and (self.words[0] != "BRA" or len(self.operands) == 1)
 
     @property

@@ -72,7 +72,7 @@ def backward_config(
         "BLOCK_D": slopes,
         "num_warps": warps,
         # With one stage and 8 warps on sm_90, ptxas 12.8 (Triton 3.6 to 3.7) loses half of the sum that makes a
-        # descriptor: a product then reads shared memory anywhere. kernels/sass.py finds such code.
+        # descriptor: a product then reads shared memory anywhere. kernels/sass_races.py looks for such code.
         "num_stages": 2 if chip // 10 == 9 and warps == 8 else 1,
         "maxnreg": 128 if two else MOST_REGISTERS,
     }
