@@ -16,9 +16,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from siamfast.kernels.sass_arithmetic import COMPARED, computed, signed
+from siamfast.kernels.sass_arithmetic import COMPARED, Vector, computed, signed
 
-Vector = npt.NDArray[np.int64]
 Seen = TypeVar("Seen")
 
 # Of each loop: one more than the buffers of the deepest pipeline; of one that holds another.

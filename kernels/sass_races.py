@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from siamfast.kernels.sass import Instruction, State, Vector, Walk, instructions, never_written
+from siamfast.kernels.sass import Instruction, State, Walk, never_written
+from siamfast.kernels.sass_arithmetic import Vector
 
 Span = tuple[int, int]  # from, to, in bytes of shared memory
 _KEPT = 64  # buffers that are remembered
@@ -154,9 +155,8 @@ class Races(Walk[Memory]):
         )
 
 
-def problems(sass: str, threads: int) -> list[str]:
+def problems(code: Sequence[Instruction], threads: int) -> list[str]:
     """One line for each race, uniform register that nothing writes, and address that was not followed."""
-    code = instructions(sass)
     lines = never_written(code)
     if any(one.words[0] == "HGMMA" for one in code):
         races = Races(code, threads)

@@ -15,6 +15,7 @@ from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.launches import Call, Launch, compile_launch
 from siamfast.kernels.races import races
 from siamfast.kernels.repeats import repeats
+from siamfast.kernels.sass import instructions
 from siamfast.kernels.sass_races import problems
 
 # Bytes of stack of a thread that one more block per multiprocessor may cost.
@@ -22,8 +23,6 @@ MOST_BARGAIN = 48
 # Registers of a multiprocessor, and the shared memory that the driver reserves per block: the same on all chips.
 _REGISTERS, _RESERVED = 65536, KIB
 _NEWEST = r"HGMMA|QGMMA|UTC\w*MMA"  # wgmma, tcgen05
-_LOADS = r"\b(LDG|LDGSTS)\.(\S+)"
-_WIDTHS = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
 
 
 @dataclass(frozen=True)
@@ -81,25 +80,23 @@ def usage_for(launch: Launch, chip: int) -> Usage:
 def usage_of(compiled: Any) -> Usage:
     """Resources of a compiled kernel."""
     chip, warps = compiled.metadata.target.arch, compiled.metadata.num_warps
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        used = {n: int(v) for n, v in re.findall(r"(REG|STACK|LOCAL):(\d+)", _cuobjdump("-res-usage", file.name))}
-    lines = sass_of(compiled)
-    newest, loads = len(re.findall(rf"\b(?:{_NEWEST})\b", lines)), re.findall(_LOADS, lines)
-    widths = [next((_WIDTHS[word] for word in how.split(".") if word in _WIDTHS), 4) for _, how in loads]
+    used = {n: int(v) for n, v in re.findall(r"(REG|STACK|LOCAL):(\d+)", _cuobjdump(compiled, "-res-usage"))}
+    code = instructions(sass_of(compiled))
+    names = [one.words[0] for one in code]
+    newest = sum(re.fullmatch(_NEWEST, name) is not None for name in names)
+    widths = [one.width for one, name in zip(code, names, strict=True) if name in ("LDG", "LDGSTS")]
     return Usage(
         used["REG"],
         used["STACK"],
         used["LOCAL"],
         compiled.metadata.shared,
-        newest + len(re.findall(r"\bHMMA\b", lines)),
+        newest + names.count("HMMA"),
         widths.count(16),
         warps,
         tuple(races(compiled.asm["ttgir"])),
-        tuple(problems(lines, 32 * warps)),
+        tuple(problems(code, 32 * warps)),
         newest > 0 or chip < 90 or chip >= 120,
-        sum(kind == "LDGSTS" for kind, _ in loads),
+        names.count("LDGSTS"),
         sum(widths) / len(widths) if widths else 0.0,
         repeats(compiled.asm["ttgir"]),
     )
@@ -107,12 +104,12 @@ def usage_of(compiled: Any) -> Usage:
 
 def sass_of(compiled: Any) -> str:
     """The instructions of a compiled kernel, as cuobjdump prints them."""
+    return _cuobjdump(compiled, "-sass")
+
+
+def _cuobjdump(compiled: Any, option: str) -> str:
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
-        return _cuobjdump("-sass", file.name)
-
-
-def _cuobjdump(*arguments: str) -> str:
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    return subprocess.run([tool, *arguments], capture_output=True, text=True, check=True).stdout
+        return subprocess.run([tool, option, file.name], capture_output=True, text=True, check=True).stdout

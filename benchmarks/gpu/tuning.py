@@ -52,8 +52,7 @@ def _steps(name: str, *numbers: int) -> tuple[dict[str, int], ...]:
     return tuple({name: number} for number in numbers)
 
 
-_ROWS = ("num_warps", 4, 8), ("num_stages", 1, 2, 3)
-_OF_ROWS = tuple(step for name, *numbers in _ROWS for step in _steps(name, *numbers))
+_OF_ROWS = (*_steps("num_warps", 4, 8), *_steps("num_stages", 1, 2, 3))
 CHOICES = {
     "xcorr full": (
         Choice(full, "MOST_LOADS", (256, 1024)),
