@@ -2,7 +2,7 @@
 
 dG[(o, i, j), q] = grad[o, q - (i, j)] is built while loading; dx = z dG and dz = dG x^T are matrix products on tensor
 cores. `gradients_kernel` does both for each piece of dG while it is on chip; the other two serve where one gradient is
-wanted, or where a template has more taps than a program can sum at once..
+wanted, and where there are more than 64 taps or products are exact.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from siamfast.kernels import tf32
-from siamfast.kernels.integers import MOST_ACROSS, cdiv, next_power_of_2
+from siamfast.kernels.integers import MOST_ACROSS, cdiv
 from siamfast.kernels.xcorr.backward import gradients_kernel, search_gradient_kernel, template_gradient_kernel
 
 Config = dict[str, int]
@@ -12,6 +12,7 @@ Config = dict[str, int]
 # What the second and third axes of the grids hold: cells of a plane or of all templates, 64 at least a program, and
 # channels, 32 at least.
 MOST_CELLS, MOST_CHANNELS = MOST_ACROSS * 64, MOST_ACROSS * 32
+MOST_TAPS = 64  # that a program of both gradients sums
 
 
 def is_flat(x: torch.Tensor) -> bool:
@@ -19,21 +20,20 @@ def is_flat(x: torch.Tensor) -> bool:
     return x.stride(3) == 1 and x.stride(2) == x.shape[3]
 
 
-def gradients_config(taps: int, columns: int, size: int, precision: str, wide: bool) -> Config | None:
-    """The configuration of both gradients, None where the sums do not fit the registers; taps: of all kernels that a
-    search is correlated with; columns: of a template; wide: whether x allows 16-byte loads."""
-    block_m = max(64, next_power_of_2(taps))
-    # Without 16-byte loads 256 taps spill: in 2 bytes 64 channels 72 bytes (sm_90), 32 24, and 16 8 (sm_86); in TF32 32
-    # channels up to 240 (sm_120).
-    if block_m > 256 or precision == tf32.EXACT or (block_m == 256 and not wide):
+def gradients_config(taps: int, columns: int, size: int, precision: str) -> Config | None:
+    """The configuration of both gradients, None where two launches are better; taps: of all kernels that a search is
+    correlated with; columns: of a template.
+
+    The sums of more than 64 taps leave one block a multiprocessor, which takes 1.5 to 4 times as long (predicted, 256
+    taps) as both kernels below, or spill (8 to 240 bytes); exact products spill.
+    """
+    if taps > MOST_TAPS or precision == tf32.EXACT:
         return None
-    # Steps of 64 pixels spill on sm_100, and so do 64 channels in float32 at more than 64 taps; 32 channels are too few
-    # for 16-byte loads of 2-byte elements by all threads.
-    block_c = 64 if block_m == 64 or size == 2 else 32
     # No stages where dG can be copied by cp.async, in TF32 and for templates of one column: Triton would pipeline it
     # with one buffer too few, so that a copy overwrites what a product of sm_90 may still read (races.py).
     stages = 3 if size == 2 and columns > 1 else 1
-    return {"BLOCK_M": block_m, "BLOCK_Q": 32, "BLOCK_C": block_c, "num_warps": 8, "num_stages": stages}
+    # Steps of 64 pixels spill on sm_100; 32 channels are too few for 16-byte loads of 2-byte elements by all threads.
+    return {"BLOCK_M": MOST_TAPS, "BLOCK_Q": 32, "BLOCK_C": 64, "num_warps": 8, "num_stages": stages}
 
 
 def search_config(size: int, precision: str, channels: int) -> Config:
@@ -62,9 +62,8 @@ def both_gradients(
 ) -> None:
     """Both gradients, in one launch where the taps fit one program."""
     (nx, channels, height, width), (hz, wz) = x.shape, z.shape[2:]
-    wide = is_flat(x) and height * width * x.element_size() % 16 == 0 and x.data_ptr() % 16 == 0
     product = tf32.product_constants(x)
-    config = gradients_config(grad.shape[1] * hz * wz, wz, x.element_size(), product["PRECISION"], wide)
+    config = gradients_config(grad.shape[1] * hz * wz, wz, x.element_size(), product["PRECISION"])
     if config is None:
         search_gradient(
             grad=grad,

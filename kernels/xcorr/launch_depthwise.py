@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import torch
+from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.integers import MOST_ACROSS, cdiv
 from siamfast.kernels.xcorr.depthwise import depthwise_forward_kernel, depthwise_template_gradient_kernel
 
@@ -21,7 +22,11 @@ MOST_CELLS = MOST_ACROSS * min(FORWARD_COLUMNS)
 
 @functools.lru_cache(maxsize=1024)
 def forward_blocks(hz: int, ho: int, wo: int) -> dict[str, int]:
-    """ROWS, TAPS and BLOCK_Q for a template of hz rows and a response of this size, and the warps (read only)."""
+    """ROWS, TAPS and BLOCK_Q for a template of hz rows and a response of this size, and the warps (read only).
+
+    The registers are named for templates in parts, which otherwise may have 8 bytes on the stack (sm_100); for others
+    that would cost blocks on a multiprocessor.
+    """
     taps = cdiv(hz, cdiv(hz, MOST_TAPS))
 
     def work(rows: int, block: int) -> int:
@@ -29,7 +34,8 @@ def forward_blocks(hz: int, ho: int, wo: int) -> dict[str, int]:
         return cdiv(cdiv(ho, rows) * wo, block) * block * (rows * taps + rows + taps - 1)
 
     rows, block = min(((r, q) for q in FORWARD_COLUMNS for r in FORWARD_ROWS), key=lambda pair: work(*pair))
-    return {"ROWS": rows, "TAPS": taps, "BLOCK_Q": block, "num_warps": block // 32}
+    named = {"maxnreg": MOST_REGISTERS} if hz > taps else {}
+    return {"ROWS": rows, "TAPS": taps, "BLOCK_Q": block, "num_warps": block // 32, **named}
 
 
 @functools.lru_cache(maxsize=1024)
@@ -42,7 +48,7 @@ def template_blocks(hz: int, wz: int, ho: int) -> dict[str, int]:
     columns = wz if at_once else cdiv(wz, cdiv(wz, min(MOST_TAPS, MOST_SUMS_OF_PARTS // taps)))
     return {
         "ROWS": rows, "EVEN": ho % rows == 0, "TAPS": taps, "COLUMNS": columns,
-        "BLOCK_Q": TEMPLATE_COLUMNS, "num_warps": TEMPLATE_COLUMNS // 32,
+        "BLOCK_Q": TEMPLATE_COLUMNS, "num_warps": TEMPLATE_COLUMNS // 32, "maxnreg": MOST_REGISTERS,
     }  # fmt: skip
 
 

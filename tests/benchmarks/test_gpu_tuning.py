@@ -23,7 +23,7 @@ from benchmarks.harness import OURS, Case, Made
 
 EVERY = [choice for choices in tuning.CHOICES.values() for choice in choices]
 GIVEN: dict[str, tuple[Any, ...]] = {
-    "gradients_config": (16, 4, 2, "ieee", True),
+    "gradients_config": (16, 4, 2, "ieee"),
     "search_config": (4, "tf32", 256),
     "template_config": (4, "tf32", 256),
     "forward_config": ("none", "ieee", False, 5, 90),
@@ -66,7 +66,7 @@ def test_blocks_that_were_chosen_before_are_chosen_anew() -> None:
 def test_a_configuration_that_is_none_stays_none() -> None:
     choice = tuning.Choice(full_backward, "gradients_config", ({"BLOCK_Q": 16},), True)
     with tuning.changed(choice, {"BLOCK_Q": 16}) as used:
-        assert full_backward.gradients_config(1024, 4, 4, "tf32", True) is None
+        assert full_backward.gradients_config(1024, 4, 4, "tf32") is None
         assert not used
 
 

@@ -48,6 +48,7 @@ def correlations() -> Iterator[Case]:
             )
     yield from _large_templates()
     yield from _grid_limits()
+    yield from _gradients_that_spilled()
     for layout in ("shifted", "cut out"):
         for dtype in FLOATS:
             yield Case(
@@ -57,6 +58,22 @@ def correlations() -> Iterator[Case]:
                     zeros((2, 34, 8, 5), d), zeros((2, 17, 40, 13), d, o), "full", 3, "all"
                 ),
             )
+
+
+def _gradients_that_spilled() -> Iterator[Case]:
+    """By 8 and 48 bytes on sm_80, when more than 64 taps were one program's."""
+    drawn = (
+        ((3, 48, 5, 1), (6, 3, 39, 27), "transposed", True),
+        ((2, 256, 3, 9), (2, 64, 37, 16), "channels_last", False),
+    )
+    for z, x, layout, scaled in drawn:
+        yield Case(
+            "xcorr full",
+            f"templates {z}, searches {x} {layout}",
+            lambda z=z, x=x, o=layout, scaled=scaled: correlate(
+                zeros(z, torch.bfloat16, "channels_last"), zeros(x, torch.bfloat16, o), "full", scaled=scaled
+            ),
+        )
 
 
 def _large_templates() -> Iterator[Case]:
