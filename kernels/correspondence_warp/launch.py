@@ -26,9 +26,8 @@ MOST_CHANNELS = MOST_ACROSS * 16  # of values or features: 16 at least a program
 
 
 def registers(windowed: bool, chip: int) -> Config:
-    """Named, but without a window on sm_90, where ptxas needs fewer and no stack by itself, and on sm_120, where that
-    would put others on the stack (24 to 40 bytes of 255 registers)."""
-    return {"maxnreg": MOST_REGISTERS} if windowed or chip // 10 in (8, 10) else {}
+    """Named, but without a window on sm_90, where ptxas needs fewer and no stack by itself."""
+    return {"maxnreg": MOST_REGISTERS} if windowed or chip // 10 != 9 else {}
 
 
 def forward_config(window: str, precision: str, whole: bool, values: int, chip: int) -> Config:
@@ -53,8 +52,8 @@ def forward_config(window: str, precision: str, whole: bool, values: int, chip: 
     rows = whole and (windowed or chip // 10 == 10)
     small = 2 if chip // 10 == 10 and not windowed else SMALL_VALUES
     easy = (values <= small and not rows) or (precision == "ieee" and not whole and SMALL_VALUES < values <= 16)
-    # Nor without a window, beside the sums of more than 16 values, for 8 bytes.
-    one_stage |= not windowed and not whole and values > 16 and chip // 10 == 12
+    # Nor without a window, beside the sums of many values, for 8 to 40 bytes.
+    one_stage |= not windowed and not easy and values > (16 if whole else SMALL_VALUES) and chip // 10 == 12
     stages = 1 if one_stage else 2
     if windowed and not whole and not chips.multiplies_from_shared(chip):
         stages = 3
