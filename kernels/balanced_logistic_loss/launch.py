@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from siamfast.kernels.balanced_logistic_loss.forward import balanced_logistic_loss_kernel
+from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.integers import cdiv, next_power_of_2
 
 from siamfast.ops.balanced_logistic_loss.call import BALANCE, METRIC, NEUTRAL, REDUCTION, Options
@@ -94,6 +95,7 @@ def forward(
             TOTAL=at_once,
             **sizes,
             num_warps=NUM_WARPS,
+            maxnreg=MOST_REGISTERS,
             enable_fp_fusion=False,
         )
     return (losses.sum() if total and not at_once else losses), slope
