@@ -24,7 +24,7 @@ def gradients_config(taps: int, columns: int, size: int, precision: str) -> Conf
     """The configuration of both gradients, None where two launches are better; taps: of all kernels that a search is
     correlated with; columns: of a template.
 
-    The sums of more than 64 taps leave one block a multiprocessor, which takes 1.5 to 4 times as long (predicted, 256
+    The sums of more than 64 taps leave one block a multiprocessor, which takes 1.4 to 4 times as long (predicted, 256
     taps) as both kernels below, or spill (8 to 240 bytes); exact products spill.
     """
     if taps > MOST_TAPS or precision == tf32.EXACT:
