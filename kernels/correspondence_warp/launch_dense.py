@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from siamfast.kernels import tf32
+from siamfast.kernels import chips, tf32
 from siamfast.kernels.correspondence_warp.logit_slopes import warp_logit_slopes_kernel
 from siamfast.kernels.correspondence_warp.task import Ends, Slopes, Task
 from siamfast.kernels.integers import cdiv, next_power_of_2
@@ -16,6 +16,9 @@ MOST_VALUES = 32  # channels of values whose slopes fit in a program
 SMALL_VALUES = 16  # up to so many, products with values are a few multiply-adds per logit
 PROGRAMS = 528  # that fill a large chip: four on each of 132 multiprocessors
 BLOCKS = {"BLOCK_Q": 16, "BLOCK_J": 64, "num_warps": 4, "num_stages": 1}
+# Of a thread: five blocks on a multiprocessor, and fewer where those have 8 bytes on the stack. Left to itself, ptxas
+# aims at six or seven, with 8 bytes on the stack here and there, and the predicted times are the same.
+FEW, MORE, MOST = 96, 128, 168
 # Keys of a row of slopes are padded to a multiple: cuBLAS has its fast kernels for rows that begin at multiples of 16
 # bytes, which 25 x 25 keys do not, and Triton writes them in wide stores.
 WIDTH = 16
@@ -24,6 +27,13 @@ LARGEST = 2.0**14  # of a slope in float16, whose largest number is 2^16 and sma
 
 def serves(task: Task) -> bool:
     return not task.windowed and task.values.shape[1] <= MOST_VALUES and follows_settings(task.precision)
+
+
+def registers(values: int, slopes: str, chip: int) -> int:
+    """values: their channels; slopes: precision of the product with slopes."""
+    if values > SMALL_VALUES:
+        return MOST
+    return MORE if chip // 10 == 12 or (slopes == EXACT and chip >= 90) else FEW
 
 
 def needs_units(task: Task) -> bool:
@@ -35,6 +45,8 @@ def backward(task: Task, *, grad: torch.Tensor, ends: Ends, index: torch.Tensor,
     """As launch_backward.backward."""
     (n, cells, _), (k, keys), units = task.query.shape, task.values.shape[1:], ends.units
     like = {"dtype": torch.float32, "device": task.query.device}
+    precision = "tf32" if tf32.allowed() else EXACT
+    named = registers(k, precision, chips.chip_of(task.query.device))
     rows = min(cells, max(1, MOST_BYTES // (4 * n * keys) // 64) * 64)
     tiles = cdiv(keys, BLOCKS["BLOCK_J"]) * n
     part_rows = cdiv(cdiv(rows, max(1, PROGRAMS // tiles)), BLOCKS["BLOCK_Q"]) * BLOCKS["BLOCK_Q"]
@@ -54,7 +66,7 @@ def backward(task: Task, *, grad: torch.Tensor, ends: Ends, index: torch.Tensor,
                 slopes.stride(1), part_rows,
                 BIAS=task.bias is not None, UNITS=units is not None, OF_VALUES=of_values,
                 KP=max(16, next_power_of_2(k)), SMALL=k <= SMALL_VALUES,
-                SLOPES="tf32" if tf32.allowed() else EXACT, UPCAST=not task.query.is_cuda, **BLOCKS,
+                SLOPES=precision, UPCAST=not task.query.is_cuda, maxnreg=named, **BLOCKS,
             )  # fmt: skip
             if needs[0]:
                 d_query.append(multiply(slopes, task.keys))
