@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 # Programs of a grid's first axis, and the largest of the int32 numbers that kernels count cells and offsets with; and
@@ -27,6 +28,6 @@ def next_power_of_2(count: int) -> int:
     return 1 << (count - 1).bit_length()
 
 
-def offsets_fit(*tensors: Any) -> bool:
-    """Whether offsets within a plane, the last two axes, are int32 numbers."""
-    return all(t.shape[-2] * t.stride(-2) + t.shape[-1] * t.stride(-1) <= MOST for t in tensors)
+def offsets_fit(*tensors: Any, axes: int = 2) -> bool:
+    """Whether offsets within the last axes, two for a plane, are int32 numbers."""
+    return all(sum(map(operator.mul, t.shape[-axes:], t.stride()[-axes:])) <= MOST for t in tensors)

@@ -3,6 +3,8 @@
 dG[(o, i, j), q] = grad[o, q - (i, j)] is built while loading; dx = z dG and dz = dG x^T are matrix products on tensor
 cores. `gradients_kernel` does both for each piece of dG while it is on chip; the other two serve where one gradient is
 wanted, and where there are more than 64 taps or products are exact.
+
+Offsets within a search, its response, or all templates are int32: 64-bit ones take registers twice.
 """
 
 from __future__ import annotations
@@ -13,11 +15,27 @@ from siamfast.kernels.tf32 import product
 
 
 @triton.jit
-def _grad_diagonals(grad_ptr, n, o, i, j, y, x, OUTPUTS, mask, HO: tl.constexpr, WO: tl.constexpr):
-    """dG[(o, i, j), (y, x)] = grad[n, o, y - i, x - j], 0 outside. o, i, j: (M, 1); y, x: (1, Q), padded search."""
-    gy, gx = y - i, x - j
+def _zero():
+    """0, which the compilers do not know. Added to a loop's end it keeps ptxas from unrolling the loop, which takes all
+    registers and up to 48 bytes of stack (gradients_kernel, sm_80)."""
+    return (tl.program_id(0) >= tl.num_programs(0)).to(tl.int32)
+
+
+@triton.jit
+def _grad_diagonals(grad_ptr, o, i, j, y, x, mask, HO: tl.constexpr, WO: tl.constexpr):
+    """dG[(o, i, j), (y, x)] = grad[o, y - i, x - j], 0 outside, as (M, Q). grad_ptr: of the search; o, i, j: (M,);
+    y, x: (Q,) of the padded search."""
+    gy, gx = y[None, :] - i[:, None], x[None, :] - j[:, None]
     inside = (gy >= 0) & (gy < HO) & (gx >= 0) & (gx < WO)
-    return tl.load(grad_ptr + ((n * OUTPUTS + o) * HO + gy) * WO + gx, mask=mask & inside, other=0.0)
+    return tl.load(grad_ptr + ((o[:, None] * HO + gy) * WO + gx), mask=mask & inside, other=0.0)
+
+
+@triton.jit
+def _store_template(dz_ptr, dz, m, c, C, OUTPUTS, HZ: tl.constexpr, WZ: tl.constexpr):
+    """dz: (m, c), m = (o, i, j), of the template that starts at dz_ptr: (OUTPUTS*C, HZ, WZ) contiguous."""
+    at = (m + m // (HZ * WZ) * (C - 1) * (HZ * WZ))[:, None] + c[None, :] * (HZ * WZ)
+    used = (m < OUTPUTS * (HZ * WZ))[:, None] & (c < C)[None, :]
+    tl.store(dz_ptr + at, dz.to(dz_ptr.dtype.element_ty), mask=used)
 
 
 @triton.jit
@@ -31,7 +49,7 @@ def accumulate_gradients(
     BLOCK_C). Arguments as for gradients_kernel."""
     HO: tl.constexpr = HX + 2 * PH - HZ + 1
     WO: tl.constexpr = WX + 2 * PW - WZ + 1
-    for start in range(0, HX * WX, BLOCK_Q):
+    for start in range(0, HX * WX + _zero(), BLOCK_Q):
         q = start + tl.arange(0, BLOCK_Q)
         y, x = q // WX, q % WX
         inside = (c < C)[:, None] & (q < HX * WX)[None, :]
@@ -41,27 +59,17 @@ def accumulate_gradients(
         else:
             x_at = y * x_y + x * x_x
             dx_at = y * dx_y + x * dx_x
-        search = tl.load(x_ptr + n * x_n + c.to(tl.int64)[:, None] * x_c + x_at[None, :], mask=inside, other=0.0)
+        search = tl.load(x_ptr + n * x_n + (c[:, None] * x_c + x_at[None, :]), mask=inside, other=0.0)
         slope = _grad_diagonals(
-            grad_ptr,
-            n,
-            o[:, None],
-            i[:, None],
-            j[:, None],
-            y[None, :] + PH,
-            x[None, :] + PW,
-            OUTPUTS,
-            used[:, None] & (q < HX * WX)[None, :],
-            HO,
-            WO,
+            grad_ptr + n * OUTPUTS * (HO * WO), o, i, j, y + PH, x + PW, used[:, None] & (q < HX * WX)[None, :], HO, WO
         ).to(z.dtype)
         dz = product(slope, tl.trans(search), dz, PRECISION, UPCAST)
         # Transposed, so that dG is the factor that may stay in registers: TF32 on sm_90 reads the other one from
         # shared memory, with the taps side by side, and that is how z is stored there.
         dx = tl.zeros((BLOCK_Q, BLOCK_C), tl.float32)
         dx = product(tl.trans(slope), tl.trans(z), dx, PRECISION, UPCAST)
-        at = n * dx_n + c.to(tl.int64)[:, None] * dx_c + dx_at[None, :]
-        tl.store(dx_ptr + at, (tl.trans(dx) * factor).to(dx_ptr.dtype.element_ty), mask=inside)
+        at = c[:, None] * dx_c + dx_at[None, :]
+        tl.store(dx_ptr + n * dx_n + at, (tl.trans(dx) * factor).to(dx_ptr.dtype.element_ty), mask=inside)
     return dz
 
 
@@ -117,12 +125,12 @@ def gradients_kernel(
     first = tl.program_id(0).to(tl.int64)
     o, i, j = m // (HZ * WZ), m // WZ % HZ, m % WZ
     used = m < OUTPUTS * (HZ * WZ)
+    z_at = (o % PER_TEMPLATE) * C * z_c + i * z_y + j * z_x
     if ALL_PAIRS:
-        template = (o // PER_TEMPLATE).to(tl.int64)
+        z_at += o // PER_TEMPLATE * z_n
     else:
-        template = first + 0 * o.to(tl.int64)  # of the shape of o
-    z_at = template * z_n + i * z_y + j * z_x + ((o % PER_TEMPLATE) * C).to(tl.int64) * z_c
-    z = tl.load(z_ptr + z_at[None, :] + c.to(tl.int64)[:, None] * z_c, mask=used[None, :] & (c < C)[:, None], other=0.0)
+        z_ptr += first * z_n
+    z = tl.load(z_ptr + (z_at[None, :] + c[:, None] * z_c), mask=used[None, :] & (c < C)[:, None], other=0.0)
     factor = scale_constant
     if SCALES == 1:
         factor = scale_constant * tl.load(scale_ptr)
@@ -135,8 +143,8 @@ def gradients_kernel(
             grad_ptr, z, x_ptr, dx_ptr, dz, factor, first + k * templates, o, i, j, used, c, x_n, x_c, x_y, x_x, dx_n,
             dx_c, dx_y, dx_x, C, OUTPUTS, HZ, WZ, HX, WX, PH, PW, FLAT, PRECISION, UPCAST, BLOCK_Q, BLOCK_C,
         )  # fmt: skip
-    at = ((first * OUTPUTS + o)[:, None] * C + c[None, :]) * (HZ * WZ) + (i * WZ + j)[:, None]
-    tl.store(dz_ptr + at, (dz * scale_constant).to(dz_ptr.dtype.element_ty), mask=used[:, None] & (c < C)[None, :])
+    dz_ptr += first * OUTPUTS * C * (HZ * WZ)
+    _store_template(dz_ptr, dz * scale_constant, m, c, C, OUTPUTS, HZ, WZ)
 
 
 @triton.jit
@@ -185,31 +193,18 @@ def search_gradient_kernel(
     n = tl.program_id(0).to(tl.int64)
     y, x = q // WX, q % WX
     total = tl.zeros((BLOCK_C, BLOCK_Q), tl.float32)
-    for start in range(0, OUTPUTS * (HZ * WZ), BLOCK_M):
+    grad_ptr += n * OUTPUTS * (HO * WO)
+    if not ALL_PAIRS:
+        z_ptr += n % nz * z_n
+    for start in range(0, OUTPUTS * (HZ * WZ) + _zero(), BLOCK_M):
         m = start + tl.arange(0, BLOCK_M)
         o, i, j = m // (HZ * WZ), m // WZ % HZ, m % WZ
         used = m < OUTPUTS * (HZ * WZ)
+        z_at = (o % PER_TEMPLATE) * C * z_c + i * z_y + j * z_x
         if ALL_PAIRS:
-            template = (o // PER_TEMPLATE).to(tl.int64)
-        else:
-            template = (n % nz) + 0 * o.to(tl.int64)  # of the shape of o
-        z_at = template * z_n + i * z_y + j * z_x + ((o % PER_TEMPLATE) * C).to(tl.int64) * z_c
-        z = tl.load(
-            z_ptr + z_at[None, :] + c.to(tl.int64)[:, None] * z_c, mask=used[None, :] & (c < C)[:, None], other=0.0
-        )
-        slope = _grad_diagonals(
-            grad_ptr,
-            n,
-            o[:, None],
-            i[:, None],
-            j[:, None],
-            y[None, :] + PH,
-            x[None, :] + PW,
-            OUTPUTS,
-            used[:, None],
-            HO,
-            WO,
-        )
+            z_at += o // PER_TEMPLATE * z_n
+        z = tl.load(z_ptr + (z_at[None, :] + c[:, None] * z_c), mask=used[None, :] & (c < C)[:, None], other=0.0)
+        slope = _grad_diagonals(grad_ptr, o, i, j, y + PH, x + PW, used[:, None], HO, WO)
         if SCALES > 1:
             weight = tl.load(scale_ptr + o % PER_TEMPLATE, mask=used, other=0.0)
             slope = (slope.to(tl.float32) * weight[:, None]).to(z.dtype)
@@ -221,8 +216,8 @@ def search_gradient_kernel(
         pixel = q
     else:
         pixel = y * dx_y + x * dx_x
-    at = n * dx_n + c.to(tl.int64)[:, None] * dx_c + pixel[None, :]
-    tl.store(dx_ptr + at, total.to(dx_ptr.dtype.element_ty), mask=(c < C)[:, None] & (q < HX * WX)[None, :])
+    at = c[:, None] * dx_c + pixel[None, :]
+    tl.store(dx_ptr + n * dx_n + at, total.to(dx_ptr.dtype.element_ty), mask=(c < C)[:, None] & (q < HX * WX)[None, :])
 
 
 @triton.jit
@@ -267,7 +262,7 @@ def template_gradient_kernel(
     total = tl.zeros((BLOCK_M, BLOCK_C), tl.float32)
     for k in range(nx // templates):
         n = template + k * templates
-        for start in range(0, HX * WX, BLOCK_Q):
+        for start in range(0, HX * WX + _zero(), BLOCK_Q):
             q = start + tl.arange(0, BLOCK_Q)
             y, x = q // WX, q % WX
             if FLAT:
@@ -275,23 +270,21 @@ def template_gradient_kernel(
             else:
                 x_at = y * x_y + x * x_x
             search = tl.load(
-                x_ptr + n * x_n + c.to(tl.int64)[None, :] * x_c + x_at[:, None],
+                x_ptr + n * x_n + (c[None, :] * x_c + x_at[:, None]),
                 mask=(c < C)[None, :] & (q < HX * WX)[:, None],
                 other=0.0,
             )
             slope = _grad_diagonals(
-                grad_ptr,
-                n,
-                o[:, None],
-                i[:, None],
-                j[:, None],
-                y[None, :] + PH,
-                x[None, :] + PW,
-                OUTPUTS,
+                grad_ptr + n * OUTPUTS * (HO * WO),
+                o,
+                i,
+                j,
+                y + PH,
+                x + PW,
                 used[:, None] & (q < HX * WX)[None, :],
                 HO,
                 WO,
             )
             total = product(slope, search, total, PRECISION, UPCAST)
-    at = ((template * OUTPUTS + o)[:, None] * C + c[None, :]) * (HZ * WZ) + (i * WZ + j)[:, None]
-    tl.store(dz_ptr + at, (total * scale_constant).to(dz_ptr.dtype.element_ty), mask=used[:, None] & (c < C)[None, :])
+    dz_ptr += template * OUTPUTS * C * (HZ * WZ)
+    _store_template(dz_ptr, total * scale_constant, m, c, C, OUTPUTS, HZ, WZ)

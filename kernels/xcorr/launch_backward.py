@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from siamfast.kernels import tf32
+from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.integers import MOST_ACROSS, cdiv
 from siamfast.kernels.xcorr.backward import gradients_kernel, search_gradient_kernel, template_gradient_kernel
 
@@ -33,18 +34,37 @@ def gradients_config(taps: int, columns: int, size: int, precision: str) -> Conf
     # with one buffer too few, so that a copy overwrites what a product of sm_90 may still read (races.py).
     stages = 3 if size == 2 and columns > 1 else 1
     # Steps of 64 pixels spill on sm_100; 32 channels are too few for 16-byte loads of 2-byte elements by all threads.
-    return {"BLOCK_M": MOST_TAPS, "BLOCK_Q": 32, "BLOCK_C": 64, "num_warps": 8, "num_stages": stages}
+    return {
+        "BLOCK_M": MOST_TAPS,
+        "BLOCK_Q": 32,
+        "BLOCK_C": 64,
+        "num_warps": 8,
+        "num_stages": stages,
+        "maxnreg": MOST_REGISTERS,
+    }
 
 
 def search_config(size: int, precision: str, channels: int) -> Config:
-    """The configuration of dx; size: bytes of an element. 64 x 64 sums take 8 warps: with 4, addresses spill."""
-    block_c = 32 if precision == tf32.EXACT or channels <= 32 else 64
-    return {"BLOCK_M": 64, "BLOCK_Q": 64, "BLOCK_C": block_c, "num_warps": 8, "num_stages": 3 if size == 2 else 2}
+    """The configuration of dx; size: bytes of an element. 64 x 64 sums take 8 warps: with 4, addresses spill.
+
+    The registers are named: else ptxas may put 8 to 40 bytes on the stack for one more block on a multiprocessor. Half
+    precision with few channels needs few and no stack by itself; named, it would take more than three blocks leave.
+    """
+    few = precision != tf32.EXACT and channels <= 32
+    config = {
+        "BLOCK_M": 32 if few else 64,
+        "BLOCK_Q": 128 if few and size == 4 else 64,
+        "BLOCK_C": 32 if few or precision == tf32.EXACT else 64,
+        "num_warps": 8,
+        "num_stages": 3 if size == 2 else 2,
+    }
+    return config if few and size == 2 else config | {"maxnreg": MOST_REGISTERS}
 
 
 def template_config(size: int, precision: str, channels: int) -> Config:
     """The configuration of dz; steps of 32 pixels, since longer ones spill where a template has many rows."""
-    return search_config(size, precision, channels) | {"BLOCK_Q": 32}
+    sizes = {"BLOCK_M": 64, "BLOCK_Q": 32, "maxnreg": MOST_REGISTERS}
+    return search_config(size, precision, channels) | sizes
 
 
 def both_gradients(

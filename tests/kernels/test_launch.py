@@ -114,8 +114,17 @@ def test_calls_beyond_a_grid_or_int32_are_plain_pytorchs(monkeypatch: pytest.Mon
     for x in (_meta(1 << 31, 1, 1, 1), wide.x):
         full = XcorrCall(_meta(1, x.shape[1], 1, 1), x, None, None, Numbers(1.0, 0.0, 0, 0, False))
         xcorr_triton.full_backward(_meta(len(x), 1, *x.shape[2:]), full, [True, True, False, False])
+    # Of one search, of its response, and of all templates, as they lie in memory.
+    row, numbers = _meta(1, 1, 1, 1 << 12), Numbers(1.0, 0.0, 0, 0, False)
+    for z, x in (
+        (one.expand(1, 1 << 20, 1, 1), row.expand(1, 1 << 20, 1, 1 << 12)),
+        (_meta(1 << 20, 1, 1, 1), row),
+        (torch.empty_strided((3, 1, 1, 1), (1 << 30, 1, 1, 1), device="meta"), row),
+    ):
+        full = XcorrCall(z, x, None, None, numbers._replace(all_pairs=True))
+        xcorr_triton.full_backward(_meta(1, len(z), 1, 1 << 12), full, [True, True, False, False])
     xcorr_triton.full_forward(XcorrCall(one, one, None, None, Numbers(1.0, 0.0, 23200, 23200, False)))  # 46,401^2 cells
-    assert served == ["depthwise_forward", "depthwise_backward"] * 2 + ["full_backward"] * 2 + ["full_forward"]
+    assert served == ["depthwise_forward", "depthwise_backward"] * 2 + ["full_backward"] * 5 + ["full_forward"]
     side = 46341  # squared, more than int32
     crop = CropOptions(side, side, Border.CONSTANT, Rule.PIXEL, False)
     assert not crop_triton.serves(CropCall(one, _meta(1, 4), one, crop))

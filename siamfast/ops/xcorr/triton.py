@@ -101,7 +101,9 @@ def full_backward(
     dz = dx = dscale = dbias = nothing
     cells = max(x.shape[2] * x.shape[3], call.outputs * z.shape[2] * z.shape[3])
     fits = cells <= launch_backward.MOST_CELLS and x.shape[1] <= launch_backward.MOST_CHANNELS
-    fits = fits and max(len(x), len(z)) <= MOST and offsets_fit(z, x)
+    # Offsets within a search, its response or all templates are int32.
+    most = max(len(x), z.numel(), math.prod(x.shape[1:]), math.prod(grad.shape[1:]))
+    fits = fits and most <= MOST and offsets_fit(x, axes=3) and offsets_fit(z, axes=4)
     if grad.numel() == 0 or not fits:
         return eager.full_backward(grad, call, needs)
     per_template = call.per_template
