@@ -11,15 +11,12 @@ from typing import Any
 
 import triton
 from siamfast.kernels.cards import KIB, Card, Limits
-from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.launches import Call, Launch, compile_launch
 from siamfast.kernels.races import races
 from siamfast.kernels.repeats import repeats
 from siamfast.kernels.sass import instructions
 from siamfast.kernels.sass_races import problems
 
-# Bytes of stack of a thread that one more block per multiprocessor may cost.
-MOST_BARGAIN = 48
 # Registers of a multiprocessor, and the shared memory that the driver reserves per block: the same on all chips.
 _REGISTERS, _RESERVED = 65536, KIB
 _NEWEST = r"HGMMA|QGMMA|UTC\w*MMA"  # wgmma, tcgen05
@@ -44,17 +41,9 @@ class Usage:
     repeats: int = 1  # how many warps do the same part of a product, at most
 
     @property
-    def bargain(self) -> bool:
-        """Whether ptxas keeps a few numbers on the stack for one more block on a multiprocessor, with registers left.
-
-        With all registers allowed (`maxnreg`) the stack is empty, but only half as many warps run.
-        """
-        return 0 < self.stack <= MOST_BARGAIN and self.spills == 0 and self.registers < MOST_REGISTERS
-
-    @property
     def spilled(self) -> bool:
-        """Whether the kernel needs more registers than there are."""
-        return (self.stack > 0 or self.spills > 0) and not self.bargain
+        """Whether some numbers are in memory for want of registers."""
+        return self.stack > 0 or self.spills > 0
 
     def blocks(self, limits: Limits) -> int:
         """Blocks that a multiprocessor runs at once."""

@@ -5,9 +5,8 @@
 CPU tensors stand in for CUDA's, and Triton has a driver that only names a chip. A launch then compiles with its own
 specialization, which neither the interpreter nor a static build shows: integer arguments that are 1 become constants
 (a method call on one, `rows.to(tl.int64)`, compiles for every size but 1), addresses and strides may be multiples of 16
-or not. Each kernel must compile, without spills (a few bytes on the stack for one more block on a multiprocessor are
-counted, not blamed: static.Usage), without races or lost registers in its code (races.py, sass_races.py), within the
-shared memory of a block of its chip, and its grid within the driver's limits.
+or not. Each kernel must compile, with nothing on the stack, without spills, races or lost registers in its code
+(races.py, sass_races.py), within the shared memory of a block of its chip, and its grid within the driver's limits.
 
 --all compiles for each chip in a process of its own: the table's shapes, random ones, and every program of the kernels
 that know no sizes (launch_cases/programs.py). Without it: a sample, for one chip each; test_launch.py runs it.
@@ -58,7 +57,6 @@ class Proof:
         self.hashes: set[str] = set()
         self.launches: collections.Counter[str] = collections.Counter()
         self.wrong: list[str] = []
-        self.bargains: list[str] = []
         self._run = JITFunction.run
 
     def install(self) -> None:
@@ -85,8 +83,6 @@ class Proof:
         if compiled.hash not in self.hashes:
             self.hashes.add(compiled.hash)
             used = static.usage_of(compiled)
-            if used.bargain:
-                self.bargains.append(f"sm_{self.chip} {name}: {used.stack} B, {used.registers} registers")
             if used.spilled:
                 self.blame(name, f"stack {used.stack} B, spills {used.spills} B, {used.registers} registers")
             for problem in used.races + used.problems:
@@ -171,7 +167,6 @@ def main() -> int:
         f"{count} calls, {sum(proof.launches.values())} launches, {len(proof.hashes)} kernels, {len(proof.wrong)} wrong"
     )
     print("launched:", ", ".join(sorted(proof.launches)))
-    print(f"on the stack for one more block: {len(proof.bargains)}", *sorted(proof.bargains), sep="\n    ")
     return 1 if proof.wrong else 0
 
 

@@ -155,15 +155,6 @@ def test_a_wait_after_a_loop_is_for_what_it_was_given() -> None:
     assert races(inside.replace("%r#1", "%bar"))  # the inner loop's last product goes on
 
 
-def test_a_few_stack_bytes_are_no_spill_while_registers_are_left() -> None:
-    usage = static.Usage(registers=128, stack=16, spills=0, shared=0, tensor_core=0, wide_loads=0, warps=8)
-    assert usage.bargain
-    assert not usage.spilled
-    for worse in (replace(usage, registers=255), replace(usage, stack=56), replace(usage, spills=8)):
-        assert worse.spilled, worse
-    assert not replace(usage, stack=0).bargain
-
-
 def test_occupancy_is_what_the_tightest_resource_allows() -> None:
     usage = static.Usage(registers=128, stack=0, spills=0, shared=0, tensor_core=0, wide_loads=0, warps=8)
     assert usage.occupancy(LIMITS[90]) == 2 * 8 / 64  # 65,536 registers hold two blocks of 8 * 32 * 128
