@@ -47,18 +47,19 @@ def gradients_config(taps: int, columns: int, size: int, precision: str) -> Conf
 def search_config(size: int, precision: str, channels: int) -> Config:
     """The configuration of dx; size: bytes of an element. 64 x 64 sums take 8 warps: with 4, addresses spill.
 
-    The registers are named: else ptxas may put 8 to 40 bytes on the stack for one more block on a multiprocessor. Half
-    precision with few channels needs few and no stack by itself; named, it would take more than three blocks leave.
+    In float32 the registers are named: else ptxas may put 8 to 24 bytes on the stack for one more block on a
+    multiprocessor. Half precision takes steps of 32 taps, which need few registers and no stack by themselves; in steps
+    of 64 it had up to 40 bytes, or, named, so many registers that two blocks fit where three did.
     """
     few = precision != tf32.EXACT and channels <= 32
     config = {
-        "BLOCK_M": 32 if few else 64,
+        "BLOCK_M": 32 if few or size == 2 else 64,
         "BLOCK_Q": 128 if few and size == 4 else 64,
         "BLOCK_C": 32 if few or precision == tf32.EXACT else 64,
         "num_warps": 8,
         "num_stages": 3 if size == 2 else 2,
     }
-    return config if few and size == 2 else config | {"maxnreg": MOST_REGISTERS}
+    return config if size == 2 else config | {"maxnreg": MOST_REGISTERS}
 
 
 def template_config(size: int, precision: str, channels: int) -> Config:
