@@ -4,7 +4,7 @@ dG[(o, i, j), q] = grad[o, q - (i, j)] is built while loading; dx = z dG and dz 
 cores. `gradients_kernel` does both for each piece of dG while it is on chip; the other two serve where one gradient is
 wanted, and where there are more than 64 taps or products are exact.
 
-Offsets within a search, its response, or all templates are int32: 64-bit ones take registers twice.
+Offsets within a search, its response, or all templates are int32: 64-bit ones take twice the registers.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def _zero():
 
 @triton.jit
 def _grad_diagonals(grad_ptr, o, i, j, y, x, mask, HO: tl.constexpr, WO: tl.constexpr):
-    """dG[(o, i, j), (y, x)] = grad[o, y - i, x - j], 0 outside, as (M, Q). grad_ptr: of the search; o, i, j: (M,);
-    y, x: (Q,) of the padded search."""
+    """dG[(o, i, j), (y, x)] = grad[o, y - i, x - j], 0 outside, as (M, Q). grad_ptr: where the gradient of the search's
+    response begins; o, i, j: (M,); y, x: (Q,) of the padded search."""
     gy, gx = y[None, :] - i[:, None], x[None, :] - j[:, None]
     inside = (gy >= 0) & (gy < HO) & (gx >= 0) & (gx < WO)
     return tl.load(grad_ptr + ((o[:, None] * HO + gy) * WO + gx), mask=mask & inside, other=0.0)

@@ -123,8 +123,14 @@ def test_calls_beyond_a_grid_or_int32_are_plain_pytorchs(monkeypatch: pytest.Mon
     ):
         full = XcorrCall(z, x, None, None, numbers._replace(all_pairs=True))
         xcorr_triton.full_backward(_meta(1, len(z), 1, 1 << 12), full, [True, True, False, False])
+    # No pixels but the padding.
+    none = _meta(1, 1, 0, 0)
+    padded = XcorrCall(one, none, None, None, numbers._replace(pad_y=1, pad_x=1))
+    xcorr_triton.full_backward(_meta(1, 1, 2, 2), padded, [True, True, False, False])
+    xcorr_triton.depthwise_backward(_meta(1, 1, 2, 2), DepthwiseCall(one, none, 1, 1), [True, True])
     xcorr_triton.full_forward(XcorrCall(one, one, None, None, Numbers(1.0, 0.0, 23200, 23200, False)))  # 46,401^2 cells
-    assert served == ["depthwise_forward", "depthwise_backward"] * 2 + ["full_backward"] * 5 + ["full_forward"]
+    backward = ["full_backward"] * 6 + ["depthwise_backward"]
+    assert served == ["depthwise_forward", "depthwise_backward"] * 2 + backward + ["full_forward"]
     side = 46341  # squared, more than int32
     crop = CropOptions(side, side, Border.CONSTANT, Rule.PIXEL, False)
     assert not crop_triton.serves(CropCall(one, _meta(1, 4), one, crop))

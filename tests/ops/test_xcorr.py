@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from typing import Any
 
 import pytest
@@ -65,6 +67,19 @@ def test_pixelwise_equals_its_reference(pair: Any) -> None:
     ours = _with_gradients(siamfast.xcorr_pixelwise, *pair)
     with siamfast.backend("reference"):
         torch.testing.assert_close(ours, _with_gradients(siamfast.xcorr_pixelwise, *pair))
+
+
+@pytest.mark.parametrize("backend", [None, "torch", "reference"])
+@pytest.mark.parametrize("op", [siamfast.xcorr, siamfast.xcorr_depthwise])
+def test_a_search_without_pixels_is_its_padding(op: Any, backend: str | None) -> None:
+    with siamfast.backend(backend) if backend else contextlib.nullcontext():
+        response, dz, dx = _with_gradients(
+            functools.partial(op, padding=1), torch.ones(1, 3, 1, 2), torch.ones(2, 3, 0, 0)
+        )
+    assert response.shape == (2, 3 if op is siamfast.xcorr_depthwise else 1, 2, 1)
+    assert not response.any()
+    assert torch.equal(dz, torch.zeros(1, 3, 1, 2))
+    assert dx.shape == (2, 3, 0, 0)
 
 
 def test_training_batch_equals_grouped_convolution() -> None:

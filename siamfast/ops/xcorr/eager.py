@@ -157,8 +157,8 @@ def full_backward(
 def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:
     """-> (Nx, C, Ho, Wo): one grouped convolution, a group per plane."""
     x, shape = call.x, call.response_shape
-    if x.shape[0] == 0:
-        return x.new_empty(shape)
+    if x.numel() == 0:
+        return x.new_zeros(shape)
     response = _grouped(call.z, x, call.pad_y, call.pad_x).view(shape)
     return response.to(x.dtype).contiguous(memory_format=layout(x))
 
@@ -176,12 +176,11 @@ def depthwise_backward(
     needs: list[bool],  # gradients needed for z, x
 ) -> tuple[torch.Tensor, torch.Tensor]:
     z, x, pad_y, pad_x = call
-    nx = x.shape[0]
     nz, channels, hz, wz = z.shape
     need_z, need_x = needs
     dz = z.new_zeros(z.shape) if need_z else grad.new_empty(0)
     dx = torch.zeros_like(x, memory_format=layout(x)) if need_x else grad.new_empty(0)
-    if nx == 0:
+    if x.numel() == 0:
         return dz, dx
     grad = _upcast(grad)
     if need_x:

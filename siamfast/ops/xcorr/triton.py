@@ -104,7 +104,7 @@ def full_backward(
     # Offsets within a search, its response or all templates are int32.
     most = max(len(x), z.numel(), math.prod(x.shape[1:]), math.prod(grad.shape[1:]))
     fits = fits and most <= MOST and offsets_fit(x, axes=3) and offsets_fit(z, axes=4)
-    if grad.numel() == 0 or not fits:
+    if grad.numel() == 0 or x.numel() == 0 or not fits:
         return eager.full_backward(grad, call, needs)
     per_template = call.per_template
     slope = grad.contiguous()
@@ -163,7 +163,7 @@ def depthwise_backward(
 
     z, x, pad_y, pad_x = call
     need_z, need_x = needs
-    if grad.numel() == 0 or not _fits(call, grad):
+    if grad.numel() == 0 or x.numel() == 0 or not _fits(call, grad):
         return eager.depthwise_backward(grad, call, needs)
     dz = torch.empty(z.shape, dtype=z.dtype, device=z.device) if need_z else None
     dx = torch.empty_like(x, memory_format=layout(x)) if need_x else None
