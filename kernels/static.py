@@ -42,7 +42,7 @@ class Usage:
 
     @property
     def spilled(self) -> bool:
-        """Whether some numbers are in memory for want of registers."""
+        """Whether some numbers of a thread are in memory, not in registers."""
         return self.stack > 0 or self.spills > 0
 
     def blocks(self, limits: Limits) -> int:

@@ -63,7 +63,10 @@ def search_config(size: int, precision: str, channels: int) -> Config:
 
 
 def template_config(size: int, precision: str, channels: int) -> Config:
-    """The configuration of dz; steps of 32 pixels, since longer ones spill where a template has many rows."""
+    """The configuration of dz; steps of 32 pixels, since longer ones spill where a template has many rows.
+
+    The registers are named in half precision too, where ptxas may put 8 bytes on the stack.
+    """
     sizes = {"BLOCK_M": 64, "BLOCK_Q": 32, "maxnreg": MOST_REGISTERS}
     return search_config(size, precision, channels) | sizes
 
