@@ -59,7 +59,9 @@ class SearchGraph(nn.Module):
         mean, gain = _moments(m.match_norm)
         first, self.inner = KERNEL**2, nn.Conv2d(self.width, self.width, 1)
         self.inner.weight.data = merge.weight.data[:, first : first + self.width]
-        _bias(self.inner).copy_(_bias(merge) - merge.weight.data[:, :first, 0, 0] @ (gain * mean))
+        # In float64: sums in float32 depend on the CPU, and a graph made here would not be the shipped one to the bit.
+        shift = merge.weight.data[:, :first, 0, 0].double() @ (gain * mean).double()
+        _bias(self.inner).copy_(_bias(merge).double() - shift)
         self.register_buffer("maps", merge.weight.data[:, first + self.width :, 0, 0])
         self.trunk = nn.ModuleList(_fold_separable(block) for block in m.trunk)
         self.classify, self.regress = _fold_separable(m.classify), _fold_separable(m.regress)
