@@ -32,7 +32,7 @@ class MobileTracker(SequenceTracker):
 
     Args:
         weights: a path (safetensors of `siamfast train --task mobile`), a SiamMobile, or None for the packaged ones.
-        device: "auto" (CUDA where there is one), "cpu", "cuda", ...
+        device: "auto" (CUDA where there is one, but the CPU for onnxruntime), "cpu", "cuda", ...
         precision: "auto" (what is fastest without losing accuracy), "float32", "int8" (onnxruntime, CPUs with VNNI),
             "bfloat16", "float16" (PyTorch).
         engine: "torch"; "onnxruntime", for CPUs, which runs the graphs beside the weights (int8 where the CPU has
@@ -64,7 +64,8 @@ class MobileTracker(SequenceTracker):
         **fields: Any,
     ) -> None:
         self.config = with_fields("MobileTracker", MobileTrackerConfig(), fields)
-        self.device = choose_device(device)
+        on_cpu = engine == "onnxruntime" and device == "auto"  # the only device that it runs on
+        self.device = choose_device("cpu" if on_cpu else device)
         path: Path | None = None
         if isinstance(weights, SiamMobile):
             model = weights.eval()

@@ -226,7 +226,7 @@ def test_a_graph_with_other_weights_is_refused(weights: Path, net: SiamMobile, t
     for suffix in (".onnx", ".template.onnx"):
         (tmp_path / f"other{suffix}").write_bytes(weights.with_suffix(suffix).read_bytes())
     with pytest.raises(ValueError, match="was made of other weights than .*siamfast export"):
-        MobileTracker(other)
+        MobileTracker(other, device="cpu")
     assert MobileTracker(other, engine="torch").engine == "torch"
 
 
@@ -245,7 +245,7 @@ def test_a_graph_of_another_version_is_refused(change: str, weights: Path, net: 
     with pytest.raises(
         ValueError, match=r"engine: .*mobile.onnx is another graph .* siamfast export .*mobile.safetensors"
     ):
-        MobileTracker(other)
+        MobileTracker(other, device="cpu")
 
 
 def test_a_damaged_graph_is_named(weights: Path, net: SiamMobile, tmp_path: Path) -> None:
@@ -253,12 +253,12 @@ def test_a_damaged_graph_is_named(weights: Path, net: SiamMobile, tmp_path: Path
     save_weights(net, other, recipe="another")
     (tmp_path / "other.onnx").write_bytes(b"no graph")
     with pytest.raises(ValueError, match="engine: onnxruntime cannot load .*other.onnx"):
-        MobileTracker(other)
+        MobileTracker(other, device="cpu")
     copy = tmp_path / "copy.safetensors"
     for suffix in (".safetensors", ".onnx"):
         copy.with_suffix(suffix).write_bytes(weights.with_suffix(suffix).read_bytes())
     with pytest.raises(ValueError, match="engine: .*copy.template.onnx is missing: run siamfast export"):
-        MobileTracker(copy)
+        MobileTracker(copy, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -286,6 +286,16 @@ def test_without_a_graph_pytorch_runs(net: SiamMobile, tmp_path: Path) -> None:
     assert "siamfast export writes it" in missing
     with pytest.raises(ValueError, match="siamfast export writes it"):
         MobileTracker(path, engine="onnxruntime")
+
+
+def test_onnxruntime_is_for_the_cpu_also_where_a_gpu_would_be_chosen(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    tracker = MobileTracker(weights, engine="onnxruntime", precision="float32")
+    assert (tracker.engine, tracker.device.type) == ("onnxruntime", "cpu")
+    with pytest.raises(ValueError, match="onnxruntime', but it runs on the CPU only, not on 'meta'"):
+        MobileTracker(weights, engine="onnxruntime", device="meta")
 
 
 def test_update_before_init_is_an_error(net: SiamMobile) -> None:
