@@ -72,7 +72,7 @@ def several(rows: list[Row]) -> str:
     ]  # fmt: skip
     for case, row in newest_of.items():
         count, ms = case.removeprefix("MultiTracker, ").split()[0], row["ms"]
-        apart = f"{row['largest_difference_px']:.2f} px"
+        apart = f"{row.get('first_difference_px', row['largest_difference_px']):.2f} px"
         lines.append(f"| {count} | {spoken(1e3 * ms['graphs'])} | {spoken(1e3 * ms['plain'])} | {apart} |")
     return "\n".join(lines) if newest_of else ""
 

@@ -24,6 +24,9 @@ from siamfast import ops
 from siamfast.data.synthetic import SyntheticVideo
 
 MOST = 90.0  # seconds of a tracking case: its video is made on the CPU
+# Pixels, of 64 targets' boxes in the first frame in float32. Weights changed at random by 1e-6 of themselves moved them
+# by up to 0.0014 (0.8 in the fourth frame), by 1e-4, as coarse as TF32, up to 0.16, on a CPU.
+FIRST_CLOSE = 0.05
 _BENCHES = Path(__file__).parents[1].glob("bench_*.py")
 _OPS = {path.parent.name for path in Path(ops.__file__).parent.glob("*/__init__.py")}
 SUITES = sorted(_OPS & {path.stem.removeprefix("bench_") for path in _BENCHES})
@@ -83,24 +86,25 @@ def tracking(setting: Setting) -> Iterator[Task]:
 
 def several(count: int, setting: Setting) -> Iterator[Row]:
     """Milliseconds a frame of a MultiTracker with its CUDA graphs and without, in turn, without the first frames, which
-    compile and capture; and how far apart their boxes are in float32 without TF32 (which rounds the products of a
-    graph, whose batches are others, in another way)."""
+    compile and capture; and how far apart their boxes are in float32 without TF32, in the first frame and at most in
+    four: a graph's batches are others, whose sums differ in the last digits, and so do the crops of the next frame,
+    which are rounded to 8 bits."""
     length = 4 if setting.small else 24
     video = SyntheticVideo(targets.SEED, length=length, size=targets.SIZE)
     boxes = targets.boxes_of(video, count)
     with tf32_products(False):
         tracked = [found for found, _ in in_turn(video, boxes, min(5, length), setting.device, "float32")]
-    apart = max(
-        float(np.abs(np.subtract(found["graphs"][n].box, found["plain"][n].box)).max())
+    apart = [
+        max(float(np.abs(np.subtract(found["graphs"][n].box, found["plain"][n].box)).max()) for n in boxes)
         for found in tracked[1:]
-        for n in boxes
-    )
+    ]
     taken = [times for _, times in in_turn(video, boxes, length, setting.device, "auto")][length // 3 :]
     yield {
         "case": f"MultiTracker, {count} targets",
         "ms": {name: round(1e3 * statistics.median(times[name] for times in taken), 3) for name in taken[0]},
-        "largest_difference_px": round(apart, 4),
-        "ok": apart < targets.CLOSE,
+        "first_difference_px": round(apart[0], 4),
+        "largest_difference_px": round(max(apart), 4),
+        "ok": apart[0] < FIRST_CLOSE,
     }
 
 
