@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     given += [word for name in options.only or () for word in ("--only", name)]
     with tempfile.TemporaryDirectory() as folder:
         if options.rehearse:
-            os.environ["TRITON_INTERPRET"] = "1"
+            os.environ |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
             os.environ["PATH"] = os.pathsep.join((str(stand_ins.write(Path(folder))), os.environ["PATH"]))
         command = [sys.executable, "-m", "benchmarks.gpu.worker", *given]
         supervise(command, progress, options.out / "worker.log", began + options.seconds, write)

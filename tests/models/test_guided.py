@@ -192,7 +192,7 @@ def test_training_does_not_change_the_encoder(tmp_path: Path) -> None:
     def digest() -> str:
         assert trainer.guide is not None
         state = trainer.guide.encoder.state_dict()
-        return hashlib.sha256(b"".join(v.numpy().tobytes() for v in state.values())).hexdigest()
+        return hashlib.sha256(b"".join(v.cpu().numpy().tobytes() for v in state.values())).hexdigest()
 
     before, mix = digest(), trainer.model.fusion.mix.weight.clone()  # type: ignore[union-attr]
     trainer.run()

@@ -79,7 +79,7 @@ def test_the_moving_average_is_validated_and_written(tmp_path: Path) -> None:
     torch.testing.assert_close(validated[-1], expected)
     # float16 on disk
     torch.testing.assert_close(
-        load_mobile(tmp_path / "mobile.safetensors").score.weight, expected, rtol=1e-3, atol=1e-5
+        load_mobile(tmp_path / "mobile.safetensors").score.weight, expected.cpu(), rtol=1e-3, atol=1e-5
     )
 
 
@@ -107,11 +107,12 @@ def test_cut_search_crops_keep_the_targets_place(tmp_path: Path) -> None:
     sides = set()
     for seed in range(30):
         search, box = torch.rand(2, 3, 257, 257), torch.tensor([[100.0, 90, 60, 70], [80, 80, 50, 40]])
-        cut = run._cut({"search": search, "box": box}, Draws(torch.Generator().manual_seed(seed)))
+        batch = run._to_device({"search": search, "box": box})
+        cut = run._cut(batch, Draws(torch.Generator().manual_seed(seed)))
         side = cut["search"].shape[-1]
         sides.add(side)
         x, y = (int(v) for v in cut["box"][0, :2])
-        assert torch.equal(cut["search"][0, :, y, x], search[0, :, 90, 100])
+        assert torch.equal(cut["search"][0, :, y, x].cpu(), search[0, :, 90, 100])
     assert sides == {193, 209, 225, 241, 257}
 
 
@@ -121,7 +122,8 @@ def test_a_dropped_guide_has_no_effect(tmp_path: Path) -> None:
     batch = run._to_device(next(run._batches()))
     batch |= {name: batch[name].float() for name in ("template", "recent", "search")}
     with torch.no_grad():
-        dropped_for_all, kept_for_all = torch.zeros(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+        dropped_for_all = torch.zeros(2, dtype=torch.bool, device=run.device)
+        kept_for_all = ~dropped_for_all
         dropped = run._predict(batch, batch["recent_box"], dropped_for_all)
         other = run._predict(batch, batch["recent_box"] + 20, dropped_for_all)
         guided = run._predict(batch, batch["recent_box"], kept_for_all)
@@ -134,7 +136,7 @@ def test_the_weights_of_a_run_can_start_another(tmp_path: Path) -> None:
     path = str(tmp_path / "first" / "mobile.safetensors")
     second = trainer(tmp_path / "second", init=path, guided=False)
     theirs = load_mobile(path).state_dict()
-    assert torch.equal(second.model.state_dict()["fine.weight"], theirs["fine.weight"])
+    assert torch.equal(second.model.state_dict()["fine.weight"].cpu(), theirs["fine.weight"])
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def test_training_starts_from_given_weights(tmp_path: Path) -> None:
     start = tmp_path / "one" / "siamfc.safetensors"
     trainer = SiamFCTrainer(SiamFCConfig(out=str(tmp_path / "two"), init=str(start), **(SMALL | {"steps": 1})))
     expected = load_model(start).backbone.conv1[0].weight
-    torch.testing.assert_close(trainer.model.backbone.conv1[0].weight.float(), expected.float())
+    torch.testing.assert_close(trainer.model.backbone.conv1[0].weight.float().cpu(), expected.float())
 
 
 def test_every_field_is_a_flag_with_its_type() -> None:
