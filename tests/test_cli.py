@@ -25,6 +25,7 @@ from siamfast.commands import info
 from siamfast.models.siamfc import SiamFC
 from siamfast.models.weights import save_weights
 from siamfast.ops import dispatch
+from tests.interpreter import needs_interpreter
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -104,6 +105,7 @@ def test_bench_prints_and_plots_every_comparison(capsys: pytest.CaptureFixture[s
     assert all(row["ours_ms"] > 0 and row["peer_ms"] > 0 for row in rows)
 
 
+@needs_interpreter
 def test_bench_static_prints_a_kernel_on_every_card_and_the_backend_of_a_t4(capsys: pytest.CaptureFixture[str]) -> None:
     table = pytest.importorskip("siamfast.kernels.table")
     words = ["bench", "--static", "--only", "balanced_logistic_loss, shared, fp32"]

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("tests.interpreter", exc_type=ImportError)
+pytest.importorskip("triton")
 
 from benchmarks.gpu import tools
 from benchmarks.gpu.schedule import BUDGETS, MORE, SECONDS
+from tests.interpreter import needs_interpreter
 
-pytestmark = pytest.mark.timeout(1000)
+pytestmark = [pytest.mark.timeout(1000), needs_interpreter]
 
 ROOT = Path(__file__).parents[2]
 Rows = list[dict[str, Any]]

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("tests.interpreter", exc_type=ImportError)
+pytest.importorskip("triton")
 
 from siamfast.kernels.augment.launch import COLUMNS, FINE, ROWS, blocks, pixels
 
 from siamfast.ops.augment import no_draws
+from tests.interpreter import needs_interpreter
 
 
+@needs_interpreter
 def test_kernel_equals_the_reference_in_the_interpreter() -> None:
     script = Path(__file__).with_name("interpreted_augment.py")
     environment = os.environ | {"TRITON_INTERPRET": "1"}

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("tests.interpreter", exc_type=ImportError)
+pytest.importorskip("triton")
+
+from tests.interpreter import needs_interpreter
 
 
+@needs_interpreter
 def test_kernels_equal_the_reference_in_the_interpreter() -> None:
     root = Path(__file__).parents[2]
     environment = os.environ | {"TRITON_INTERPRET": "1"}

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("tests.interpreter", exc_type=ImportError)
+pytest.importorskip("triton")
+
+from tests.interpreter import needs_interpreter
 
 
+@needs_interpreter
 def test_kernel_equals_the_reference_in_the_interpreter() -> None:
     script = Path(__file__).with_name("interpreted_crop_and_resize.py")
     environment = os.environ | {"TRITON_INTERPRET": "1"}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("tests.interpreter", exc_type=ImportError)
+pytest.importorskip("triton")
 
 from siamfast.kernels.cards import CARDS, NOT_SERVED
 from siamfast.kernels.count import SAMPLE, SECTOR, Work, counted, sample
@@ -21,6 +21,7 @@ from siamfast.kernels.static import Usage
 
 import siamfast
 from siamfast.ops import dispatch
+from tests.interpreter import needs_interpreter
 from tests.kernels.launch_cases.case import backward
 
 H100 = CARDS["H100"]
@@ -34,6 +35,7 @@ def count(name: str) -> list[Work]:
     return works
 
 
+@needs_interpreter
 def test_depthwise_forward_traffic_equals_a_count_by_hand() -> None:
     """4 x 4 taps on 16 x 16 pixels with a border of 1, four cells in a column per thread: with a column of taps the
     four cells cover 7 rows of pixels, 1 fewer for the first thread and 2 fewer for the last; of the 15 places of an
@@ -49,12 +51,14 @@ def test_depthwise_forward_traffic_equals_a_count_by_hand() -> None:
     assert work.products == {}
 
 
+@needs_interpreter
 def test_the_loss_reads_scores_once_and_writes_slopes_once() -> None:
     (work,) = count("balanced_logistic_loss, shared, fp32")
     each = 8 * 17 * 17  # a program has 8 samples, and writes the loss of each
     assert (work.programs, work.loaded, work.stored) == (8, 4 * each, 4 * each + 4 * 8)
 
 
+@needs_interpreter
 @pytest.mark.parametrize(
     ("kind", "rate", "times"), [("fp32", "fp32", 1), ("exact fp32", "fp32", 3), ("bf16", "bf16", 1)]
 )

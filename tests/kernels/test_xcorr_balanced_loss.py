@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("tests.interpreter", exc_type=ImportError)
+pytest.importorskip("triton")
+
+from tests.interpreter import needs_interpreter
 
 
+@needs_interpreter
 def test_the_function_equals_the_two_ops_in_the_interpreter() -> None:
     script = Path(__file__).with_name("interpreted_xcorr_balanced_loss.py")
     environment = os.environ | {"TRITON_INTERPRET": "1"}

@@ -174,11 +174,11 @@ def test_int8_boxes_stay_close(weights: Path) -> None:
     video = SyntheticVideo(3, length=2, size=(120, 160))
     quality = {}
     for precision in ("float32", "int8"):
-        tracker = MobileTracker(weights, precision=precision).init(video.frame(0), video.box(0))
+        tracker = MobileTracker(weights, device="cpu", precision=precision).init(video.frame(0), video.box(0))
         assert (tracker.engine, tracker.precision) == ("onnxruntime", precision)
         tracker.update(video.frame(1))
         quality[precision] = tracker.response
-    assert MobileTracker(weights).precision == "int8"  # the choice of "auto"
+    assert MobileTracker(weights, device="cpu").precision == "int8"  # the choice of "auto"
     assert np.abs(quality["int8"] - quality["float32"]).mean() < 0.1
 
 
