@@ -168,5 +168,6 @@ def top_forward(task: Task, *, topk: int, post: bool) -> Outputs:
         warp_chosen_kernel[(cdiv(cells, block) * n,)](
             best, index, state, task.values, out, ends, chosen, k, cells, keys, SPLIT=split,
             PARTS=next_power_of_2(split), KT=topk, LISTED=listed, POST=post, BLOCK=block, num_warps=4,
+            maxnreg=MOST_REGISTERS,
         )  # fmt: skip
     return Outputs(values=out, confidence=ends[:, 1], entropy=ends[:, 2], lse=ends[:, 0], indices=chosen)
