@@ -21,7 +21,7 @@ does not fill the card pays for what it leaves idle.
 
 Left out: the launch itself (LAUNCH, listed apart: it is the same for every kernel), arithmetic of addresses and masks,
 traffic and bank conflicts of shared memory, barriers, reductions between threads, the end of a grid whose programs
-differ, power limits. All of these make a kernel slower than predicted: an H200 took 1.3 to 7.5 times as long
+differ, power limits. All of these make a kernel slower than predicted: an H200 took 1.2 to 8.2 times as long
 (docs/performance.md).
 """
 

@@ -22,7 +22,7 @@ from siamfast.kernels.static import Usage, floor, usage_for
 PAGE = """# Predicted times of the GPU kernels
 
 Made by `python -m siamfast.kernels.table > docs/performance/gpu-predictions.md`; nothing here is measured, and the last
-column is for whoever has the card. What whole calls took on an H200, 1.3 to 7.5 times as long as predicted, is in
+column is for whoever has the card. What whole calls took on an H200, 1.2 to 8.2 times as long as predicted, is in
 [gpu-measured.md](gpu-measured.md). `siamfast bench --static` prints the same rows with registers, occupancy and waves,
 `--json` every term.
 

@@ -2,7 +2,7 @@
 
 The launchers choose by the sizes and the chip, from predictions (kernels/predict.py); what is faster here, by a row of
 this section, is a reason to change them. Another configuration may race or spill where the shipped one does not:
-test_launch.py says so before it ships. A change of xcorr's search_config is one of both gradients.
+test_launch.py says so before it ships.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ CHOICES = {
         Choice(depthwise, "FORWARD_ROWS", ((4,), (5,), (6,), (8,))),
         Choice(depthwise, "FORWARD_COLUMNS", ((64,), (128,))),
         Choice(depthwise, "TEMPLATE_ROWS", ((4,), (5,), (6,)), forward=False),
-        Choice(depthwise, "TEMPLATE_COLUMNS", (32, 128), forward=False),
+        Choice(depthwise, "MANY_PLANES", (1, 1 << 30), forward=False),
     ),
     "correspondence_warp": (
         Choice(warp, "PROGRAMS", (64, 264, 528)),
@@ -138,9 +138,9 @@ def changed(choice: Choice, other: Any) -> Iterator[list[bool]]:
 
     def chosen(*given: Any, **named: Any) -> Any:
         numbers = value(*given, **named)
-        if numbers is not None and numbers | other != numbers:
+        if numbers | other != numbers:
             used.append(True)
-        return None if numbers is None else numbers | other
+        return numbers | other
 
     if not choice.changes:
         used += [True] * (other != value)

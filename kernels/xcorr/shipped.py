@@ -116,7 +116,7 @@ def _full(dtype: str, exact: bool, case: Case) -> Iterator[Call]:
         launch_backward.template_gradient(grad=grad, x=x, dz=dz, **numbers)
 
     how = tf32.EXACT if exact else "tf32" if dtype == "fp32" else "ieee"
-    together = launch_backward.gradients_config(case.kernels * case.z[0] * case.z[1], case.z[1], size, how) is not None
+    together = launch_backward.in_one_launch(case.kernels * case.z[0] * case.z[1], how)
     yield Call(
         f"xcorr dz and dx, {name}", gradients, (2 * z + 2 * x + out) * size, 2 * flop, wide=wide and together, **rest
     )

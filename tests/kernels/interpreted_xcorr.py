@@ -8,7 +8,8 @@ from unittest import mock
 
 import numpy as np
 import torch
-from siamfast.kernels.xcorr import launch
+from siamfast.kernels import chips
+from siamfast.kernels.xcorr import launch, launch_depthwise
 
 from siamfast.ops.xcorr import reference
 from siamfast.ops.xcorr import triton as ours
@@ -134,9 +135,13 @@ def main() -> None:
     try:
         for number in range(8):
             # The interpreter takes each program in turn: half of the cases have a few large ones.
-            with mock.patch.object(launch, "PROGRAMS", 8 if number % 2 else launch.PROGRAMS):
+            with (
+                mock.patch.object(launch, "PROGRAMS", 8 if number % 2 else launch.PROGRAMS),
+                mock.patch.object(chips, "chip_of", return_value=90 if number % 4 > 1 else 80),
+            ):
                 full(rng, number)
-            depthwise(rng, number)
+            with mock.patch.object(launch_depthwise, "MANY_PLANES", 0 if number % 2 else 1 << 30):
+                depthwise(rng, number)
         in_pieces()
         large()
     except BaseException:
