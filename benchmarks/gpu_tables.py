@@ -38,12 +38,16 @@ def tracked(rows: list[Row]) -> tuple[str, float]:
 
 
 def checked(rows: list[Row]) -> str:
-    """What was checked, in one paragraph of counts."""
+    """What was checked in the newest run that did, in one paragraph of counts."""
     values = [row for row in rows if row["section"] in ("values", "smoke") and "kernels" in row]
+    commit = values[-1].get("commit")
+    rows, values = ([row for row in some if row.get("commit") == commit] for some in (rows, values))
     beyond = [row["task"] for row in values if not row["ok"]]
     races = [row for row in rows if row["section"] == "races" and "runs" in row]
     memcheck = next((row for row in rows if row["section"] == "sanitizer" and "errors" in row), None)
-    parts = [f"{len(values) - len(beyond)} of {len(values)} calls gave values and gradients within their bounds"]
+    parts = [
+        f"at {commit} {len(values) - len(beyond)} of {len(values)} calls gave values and gradients within their bounds"
+    ]
     if beyond:
         parts[0] += f" (not: {'; '.join(beyond)})"
     parts.append(f"{sum(bool(row['same_bits']) for row in values)} gave the same bits twice")
