@@ -1,4 +1,4 @@
-"""Which configuration is fastest on this GPU: a call's kernels as shipped, and with one number changed at a time.
+"""Which configuration is fastest on this GPU: a call's kernels as shipped, and with other numbers.
 
 The launchers choose by the sizes and the chip, from predictions (kernels/predict.py); what is faster here, by a row of
 this section, is a reason to change them. Another configuration may race or spill where the shipped one does not:
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -52,14 +53,36 @@ def _steps(name: str, *numbers: int) -> tuple[dict[str, int], ...]:
     return tuple({name: number} for number in numbers)
 
 
+def _all_of(**numbers: tuple[int, ...]) -> tuple[dict[str, int], ...]:
+    return tuple(dict(zip(numbers, chosen, strict=True)) for chosen in itertools.product(*numbers.values()))
+
+
 _OF_ROWS = (*_steps("num_warps", 4, 8), *_steps("num_stages", 1, 2, 3))
 CHOICES = {
     "xcorr full": (
         Choice(full, "MOST_LOADS", (256, 1024)),
         Choice(full, "PROGRAMS", (64, 264, 528)),
-        Choice(full_backward, "gradients_config", (*_steps("BLOCK_Q", 16, 64), *_steps("BLOCK_C", 32)), True, False),
-        Choice(full_backward, "search_config", (*_OF_ROWS, *_steps("BLOCK_Q", 32, 128)), True, False),
-        Choice(full_backward, "template_config", (*_OF_ROWS, *_steps("BLOCK_Q", 64)), True, False),
+        Choice(
+            full_backward,
+            "gradients_config",
+            _all_of(BLOCK_Q=(32, 64), BLOCK_C=(32, 64), num_warps=(4, 8)),
+            True,
+            False,
+        ),
+        Choice(
+            full_backward,
+            "search_config",
+            _all_of(BLOCK_M=(32, 64), BLOCK_Q=(64, 128), num_warps=(4, 8), num_stages=(1, 2)),
+            True,
+            False,
+        ),
+        Choice(
+            full_backward,
+            "template_config",
+            _all_of(BLOCK_M=(32, 64), BLOCK_Q=(32, 64), num_warps=(4, 8), num_stages=(2, 3)),
+            True,
+            False,
+        ),
     ),
     "xcorr depthwise": (
         Choice(depthwise, "FORWARD_ROWS", ((4,), (5,), (6,), (8,))),

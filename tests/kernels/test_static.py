@@ -60,8 +60,8 @@ def test_repeats_by_rows_and_by_columns() -> None:
 
 @pytest.mark.parametrize(("case", "stages"), [("siamfc train, fp32", 2), ("64 templates of 1x1, bf16", 3)])
 def test_the_race_check_reports_a_race_that_triton_makes(case: str, stages: int) -> None:
-    """The gradients of xcorr in blocks and stages that were shipped earlier: the copy is stages - 1 iterations ahead, in
-    as many buffers."""
+    """The gradients of xcorr in configurations shipped earlier: the copy is stages - 1 iterations ahead, in as
+    many buffers."""
     call = next(c for c in CALLS if c.name == f"xcorr dz and dx, {case}")
     (launch,) = launches_of(call, 90)
     earlier = {"BLOCK_Q": 32, "BLOCK_C": 64, "num_warps": 8, "num_stages": stages}
