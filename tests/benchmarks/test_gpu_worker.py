@@ -162,9 +162,11 @@ def test_pybind11s_headers_may_come_from_torch(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_slowest_takes_the_furthest_above_its_floor_of_each_kind() -> None:
-    def row(op: str, device_us: float, floor_us: float, section: str = "ops") -> Row:
-        ours = {"device_us": device_us}
+    def row(op: str, device_us: float, floor_us: float, section: str = "ops", **more: float) -> Row:
+        ours = {"device_us": device_us} | more
         return {"section": section, "op": op, "pass": "forward", "floor_us": floor_us, "contenders": {"siamfast": ours}}
 
     rows = [row("a", 10, 9), row("a", 30, 5), row("b", 12, 2), row("c", 90, 1, "fused"), {"section": "smoke"}]
     assert tools.slowest(rows) == [rows[1], rows[2]]
+    waited_for_the_host = row("d", 900, 1, graph_us=15)
+    assert tools.slowest([*rows, waited_for_the_host]) == [rows[1], waited_for_the_host, rows[2]]
