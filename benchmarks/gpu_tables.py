@@ -39,9 +39,12 @@ def tracked(rows: list[Row]) -> tuple[str, float]:
 
 def checked(rows: list[Row]) -> str:
     """What was checked in the newest run that did, in one paragraph of counts."""
+    valued = [row for row in rows if row["section"] == "values" and "kernels" in row]
+    if not valued:
+        return "no values were checked."
+    commit = valued[-1].get("commit")
+    rows = [row for row in rows if row.get("commit") == commit]
     values = [row for row in rows if row["section"] in ("values", "smoke") and "kernels" in row]
-    commit = values[-1].get("commit")
-    rows, values = ([row for row in some if row.get("commit") == commit] for some in (rows, values))
     beyond = [row["task"] for row in values if not row["ok"]]
     races = [row for row in rows if row["section"] == "races" and "runs" in row]
     memcheck = next((row for row in rows if row["section"] == "sanitizer" and "errors" in row), None)
@@ -72,12 +75,14 @@ def several(rows: list[Row]) -> str:
     newest_of = {row["case"]: row for row in rows if row["section"] == "tracking" and "largest_difference_px" in row}
     lines = [
         "### tracking several targets, the default tracker", "",
-        "| targets | a frame with CUDA graphs | without | boxes apart by |", "|---|---|---|---|",
+        "| targets | a frame with CUDA graphs | without | boxes apart, first frame | within four |",
+        "|---|---|---|---|---|",
     ]  # fmt: skip
     for case, row in newest_of.items():
         count, ms = case.removeprefix("MultiTracker, ").split()[0], row["ms"]
-        apart = f"{row.get('first_difference_px', row['largest_difference_px']):.2f} px"
-        lines.append(f"| {count} | {spoken(1e3 * ms['graphs'])} | {spoken(1e3 * ms['plain'])} | {apart} |")
+        first = f"{row['first_difference_px']:.4f} px" if "first_difference_px" in row else ""
+        most = f"{row['largest_difference_px']:.2f} px"
+        lines.append(f"| {count} | {spoken(1e3 * ms['graphs'])} | {spoken(1e3 * ms['plain'])} | {first} | {most} |")
     return "\n".join(lines) if newest_of else ""
 
 

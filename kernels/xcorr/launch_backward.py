@@ -14,7 +14,7 @@ Config = dict[str, int]
 # channels, 32 at least.
 MOST_CELLS, MOST_CHANNELS = MOST_ACROSS * 64, MOST_ACROSS * 32
 MOST_TAPS = 64  # that a program of both gradients sums
-PROCESSORS = 128  # about as many has a chip of sm_90
+PROCESSORS = 128  # about as many as a chip of sm_90 has
 
 
 def is_flat(x: torch.Tensor) -> bool:
@@ -34,8 +34,8 @@ def in_one_launch(taps: int, precision: str) -> bool:
 def gradients_config(columns: int, size: int, programs: int, chip: int) -> Config:
     """The configuration of both gradients; columns: of a template; programs: with 64 channels in each."""
     if chip // 10 == 9 and size == 4:
-        # Two blocks of 4 warps fit a multiprocessor. On an H200 with 6 x 6 cells, 64 pairs 37 us for 53 with 8 warps
-        # and 32 pixels; 8 pairs, on 32 programs, 22 us, on 64 of half the channels 13.
+        # Two blocks of 4 warps fit a multiprocessor. On an H200 with 6 x 6 cells, 64 pairs (256 programs) took 37 us
+        # for 53 with the numbers below; 8 pairs (32) 13 for 22, with half the channels. Between, nothing was measured.
         return {
             "BLOCK_M": MOST_TAPS,
             "BLOCK_Q": 64,
@@ -67,7 +67,7 @@ def search_config(size: int, precision: str, channels: int, chip: int) -> Config
     """
     few = precision != tf32.EXACT and channels <= 32
     if chip // 10 == 9 and size == 4 and precision != tf32.EXACT:
-        # On an H200 2,560 kernels of 4 x 4 cells 7.7 us for 15.1 with the numbers below, 17 x 17 cells 44 for 56.
+        # On an H200 2,560 kernels of 4 x 4 cells 7.7 us for 15.1 with the numbers below, 17 x 17 cells 44 for 56 (us).
         return {
             "BLOCK_M": 32,
             "BLOCK_Q": 128,

@@ -8,6 +8,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from siamfast.kernels import chips
 from siamfast.kernels.correspondence_warp import launch_dense
 from siamfast.kernels.correspondence_warp.launch_backward import ends_of
 from siamfast.kernels.correspondence_warp.task import make_task, product_of, through_unit_rows, unit_rows
@@ -249,6 +250,22 @@ def keys_without_weight() -> None:
             close("a key masked", "gradient of " + name, f, t, 1e-2 if tf32 else 1e-4)
 
 
+def tiles_of_sm_90() -> None:
+    """Gradients in a window of rows in float16 of several blocks."""
+    query, keys, values = torch.randn(1, 300, 9, 10), torch.randn(1, 1, 300, 9, 10), torch.randn(1, 1, 3, 9, 10)
+    tensors = [query, keys, values, torch.randn(1, 1, 9, 10)]
+    slopes = [torch.randn(1, 3, 9, 10), *(torch.randn(1, 9, 10) for _ in range(3))]
+    torch.backends.cudnn.allow_tf32 = True
+    for circle in (False, True):
+        options = Options(1.0, True, 3.0, circle, [], 0, post=False, details=True)
+        exact, gradients = truth(tensors, options, slopes)
+        given = Outputs(*(e.detach().float() for e in exact[:4]), exact[4])
+        with mock.patch.object(chips, "chip_of", return_value=90):
+            back = ours.backward(Gradients(*slopes), given, Tensors(*tensors), options, [True] * 4)
+        for name, f, t in zip(GRADS, back, gradients, strict=True):
+            close(f"sm_90, {circle}", "gradient of " + name, f, t, 1e-2)
+
+
 def ranks(rng: np.random.Generator) -> None:
     """By its table a circle on grids that differ has the reference's keys, also where one is exactly at the radius; by
     whole squares on grids that are alike."""
@@ -294,6 +311,7 @@ def main() -> None:
         ties_and_nan()
         a_bad_query()
         keys_without_weight()
+        tiles_of_sm_90()
         ends_and_units(rng)
         rows_of_many_channels(rng)
         least_keys()

@@ -9,7 +9,7 @@ from unittest import mock
 import numpy as np
 import torch
 from siamfast.kernels import chips
-from siamfast.kernels.xcorr import launch, launch_depthwise
+from siamfast.kernels.xcorr import launch, launch_backward, launch_depthwise
 
 from siamfast.ops.xcorr import reference
 from siamfast.ops.xcorr import triton as ours
@@ -53,15 +53,15 @@ def in_layout(t: torch.Tensor, layout: int) -> torch.Tensor:
     return t.transpose(2, 3).contiguous().transpose(2, 3) if layout == 3 else t
 
 
-def full(rng: np.random.Generator, number: int) -> None:
+def full(rng: np.random.Generator, number: int, channels: int | None = None, dtype: torch.dtype | None = None) -> None:
     nz, k, o = (int(v) for v in rng.integers(1, 4, 3))
-    channels = int(rng.choice([1, 3, 16, 20]))
+    channels = channels or int(rng.choice([1, 3, 16, 20]))
     hz, wz = (int(v) for v in (rng.integers(1, 10, 2) if number % 3 else (1, 1)))  # every third pixelwise
     if number % 12 == 1:  # a template of more rows than one G holds
         hz, wz = 11, 12
     height, width = hz + int(rng.integers(0, 9)), wz + int(rng.integers(0, 14))
     padding = int(rng.choice([0, 0, 1, 4])), int(rng.choice([0, 0, 1, 3]))
-    dtype, all_pairs = DTYPES[int(rng.integers(3))], bool(rng.random() < 0.3)
+    dtype, all_pairs = dtype or DTYPES[int(rng.integers(3))], bool(rng.random() < 0.3)
     torch.backends.cudnn.allow_tf32 = bool(number % 2)  # other configurations; the interpreter's products are exact
     z = in_layout(torch.randn(nz, o * channels, hz, wz).to(dtype), int(rng.integers(4)))
     x = in_layout(torch.randn(nz * k, channels, height, width).to(dtype), int(rng.integers(4)))
@@ -135,19 +135,22 @@ def main() -> None:
     try:
         for number in range(8):
             # The interpreter takes each program in turn: half of the cases have a few large ones.
-            with (
-                mock.patch.object(launch, "PROGRAMS", 8 if number % 2 else launch.PROGRAMS),
-                mock.patch.object(chips, "chip_of", return_value=90 if number % 4 > 1 else 80),
-            ):
+            with mock.patch.object(launch, "PROGRAMS", 8 if number % 2 else launch.PROGRAMS):
                 full(rng, number)
             with mock.patch.object(launch_depthwise, "MANY_PLANES", 0 if number % 2 else 1 << 30):
                 depthwise(rng, number)
         in_pieces()
         large()
+        for number, channels, processors in ((1, 20, 1), (5, 20, 128), (7, 40, 1)):
+            with (
+                mock.patch.object(chips, "chip_of", return_value=90),
+                mock.patch.object(launch_backward, "PROCESSORS", processors),
+            ):
+                full(rng, number, channels, torch.float32)
     except BaseException:
         print(f"seed {seed}", file=sys.stderr)
         raise
-    print("18 cases")
+    print("21 cases")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def correlations() -> Iterator[Case]:
                 tf32,
             )
     yield from _large_templates()
+    yield from _many_planes()
     yield from _grid_limits()
     yield from _gradients_that_spilled()
     for layout in ("shifted", "cut out"):
@@ -89,6 +90,17 @@ def _large_templates() -> Iterator[Case]:
                     lambda z=z, x=x, d=dtype, o=layout: correlate(zeros(z, d), zeros(x, d, o), "depthwise"),
                     always=(hz, dtype, layout) == (31, torch.float16, "plain"),
                 )
+
+
+def _many_planes() -> Iterator[Case]:
+    """Depthwise, with templates taken at once and in parts, and one warp for a plane of its gradient."""
+    for hz, wz in ((8, 7), (14, 16)):
+        z, x = (128, 16, hz, wz), (128, 16, hz + 16, wz + 16)
+        yield Case(
+            "xcorr depthwise",
+            f"2048 templates of {hz}x{wz}",
+            lambda z=z, x=x: correlate(zeros(z, torch.float32), zeros(x, torch.float32), "depthwise"),
+        )
 
 
 def _grid_limits() -> Iterator[Case]:
