@@ -1,4 +1,4 @@
-"""Reads the SASS of a kernel (`cuobjdump -sass`), and follows it as far as its addresses of shared memory: what each
+"""Reads the SASS of a kernel (disassembly.py), and follows it as far as its addresses of shared memory: what each
 thread computes from its number, constants and the counters of loops.
 
 Arguments and loaded values are not known, nor what follows from them; both ways of a branch are followed and joined. A
@@ -22,7 +22,7 @@ Seen = TypeVar("Seen")
 
 # Of each loop: one more than the buffers of the deepest pipeline; of one that holds another.
 ROUNDS, OUTER_ROUNDS = 5, 2
-_LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][\w.]*)\s*(.*?)\s*;")
+_LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@(!?U?P\w+)\s+)?([A-Z][\w.]*)\s*(.*?)\s*(?:[&?]\w[^;]*)?;")
 _REGISTER, _PREDICATE = re.compile(r"(U?R)(\d+|Z)(?:\.reuse|\.64)?$"), re.compile(r"!?U?P(?:\d|T)$")
 _NAMED = re.compile(r"\bU?R\d+")
 _SIZES = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
@@ -107,7 +107,7 @@ class Instruction:
 
 
 def instructions(sass: str) -> list[Instruction]:
-    """The lines of a cubin with one kernel."""
+    """The lines of a kernel, without what some versions print behind: "&wr=0x0 ?trans1", for the scheduler."""
     found = []
     for match in _LINE.finditer(sass):
         address, under, name, rest = match.groups()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import triton
 from siamfast.kernels.cards import KIB, Card, Limits
+from siamfast.kernels.disassembly import resources_of, sass_of
 from siamfast.kernels.launches import Call, Launch, compile_launch
 from siamfast.kernels.races import races
 from siamfast.kernels.repeats import repeats
-from siamfast.kernels.sass import instructions
+from siamfast.kernels.sass import Instruction, instructions
 from siamfast.kernels.sass_races import problems
 
 # Registers of a multiprocessor, and the shared memory that the driver reserves per block: the same on all chips.
@@ -63,14 +61,18 @@ def floor(call: Call, card: Card) -> float:
 
 def usage_for(launch: Launch, chip: int) -> Usage:
     """Compile a launch for sm_`chip` and read its cubin."""
-    return usage_of(compile_launch(launch, chip))
+    return usages_of([compile_launch(launch, chip)])[0]
 
 
-def usage_of(compiled: Any) -> Usage:
-    """Resources of a compiled kernel."""
+def usages_of(kernels: Sequence[Any]) -> list[Usage]:
+    """Resources of kernels compiled for one chip."""
+    texts = sass_of([kernel.asm["cubin"] for kernel in kernels], kernels[0].metadata.target.arch)
+    return [_usage(kernel, instructions(sass)) for kernel, sass in zip(kernels, texts, strict=True)]
+
+
+def _usage(compiled: Any, code: Sequence[Instruction]) -> Usage:
     chip, warps = compiled.metadata.target.arch, compiled.metadata.num_warps
-    used = {n: int(v) for n, v in re.findall(r"(REG|STACK|LOCAL):(\d+)", _cuobjdump(compiled, "-res-usage"))}
-    code = instructions(sass_of(compiled))
+    used = resources_of(compiled.asm["cubin"])
     names = [one.words[0] for one in code]
     newest = sum(re.fullmatch(_NEWEST, name) is not None for name in names)
     widths = [one.width for one, name in zip(code, names, strict=True) if name in ("LDG", "LDGSTS")]
@@ -89,16 +91,3 @@ def usage_of(compiled: Any) -> Usage:
         sum(widths) / len(widths) if widths else 0.0,
         repeats(compiled.asm["ttgir"]),
     )
-
-
-def sass_of(compiled: Any) -> str:
-    """The instructions of a compiled kernel, as cuobjdump prints them."""
-    return _cuobjdump(compiled, "-sass")
-
-
-def _cuobjdump(compiled: Any, option: str) -> str:
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        return subprocess.run([tool, option, file.name], capture_output=True, text=True, check=True).stdout

@@ -47,6 +47,7 @@ SHARED = {chip: limits.shared_block for chip, limits in LIMITS.items()}
 MOST_PROGRAMS = (2**31 - 1, 65535, 65535)
 SEED, SAMPLE, SAMPLE_RANDOM = 20261126, 16, 3  # cases of the table, and of each op's random ones
 ALL_RANDOM = 40
+TOGETHER = 64  # so many kernels at least are disassembled at once
 
 
 class Proof:
@@ -57,6 +58,7 @@ class Proof:
         self.hashes: set[str] = set()
         self.launches: collections.Counter[str] = collections.Counter()
         self.wrong: list[str] = []
+        self.unread: dict[int, list[tuple[Any, str, Case]]] = collections.defaultdict(list)  # kernels of a chip
         self._run = JITFunction.run
 
     def install(self) -> None:
@@ -82,16 +84,22 @@ class Proof:
         compiled = self._run(kernel, *arguments, grid=grid, warmup=True, **options)
         if compiled.hash not in self.hashes:
             self.hashes.add(compiled.hash)
-            used = static.usage_of(compiled)
+            self.unread[self.chip].append((compiled, name, self.case))
+        return compiled
+
+    def read(self, chip: int) -> None:
+        """Look at the compiled kernels that were not looked at yet."""
+        kernels, names, launched = zip(*self.unread.pop(chip), strict=True)
+        for used, name, case in zip(static.usages_of(kernels), names, launched, strict=True):
+            self.chip, self.case = chip, case
             if used.spilled:
                 self.blame(name, f"stack {used.stack} B, spills {used.spills} B, {used.registers} registers")
             for problem in used.races + used.problems:
                 self.blame(name, problem)
             if used.repeats > MOST_REPEATS.get(name, USUAL_REPEATS):
                 self.blame(name, f"{used.repeats} warps do the same part of a product")
-            if used.shared > SHARED[self.chip]:
-                self.blame(name, f"shared memory {used.shared / 1024:.1f} KiB of {SHARED[self.chip] >> 10}")
-        return compiled
+            if used.shared > SHARED[chip]:
+                self.blame(name, f"shared memory {used.shared / 1024:.1f} KiB of {SHARED[chip] >> 10}")
 
     def blame(self, kernel: str, problem: str) -> None:
         self.wrong.append(f"sm_{self.chip} {kernel}: {problem}\n    {self.case.op}: {self.case.name}")
@@ -106,6 +114,8 @@ class Proof:
                 case.call()
         except Exception as error:
             self.blame("?", f"{type(error).__name__}: {str(error)[-300:]}")
+        if len(self.unread[chip]) >= TOGETHER:
+            self.read(chip)
 
 
 def cases(arguments: argparse.Namespace) -> Iterator[tuple[Case, int]]:
@@ -163,6 +173,8 @@ def main() -> int:
     for case, chip in cases(arguments):
         proof.prove(case, chip)
         count += 1
+    for chip in [chip for chip, kernels in proof.unread.items() if kernels]:
+        proof.read(chip)
     print(
         f"{count} calls, {sum(proof.launches.values())} launches, {len(proof.hashes)} kernels, {len(proof.wrong)} wrong"
     )

@@ -12,6 +12,7 @@ import torch
 pytest.importorskip("triton")
 
 from siamfast.kernels import static
+from siamfast.kernels.disassembly import sass_of
 from siamfast.kernels.launches import Call, Launch, compile_launch, launches_of
 from siamfast.kernels.sass import Instruction, State, Walk, instructions, never_written
 from siamfast.kernels.sass_races import Races, problems
@@ -25,7 +26,7 @@ THREADS = 128
 
 
 def _code(lines: str) -> str:
-    """As cuobjdump prints it: an address before each line."""
+    """As nvdisasm prints it: an address before each line."""
     numbered = enumerate(line.strip() for line in lines.strip().splitlines())
     return "\n".join(f"        /*{16 * n:04x}*/                   {line} ;" for n, line in numbered)
 
@@ -236,7 +237,7 @@ def _template_gradient() -> tuple[str, int]:
     call = next(c for c in shipped() if c.name == "xcorr dz, siamfc train, fp32")
     (launch,) = launches_of(call, 90)
     compiled = compile_launch(launch, 90)
-    return static.sass_of(compiled), 32 * compiled.metadata.num_warps
+    return sass_of([compiled.asm["cubin"]], 90)[0], 32 * compiled.metadata.num_warps
 
 
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
