@@ -33,22 +33,11 @@ def in_one_launch(taps: int, precision: str) -> bool:
 
 def gradients_config(columns: int, size: int, programs: int, chip: int) -> Config:
     """The configuration of both gradients; columns: of a template; programs: with 64 channels in each."""
-    if chip // 10 == 9 and size == 4:
-        # Two blocks of 4 warps fit a multiprocessor. On an H200 with 6 x 6 cells, 64 pairs (256 programs) took 37 us
-        # for 53 with the numbers below; 8 pairs (32) 13 for 22, with half the channels. Between, nothing was measured.
-        return {
-            "BLOCK_M": MOST_TAPS,
-            "BLOCK_Q": 64,
-            "BLOCK_C": 64 if programs >= PROCESSORS else 32,
-            "num_warps": 4,
-            "num_stages": 1,
-            "maxnreg": MOST_REGISTERS,
-        }
     # No stages where dG can be copied by cp.async, in TF32 and for templates of one column: Triton would pipeline it
     # with one buffer too few, so that a copy overwrites what a product of sm_90 may still read (races.py).
     stages = 3 if size == 2 and columns > 1 else 1
     # Steps of 64 pixels spill on sm_100; 32 channels are too few for 16-byte loads of 2-byte elements by all threads.
-    return {
+    config = {
         "BLOCK_M": MOST_TAPS,
         "BLOCK_Q": 32,
         "BLOCK_C": 64,
@@ -56,6 +45,11 @@ def gradients_config(columns: int, size: int, programs: int, chip: int) -> Confi
         "num_stages": stages,
         "maxnreg": MOST_REGISTERS,
     }
+    if chip // 10 == 9 and size == 4:
+        # Two blocks of 4 warps fit a multiprocessor. On an H200 with 6 x 6 cells, 64 pairs (256 programs) took 37 us
+        # for 53 with the numbers above; 8 pairs (32) 13 for 22, with half the channels. Between, nothing was measured.
+        config |= {"BLOCK_Q": 64, "BLOCK_C": 64 if programs >= PROCESSORS else 32, "num_warps": 4}
+    return config
 
 
 def search_config(size: int, precision: str, channels: int, chip: int) -> Config:
@@ -66,16 +60,6 @@ def search_config(size: int, precision: str, channels: int, chip: int) -> Config
     of 64 it had up to 40 bytes, or, named, so many registers that two blocks fit where three did.
     """
     few = precision != tf32.EXACT and channels <= 32
-    if chip // 10 == 9 and size == 4 and precision != tf32.EXACT:
-        # On an H200 2,560 kernels of 4 x 4 cells 7.7 us for 15.1 with the numbers below, 17 x 17 cells 44 for 56 (us).
-        return {
-            "BLOCK_M": 32,
-            "BLOCK_Q": 128,
-            "BLOCK_C": 32 if few else 64,
-            "num_warps": 4,
-            "num_stages": 1,
-            "maxnreg": MOST_REGISTERS,
-        }
     config = {
         "BLOCK_M": 32 if few or size == 2 else 64,
         "BLOCK_Q": 128 if few and size == 4 else 64,
@@ -83,6 +67,9 @@ def search_config(size: int, precision: str, channels: int, chip: int) -> Config
         "num_warps": 8,
         "num_stages": 3 if size == 2 else 2,
     }
+    if chip // 10 == 9 and size == 4 and precision != tf32.EXACT:
+        # On an H200 2,560 kernels of 4 x 4 cells took 7.7 us for 15.1 with the numbers above, 17 x 17 cells 44 for 56.
+        config |= {"BLOCK_M": 32, "BLOCK_Q": 128, "num_warps": 4, "num_stages": 1}
     return config if size == 2 else config | {"maxnreg": MOST_REGISTERS}
 
 

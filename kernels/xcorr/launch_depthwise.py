@@ -15,9 +15,9 @@ FORWARD_ROWS, FORWARD_COLUMNS, MOST_TAPS = (4, 5, 6, 8), (128, 64), 8
 # The same for the template's gradient, and a thread's sums, one per tap: of a template that is taken at once, and of
 # a larger one, in parts. With 56 sums in parts, or of 28 or 56 columns, up to 440 bytes a thread were on the stack.
 TEMPLATE_ROWS, MOST_SUMS, MOST_SUMS_OF_PARTS = (5, 6, 4), 56, 28
-# Columns of its programs, each of which has a plane: one warp adds up faster (on an H200 in half to three fifths of the
-# time for 2,048 to 16,384 planes). Fewer planes were not timed; there two warps of a program wait less.
-TEMPLATE_COLUMNS, MANY_PLANES = {True: 32, False: 64}, 2048
+# From so many planes on, each of which has a program, one warp adds up faster (on an H200 in half to three fifths of
+# the time for 2,048 to 16,384 planes). Fewer planes were not timed; there two warps of a program wait less.
+MANY_PLANES = 2048
 
 # Cells of a plane that the second axis of the grids holds.
 MOST_CELLS = MOST_ACROSS * min(FORWARD_COLUMNS)
@@ -49,7 +49,7 @@ def template_blocks(hz: int, wz: int, ho: int, many: bool) -> dict[str, int]:
     taps = cdiv(hz, cdiv(hz, MOST_TAPS))
     at_once = max(hz, wz) <= MOST_TAPS and hz * wz <= MOST_SUMS
     columns = wz if at_once else cdiv(wz, cdiv(wz, min(MOST_TAPS, MOST_SUMS_OF_PARTS // taps)))
-    block = TEMPLATE_COLUMNS[many]
+    block = 32 if many else 64
     return {
         "ROWS": rows, "EVEN": ho % rows == 0, "TAPS": taps, "COLUMNS": columns,
         "BLOCK_Q": block, "num_warps": block // 32, "maxnreg": MOST_REGISTERS,

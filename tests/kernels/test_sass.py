@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import replace
 
 import pytest
 import torch
@@ -218,18 +217,6 @@ def test_a_uniform_register_that_nothing_writes() -> None:
     assert line == "UIADD3 at 0x20 reads UR42, which nothing has written"
     pairs = "ULDC.64 UR4, c[0x0][0x208]\nUIADD3.64 UR6, UR4, 0x2, URZ\nUIADD3.X UR8, UR7, UR5, URZ, UP0, !UPT"
     assert never_written(instructions(_code(pairs))) == []
-
-
-@pytest.mark.parametrize(("case", "stages"), [("siamfc train, fp32", 2), ("64 templates of 1x1, bf16", 3)])
-@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
-def test_the_race_that_triton_makes(case: str, stages: int) -> None:
-    """The gradients of xcorr in configurations shipped earlier."""
-    call = next(c for c in shipped() if c.name == f"xcorr dz and dx, {case}")
-    (launch,) = launches_of(call, 90)
-    earlier = {"BLOCK_Q": 32, "BLOCK_C": 64, "num_warps": 8, "num_stages": stages}
-    found = static.usage_for(replace(launch, options=launch.options | earlier), 90).problems
-    assert found
-    assert all(re.search("LDGSTS.* writes shared memory that the HGMMA at .* may still read", line) for line in found)
 
 
 @functools.cache

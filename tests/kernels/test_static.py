@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -59,7 +60,8 @@ def test_repeats_by_rows_and_by_columns() -> None:
 
 
 @pytest.mark.parametrize(("case", "stages"), [("siamfc train, fp32", 2), ("64 templates of 1x1, bf16", 3)])
-def test_the_race_check_reports_a_race_that_triton_makes(case: str, stages: int) -> None:
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+def test_both_race_checks_report_a_race_that_triton_makes(case: str, stages: int) -> None:
     """The gradients of xcorr in configurations shipped earlier: the copy is stages - 1 iterations ahead, in as
     many buffers."""
     call = next(c for c in CALLS if c.name == f"xcorr dz and dx, {case}")
@@ -68,6 +70,9 @@ def test_the_race_check_reports_a_race_that_triton_makes(case: str, stages: int)
     usage = static.usage_for(replace(launch, options=launch.options | earlier), 90)
     assert len(usage.races) == 1
     assert f"{stages - 1} buffer(s), is filled while 1 product(s) are pending" in usage.races[0]
+    raced = r"LDGSTS.* writes shared memory that the HGMMA at .* may still read"
+    assert usage.problems
+    assert all(re.search(raced, line) for line in usage.problems)
 
 
 LOOP = """
