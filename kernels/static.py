@@ -59,9 +59,9 @@ def floor(call: Call, card: Card) -> float:
     return max(call.bytes / card.bandwidth, call.flop / card.rates[call.rate])
 
 
-def usage_for(launch: Launch, chip: int) -> Usage:
-    """Compile a launch for sm_`chip` and read its cubin."""
-    return usages_of([compile_launch(launch, chip)])[0]
+def usages_for(launches: Sequence[Launch], chip: int) -> list[Usage]:
+    """Compile launches for sm_`chip` and read their cubins."""
+    return usages_of([compile_launch(launch, chip) for launch in launches])
 
 
 def usages_of(kernels: Sequence[Any]) -> list[Usage]:

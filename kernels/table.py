@@ -17,7 +17,7 @@ from siamfast.kernels.count import Work, counted
 from siamfast.kernels.launches import Call, Launch, launches_of
 from siamfast.kernels.predict import LAUNCH, Prediction, predict
 from siamfast.kernels.shipped import shipped
-from siamfast.kernels.static import Usage, floor, usage_for
+from siamfast.kernels.static import Usage, floor, usages_for
 
 PAGE = """# Predicted times of the GPU kernels
 
@@ -130,7 +130,7 @@ def rows(name: str = "", cards: Sequence[Card] = tuple(CARDS.values())) -> Itera
         call = calls[called]
         launches = launches_of(call, chip)
         assert [(work.kernel, tuple(work.grid)) for work in works] == [(one.name, one.grid) for one in launches]
-        usages = [usage_for(launch, chip) for launch in launches]
+        usages = usages_for(launches, chip)
         stages = [launch.options.get("num_stages", 3) for launch in launches]  # 3: Triton's default
         for card in cards:
             if card.chip == chip:

@@ -25,8 +25,7 @@ def is_flat(x: torch.Tensor) -> bool:
 def in_one_launch(taps: int, precision: str) -> bool:
     """Whether one kernel computes both gradients; taps: of all kernels that a search is correlated with.
 
-    The sums of more than 64 taps leave one block a multiprocessor, which takes 1.4 to 4 times as long (predicted, 256
-    taps) as both kernels below, or spill (8 to 240 bytes); exact products spill.
+    The sums of more than 64 taps leave one block a multiprocessor, or spill; exact products spill.
     """
     return taps <= MOST_TAPS and precision != tf32.EXACT
 

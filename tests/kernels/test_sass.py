@@ -258,7 +258,6 @@ def test_descriptors_of_the_slopes_of_rows(monkeypatch: pytest.MonkeyPatch, chan
     monkeypatch.setattr(dispatch, "triton_reason", lambda *ignored: None)
     launches = _slopes(channels, values)
     assert len(launches) == 3
-    for launch in launches:
-        usage = static.usage_for(launch, 90)
+    for launch, usage in zip(launches, static.usages_for(launches, 90), strict=True):
         assert usage.problems == (), launch.name
         assert usage.stack == 0, launch.name

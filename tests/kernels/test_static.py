@@ -25,7 +25,7 @@ CASES = [(call, 90) for call in CALLS] + [(call, (80, 100)[n % 2]) for n, call i
 @pytest.mark.parametrize(("call", "chip"), CASES, ids=[f"{call.name}, sm_{chip}" for call, chip in CASES])
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
 def test_configuration_fits_the_chip(call: Call, chip: int) -> None:
-    compiled = [static.usage_for(launch, chip) for launch in launches_of(call, chip)]
+    compiled = static.usages_for(launches_of(call, chip), chip)
     assert any(used.tensor_core > 0 for used in compiled) == call.tensor_cores, compiled
     assert compiled[0].wide_loads > 0 or not call.wide, compiled[0]
     for used in compiled:
@@ -42,10 +42,12 @@ def test_the_repeats_of_a_product_are_counted() -> None:
     logits, of 16 keys, that is two of the warps' shares of 8: four warps have each."""
     call = next(c for c in CALLS if c.name == "warp dquery, large, radius 12, exact")
     (launch,) = launches_of(call, 80)
-    assert static.usage_for(launch, 80).repeats == 1
+    (usage,) = static.usages_for([launch], 80)
+    assert usage.repeats == 1
     whole = {"LENGTH": 128, "BLOCK_C": 128}
     eight = launch.options | {"num_warps": 8, "BLOCK_D": 128, "PRECISION": "tf32", **whole}
-    assert static.usage_for(replace(launch, options=eight), 80).repeats == 4
+    (usage,) = static.usages_for([replace(launch, options=eight)], 80)
+    assert usage.repeats == 4
 
 
 def test_repeats_by_rows_and_by_columns() -> None:
@@ -67,7 +69,7 @@ def test_both_race_checks_report_a_race_that_triton_makes(case: str, stages: int
     call = next(c for c in CALLS if c.name == f"xcorr dz and dx, {case}")
     (launch,) = launches_of(call, 90)
     earlier = {"BLOCK_Q": 32, "BLOCK_C": 64, "num_warps": 8, "num_stages": stages}
-    usage = static.usage_for(replace(launch, options=launch.options | earlier), 90)
+    (usage,) = static.usages_for([replace(launch, options=launch.options | earlier)], 90)
     assert len(usage.races) == 1
     assert f"{stages - 1} buffer(s), is filled while 1 product(s) are pending" in usage.races[0]
     raced = r"LDGSTS.* writes shared memory that the HGMMA at .* may still read"
