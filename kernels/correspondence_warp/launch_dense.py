@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from siamfast.kernels import chips, tf32
+from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.correspondence_warp.logit_slopes import warp_logit_slopes_kernel
 from siamfast.kernels.correspondence_warp.task import Ends, Slopes, Task
 from siamfast.kernels.integers import cdiv, next_power_of_2
@@ -14,11 +15,11 @@ from siamfast.kernels.tf32 import EXACT
 MOST_BYTES = 24 << 20
 MOST_VALUES = 32  # channels of values whose slopes fit in a program
 SMALL_VALUES = 16  # up to so many, products with values are a few multiply-adds per logit
-PROGRAMS = 528  # that fill a large chip: four on each of 132 multiprocessors
+PROGRAMS, MOST_OF_A100 = 528, 432  # that fill a chip: four on each of 132 multiprocessors, of 108
 BLOCKS = {"BLOCK_Q": 16, "BLOCK_J": 64, "num_warps": 4, "num_stages": 1}
-# Of a thread: five blocks on a multiprocessor, and fewer where those have 8 bytes on the stack. Left to itself, ptxas
-# aims at six or seven, with 8 bytes on the stack here and there, and the predicted times are the same.
-FEW, MORE, MOST = 96, 128, 168
+# Of a thread, with SMALL_VALUES: four blocks on a multiprocessor, as PROGRAMS counts on. Left to itself, or with 96 for
+# five blocks, ptxas puts 8 to 40 bytes on the stack here and there; with more values it does so with 168, for three.
+REGISTERS = 128
 # Keys of a row of slopes are padded to a multiple: cuBLAS has its fast kernels for rows that begin at multiples of 16
 # bytes, which 25 x 25 keys do not, and Triton writes them in wide stores.
 WIDTH = 16
@@ -27,13 +28,6 @@ LARGEST = 2.0**14  # of a slope in float16, whose largest number is 2^16 and sma
 
 def serves(task: Task) -> bool:
     return not task.windowed and task.values.shape[1] <= MOST_VALUES and follows_settings(task.precision)
-
-
-def registers(values: int, slopes: str, chip: int) -> int:
-    """values: their channels; slopes: precision of the product with slopes."""
-    if values > SMALL_VALUES:
-        return MOST
-    return MORE if chip // 10 == 12 or (slopes == EXACT and chip >= 90) else FEW
 
 
 def needs_units(task: Task) -> bool:
@@ -46,10 +40,11 @@ def backward(task: Task, *, grad: torch.Tensor, ends: Ends, index: torch.Tensor,
     (n, cells, _), (k, keys), units = task.query.shape, task.values.shape[1:], ends.units
     like = {"dtype": torch.float32, "device": task.query.device}
     precision = "tf32" if tf32.allowed() else EXACT
-    named = registers(k, precision, chips.chip_of(task.query.device))
+    registers = REGISTERS if k <= SMALL_VALUES else MOST_REGISTERS
     rows = min(cells, max(1, MOST_BYTES // (4 * n * keys) // 64) * 64)
     tiles = cdiv(keys, BLOCKS["BLOCK_J"]) * n
-    part_rows = cdiv(cdiv(rows, max(1, PROGRAMS // tiles)), BLOCKS["BLOCK_Q"]) * BLOCKS["BLOCK_Q"]
+    programs = min(PROGRAMS, MOST_OF_A100) if chips.chip_of(task.query.device) == 80 else PROGRAMS
+    part_rows = cdiv(cdiv(rows, max(1, programs // tiles)), BLOCKS["BLOCK_Q"]) * BLOCKS["BLOCK_Q"]
     parts, of_values = cdiv(rows, part_rows), needs[2] and k > 0
     d_values = torch.empty((parts, n, k if of_values else 0, keys), **like)
     d_bias = torch.empty((parts, n, keys), **like)
@@ -66,7 +61,7 @@ def backward(task: Task, *, grad: torch.Tensor, ends: Ends, index: torch.Tensor,
                 slopes.stride(1), part_rows,
                 BIAS=task.bias is not None, UNITS=units is not None, OF_VALUES=of_values,
                 KP=max(16, next_power_of_2(k)), SMALL=k <= SMALL_VALUES,
-                SLOPES=precision, UPCAST=not task.query.is_cuda, maxnreg=named, **BLOCKS,
+                SLOPES=precision, UPCAST=not task.query.is_cuda, maxnreg=registers, **BLOCKS,
             )  # fmt: skip
             if needs[0]:
                 d_query.append(multiply(slopes, task.keys))

@@ -16,7 +16,11 @@ from siamfast.kernels.correspondence_warp.windows import tile_and_sample
 from siamfast.kernels.tf32 import product
 
 
-@triton.jit
+# Specialized on what makes many loads and stores wide, so that there are few programs: the keys' number and values.
+@triton.jit(
+    do_not_specialize=["first", "samples", "R", "Q", "K", "part_rows"],
+    do_not_specialize_on_alignment=["bias_ptr", "grad_ptr"],
+)
 def warp_logit_slopes_kernel(
     logits_ptr,  # (N, R, J) float32 contiguous, without the bias: of the queries from `first` on
     slopes_ptr,  # (N, R, WIDTH) of the rows' dtype, of which J are written

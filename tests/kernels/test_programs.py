@@ -1,4 +1,4 @@
-"""launch_cases/programs.py makes all programs of the warp's kernels that know no sizes: no call makes another."""
+"""launch_cases/programs.py makes all programs of the warp's kernels that know few or no sizes; no call makes more."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ LONGEST = {dtype: max(rows) for dtype, rows in ROWS.values()}  # longer powers o
 
 
 def programs_of(cases: Iterable[Case], chip: int) -> set[Any]:
-    """Kernel, dtype of the rows, and constants and options."""
+    """Kernel, dtype of the rows or slopes, what is known of numbers and addresses, and constants and options."""
     made: set[Any] = set()
     for case in cases:
         for launch in launches_of(Call("", case.call, 0, 0, tf32=case.tf32), chip):
-            if launch.name in KERNELS:
+            if launch.name == "warp_logit_slopes_kernel":
+                slopes, values, keys = launch.arguments[1], launch.arguments[3], launch.arguments[14]
+                numbers = keys == 1, keys % 16 == 0, values.data_ptr() % 16 == 0
+                made.add((launch.name, slopes.dtype, *numbers, tuple(sorted(launch.options.items()))))
+            elif launch.name in KERNELS:
                 dtype, options = launch.arguments[0].dtype, launch.options
                 known = {name: value for name, value in options.items() if name not in NUMBERS}
                 known["LENGTH"] = min(known["LENGTH"], LONGEST[dtype])

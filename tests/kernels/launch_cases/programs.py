@@ -1,8 +1,10 @@
-"""Calls that make all programs of the correspondence warp's kernels that know no sizes (windows.jit_for_any_size).
+"""Calls that make all programs of the correspondence warp's kernels that know no sizes (windows.jit_for_any_size), or
+only one (logit_slopes.py).
 
-Such a program depends on the window's kind, on whether there is a bias, on whether the keys are divided, and on
+A program of the first depends on the window's kind, on whether there is a bias, on whether the keys are divided, and on
 classes: of rows (up to which length they are one block, how much is read at once, how many channels of slopes there
-are), of values (how many are added at once) and of top k (places of a list).
+are), of values (how many are added at once) and of top k (places of a list). Of the second, it depends on the number of
+keys and the values' address (1, multiples of 16, others), on the slopes' dtype, and on classes of values.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import numpy as np
 import torch
 from siamfast.kernels.launches import replaced
 
-from tests.kernels.launch_cases.case import Case, zeros
+import siamfast
+from tests.kernels.launch_cases.case import Case, backward, zeros
 from tests.kernels.launch_cases.warps import warp
 
 # Channels of each class of rows, by dtype and whether products of float32 may be TF32's.
@@ -58,7 +61,38 @@ class Program(NamedTuple):
             warp(query, frames, self.values, dtype, bias=self.bias, backward=backward, **options)
 
 
+# Keys of a frame by their number, 1, a multiple of 16 and another; rows by the dtype of their slopes, and whether the
+# products with slopes of values are TF32's.
+KEYS = ((1, 1), (20, 20), (17, 19))
+SLOPES = ((torch.float16, True), (torch.float16, False), (torch.float32, True), (torch.float32, False))
+
+
+class Dense(NamedTuple):
+    """Gradients without a window, with the slopes of logits stored."""
+
+    dtype: torch.dtype
+    tf32: bool
+    keys: tuple[int, int]
+    bias: bool
+    of_values: bool  # whether they get gradients
+    shifted: bool  # whether the values' address is no multiple of 16
+    values: int
+
+    def call(self) -> None:
+        query, frame = zeros((1, 32, 20, 20), self.dtype), zeros((1, 1, 32, *self.keys), self.dtype)
+        values = zeros((1, 1, self.values, *self.keys), torch.float32, "shifted" if self.shifted else "plain")
+        key_bias = zeros((1, 1, *self.keys), torch.float32) if self.bias else None
+        with replaced(torch.backends.cuda.matmul, "fp32_precision", "tf32" if self.tf32 else "ieee"):
+            out = siamfast.correspondence_warp(
+                query, frame, values.requires_grad_(self.of_values), key_bias=key_bias, normalize=False
+            )
+            backward(out, query, frame)
+
+
 def every_program() -> Iterator[Case]:
+    for slopes, keys, *options in itertools.product(SLOPES, KEYS, *[(False, True)] * 3, (1, 17)):
+        dense = Dense(*slopes, keys, *options)
+        yield Case("warp dense", str(dense), dense.call, dense.tf32)
     for product, (_, rows) in ROWS.items():
         for channels, window, bias in itertools.product(rows, WINDOWS, (False, True)):
             common = product, channels, window, bias
