@@ -12,7 +12,7 @@ from pathlib import Path
 import triton
 
 _ADDRESS = re.compile(r"/\*([0-9a-f]{4,})\*/")
-_GOES = re.compile(r"( (?:BRA|BSSY|CALL|RET)\b.* )0x([0-9a-f]+)")  # to an address, the last operand
+_GOES = re.compile(r"( (?:BRA|BSSY|CALL|RET|WARPSYNC)\b.* )0x([0-9a-f]+)")  # to an address, the last operand
 # Of an ELF file of 64 bits: where its sections' headers are, their number, and which one has the names.
 _SECTIONS, _COUNTS, _HEADER = struct.Struct("<40xQ"), struct.Struct("<60xHH"), struct.Struct("<IIQQQQ24x")
 
@@ -22,6 +22,8 @@ def sass_of(cubins: Sequence[bytes], chip: int) -> list[str]:
 
     All are read in one go: nvdisasm takes a third of a second to start and one file, so their code is put into one.
     """
+    if not cubins:
+        return []
     codes = [_code_of(cubin) for cubin in cubins]
     printed = _printed(b"".join(codes), "nvdisasm", "-novliw", "-b", f"SM{chip}{'a' if chip >= 90 else ''}")
     lines = [line for line in printed.splitlines() if _ADDRESS.search(line)]

@@ -8,6 +8,7 @@ None: not known. Predicates are 0 or 1.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ class Instruction:
         if words[0] == "HMMA" or "128" in words or words[-1] == "4":
             return 4
         two = {"64", "WIDE", "2"} & set(words[1:]) or words[0] in ("CS2R", "DADD", "DMUL", "DFMA")
+        two = two or (words[0].endswith("MNMX") and words[1:2] in (["S64"], ["U64"]))
         return 2 if two or words[1:2] == ["F64"] else 1
 
 
@@ -121,6 +123,7 @@ def never_written(code: Sequence[Instruction]) -> list[str]:
 
     ptxas 12.8 lost the value that such sums begin with: the descriptors of products then point anywhere. Where the
     register was used for something else before, sass_races.py sees only that no buffer is where the product reads.
+    Functions stand behind the kernel: what one writes is written from the first call of it on.
     """
     written: set[str] = {"URZ"}
     lines = []
@@ -130,6 +133,10 @@ def never_written(code: Sequence[Instruction]) -> list[str]:
                 lines.append(f"{one.name} at {one.address:#x} reads {name}, which nothing has written")
                 written.add(name)
         written.update(one.results)
+        if one.words[0] == "CALL" and one.operands[-1].startswith("0x"):
+            called = itertools.dropwhile(lambda other, at=int(one.operands[-1], 16): other.address < at, code)
+            for other in itertools.takewhile(lambda other: other.words[0] != "RET", called):
+                written.update(other.results)
     return lines
 
 

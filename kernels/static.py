@@ -66,7 +66,8 @@ def usages_for(launches: Sequence[Launch], chip: int) -> list[Usage]:
 
 def usages_of(kernels: Sequence[Any]) -> list[Usage]:
     """Resources of kernels compiled for one chip."""
-    texts = sass_of([kernel.asm["cubin"] for kernel in kernels], kernels[0].metadata.target.arch)
+    chip = kernels[0].metadata.target.arch if kernels else 0
+    texts = sass_of([kernel.asm["cubin"] for kernel in kernels], chip)
     return [_usage(kernel, instructions(sass)) for kernel, sass in zip(kernels, texts, strict=True)]
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from siamfast.kernels import tf32
+from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.correspondence_warp.features import through_unit_rows_kernel, unit_rows_kernel
 from siamfast.kernels.correspondence_warp.windows import SIDE, Windows, windows
 from siamfast.kernels.integers import cdiv, next_power_of_2
@@ -166,7 +167,7 @@ def unit_rows(
     inverse = torch.empty((n, t, cells if normalize else 0), dtype=torch.float32, device=features.device)
     unit_rows_kernel[(cdiv(cells, BLOCK_CELLS) * n * t,)](
         features, rows, inverse, factor, t, channels, width, cells, *features.stride(), CP=padded,
-        NORMALIZE=normalize, LEAST=EPS, **features_config(padded),
+        NORMALIZE=normalize, LEAST=EPS, **features_config(padded), maxnreg=MOST_REGISTERS,
     )  # fmt: skip
     return rows, inverse
 
@@ -187,10 +188,13 @@ def through_unit_rows(
 ) -> torch.Tensor:  # like features, contiguous
     n, t, channels, height, width = features.shape
     out = torch.empty(features.shape, dtype=features.dtype, device=features.device)
+    # For one more block on a multiprocessor of sm_80, 16 bytes of 144 channels or more may be on the stack (Triton 3.6)
+    # if nothing is normalized. Else nothing is, and with named registers there are up to half as many again.
+    named = {} if normalize else {"maxnreg": MOST_REGISTERS}
     through_unit_rows_kernel[(cdiv(height * width, BLOCK_CELLS) * n * t,)](
         slopes, slopes if units is None else units, features, inverse, out, factor, t, channels, width, height * width,
         *features.stride(), CP=slopes.shape[-1], UNITS=units is not None, NORMALIZE=normalize, LEAST=EPS,
-        **features_config(slopes.shape[-1]),
+        **features_config(slopes.shape[-1]), **named,
     )  # fmt: skip
     return out
 

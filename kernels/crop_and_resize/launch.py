@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from siamfast.kernels.chips import MOST_REGISTERS
 from siamfast.kernels.crop_and_resize.forward import crop_and_resize_kernel
 from siamfast.kernels.integers import cdiv
 
@@ -55,6 +56,7 @@ def forward(
             WHOLE=image.dtype == torch.uint8,
             BLOCK=BLOCK,
             num_warps=NUM_WARPS,
+            maxnreg=MOST_REGISTERS,  # else 8 bytes may be on the stack, for one more block on a multiprocessor
             enable_fp_fusion=False,
         )
     return out

@@ -89,8 +89,20 @@ class Proof:
 
     def read(self, chip: int) -> None:
         """Look at the compiled kernels that were not looked at yet."""
-        kernels, names, launched = zip(*self.unread.pop(chip), strict=True)
-        for used, name, case in zip(static.usages_of(kernels), names, launched, strict=True):
+        unread = self.unread.pop(chip)
+        try:
+            usages = static.usages_of([compiled for compiled, *_ in unread])
+        except Exception as error:
+            if len(unread) == 1:
+                ((_, name, self.case),) = unread
+                self.chip = chip
+                self.blame(name, f"{type(error).__name__}: {str(error)[-300:]}")
+                return
+            for one in unread:  # which of them it is
+                self.unread[chip] = [one]
+                self.read(chip)
+            return
+        for used, (_, name, case) in zip(usages, unread, strict=True):
             self.chip, self.case = chip, case
             if used.spilled:
                 self.blame(name, f"stack {used.stack} B, spills {used.spills} B, {used.registers} registers")

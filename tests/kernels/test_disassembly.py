@@ -15,6 +15,7 @@ from siamfast.kernels.disassembly import resources_of, sass_of
 from siamfast.kernels.launches import compile_launch, launches_of
 from siamfast.kernels.sass import instructions
 from siamfast.kernels.shipped import shipped
+from siamfast.kernels.static import usages_of
 
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 CALLS = (
@@ -45,6 +46,10 @@ def test_kernels_read_together_are_as_cuobjdump_prints_each(chip: int, tmp_path:
         assert f"REG:{resources_of(cubin)['REG']} STACK:{resources_of(cubin)['STACK']} " in used
         jumps |= {one.words[0] for one in code if one.target is not None or one.words[0] in ("BSSY", "CALL", "RET")}
     assert {"BRA", "BSSY", "CALL", "RET"} == jumps
+
+
+def test_of_no_kernels_nothing_is_read() -> None:
+    assert (sass_of([], 90), usages_of([])) == ([], [])
 
 
 def test_what_is_printed_for_the_scheduler_is_no_operand() -> None:

@@ -217,6 +217,18 @@ def test_a_uniform_register_that_nothing_writes() -> None:
     assert line == "UIADD3 at 0x20 reads UR42, which nothing has written"
     pairs = "ULDC.64 UR4, c[0x0][0x208]\nUIADD3.64 UR6, UR4, 0x2, URZ\nUIADD3.X UR8, UR7, UR5, URZ, UP0, !UPT"
     assert never_written(instructions(_code(pairs))) == []
+    least = "UMOV UR4, 0x1\nUMOV UR5, 0x2\nUIMNMX.S64 UR8, UR4, UR4, UPT\nIMAD.U32 R1, RZ, RZ, UR9"
+    assert never_written(instructions(_code(least))) == []
+
+
+def test_what_a_function_behind_the_kernel_writes() -> None:
+    call = "IMAD.U32 R1, RZ, RZ, UR4\nEXIT\nUMOV UR4, 0x1\nRET.REL.NODEC R2 0x0\nUMOV UR5, 0x1"
+    for called, used in (("0x30", "UR4"), ("0x50", "UR5")):
+        code = f"CALL.REL.NOINC {called}\n" + call.replace("RZ, UR4", f"RZ, {used}")
+        assert never_written(instructions(_code(code))) == []
+    for early in ("NOP", "CALL.REL.NOINC 0x50"):
+        (line,) = never_written(instructions(_code(f"{early}\n{call}")))
+        assert line == "IMAD.U32 at 0x10 reads UR4, which nothing has written"
 
 
 @functools.cache

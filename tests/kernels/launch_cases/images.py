@@ -36,6 +36,14 @@ def images() -> Iterator[Case]:
     yield Case(
         "crop", f"{many_images} windows", lambda: crop(zeros((1, 8, 8), torch.uint8), many_images, 1), always=True
     )
+    for rounding in ("video_analyst", "subpixel"):  # these had 8 bytes on the stack
+        picture = functools.partial(zeros, (1, 480, 640), torch.float32)
+        yield Case(
+            "crop",
+            f"gray, reflected, {rounding}",
+            lambda p=picture, r=rounding: crop(p(), 1, 127, fill="reflect", rounding=r),
+            always=True,
+        )
     yield Case("crop", "of 8192 x 8192", lambda: crop(zeros((1, 8, 8), torch.uint8), 1, 8192))
     for dtype in FLOATS:
         for side, out in ((255, 239), (127, 127)):
