@@ -27,6 +27,8 @@ def sass_of(cubins: Sequence[bytes], chip: int) -> list[str]:
     codes = [_code_of(cubin) for cubin in cubins]
     printed = _printed(b"".join(codes), "nvdisasm", "-novliw", "-b", f"SM{chip}{'a' if chip >= 90 else ''}")
     lines = [line for line in printed.splitlines() if _ADDRESS.search(line)]
+    if 16 * len(lines) != sum(map(len, codes)):
+        raise ValueError(f"nvdisasm: got {len(lines)} instructions, expected {sum(map(len, codes)) / 16:g} of 16 bytes")
     texts, start = [], 0
     for code in codes:
         first, start = start, start + len(code)

@@ -17,8 +17,8 @@ MOST_VALUES = 32  # channels of values whose slopes fit in a program
 SMALL_VALUES = 16  # up to so many, products with values are a few multiply-adds per logit
 PROGRAMS, MOST_OF_A100 = 528, 432  # that fill a chip: four on each of 132 multiprocessors, of 108
 BLOCKS = {"BLOCK_Q": 16, "BLOCK_J": 64, "num_warps": 4, "num_stages": 1}
-# Of a thread, with SMALL_VALUES: four blocks on a multiprocessor, as PROGRAMS counts on. Left to itself, or with 96 for
-# five blocks, ptxas puts 8 to 40 bytes on the stack here and there; with more values it does so with 168, for three.
+# Of a thread, for up to SMALL_VALUES: four blocks on a multiprocessor, as PROGRAMS counts on. Left to itself, or with
+# 96 for five blocks, ptxas puts 8 to 40 bytes on the stack here and there; so it does for more values with 168.
 REGISTERS = 128
 # Keys of a row of slopes are padded to a multiple: cuBLAS has its fast kernels for rows that begin at multiples of 16
 # bytes, which 25 x 25 keys do not, and Triton writes them in wide stores.

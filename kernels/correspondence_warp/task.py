@@ -189,7 +189,7 @@ def through_unit_rows(
     n, t, channels, height, width = features.shape
     out = torch.empty(features.shape, dtype=features.dtype, device=features.device)
     # For one more block on a multiprocessor of sm_80, 16 bytes of 144 channels or more may be on the stack (Triton 3.6)
-    # if nothing is normalized. Else nothing is, and with named registers there are up to half as many again.
+    # if nothing is normalized; otherwise there is none, and named registers would be up to half as many again.
     named = {} if normalize else {"maxnreg": MOST_REGISTERS}
     through_unit_rows_kernel[(cdiv(height * width, BLOCK_CELLS) * n * t,)](
         slopes, slopes if units is None else units, features, inverse, out, factor, t, channels, width, height * width,

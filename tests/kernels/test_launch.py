@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("triton")
 
-from siamfast.kernels import tf32
+from siamfast.kernels import static, tf32
 from siamfast.kernels.launches import Call, compile_launch, launches_of
 
 import siamfast
@@ -32,9 +32,26 @@ from siamfast.ops.crop_and_resize.call import Options as CropOptions
 from siamfast.ops.xcorr import autograd as xcorr_autograd
 from siamfast.ops.xcorr import triton as xcorr_triton
 from siamfast.ops.xcorr.call import DepthwiseCall, Numbers, XcorrCall
-from tests.kernels.launch_cases.case import zeros
+from tests.kernels import launched
+from tests.kernels.launch_cases.case import Case, zeros
 
 ROOT = Path(__file__).parents[2]
+
+
+def test_a_kernel_that_cannot_be_read_is_named_by_its_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    def usages_of(kernels: list[str]) -> list[static.Usage]:
+        if "broken" in kernels:
+            raise ValueError("no section")
+        return [static.Usage(32, 8 * (kernel == "spilled"), 0, 0, 0, 0, 4) for kernel in kernels]
+
+    monkeypatch.setattr(static, "usages_of", usages_of)
+    proof = launched.Proof()
+    proof.unread[90] = [(what, f"{what}_kernel", Case("xcorr", what, lambda: None)) for what in ("good", "broken")]
+    proof.unread[90].append(("spilled", "spilled_kernel", Case("xcorr", "spilled", lambda: None)))
+    proof.read(90)
+    assert [line.split(": ")[0] for line in proof.wrong] == ["sm_90 broken_kernel", "sm_90 spilled_kernel"]
+    assert ["no section" in line for line in proof.wrong] == [True, False]
+    assert [line.rpartition(" ")[2] for line in proof.wrong] == ["broken", "spilled"]
 
 
 @pytest.mark.parametrize(("setting", "expected"), [("ieee", False), ("tf32", True)])
@@ -183,5 +200,5 @@ def test_every_launch_compiles_and_fits_the_chips() -> None:
     command = [sys.executable, "-m", "tests.kernels.launched"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    launched = next(line for line in done.stdout.splitlines() if line.startswith("launched:"))
-    assert set(launched.removeprefix("launched: ").split(", ")) == KERNELS
+    kernels = next(line for line in done.stdout.splitlines() if line.startswith("launched:"))
+    assert set(kernels.removeprefix("launched: ").split(", ")) == KERNELS
