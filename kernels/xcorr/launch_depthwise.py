@@ -27,8 +27,7 @@ MOST_CELLS = MOST_ACROSS * min(FORWARD_COLUMNS)
 def forward_blocks(hz: int, ho: int, wo: int) -> dict[str, int]:
     """ROWS, TAPS and BLOCK_Q for a template of hz rows and a response of this size, and the warps (read only).
 
-    The registers are named for templates in parts, which otherwise may have 8 bytes on the stack (sm_100); for others
-    that would cost blocks on a multiprocessor.
+    The registers are named: else 8 bytes may be on the stack (of templates in parts on sm_100, of others on sm_120).
     """
     taps = cdiv(hz, cdiv(hz, MOST_TAPS))
 
@@ -37,8 +36,7 @@ def forward_blocks(hz: int, ho: int, wo: int) -> dict[str, int]:
         return cdiv(cdiv(ho, rows) * wo, block) * block * (rows * taps + rows + taps - 1)
 
     rows, block = min(((r, q) for q in FORWARD_COLUMNS for r in FORWARD_ROWS), key=lambda pair: work(*pair))
-    named = {"maxnreg": MOST_REGISTERS} if hz > taps else {}
-    return {"ROWS": rows, "TAPS": taps, "BLOCK_Q": block, "num_warps": block // 32, **named}
+    return {"ROWS": rows, "TAPS": taps, "BLOCK_Q": block, "num_warps": block // 32, "maxnreg": MOST_REGISTERS}
 
 
 @functools.lru_cache(maxsize=1024)

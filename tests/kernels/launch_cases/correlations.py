@@ -48,6 +48,15 @@ def correlations() -> Iterator[Case]:
             )
     yield from _large_templates()
     yield from _many_planes()
+    yield Case(
+        "xcorr depthwise",
+        "templates of 6x5 on rows of 71, shifted",  # its dx had 8 bytes on the stack (sm_120, Triton 3.6)
+        lambda: correlate(
+            zeros((2, 17, 6, 5), torch.float16, "shifted"),
+            zeros((2, 17, 33, 71), torch.float16, "shifted"),
+            "depthwise",
+        ),
+    )
     yield from _grid_limits()
     yield from _gradients_that_spilled()
     for layout in ("shifted", "cut out"):
