@@ -18,6 +18,7 @@ from siamfast.kernels.sass_races import problems
 # Registers of a multiprocessor, and the shared memory that the driver reserves per block: the same on all chips.
 _REGISTERS, _RESERVED = 65536, KIB
 _NEWEST = r"HGMMA|QGMMA|UTC\w*MMA"  # wgmma, tcgen05
+_DOUBLE = ("DADD", "DMUL", "DFMA", "DSETP")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Usage:
     async_loads: int = 0  # loads that bypass registers
     load_bytes: float = 0.0  # per lane, the mean over load instructions
     repeats: int = 1  # how many warps do the same part of a product, at most
+    double: int = 0  # instructions of float64 arithmetic
 
     @property
     def spilled(self) -> bool:
@@ -91,4 +93,5 @@ def _usage(compiled: Any, code: Sequence[Instruction]) -> Usage:
         names.count("LDGSTS"),
         sum(widths) / len(widths) if widths else 0.0,
         repeats(compiled.asm["ttgir"]),
+        sum(name in _DOUBLE for name in names),
     )

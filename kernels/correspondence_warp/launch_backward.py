@@ -24,6 +24,9 @@ Config = dict[str, int]
 # registers of the slopes.
 SMALL_SLOPES = 16
 ENDS = {"BLOCK": 64, "BLOCK_K": 16, "num_warps": 4}
+CHOICES = (
+    8  # of a key, that are read at once with a top k; where there are as many queries as keys, a key has k of them
+)
 LEAST_SLOPE = 1e-30  # of a sample's largest: its units are a divisor
 LEAST_SLOPES = 32  # channels at once; with 16, ptxas puts 56 bytes on the stack for a second block (sm_86, sm_89)
 
@@ -185,14 +188,14 @@ def top_backward(task: Task, *, grads: Gradients, chosen: torch.Tensor, need_val
         warp_top_slopes_kernel[(cells * n,)](
             task.query, task.keys, task.values, task.bias_or_keys, chosen, grads.values, ends, weights, of_logits,
             slopes.query, k, cells, keys, BIAS=task.bias is not None, CP=padded, KT=topk,
-            PLACES=max(2, next_power_of_2(topk)), BLOCK_C=block, num_warps=4,
+            PLACES=max(2, next_power_of_2(topk)), BLOCK_C=block, num_warps=4, maxnreg=MOST_REGISTERS,
         )  # fmt: skip
         by_choice = chosen.transpose(1, 2).reshape(n, cells * topk)
         ordered, order = torch.sort(by_choice, dim=1, stable=True)
         begins = torch.searchsorted(ordered, torch.arange(keys + 1, device=chosen.device).expand(n, -1).contiguous())
         warp_top_keys_kernel[(keys * n,)](
             task.query, grads.values, weights, of_logits, order, begins, slopes.keys, slopes.values, slopes.bias, k,
-            cells, keys, NEED_VALUES=need_values and k > 0, CP=padded, KT=topk, BLOCK_C=block,
-            BLOCK_K=min(64, max(2, next_power_of_2(max(1, k)))), num_warps=4,
+            cells, keys, NEED_VALUES=need_values and k > 0, CP=padded, KT=topk, STEP=CHOICES, BLOCK_C=block,
+            BLOCK_K=min(64, max(2, next_power_of_2(max(1, k)))), num_warps=4, maxnreg=MOST_REGISTERS,
         )  # fmt: skip
     return slopes

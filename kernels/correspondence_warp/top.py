@@ -18,6 +18,9 @@ from siamfast.kernels.correspondence_warp.windows import (
 )
 
 NO_KEY = tl.constexpr(2147483647)  # index of an empty place in a list
+# The least float32 of full precision, for logarithms. A smaller number written here would be a float64 to Triton, and
+# so would all that is computed from it.
+LEAST = tl.constexpr(2.0**-126)
 
 
 @triton.jit
@@ -171,7 +174,7 @@ def warp_chosen_kernel(
     tl.store(ends, lse, mask=inside)
     confidence = tl.sum(tl.where(place == 0, weights, 0.0), 1)
     tl.store(ends + Q, confidence, mask=inside)
-    spread = tl.where(weights > 0, weights * tl.log(tl.maximum(weights, 1e-38)), weights * 0.0)  # NaN stays
+    spread = tl.where(weights > 0, weights * tl.log(tl.maximum(weights, LEAST)), weights * 0.0)  # NaN stays
     tl.store(ends + 2 * Q, -tl.sum(spread, 1), mask=inside)
     for k in range(K):
         v = tl.load(values_ptr + (n * K + k) * J + key, mask=kept, other=0.0)
@@ -221,7 +224,7 @@ def warp_top_slopes_kernel(
         slope_of_weight += g * tl.load(values_ptr + (n * K + channel) * J + key, mask=used, other=0.0)
     # The first place has the largest weight; entropy is -sum w log w.
     slope_of_weight += tl.where(place == 0, tl.load(ends_ptr + n * 2 * Q + q), 0.0)
-    slope_of_weight -= tl.load(ends_ptr + n * 2 * Q + Q + q) * (tl.log(tl.maximum(w, 1e-38)) + 1.0)
+    slope_of_weight -= tl.load(ends_ptr + n * 2 * Q + Q + q) * (tl.log(tl.maximum(w, LEAST)) + 1.0)
     slope = tl.where(used, w * (slope_of_weight - tl.sum(w * slope_of_weight, 0)), 0.0)
     to = (n * Q + q) * KT + place
     tl.store(weights_ptr + to, w, mask=used)
@@ -249,33 +252,41 @@ def warp_top_keys_kernel(
     NEED_VALUES: tl.constexpr,
     CP: tl.constexpr,
     KT: tl.constexpr,
+    STEP: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """One program owns one key: it adds up the queries that chose it, in order; two runs give the same bits."""
+    """One program owns one key: it adds up the queries that chose it, STEP at once; two runs give the same bits."""
     key, n = tile_and_sample(J)
     begin = tl.load(begins_ptr + n * (J + 1) + key)
     end = tl.load(begins_ptr + n * (J + 1) + key + 1)
-    c, channel = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_K)
-    bias = 0.0
+    step, c, channel = tl.arange(0, STEP), tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_K)
+    bias = tl.zeros((STEP,), tl.float32)
     for start in range(0, CP, BLOCK_C):
-        d_keys = tl.zeros((BLOCK_C,), tl.float32)
-        bias = 0.0
-        for at in range(begin, end):
-            choice = tl.load(order_ptr + n * Q * KT + at)
-            slope = tl.load(slopes_ptr + n * Q * KT + choice)
-            x = tl.load(query_ptr + (n * Q + choice // KT) * CP + start + c, mask=start + c < CP, other=0.0)
-            d_keys += slope * x.to(tl.float32)
+        inside = start + c < CP
+        d_keys = tl.zeros((STEP, BLOCK_C), tl.float32)
+        bias = tl.zeros((STEP,), tl.float32)
+        for at in range(begin, end, STEP):
+            listed = at + step < end
+            choice = tl.load(order_ptr + n * Q * KT + at + step, mask=listed, other=0)
+            slope = tl.load(slopes_ptr + n * Q * KT + choice, mask=listed, other=0.0)
+            row = query_ptr + (n * Q + choice // KT) * CP + start
+            x = tl.load(row[:, None] + c[None, :], mask=listed[:, None] & inside[None, :], other=0.0)
+            d_keys += slope[:, None] * x.to(tl.float32)
             bias += slope
-        tl.store(d_keys_ptr + (n * J + key) * CP + start + c, d_keys, mask=start + c < CP)
-    tl.store(d_bias_ptr + n * J + key, bias)
+        tl.store(d_keys_ptr + (n * J + key) * CP + start + c, tl.sum(d_keys, 0), mask=inside)
+    tl.store(d_bias_ptr + n * J + key, tl.sum(bias, 0))
     if NEED_VALUES:
         for first in range(0, K, BLOCK_K):
-            mask = first + channel < K
-            d_values = tl.zeros((BLOCK_K,), tl.float32)
-            for at in range(begin, end):
-                choice = tl.load(order_ptr + n * Q * KT + at)
-                weight = tl.load(weights_ptr + n * Q * KT + choice)
-                g = tl.load(grad_ptr + (n * K + first + channel) * Q + choice // KT, mask=mask, other=0.0)
-                d_values += weight * g
-            tl.store(d_values_ptr + (n * K + first + channel) * J + key, d_values, mask=mask)
+            inside = first + channel < K
+            d_values = tl.zeros((STEP, BLOCK_K), tl.float32)
+            for at in range(begin, end, STEP):
+                listed = at + step < end
+                choice = tl.load(order_ptr + n * Q * KT + at + step, mask=listed, other=0)
+                weight = tl.load(weights_ptr + n * Q * KT + choice, mask=listed, other=0.0)
+                of_channel = grad_ptr + (n * K + first + channel) * Q
+                query = (choice // KT)[:, None]
+                g = tl.load(of_channel[None, :] + query, mask=listed[:, None] & inside[None, :], other=0.0)
+                d_values += weight[:, None] * g
+            to = d_values_ptr + (n * K + first + channel) * J + key
+            tl.store(to, tl.sum(d_values, 0), mask=inside)

@@ -43,6 +43,7 @@ from tests.kernels.launch_cases.programs import every_program
 # Warps that do the same part of a product: 8 of 64 rows, 16 at a time; 4 of augment's 16 rows, of coarse steps.
 MOST_REPEATS = {"augment_kernel": 4}
 USUAL_REPEATS = 2
+DOUBLE = ("crop_and_resize_kernel",)  # its windows are float64; elsewhere a number was written that no float32 holds
 SHARED = {chip: limits.shared_block for chip, limits in LIMITS.items()}
 MOST_PROGRAMS = (2**31 - 1, 65535, 65535)
 SEED, SAMPLE, SAMPLE_RANDOM = 20261126, 16, 3  # cases of the table, and of each op's random ones
@@ -110,6 +111,8 @@ class Proof:
                 self.blame(name, problem)
             if used.repeats > MOST_REPEATS.get(name, USUAL_REPEATS):
                 self.blame(name, f"{used.repeats} warps do the same part of a product")
+            if used.double and name not in DOUBLE:
+                self.blame(name, f"{used.double} instructions of float64")
             if used.shared > SHARED[chip]:
                 self.blame(name, f"shared memory {used.shared / 1024:.1f} KiB of {SHARED[chip] >> 10}")
 
