@@ -20,6 +20,7 @@ from siamfast.kernels.static import usages_of
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 CALLS = (
     "xcorr dz and dx, siamfc train, fp32",
+    "balanced_logistic_loss, centers, batch, fp32",
     "crop_and_resize, rule 0, border 0, u8",
     "warp top, large, circle 12, top 10, fp16",
 )
