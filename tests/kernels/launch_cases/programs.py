@@ -4,7 +4,8 @@ only one (logit_slopes.py).
 A program of the first depends on the window's kind, on whether there is a bias, on whether the keys are divided, and on
 classes: of rows (up to which length they are one block, how much is read at once, how many channels of slopes there
 are), of values (how many are added at once) and of top k (places of a list). Of the second, it depends on the number of
-keys and the values' address (1, multiples of 16, others), on the slopes' dtype, and on classes of values.
+keys and the values' address (1, multiples of 16, others), on the slopes' dtype, on whether products with them are
+TF32's, and on classes of values.
 """
 
 from __future__ import annotations
