@@ -24,9 +24,8 @@ Config = dict[str, int]
 # registers of the slopes.
 SMALL_SLOPES = 16
 ENDS = {"BLOCK": 64, "BLOCK_K": 16, "num_warps": 4}
-CHOICES = (
-    8  # of a key, that are read at once with a top k; where there are as many queries as keys, a key has k of them
-)
+# Of a key with a top k, that are read at once; where there are as many queries as keys, a key has k of them.
+CHOICES = 8
 LEAST_SLOPE = 1e-30  # of a sample's largest: its units are a divisor
 LEAST_SLOPES = 32  # channels at once; with 16, ptxas puts 56 bytes on the stack for a second block (sm_86, sm_89)
 

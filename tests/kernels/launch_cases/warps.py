@@ -117,11 +117,8 @@ def _wide_rows() -> Iterator[Case]:
 
 
 def random_warp(rng: np.random.Generator) -> Case:
-    n, t, k = (
-        int(rng.choice([1, 1, 2])),
-        int(rng.choice([1, 1, 2, 4])),
-        int(rng.integers(1, 17 if rng.random() < 0.7 else 71)),
-    )
+    n, t = int(rng.choice([1, 1, 2])), int(rng.choice([1, 1, 2, 4]))
+    k = int(rng.integers(1, 17 if rng.random() < 0.7 else 71))
     c = int(rng.choice([1, 3, 16, 40, 64, 128, 129, 200, 256, 257, 320, 512]))
     h, w = (int(v) for v in rng.integers(1, 41, 2))
     hr, wr = (h, w) if rng.random() < 0.6 else (int(v) for v in rng.integers(1, 41, 2))
