@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -73,6 +75,21 @@ def test_ops_compile_in_one_graph(case: Case, dynamic: bool) -> None:
     gradients = torch.autograd.grad(output, inputs, torch.ones_like(output))
     torch.testing.assert_close(output, expected[0])
     torch.testing.assert_close(gradients, expected[1:])
+
+
+@pytest.mark.parametrize("op", [siamfast.xcorr, siamfast.xcorr_depthwise])
+def test_shapes_of_a_dynamic_graph_do_not_come_from_onnxs_operators(op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those take seconds: some forty for a template of 6 x 6."""
+
+    def decomposed(*arguments: Any) -> None:
+        raise AssertionError("the operators for ONNX were asked for a shape")
+
+    raw = getattr(torch.ops.siamfast, op.__name__).default
+    monkeypatch.setitem(torch._decomp.decomposition_table, raw, decomposed)
+    torch._dynamo.reset()
+    z, x = torch.rand(2, 4, 3, 2), torch.rand(4, 4, 8, 9)
+    compiled = torch.compile(op, fullgraph=True, dynamic=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(z, x), op(z, x))
 
 
 @every_case

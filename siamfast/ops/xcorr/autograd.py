@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,13 @@ from torch._decomp import register_decomposition
 from siamfast.ops import dispatch, library
 from siamfast.ops.xcorr import cpp, eager, onnx, reference, triton
 from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
+
+
+def _decomposed(op: Any, into: Callable[..., Any], fake: Callable[..., Any]) -> None:
+    """Gives PyTorch's exporter operators for an op. Without a "meta" beside them, a graph of sizes that vary would take
+    them for the shape of the result too, which takes seconds."""
+    register_decomposition([op])(into)
+    register_decomposition([op], type="meta")(fake)
 
 
 def _implementation(x: torch.Tensor) -> ModuleType | None:
@@ -94,7 +102,7 @@ _xcorr_backward_op = library.register(
     _xcorr_backward_fake,
 )
 _xcorr_backward = library.with_autograd(_xcorr_backward_op, _xcorr_reference_backward)
-register_decomposition([_xcorr_op])(onnx.full)
+_decomposed(_xcorr_op, onnx.full, _xcorr_fake)
 
 
 class _XCorr(torch.autograd.Function):
@@ -170,7 +178,7 @@ _depthwise_backward_op = library.register(
     _depthwise_backward_fake,
 )
 _depthwise_backward = library.with_autograd(_depthwise_backward_op, _depthwise_reference_backward)
-register_decomposition([_depthwise_op])(onnx.depthwise)
+_decomposed(_depthwise_op, onnx.depthwise, _depthwise_fake)
 
 
 class _XCorrDepthwise(torch.autograd.Function):
