@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite: unwritten memory is NaN; torch runs on the machine's two cores."""
+"""Fixtures of the whole suite: unwritten memory is NaN; the processes of a suite share the cores."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ import pytest
 # Waiting threads sleep at once. By default GNU OpenMP's threads spin: where other work shared the cores, a test of many
 # small calls took 52 s in place of 0.5. torch reads this when it loads the library, so it is set before the import.
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# pytest-xdist has a process for each core: threads that wait for a core that another process has doubled the time of a
+# training.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    _share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _share)))
 
 import torch
 

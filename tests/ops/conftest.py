@@ -1,10 +1,22 @@
-"""Runs a test once per instruction set of this CPU."""
+"""Work is divided between threads; a test may run once per instruction set of this CPU."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 import siamfast
+
+
+@pytest.fixture(autouse=True)
+def several_threads() -> Iterator[None]:
+    """The kernels' loops are divided, also where the suite's processes have one thread each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(2, before))
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=["baseline", "avx2", "avx512"])
