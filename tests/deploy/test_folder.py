@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -51,19 +52,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a model with one target per call, made once."""
+
+    @functools.cache
+    def export(model: str) -> Path:
+        out = tmp_path_factory.mktemp(model) / "out"
+        assert main(["export", str(out), "--model", model, "--precision", "float32,float16"]) == 0
+        return out
+
+    return export
+
+
 @pytest.fixture(scope="module", params=["mobile", "siamfc"])
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one target per call."""
-    out = tmp_path_factory.mktemp(request.param) / "out"
-    assert main(["export", str(out), "--model", request.param]) == 0
-    return out
+def folder(request: pytest.FixtureRequest, exported: Callable[[str], Path]) -> Path:
+    return exported(request.param)
 
 
 @pytest.fixture(scope="module")
-def mobile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("mobile") / "out"
-    export_folder(out, "mobile")
-    return out
+def mobile(exported: Callable[[str], Path]) -> Path:
+    return exported("mobile")
 
 
 def ours(model: str) -> SequenceTracker:
@@ -130,39 +139,37 @@ def test_the_example_gives_our_boxes_without_pytorch(folder: Path, tmp_path: Pat
     for seed in (3, 4):
         clip = tmp_path / str(seed)
         clip.mkdir()
-        frames = list(SyntheticVideo(seed, length=61))
+        frames = list(SyntheticVideo(seed, length=21))
         for number, (frame, _) in enumerate(frames):
             cv2.imwrite(str(clip / f"{number:03d}.png"), frame[..., ::-1])
         boxes, _ = ours(model).track([frame for frame, _ in frames], frames[0][1])
         ran = run_example(folder, str(clip), "--box", ",".join(map(repr, frames[0][1].tolist())))
         assert ran.returncode == 0, ran.stderr
         rows = np.loadtxt(ran.stdout.splitlines(), delimiter=",")
-        assert len(rows) == 61
+        assert len(rows) == 21
         np.testing.assert_allclose(rows[:, 1:5], boxes, atol=0.5)
 
 
-def test_float16_gives_the_boxes_of_float32(tmp_path: Path) -> None:
+def test_float16_gives_the_boxes_of_float32(folder: Path) -> None:
     """Within half a pixel, from the same last box; all convolutions with weights are in float16."""
-    for model, least in (("mobile", 50), ("siamfc", 5)):
-        out = tmp_path / model
-        assert main(["export", str(out), "--model", model, "--precision", "float32,float16"]) == 0
-        graph = onnx.load(out / "search.float16.onnx")
-        constants = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}
-        weights = [constants.get(node.input[1]) for node in graph.graph.node if node.op_type == "Conv"]
-        assert weights.count(onnx.TensorProto.FLOAT16) >= least
-        assert onnx.TensorProto.FLOAT not in weights
-        if model == "siamfc":  # the mobile tracker's constants are stored in float16 in any precision
-            assert (out / "search.float16.onnx").stat().st_size < 0.55 * (out / "search.onnx").stat().st_size
-        video = SyntheticVideo(3, length=21)
-        exact, half = (EXAMPLES[model].Tracker(out, precision) for precision in ("float32", "float16"))
-        for tracker in (exact, half):
-            tracker.init(video.frame(0), np.array(video.box(0)))
-        for t in range(1, 21):
-            for name in ("middle", "size", "side", "grown"):
-                if hasattr(exact, name):
-                    setattr(half, name, getattr(exact, name))
-            box = exact.update(video.frame(t))[0]
-            np.testing.assert_allclose(half.update(video.frame(t))[0], box, atol=0.5, err_msg=f"{model}, {t}")
+    model = json.loads((folder / "tracker.json").read_text())["model"]
+    graph = onnx.load(folder / "search.float16.onnx")
+    constants = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}
+    weights = [constants.get(node.input[1]) for node in graph.graph.node if node.op_type == "Conv"]
+    assert weights.count(onnx.TensorProto.FLOAT16) >= {"mobile": 50, "siamfc": 5}[model]
+    assert onnx.TensorProto.FLOAT not in weights
+    if model == "siamfc":  # the mobile tracker's constants are stored in float16 in any precision
+        assert (folder / "search.float16.onnx").stat().st_size < 0.55 * (folder / "search.onnx").stat().st_size
+    video = SyntheticVideo(3, length=21)
+    exact, half = (EXAMPLES[model].Tracker(folder, precision) for precision in ("float32", "float16"))
+    for tracker in (exact, half):
+        tracker.init(video.frame(0), np.array(video.box(0)))
+    for t in range(1, 21):
+        for name in ("middle", "size", "side", "grown"):
+            if hasattr(exact, name):
+                setattr(half, name, getattr(exact, name))
+        box = exact.update(video.frame(t))[0]
+        np.testing.assert_allclose(half.update(video.frame(t))[0], box, atol=0.5, err_msg=str(t))
 
 
 def test_any_number_of_targets_gives_what_one_gives(folder: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from siamfast.training.registry import TASKS, make_trainer
 
 ALL: dict[str, Any] = {
     # Plain float32 and a small learning rate: AdamW's steps have the sign of the gradient, also where that is rounding.
-    "amp": "off", "steps": 4, "batch_size": 4, "lr": 1e-5, "warmup": 1, "workers": 0, "log_every": 1, "val_every": 2,
+    "amp": "off", "steps": 4, "batch_size": 4, "lr": 1e-5, "warmup": 1, "workers": 0, "log_every": 1, "val_every": 4,
     "save_every": 2, "val_pairs": 6,
     "device": "cpu",  # a machine may have one GPU, which two processes cannot share
 }  # fmt: skip
