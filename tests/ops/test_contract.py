@@ -92,6 +92,22 @@ def test_shapes_of_a_dynamic_graph_do_not_come_from_onnxs_operators(op: Any, mon
     torch.testing.assert_close(compiled(z, x), op(z, x))
 
 
+@pytest.mark.parametrize("op", [siamfast.xcorr, siamfast.xcorr_depthwise])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_a_graph_may_not_know_its_number_of_samples(op: Any, layout: torch.memory_format) -> None:
+    """As that of x[mask]; values, gradients and their strides are those of the op itself."""
+    z, x = torch.rand(1, 4, 3, 3), torch.rand(3, 4, 8, 9).contiguous(memory_format=layout)
+    torch._dynamo.reset()
+    results = []
+    for call in (op, torch.compile(op, fullgraph=True, backend="aot_eager")):
+        leaves = [t.clone().requires_grad_() for t in (z, x)]
+        if call is not op:
+            torch._dynamo.decorators.mark_unbacked(leaves[1], 0)
+        output = call(*leaves)
+        results.append((output, *torch.autograd.grad((output**2).sum(), leaves)))
+    torch.testing.assert_close(results[1], results[0], check_stride=True)
+
+
 @every_case
 def test_ops_export(case: Case) -> None:
     class Module(torch.nn.Module):

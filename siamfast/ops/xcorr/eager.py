@@ -15,10 +15,11 @@ from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
 
 def layout(x: torch.Tensor) -> torch.memory_format:
     """The memory format of x's gradient: channels_last stays, anything else becomes contiguous."""
-    if x.is_contiguous():
-        return torch.contiguous_format
     last = torch.channels_last
-    return last if x.is_contiguous(memory_format=last) else torch.contiguous_format
+    # One map, or maps of one cell, are contiguous too. The stride is asked first: whether a tensor is contiguous is an
+    # error where its number of samples is not known (torch.export of x[mask]) and its strides do not say so.
+    told_apart = x.shape[1] > 1 and (x.shape[2] > 1 or x.shape[3] > 1) and x.stride(1) == 1
+    return last if told_apart and x.is_contiguous(memory_format=last) else torch.contiguous_format
 
 
 def _upcast(t: torch.Tensor) -> torch.Tensor:
