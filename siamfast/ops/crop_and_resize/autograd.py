@@ -11,7 +11,7 @@ import torch
 from siamfast.ops import dispatch, library
 from siamfast.ops.crop_and_resize import cpp, eager, reference, triton
 from siamfast.ops.crop_and_resize.call import CropCall
-from siamfast.ops.crop_and_resize.windows import pixel_layout
+from siamfast.ops.layout import layout_of
 
 KERNEL_DTYPES = (torch.uint8, *dispatch.FLOATS)
 reason = functools.partial(dispatch.reason, kernel_dtypes=KERNEL_DTYPES)
@@ -36,14 +36,14 @@ def _kernel(*flat: Any) -> torch.Tensor:
     if chosen == "reference":
         return reference.crop_and_resize(*flat)
     if chosen == "torch":
-        return eager.forward(call).contiguous(memory_format=pixel_layout(call.image))
+        return eager.forward(call).contiguous(memory_format=layout_of(call.image))
     return triton.forward(call) if chosen == "triton" else cpp.forward(call)
 
 
 def _fake(*flat: Any) -> Any:
     image, windows, _, options = CropCall.of(*flat)
     shape = (windows.shape[0], image.shape[1], options.height, options.width)
-    return torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=pixel_layout(image))
+    return torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=layout_of(image))
 
 
 def _gradients(

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from siamfast.ops import buffers, dispatch
 from siamfast.ops.crop_and_resize.call import CropCall, Options
-from siamfast.ops.crop_and_resize.windows import pixel_layout
+from siamfast.ops.layout import layout_of
 
 
 def forward(call: CropCall) -> torch.Tensor:  # (M, C, height, width)
     image, windows, fill, options = call
     shape = windows.shape[0], image.shape[1], options.height, options.width
-    result = torch.empty(shape, dtype=image.dtype, memory_format=pixel_layout(image))
+    result = torch.empty(shape, dtype=image.dtype, memory_format=layout_of(image))
     dispatch.loaded_extension().crop_and_resize(
         buffers.of_tensor(image), windows.numpy(), fill.double().numpy(), buffers.of_tensor(result), options,
         torch.get_num_threads(),

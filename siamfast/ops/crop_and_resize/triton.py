@@ -6,7 +6,7 @@ import torch
 
 from siamfast.kernels.integers import MOST, cdiv
 from siamfast.ops.crop_and_resize.call import CropCall
-from siamfast.ops.crop_and_resize.windows import pixel_layout
+from siamfast.ops.layout import layout_of
 
 
 def serves(call: CropCall) -> bool:
@@ -29,5 +29,5 @@ def forward(call: CropCall) -> torch.Tensor:  # (M, C, height, width)
         out_width=options.width,
         border=options.border,
         rule=options.rule,
-        layout=pixel_layout(image),
+        layout=layout_of(image),
     )

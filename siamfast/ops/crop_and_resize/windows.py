@@ -198,11 +198,3 @@ def out_sides(out_size: Any) -> tuple[int, int]:
 
 
 assert all(c.rule in RULES for c in CONVENTIONS.values())
-
-
-def pixel_layout(image: torch.Tensor) -> torch.memory_format:
-    """The memory format of crops: interleaved pixels stay interleaved."""
-    if image.is_contiguous():
-        return torch.contiguous_format
-    last = torch.channels_last
-    return last if image.is_contiguous(memory_format=last) else torch.contiguous_format

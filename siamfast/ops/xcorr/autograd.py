@@ -10,6 +10,7 @@ import torch
 from torch._decomp import register_decomposition
 
 from siamfast.ops import dispatch, library
+from siamfast.ops.layout import layout_of
 from siamfast.ops.xcorr import cpp, eager, onnx, reference, triton
 from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
 
@@ -85,7 +86,7 @@ def _xcorr_backward_fake(grad: Any, *flat: Any) -> tuple[torch.Tensor, ...]:
     z, x, scale, bias, _ = XcorrCall.of(*arguments)
     made = (
         z.new_empty(z.shape),
-        torch.empty_like(x, memory_format=eager.layout(x)),
+        torch.empty_like(x, memory_format=layout_of(x)),
         None if scale is None else scale.new_empty(scale.shape),
         None if bias is None else bias.new_empty(bias.shape),
     )
@@ -133,12 +134,12 @@ def _depthwise_kernel(*flat: Any) -> torch.Tensor:
     chosen = _implementation(call.x)
     if chosen:
         return chosen.depthwise_forward(call)
-    return depthwise_by_reference(call).contiguous(memory_format=eager.layout(call.x))
+    return depthwise_by_reference(call).contiguous(memory_format=layout_of(call.x))
 
 
 def _depthwise_fake(*flat: Any) -> Any:
     call = DepthwiseCall(*flat)
-    layout = eager.layout(call.x)
+    layout = layout_of(call.x)
     return torch.empty(call.response_shape, dtype=call.x.dtype, device=call.x.device, memory_format=layout)
 
 
@@ -157,7 +158,7 @@ def _depthwise_backward_kernel(grad: torch.Tensor, *flat: Any) -> tuple[torch.Te
     if chosen:
         return chosen.depthwise_backward(grad, call, needs)
     dz, dx = _depthwise_reference_backward(grad, *flat)
-    return dz.contiguous(), dx.contiguous(memory_format=eager.layout(call.x)) if dx.dim() == 4 else dx
+    return dz.contiguous(), dx.contiguous(memory_format=layout_of(call.x)) if dx.dim() == 4 else dx
 
 
 def _depthwise_backward_fake(grad: Any, *flat: Any) -> tuple[torch.Tensor, ...]:
@@ -165,7 +166,7 @@ def _depthwise_backward_fake(grad: Any, *flat: Any) -> tuple[torch.Tensor, ...]:
     z, x, _, _ = DepthwiseCall(*arguments)
     return (
         z.new_empty(z.shape) if needs[0] else grad.new_empty(0),
-        torch.empty_like(x, memory_format=eager.layout(x)) if needs[1] else grad.new_empty(0),
+        torch.empty_like(x, memory_format=layout_of(x)) if needs[1] else grad.new_empty(0),
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from siamfast.ops import buffers, dispatch
+from siamfast.ops.layout import layout_of
 from siamfast.ops.xcorr import eager
 from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
-from siamfast.ops.xcorr.eager import layout
 
 
 def _one_template(z: torch.Tensor) -> torch.Tensor:
@@ -61,7 +61,7 @@ def full_backward(
     if need_z or need_scale:
         dz = torch.empty(z.shape, dtype=z.dtype if scale is None else torch.float32)
     if need_x:
-        dx = torch.empty_like(x, memory_format=layout(x))
+        dx = torch.empty_like(x, memory_format=layout_of(x))
     slope = (grad * numbers.scale_constant if numbers.scale_constant != 1.0 else grad).contiguous()
     # Compute dz without `scale` first: <dz, z> is the gradient of `scale`, without dividing by it.
     scaled = slope
@@ -87,7 +87,7 @@ def full_backward(
 
 def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:  # (Nx, C, Ho, Wo)
     z, x, pad_y, pad_x = call
-    out = torch.empty(call.response_shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
+    out = torch.empty(call.response_shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
     if out.numel():
         dispatch.loaded_extension().xcorr_depthwise(
             buffers.of_tensor(z), buffers.of_tensor(x), buffers.of_tensor(out), pad_y, pad_x, torch.get_num_threads()
@@ -105,7 +105,7 @@ def depthwise_backward(
     if grad.numel() == 0:
         return eager.depthwise_backward(grad, call, needs)
     dz = torch.empty(z.shape, dtype=z.dtype) if need_z else grad.new_empty(0)
-    dx = torch.empty_like(x, memory_format=layout(x)) if need_x else grad.new_empty(0)
+    dx = torch.empty_like(x, memory_format=layout_of(x)) if need_x else grad.new_empty(0)
     if need_z or need_x:
         dispatch.loaded_extension().xcorr_depthwise_backward(
             grad=buffers.of_tensor(grad),

@@ -10,16 +10,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from siamfast.ops.layout import layout_of
 from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
-
-
-def layout(x: torch.Tensor) -> torch.memory_format:
-    """The memory format of x's gradient: channels_last stays, anything else becomes contiguous."""
-    last = torch.channels_last
-    # One map, or maps of one cell, are contiguous too. The stride is asked first: whether a tensor is contiguous is an
-    # error where its number of samples is not known (torch.export of x[mask]) and its strides do not say so.
-    told_apart = x.shape[1] > 1 and (x.shape[2] > 1 or x.shape[3] > 1) and x.stride(1) == 1
-    return last if told_apart and x.is_contiguous(memory_format=last) else torch.contiguous_format
 
 
 def _upcast(t: torch.Tensor) -> torch.Tensor:
@@ -119,7 +111,7 @@ def full_backward(
         return dz, dx, dscale, dbias
     if nx == 0 or nz == 0:
         dz = z.new_zeros(z.shape) if need_z else nothing
-        dx = torch.zeros_like(x, memory_format=layout(x)) if need_x else nothing
+        dx = torch.zeros_like(x, memory_format=layout_of(x)) if need_x else nothing
         dscale = scale.new_zeros(scale.shape) if need_scale and scale is not None else nothing
         return dz, dx, dscale, dbias
     # dG: (Nx, O*Hz*Wz, H*W); cells that reach no response stay zero.
@@ -136,12 +128,12 @@ def full_backward(
             factors = scale.reshape(-1, 1).to(kernels.dtype)
             rows = (kernels.reshape(nz, per_template, -1) * factors).view(kernels.shape)
         rows = rows.reshape(-1, channels) if all_pairs else rows
-        if layout(x) == torch.channels_last:
+        if layout_of(x) == torch.channels_last:
             cells = torch.matmul(products.transpose(2, 3), rows)  # (..., H*W, C)
             dx = cells.view(nx, h, w, channels).permute(0, 3, 1, 2)
         else:
             dx = torch.matmul(rows.transpose(-1, -2), products).view(nx, channels, h, w)
-        dx = dx[:, :, pad_y : h - pad_y, pad_x : w - pad_x].to(x.dtype).contiguous(memory_format=layout(x))
+        dx = dx[:, :, pad_y : h - pad_y, pad_x : w - pad_x].to(x.dtype).contiguous(memory_format=layout_of(x))
     if need_z or need_scale:
         cells = _pad(_upcast(x), pad_y, pad_x).flatten(2).unflatten(0, groups)
         per_pair = torch.matmul(products, cells.transpose(2, 3))  # (k, Nz or Nx, O*Hz*Wz, C)
@@ -161,7 +153,7 @@ def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:
     if x.numel() == 0:
         return x.new_zeros(shape)
     response = _grouped(call.z, x, call.pad_y, call.pad_x).view(shape)
-    return response.to(x.dtype).contiguous(memory_format=layout(x))
+    return response.to(x.dtype).contiguous(memory_format=layout_of(x))
 
 
 def _grouped(z: torch.Tensor, x: torch.Tensor, pad_y: int, pad_x: int) -> torch.Tensor:
@@ -180,7 +172,7 @@ def depthwise_backward(
     nz, channels, hz, wz = z.shape
     need_z, need_x = needs
     dz = z.new_zeros(z.shape) if need_z else grad.new_empty(0)
-    dx = torch.zeros_like(x, memory_format=layout(x)) if need_x else grad.new_empty(0)
+    dx = torch.zeros_like(x, memory_format=layout_of(x)) if need_x else grad.new_empty(0)
     if x.numel() == 0:
         return dz, dx
     grad = _upcast(grad)
@@ -188,7 +180,7 @@ def depthwise_backward(
         # dx = the full correlation of grad with the flipped template: another forward pass, which is fast in PyTorch,
         # while its own backward of this convolution takes 30 times the forward.
         wide = F.pad(grad, (wz - 1 - pad_x, wz - 1 - pad_x, hz - 1 - pad_y, hz - 1 - pad_y))  # a negative number crops
-        dx = _grouped(z.flip(2, 3), wide, 0, 0).view(x.shape).to(x.dtype).contiguous(memory_format=layout(x))
+        dx = _grouped(z.flip(2, 3), wide, 0, 0).view(x.shape).to(x.dtype).contiguous(memory_format=layout_of(x))
     if need_z:
         search = _pad(_upcast(x), pad_y, pad_x)
         ho, wo = grad.shape[2:]

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from siamfast.kernels.integers import MOST, offsets_fit
+from siamfast.ops.layout import layout_of
 from siamfast.ops.xcorr import eager
 from siamfast.ops.xcorr.call import DepthwiseCall, XcorrCall
-from siamfast.ops.xcorr.eager import layout
 
 MOST_BYTES = 256 << 20  # of G at once; where it would take more, some searches at a time
 MOST_SEARCH = 1 << 30  # of one search's G; where it takes more, PyTorch's convolution serves
@@ -111,7 +111,7 @@ def full_backward(
     if need_bias and bias is not None:
         dbias = eager.bias_gradient(slope.float(), bias, per_template)
     if need_x:
-        dx = torch.empty_like(x, memory_format=layout(x))
+        dx = torch.empty_like(x, memory_format=layout_of(x))
     if need_z or need_scale:
         dz = torch.empty(z.shape, dtype=z.dtype if scale is None else torch.float32, device=z.device)
     options: dict[str, Any] = {
@@ -146,7 +146,7 @@ def depthwise_forward(call: DepthwiseCall) -> torch.Tensor:
     from siamfast.kernels.xcorr import launch_depthwise
 
     z, x, pad_y, pad_x = call
-    out = torch.empty(call.response_shape, dtype=x.dtype, device=x.device, memory_format=layout(x))
+    out = torch.empty(call.response_shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
     if not _fits(call, out):
         return eager.depthwise_forward(call)
     if out.numel():
@@ -166,7 +166,7 @@ def depthwise_backward(
     if grad.numel() == 0 or x.numel() == 0 or not _fits(call, grad):
         return eager.depthwise_backward(grad, call, needs)
     dz = torch.empty(z.shape, dtype=z.dtype, device=z.device) if need_z else None
-    dx = torch.empty_like(x, memory_format=layout(x)) if need_x else None
+    dx = torch.empty_like(x, memory_format=layout_of(x)) if need_x else None
     if dz is not None:
         launch_depthwise.template_gradient(grad=grad, x=x, dz=dz, pad_y=pad_y, pad_x=pad_x)
     if dx is not None:
