@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -30,6 +29,7 @@ from siamfast.ops.crop_and_resize import crop_and_resize
 from siamfast.tracking.mobile import MobileTracker
 from siamfast.tracking.sequence_tracker import SequenceTracker
 from siamfast.tracking.siamfc import SiamFCTracker
+from tests.threads import threads
 
 onnx = pytest.importorskip("onnx")
 for package in ("onnxscript", "onnxruntime"):
@@ -46,10 +46,8 @@ assert not {"torch", "siamfast"} & sys.modules.keys()
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,14 @@ import pytest
 import torch
 
 import siamfast
+from tests.threads import threads
 
 
 @pytest.fixture(autouse=True)
 def several_threads() -> Iterator[None]:
     """The kernels' loops are divided, also where the suite's processes have one thread each."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(2, before))
-    yield
-    torch.set_num_threads(before)
+    with threads(max(2, torch.get_num_threads())):
+        yield
 
 
 @pytest.fixture(params=["baseline", "avx2", "avx512"])

@@ -15,6 +15,7 @@ import siamfast
 from siamfast.ops import dispatch
 from siamfast.ops.augment import augment, no_draws
 from siamfast.ops.augment.reference import COLUMNS, noise
+from tests.threads import threads
 
 AT = {name: number for number, name in enumerate(COLUMNS)}
 SHAPE = (2, 3, 30, 41)
@@ -204,14 +205,10 @@ def test_plain_torch_in_low_precision_is_right(call: tuple[torch.Tensor, torch.T
 
 def test_the_thread_count_does_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     images, table = crops((1, 3, 255, 255)), draws(1, (255, 255), step_x=1.03, blur=0.9, noise=3, seed=9)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with threads(1):
         expected = augment(images, table, out_size=239)
-        torch.set_num_threads(4)
+    with threads(4):
         assert torch.equal(augment(images, table, out_size=239), expected)
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_augment_passes_opcheck_and_compiles() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import siamfast
 from siamfast.ops import dispatch
+from tests.threads import threads
 
 pytestmark = pytest.mark.skipif(
     dispatch.cpp_reason("cpu", torch.float32) is not None, reason=str(dispatch.cpp_reason("cpu", torch.float32))
@@ -121,13 +122,8 @@ def test_nan_gives_a_nan_loss_unless_its_cell_is_ignored(isa: str) -> None:
 
 def test_the_thread_count_does_not_change_the_bits(isa: str) -> None:
     scores = torch.randn(300, 17, 17)  # enough for threads
-    before = torch.get_num_threads()
     results = []
-    try:
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            with siamfast.backend("cpp"):
-                results.append(run(scores, {}))
-    finally:
-        torch.set_num_threads(before)
+    for count in (1, 2, 5):
+        with threads(count), siamfast.backend("cpp"):
+            results.append(run(scores, {}))
     assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import siamfast
 from siamfast.ops import dispatch
 from siamfast.ops.xcorr import reference
+from tests.threads import threads
 
 pytestmark = pytest.mark.skipif(
     dispatch.cpp_reason("cpu", torch.float32) is not None, reason=str(dispatch.cpp_reason("cpu", torch.float32))
@@ -110,13 +111,10 @@ def test_depthwise_is_right_on_every_instruction_set(isa: str, data: st.DataObje
 
 def test_the_split_of_few_searches_does_not_depend_on_the_thread_count(isa: str) -> None:
     z, x = torch.randn(1, 256, 6, 6), torch.randn(3, 256, 22, 22)
-    before, responses = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
+    responses = []
+    for count in (1, 2, 3):
+        with threads(count):
             responses.append(siamfast.xcorr(z, x))
-    finally:
-        torch.set_num_threads(before)
     assert torch.equal(responses[0], responses[1])
     assert torch.equal(responses[0], responses[2])
 

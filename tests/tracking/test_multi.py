@@ -15,6 +15,7 @@ from siamfast.models.mobile_engine import TorchEngine
 from siamfast.tracking.mobile import MobileTracker
 from siamfast.tracking.multi import MultiTracker
 from tests.models.test_captured import Rerun
+from tests.threads import threads
 
 ENGINES = [("torch", 0.5), ("onnxruntime", 1e-9)]  # PyTorch's sums depend on the size of a batch; a graph runs alone
 
@@ -111,21 +112,17 @@ def test_frames_that_are_uploaded_give_the_same_boxes() -> None:
 def test_one_target_takes_one_thread_of_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     frames, video = clip(3)
     tracker = MultiTracker(engine="torch", precision="float32", device="cpu")
-    engine, threads = tracker._targets.engine, []
+    engine, counts = tracker._targets.engine, []
     step = engine._step
-    monkeypatch.setattr(engine, "_step", lambda *a: (threads.append(torch.get_num_threads()), step(*a))[1])
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    monkeypatch.setattr(engine, "_step", lambda *a: (counts.append(torch.get_num_threads()), step(*a))[1])
+    with threads(2):
         tracker.add(frames[0], {1: tuple(video.box(0))})
         tracker.update(frames[1])
         tracker.add(frames[1], {2: (100.0, 90.0, 30.0, 50.0), 3: (20.0, 90.0, 30.0, 50.0)})
         tracker.update(frames[2])
         assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-    assert threads[:2] == [1, 1]
-    assert threads[-1] == 2
+    assert counts[:2] == [1, 1]
+    assert counts[-1] == 2
 
 
 def test_bad_targets_are_named_and_leave_the_others() -> None:

@@ -22,11 +22,12 @@ from siamfast.data.draws import Draws
 from siamfast.training import ranks
 from siamfast.training.config import SiamFCConfig
 from siamfast.training.siamfc import SiamFCTrainer
+from tests.threads import threads
 from tests.training.together import ALL, RUNS, train
 
 TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 MEETING = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
-# Figures that a float32 sum in another order changes in the last digits, over four steps of training.
+# Figures that a float32 sum in another order changes in the last digits, over three steps of training.
 CLOSE = {"rtol": 2e-4, "atol": 1e-6}
 
 
@@ -56,10 +57,8 @@ def _torchrun(*command: str, restarts: int = 0) -> subprocess.Popen[str]:
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """As torchrun gives each of its processes; on busy cores several threads wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")
