@@ -23,10 +23,12 @@ def fractal(rng: np.random.Generator, exponent: float | None = None) -> Image:
     frequency = np.fft.fftfreq(SIDE)
     radius = np.sqrt(frequency[:, None] ** 2 * rng.uniform(0.4, 2.5) + frequency**2)
     radius[0, 0] = 1.0
+    falling = radius**exponent
     share = rng.uniform(0.0, 0.6)  # share of each channel's own noise; the rest is common to all three
-    planes = []
+    planes, spectrum = [], np.empty((SIDE, SIDE), np.complex128)
     for _ in range(3):
-        spectrum = (rng.normal(size=(SIDE, SIDE)) + 1j * rng.normal(size=(SIDE, SIDE))) / radius**exponent
+        spectrum.real = rng.normal(size=(SIDE, SIDE)) / falling
+        spectrum.imag = rng.normal(size=(SIDE, SIDE)) / falling
         spectrum[0, 0] = 0
         plane = np.fft.ifft2(spectrum).real
         planes.append(plane / (plane.std() + 1e-9))
@@ -116,15 +118,18 @@ def cut(
     x, y = rng.uniform(0, SIDE - size, 2)
     piece = texture[int(y) : int(y + size), int(x) : int(x + size)]
     if rng.random() < 0.5:
-        piece = piece[:, ::-1]
+        piece = cv2.flip(piece, 1)
     if rng.random() < 0.5:
-        piece = piece.transpose(1, 0, 2)
-    piece = cv2.resize(np.ascontiguousarray(piece), (side, side), interpolation=cv2.INTER_LINEAR)
+        piece = cv2.transpose(piece)
+    piece = cv2.resize(piece, (side, side), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.5:
         piece = piece @ (np.eye(3) + rng.normal(size=(3, 3)) * 0.3).astype(np.float32)
     base = color(rng) if base is None else base
     contrast = rng.uniform(4, 60) if contrast is None else contrast
-    return np.clip(base.astype(np.float32) + np.float32(contrast) * piece, 0, 255)
+    # By rows: NumPy takes several times as long for sums with three numbers at a time.
+    rows = np.ascontiguousarray(piece, np.float32).reshape(side, -1) * np.float32(contrast)
+    rows += np.tile(base.astype(np.float32), side)
+    return np.clip(rows, 0, 255, out=rows).reshape(side, side, 3)
 
 
 def _pixel(point: NDArray[np.float64]) -> tuple[int, int]:
