@@ -32,9 +32,10 @@ def value_checks(tiny: bool) -> Iterator[Check]:
 
 
 def smoke(setting: Setting) -> Iterator[Task]:
-    """Tiny sizes; truths on the CPU, so that under compute-sanitizer no kernels but ours cost time."""
+    """Tiny sizes; truths on the CPU, so that under compute-sanitizer no kernels but ours cost time. In a rehearsal only
+    `values` runs a check twice."""
     for check in smoke_checks():
-        yield Task(check.name, lambda check=check: compared(check, setting.device, "cpu"))
+        yield Task(check.name, lambda check=check: compared(check, setting.device, "cpu", again=not setting.rehearse))
 
 
 def values(setting: Setting) -> Iterator[Task]:
