@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -79,7 +80,11 @@ def warps(draw: st.DrawFn) -> Case:
     return Case("warp", f"{(n, t, c, k)} {(h, w)} {(hr, wr)} {dtype} {tf32=} {matmul=} {options}", call, tf32)
 
 
+# Two chips a run, drawn anew: all programs of one are listed in four seconds.
+CHIPS = np.random.default_rng().choice(sorted(LIMITS), 2, replace=False).tolist()
+
+
 @settings(max_examples=40)
-@given(case=warps(), chip=st.sampled_from(sorted(LIMITS)))
+@given(case=warps(), chip=st.sampled_from(CHIPS))
 def test_no_call_makes_another_program(case: Case, chip: int) -> None:
     assert programs_of([case], chip) <= all_of(chip), case.name

@@ -19,22 +19,27 @@ from siamfast.kernels.shipped import Call, shipped
 CALLS = list(shipped())
 # Every configuration for Hopper, and every fifth for one of its neighbours: all for all chips take half the time of the
 # whole suite. test_launch.py compiles a sample for six chips, `make gpu-proof` all.
-CASES = [(call, 90) for call in CALLS] + [(call, (80, 100)[n % 2]) for n, call in enumerate(CALLS[::5])]
+CHIPS = {90: CALLS, 80: CALLS[::10], 100: CALLS[5::10]}
+TOGETHER = 12  # calls whose kernels are disassembled at once: the disassembler takes a third of a second to start
+CASES = [(chip, calls[n : n + TOGETHER]) for chip, calls in CHIPS.items() for n in range(0, len(calls), TOGETHER)]
 
 
-@pytest.mark.parametrize(("call", "chip"), CASES, ids=[f"{call.name}, sm_{chip}" for call, chip in CASES])
+@pytest.mark.parametrize(("chip", "calls"), CASES, ids=[f"sm_{chip}, {calls[0].name} ..." for chip, calls in CASES])
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
-def test_configuration_fits_the_chip(call: Call, chip: int) -> None:
-    compiled = static.usages_for(launches_of(call, chip), chip)
-    assert any(used.tensor_core > 0 for used in compiled) == call.tensor_cores, compiled
-    assert compiled[0].wide_loads > 0 or not call.wide, compiled[0]
-    for used in compiled:
-        assert not used.spilled, used
-        assert used.shared <= LIMITS[chip].shared_block, used
-        assert used.occupancy(LIMITS[chip]) > 0, used
-        assert not used.races, used
-        assert not used.problems, used
-        assert used.repeats <= 2, used
+def test_configurations_fit_the_chip(chip: int, calls: list[Call]) -> None:
+    launches = [launches_of(call, chip) for call in calls]
+    usages = iter(static.usages_for([launch for of_call in launches for launch in of_call], chip))
+    for call, of_call in zip(calls, launches, strict=True):
+        compiled = [next(usages) for _ in of_call]
+        assert any(used.tensor_core > 0 for used in compiled) == call.tensor_cores, (call.name, compiled)
+        assert compiled[0].wide_loads > 0 or not call.wide, (call.name, compiled[0])
+        for used in compiled:
+            assert not used.spilled, (call.name, used)
+            assert used.shared <= LIMITS[chip].shared_block, (call.name, used)
+            assert used.occupancy(LIMITS[chip]) > 0, (call.name, used)
+            assert not used.races, (call.name, used)
+            assert not used.problems, (call.name, used)
+            assert used.repeats <= 2, (call.name, used)
 
 
 def test_the_repeats_of_a_product_are_counted() -> None:
@@ -42,12 +47,10 @@ def test_the_repeats_of_a_product_are_counted() -> None:
     logits, of 16 keys, that is two of the warps' shares of 8: four warps have each."""
     call = next(c for c in CALLS if c.name == "warp dquery, large, radius 12, exact")
     (launch,) = launches_of(call, 80)
-    (usage,) = static.usages_for([launch], 80)
-    assert usage.repeats == 1
     whole = {"LENGTH": 128, "BLOCK_C": 128}
     eight = launch.options | {"num_warps": 8, "BLOCK_D": 128, "PRECISION": "tf32", **whole}
-    (usage,) = static.usages_for([replace(launch, options=eight)], 80)
-    assert usage.repeats == 4
+    usages = static.usages_for([launch, replace(launch, options=eight)], 80)
+    assert [usage.repeats for usage in usages] == [1, 4]
 
 
 def test_repeats_by_rows_and_by_columns() -> None:

@@ -20,4 +20,4 @@ def test_kernels_equal_the_reference_in_the_interpreter() -> None:
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "21 cases"
+    assert done.stdout.strip() == "17 cases"
