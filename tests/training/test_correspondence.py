@@ -45,7 +45,7 @@ def _losses(out: Path) -> list[float]:
 
 @pytest.mark.parametrize("signal", ["cycle", "color"])
 def test_either_signal_can_be_learned(tmp_path: Path, signal: str) -> None:
-    _train(tmp_path, signal=signal, steps=40, batch_size=4, lr=2e-3)
+    _train(tmp_path, signal=signal, steps=25, batch_size=4, lr=2e-3)
     losses = _losses(tmp_path)
     assert np.mean(losses[-8:]) < 0.85 * np.mean(losses[:4])
 

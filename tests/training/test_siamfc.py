@@ -58,7 +58,7 @@ def _same(path: Path, other_path: Path) -> bool:
 
 
 def test_training_learns_to_find_the_target(tmp_path: Path) -> None:
-    changes = {"steps": 30, "batch_size": 8, "instance": 191, "max_shift": 24.0, "val_every": 30}
+    changes = {"steps": 30, "batch_size": 4, "instance": 191, "max_shift": 24.0, "val_every": 30}
     _train(tmp_path, **changes)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
