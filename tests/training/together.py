@@ -13,7 +13,7 @@ from siamfast.training.registry import TASKS, make_trainer
 
 ALL: dict[str, Any] = {
     # Plain float32 and a small learning rate: AdamW's steps have the sign of the gradient, also where that is rounding.
-    "amp": "off", "steps": 4, "batch_size": 4, "lr": 1e-5, "warmup": 1, "workers": 0, "log_every": 1, "val_every": 4,
+    "amp": "off", "steps": 3, "batch_size": 4, "lr": 1e-5, "warmup": 1, "workers": 0, "log_every": 1, "val_every": 3,
     "save_every": 2, "val_pairs": 6,
     "device": "cpu",  # a machine may have one GPU, which two processes cannot share
 }  # fmt: skip
@@ -21,7 +21,7 @@ ALL: dict[str, Any] = {
 RUNS: dict[str, dict[str, Any]] = {
     "siamfc": {"instance": 175, "max_shift": 16.0, "optimizer": "adamw", "negatives": 0.3, "noise": 4.0},
     "guided": {
-        "instance": 231, "head_width": 16, "freeze_backbone": 2, "wrong_guidance": 0.6, "own_boxes": 1.0,
+        "instance": 231, "head_width": 16, "freeze_backbone": 1, "wrong_guidance": 0.6, "own_boxes": 1.0,
         "color_weight": 1.0, "cycle_weight": 1.0,
     },
     "mobile": {
