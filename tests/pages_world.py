@@ -47,7 +47,7 @@ def make_world(root: Path) -> None:
     for number in range(len(frames)):
         write_mask(root / "truth" / f"{number:05d}.png", mask, default_palette())
     _data_sets(root, frames)
-    for number in range(6):
+    for number in range(3):
         picture = cv2.resize(np.random.default_rng(number).integers(0, 256, (9, 12, 3), dtype=np.uint8), (320, 240))
         (root / "photos").mkdir(exist_ok=True)
         cv2.imwrite(str(root / "photos" / f"{number}.jpg"), picture)

@@ -32,10 +32,12 @@ _PLACEHOLDER = re.compile(r"\bROOT\b|\bOUT\b|\bSEQUENCES\b|\[|\|")  # a synopsis
 _SMALLER = {
     "train": "--steps 2 --batch-size 2 --val-pairs 2 --val-every 2 --workers 0 --device cpu",
     "synthesize": "--clips 1 --size 64x96",
+    "curate": "--workers 0",
     "propagate": "--size 120",
     "show-correspondence": "--size 120",
 }
-_AS_IT_IS = ("synthesize track-clips/", "synthesize clips/")  # the pages have boxes of those clips
+# The pages have boxes of those clips; one page's crops are made by workers.
+_AS_IT_IS = ("synthesize track-clips/", "synthesize clips/", "curate folder clips/")
 _BARE = ("README.md", "docs/start.md", "docs/tutorial.md")  # their blocks need nothing but those before them
 _SHORTER = {
     "1_000_000": "8",
