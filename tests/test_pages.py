@@ -33,7 +33,7 @@ _SMALLER = {
     "train": "--steps 2 --batch-size 2 --val-pairs 2 --val-every 2 --workers 0 --device cpu",
     "synthesize": "--clips 1 --size 64x96",
     "curate": "--workers 0",
-    "propagate": "--size 120",
+    "propagate": "--size 120 --context 4",
     "show-correspondence": "--size 120",
 }
 # The pages have boxes of those clips; one page's crops are made by workers.
