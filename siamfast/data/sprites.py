@@ -233,13 +233,14 @@ class Sprite:
         )
         # By rows: NumPy takes several times as long for products with one number per three.
         channels = canvas.shape[2]
-        part = canvas[y0:y1, x0:x1].reshape(y1 - y0, -1)
+        covered = canvas[y0:y1, x0:x1]
+        part = covered.reshape(y1 - y0, -1)
         alpha = np.repeat(drawn[..., 3], channels, 1) * np.float32(1 / 255)
         if paint is None:
             color = cv2.cvtColor(drawn, cv2.COLOR_RGBA2RGB).reshape(part.shape) * np.float32(gain)
         else:
             color = np.float32(paint)
-        part += (color - part) * alpha
+        covered[:] = (part + (color - part) * alpha).reshape(covered.shape)
 
 
 def _face(side: float) -> int:

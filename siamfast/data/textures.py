@@ -25,10 +25,9 @@ def fractal(rng: np.random.Generator, exponent: float | None = None) -> Image:
     radius[0, 0] = 1.0
     falling = radius**exponent
     share = rng.uniform(0.0, 0.6)  # share of each channel's own noise; the rest is common to all three
-    planes, spectrum = [], np.empty((SIDE, SIDE), np.complex128)
+    planes = []
     for _ in range(3):
-        spectrum.real = rng.normal(size=(SIDE, SIDE)) / falling
-        spectrum.imag = rng.normal(size=(SIDE, SIDE)) / falling
+        spectrum = (rng.normal(size=(SIDE, SIDE)) + 1j * rng.normal(size=(SIDE, SIDE))) / falling
         spectrum[0, 0] = 0
         plane = np.fft.ifft2(spectrum).real
         planes.append(plane / (plane.std() + 1e-9))

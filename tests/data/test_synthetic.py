@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from siamfast.data.scene import Scene
+from siamfast.data.sprites import Appearance, Sprite, outline
 from siamfast.data.synthetic import SyntheticPairs, SyntheticVideo
 
 SIZE = (120, 160)
@@ -183,3 +184,14 @@ def test_seeds_of_pairs_share_no_crop() -> None:
 def test_bad_arguments_are_named(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_sprite_is_drawn_on_a_canvas_of_any_strides() -> None:
+    rng = np.random.default_rng(0)
+    sprite = Sprite(rng, outline(rng, 1.0), Appearance.draw(rng))
+    drawn = []
+    for canvas in (np.zeros((40, 50, 3), np.float32), np.zeros((40, 100, 4), np.float32)[:, ::2, :3]):
+        sprite.draw(canvas, np.eye(2) * 15, np.array([20.0, 25.0]))
+        drawn.append(canvas)
+    assert drawn[0].any()
+    np.testing.assert_array_equal(*drawn)
