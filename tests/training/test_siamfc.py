@@ -62,7 +62,7 @@ def test_training_learns_to_find_the_target(tmp_path: Path) -> None:
     _train(tmp_path, **changes)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
-    assert np.mean(losses[-8:]) < 0.85 * np.mean(losses[:4])
+    assert np.mean(losses[-8:]) < 0.7 * np.mean(losses[:4])  # 0.55; 0.86 where nothing is learned
     assert rows[-1]["step"] == 30
     assert {"validation/loss", "validation/hit_rate", "validation/peak_distance_px"} <= rows[-1].keys()
 
