@@ -33,7 +33,7 @@ USAGE = Usage(registers=32, stack=0, spills=0, shared=0, tensor_core=1, wide_loa
 
 @functools.cache
 def counts(name: str) -> dict[str, list[Work]]:
-    """The work of the calls whose names begin so."""
+    """The work of the calls that have this in their names."""
     return {call: works for call, _, works in counted([90], name)}
 
 
