@@ -126,7 +126,7 @@ def cut(
     base = color(rng) if base is None else base
     contrast = rng.uniform(4, 60) if contrast is None else contrast
     # By rows: NumPy takes several times as long for sums with three numbers at a time.
-    rows = np.ascontiguousarray(piece, np.float32).reshape(side, -1) * np.float32(contrast)
+    rows = piece.reshape(side, -1) * np.float32(contrast)
     rows += np.tile(base.astype(np.float32), side)
     return np.clip(rows, 0, 255, out=rows).reshape(side, side, 3)
 
