@@ -37,13 +37,21 @@ docs: $(VENV)/.documented-with  ## the documentation's site, build/docs/index.ht
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# torch comes first and by its pinned version, so that nothing that follows asks for another one.
-$(VENV)/.installed: $(BIN)/python pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/*/*)
+# torch comes before what asks for it, and by its pinned version, so that nothing that follows asks for another one.
+$(VENV)/.torch: $(BIN)/python constraints.txt
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q -e .[train,fast]
 	touch $@
 
-# Further extras of a package that is installed: pip adds what is missing and does not build the package again.
+# The C++ needs no torch: `make -j2` compiles it while torch is unpacked.
+$(VENV)/.built: $(BIN)/python pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/*/*)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q --no-deps -e .
+	touch $@
+
+# What a package that is installed needs, or its extras: pip adds what is missing and does not build it again.
+$(VENV)/.installed: $(VENV)/.torch $(VENV)/.built
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q "siamfast[train,fast]"
+	touch $@
+
 $(VENV)/.tested-with: $(VENV)/.installed
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install -q "siamfast[test]"
 	touch $@

@@ -38,7 +38,8 @@ class BuildOrSayWhy(build_ext):
 
 extension = Pybind11Extension(
     "siamfast._C",
-    sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
+    # From the last: what takes longest to compile, xcorr/kernels.cpp, is not left to one core at the end.
+    sorted((str(path) for path in Path("csrc").rglob("*.cpp")), reverse=True),
     include_dirs=["csrc"],
     depends=sorted(str(path) for pattern in ("*.h", "*.inl") for path in Path("csrc").rglob(pattern)),
     cxx_std=17,
