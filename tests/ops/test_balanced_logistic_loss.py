@@ -224,10 +224,15 @@ def test_nan_in_a_score_gives_a_nan_loss() -> None:
     assert siamfast.balanced_logistic_loss(scores).isnan()
 
 
-def test_an_empty_batch_gives_zero() -> None:
+@pytest.mark.parametrize("balance", ["sample", "batch", "cells"])
+@pytest.mark.parametrize("options", [{}, {"hard_negatives": 3.0}, {"gamma": 2.0}, {"neutral": "half-weighted"}])
+def test_an_empty_batch_gives_zero(balance: str, options: dict[str, Any]) -> None:
     scores = torch.zeros(0, 1, 5, 5, requires_grad=True)
-    siamfast.balanced_logistic_loss(scores).backward()
-    assert siamfast.balanced_logistic_loss(scores) == 0
+    for centers in (None, torch.zeros(0, 2)):
+        loss = siamfast.balanced_logistic_loss(scores, balance=balance, centers=centers, **options)
+        assert loss == 0
+        loss.backward()
+    assert siamfast.balanced_logistic_loss(scores, balance=balance, reduction="none", **options).shape == (0,)
 
 
 def test_fused_call_equals_the_two_ops_and_returns_the_scores() -> None:

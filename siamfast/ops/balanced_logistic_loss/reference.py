@@ -82,7 +82,9 @@ def hard_negatives(
     """The labels, with -1 (ignored) for all negatives except the ratio * positives with the highest scores, per sample
     or over the batch. Without a positive the `ratio` hardest remain."""
     labels = labels.expand_as(scores)
-    groups = labels.shape[0] if balance == "sample" else min(1, labels.shape[0])
+    if labels.shape[0] == 0:
+        return labels
+    groups = labels.shape[0] if balance == "sample" else 1
     flat, score = labels.reshape(groups, -1), scores.detach().reshape(groups, -1)
     negative = flat == 0
     # By place in the sorted row, so that the lower of two equal scores' indices comes first.
