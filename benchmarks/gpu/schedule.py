@@ -34,6 +34,7 @@ BUDGETS = {
 # A second call's, on top of the first's first two.
 MORE = {"versions": 10.0, "extension": 2.0, "tuning": 200.0, "training": 110.0, "compiled": 230.0}
 SECONDS = 560.0  # of a run: a call on a lent machine ends after 600
+LISTING = "list of tasks"  # a section's first task: to import its module and list the others
 GRACE = 20.0  # a task that is still running so long after its section's end is ended
 
 
@@ -66,6 +67,7 @@ class Progress:
     began: dict[str, float] = field(default_factory=dict)  # section -> its first task's beginning
     tasks: set[tuple[str, str]] = field(default_factory=set)  # started tasks: none is started twice
     listed: set[str] = field(default_factory=set)  # sections whose left-out tasks are in a row
+    unlisted: set[str] = field(default_factory=set)  # sections whose list of tasks was begun and never complete
     running: tuple[str, str, float, float] | None = None  # section, task, since when, until when at most
     finished: bool = False
 
@@ -86,9 +88,13 @@ class Progress:
             self.began.setdefault(section, event["at"])
         elif kind == "task":
             self.tasks.add((section, event["task"]))
+            if event["task"] == LISTING:
+                self.unlisted.add(section)
             self.running = (section, event["task"], event["at"], event["until"])
         elif kind == "done":
             self.running = None
+            if event.get("task") == LISTING:
+                self.unlisted.discard(section)
         elif kind == "left out":
             self.listed.add(section)
         elif kind == "finished":

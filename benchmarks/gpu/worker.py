@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.gpu.schedule import BUDGETS, GRACE, MORE, SECONDS, Progress, Row, append, reason, scaled
+from benchmarks.gpu.schedule import BUDGETS, GRACE, LISTING, MORE, SECONDS, Progress, Row, append, reason, scaled
 from benchmarks.gpu.supervisor import LOST_DEVICE
 from benchmarks.gpu.tasks import Section, Setting, Task
 
@@ -87,13 +87,15 @@ class Worker:
     def _section(self, name: str) -> list[Task]:
         """Run the tasks that the section's time allows; returns the others."""
         self.progress.note("section", name)
-        end = self.progress.began[name] + self.budgets[name]
-        try:
-            tasks = list(self.sections[name](self.setting))[: self.first]
-            tasks = [task for task in tasks if (name, task.name) not in self.progress.tasks]
-        except Exception as error:
-            self.failed(name, "list of tasks", error)
+        if name in self.progress.unlisted:  # an earlier process failed at it, and there is a row of that
             return []
+        end = self.progress.began[name] + self.budgets[name]
+        tasks: list[Task] = []
+        limit = max(end, time.monotonic() + LEAST_SECONDS) + GRACE
+        self._guarded(name, LISTING, limit, lambda: tasks.extend(self.sections[name](self.setting)))
+        if name in self.progress.unlisted:
+            return []
+        tasks = [task for task in tasks[: self.first] if (name, task.name) not in self.progress.tasks]
         while tasks and not self._over(end):
             self._task(name, tasks.pop(0), end)
         if tasks and name not in self.progress.listed:
@@ -105,20 +107,28 @@ class Worker:
     def _task(self, section: str, task: Task, end: float) -> None:
         began = time.monotonic()
         end = max(end, began + LEAST_SECONDS)
-        limit = min(began + task.most, end + GRACE, self.until)
-        self.progress.note("task", section, task=task.name, until=limit)
         self.setting.left = lambda: min(end, self.until - LAST_SECONDS) - time.monotonic()
-        try:
+
+        def run() -> None:
             rows = task.run()
             for row in [rows] if isinstance(rows, dict) else rows or ():
                 self._write({"section": section, "task": task.name, "task_seconds": time.monotonic() - began} | row)
+
+        self._guarded(section, task.name, min(began + task.most, end + GRACE), run)
+
+    def _guarded(self, section: str, task: str, limit: float, run: Callable[[], None]) -> None:
+        """Run it until `limit`, when the supervisor ends this process; an exception becomes a row."""
+        self.progress.note("task", section, task=task, until=min(limit, self.until))
+        try:
+            run()
         except (Exception, SystemExit) as error:
-            self.failed(section, task.name, error)
+            self.failed(section, task, error)
+            self.progress.note("done", section)
             if self.lost():
-                self.progress.note("done", section)
                 sys.stdout.flush()
                 os._exit(LOST_DEVICE)  # the CUDA context's own end may hang
-        self.progress.note("done", section)
+        else:
+            self.progress.note("done", section, task=task)
 
     def failed(self, section: str, task: str, error: BaseException) -> None:
         trace = "".join(traceback.format_exception(error))[-1500:]

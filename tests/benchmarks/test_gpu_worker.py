@@ -126,8 +126,21 @@ def tasks(setting):
     yield Task("hangs", lambda: time.sleep(100))
     yield Task("last", lambda: {"value": 2})
 
+def ends(setting):  # as a module does that cannot be loaded
+    os._exit(3)
+
+def leaves(setting):
+    raise SystemExit("no such tool")
+
+def sleeps(setting):
+    time.sleep(100)
+
+def finds_no_device(setting):
+    loses()
+
+sections = {"ends": ends, "leaves": leaves, "sleeps": sleeps, "loses": finds_no_device, "one": tasks}
 setting = Setting(folder, folder / "gpu.jsonl", "cpu")
-worker.Worker({"one": tasks}, {"one": 2.0}, setting, Progress.read(folder / "progress"),
+worker.Worker(sections, dict.fromkeys(sections, 2.0), setting, Progress.read(folder / "progress"),
               time.monotonic() + 60, dict, lambda: bool(lost)).run()
 """
 
@@ -141,11 +154,19 @@ def test_another_process_continues_after_the_task_that_failed(tmp_path: Path, mo
     command = [sys.executable, str(script), str(tmp_path)]
     log, until = tmp_path / "worker.log", time.monotonic() + 60
     supervise(command, tmp_path / "progress", log, until, lambda row: append(row, rows))
-    by_task = {row["task"]: row for row in map(json.loads, rows.read_text().splitlines())}
+    made = [json.loads(line) for line in rows.read_text().splitlines()]
+    by_task = {row["task"]: row for row in made}
     assert "SIGKILL" in by_task["killed"]["error"]
     assert "illegal memory access" in by_task["loses the device"]["error"]
     assert "still running" in by_task["hangs"]["error"]
     assert by_task["last"]["value"] == 2
+    lists = {row["section"]: row["error"] for row in made if row["task"] == "list of tasks"}
+    assert set(lists) == {"ends", "leaves", "sleeps", "loses"}
+    assert "the worker ended with code 3" in lists["ends"]
+    assert lists["leaves"] == "SystemExit: no such tool"
+    assert "still running" in lists["sleeps"]
+    assert "illegal memory access" in lists["loses"]
+    assert len([row for row in made if row["task"] != "left out"]) == 4 + 5  # lists, and tasks: each once
 
 
 def test_a_worker_that_cannot_start_is_not_restarted_forever(tmp_path: Path) -> None:
