@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from siamfast.kernels.sass_arithmetic import COMPARED, Vector, computed, signed
+from siamfast.kernels.sass_arithmetic import COMPARED, MASK, Vector, computed, signed
 
 Seen = TypeVar("Seen")
 
@@ -266,13 +266,26 @@ class Walk(Generic[Seen]):
         if name == "IADD3" and words[-1] == "64":  # the low half; the high one stays unknown
             read = read[:2]
         known = [value for value in read if value is not None]
-        if len(known) < len(read) or "X" in words[1:]:
+        if len(known) < len(read):
+            return []
+        if name == "IADD3" and words[-1] != "64":
+            return self._sum(one, known, state)
+        if "X" in words[1:]:
             return []
         last = one.operands[-1] if one.operands else ""
         result = computed(name, words, known, self.predicate(last, state) if _PREDICATE.match(last) else None)
         if name == "LOP3" and _PREDICATE.match(one.operands[0]) and result is not None:
             return [(result != 0).astype(np.int64), result]
         return [result]
+
+    def _sum(self, one: Instruction, read: list[Vector], state: State[Seen]) -> list[Vector | None]:
+        """Of IADD3, and the carry of two addends that have their signs; .X adds the carries that it names."""
+        carries = [self.predicate(operand, state) for operand in one.given if _PREDICATE.match(operand)]
+        if any(carry is None for carry in carries):
+            return []
+        total = sum([carry.astype(np.int64) for carry in carries if carry is not None], sum(read))
+        signs = any(operand[0] in "-~" for operand in one.given)
+        return [total & MASK, None if signs or (total >> 33).any() else total >> 32]
 
     def _compared(self, one: Instruction, state: State[Seen]) -> Vector | None:
         first, second = (self.value(operand, state) for operand in one.operands[2:4])

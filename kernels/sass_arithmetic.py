@@ -13,7 +13,7 @@ Flags = npt.NDArray[np.bool_]
 COMPARED: dict[str, Callable[[Vector, Vector], Flags]] = {
     "EQ": np.equal, "NE": np.not_equal, "LT": np.less, "LE": np.less_equal, "GT": np.greater, "GE": np.greater_equal,
 }  # fmt: skip
-_MASK = 0xFFFFFFFF
+MASK = 0xFFFFFFFF
 
 
 def signed(value: Vector) -> Vector:
@@ -27,9 +27,9 @@ def computed(name: str, words: list[str], read: list[Vector], chosen: Flags | No
     if name == "MOV":
         return read[0]
     if name == "IMAD" and len(read) == 3 and not {"HI", "WIDE"} & set(words):
-        return (read[0] * read[1] + read[2]) & _MASK
+        return (read[0] * read[1] + read[2]) & MASK
     if name in ("IADD3", "VIADD"):
-        return sum(read[1:], read[0]) & _MASK
+        return sum(read[1:], read[0]) & MASK
     if name == "LEA":
         return _lea(words, read)
     if name == "LOP3":
@@ -39,7 +39,7 @@ def computed(name: str, words: list[str], read: list[Vector], chosen: Flags | No
     if name == "SGXT" and (read[1] == read[1][0]).all():
         bits = int(read[1][0])
         low = read[0] & ((1 << bits) - 1)
-        return low if "U32" in words else (low - ((low >> (bits - 1)) << bits)) & _MASK
+        return low if "U32" in words else (low - ((low >> (bits - 1)) << bits)) & MASK
     if name == "SEL" and chosen is not None:
         return np.where(chosen, read[0], read[1])
     return None
@@ -48,10 +48,10 @@ def computed(name: str, words: list[str], read: list[Vector], chosen: Flags | No
 def _lea(words: list[str], read: list[Vector]) -> Vector | None:
     """(a << s) + b; of LEA.HI b and the upper half of the shifted pair (c, a), where c is 0."""
     if "HI" not in words:
-        return ((read[0] << read[2]) + read[1]) & _MASK if len(read) == 3 else None
+        return ((read[0] << read[2]) + read[1]) & MASK if len(read) == 3 else None
     if len(read) != 4 or read[2].any():
         return None
-    return ((read[0] >> (32 - read[3])) + read[1]) & _MASK
+    return ((read[0] >> (32 - read[3])) + read[1]) & MASK
 
 
 def _logic(read: list[Vector]) -> Vector:
@@ -61,7 +61,7 @@ def _logic(read: list[Vector]) -> Vector:
     for row in range(8):
         if table >> row & 1:
             result |= (a if row & 4 else ~a) & (b if row & 2 else ~b) & (c if row & 1 else ~c)
-    return result & _MASK
+    return result & MASK
 
 
 def _shifted(words: list[str], read: list[Vector]) -> Vector | None:
@@ -70,7 +70,9 @@ def _shifted(words: list[str], read: list[Vector]) -> Vector | None:
     if (count > 31).any():
         return None
     if "L" in words:
-        return None if "HI" in words or high.any() else (low << count) & _MASK
+        return None if "HI" in words or high.any() else (low << count) & MASK
+    if {"U64", "S64"} & set(words) and "HI" not in words:  # the low half of the result
+        return None if high.any() else low >> count
     if "HI" not in words or low.any():
         return None
-    return ((signed(high) if "S32" in words else high) >> count) & _MASK
+    return ((signed(high) if "S32" in words else high) >> count) & MASK

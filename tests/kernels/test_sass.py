@@ -148,11 +148,18 @@ def test_products_of_two_ways() -> None:
         ("LOP3.LUT P1, RZ, R0, 0x1, RZ, 0xc0, !PT", {"P1": [0, 1, 0, 1]}),
         ("LOP3.LUT R1, R0, 0x2, R0, 0x1e, !PT", {"R1": [2, 2, 0, 0]}),  # a ^ (b | c)
         ("IADD3 R1, P1, -R0.reuse, 0x3, RZ", {"R1": [3, 2, 1, 0], "P1": None}),
+        ("IADD3 R1, P1, R0, R2, RZ", {"R1": [0xFFFFFFFF, 0, 1, 2], "P1": [0, 1, 1, 1]}),
+        ("IADD3 R1, P1, R2, R2, R2", {"R1": [0xFFFFFFFD] * 4, "P1": None}),  # two carries
+        ("IADD3 R3, P1, R0, R2, RZ\nIADD3.X R1, P2, R2, 0x1, RZ, P1, !PT", {"R1": [0, 1, 1, 1], "P2": [1] * 4}),
+        ("IADD3.X R1, R0, 0x1, RZ, P6, !PT", {"R1": None}),
         ("IMAD.IADD R1, R0, 0x1, -R0", {"R1": [0, 0, 0, 0]}),
         ("LEA R1, R0, 0x100, 0x2", {"R1": [0x100, 0x104, 0x108, 0x10C]}),
         ("LEA.HI R1, R0, R0, RZ, 0x1f", {"R1": [0, 1, 3, 4]}),
         ("SHF.L.U32 R1, R0, 0x1f, RZ", {"R1": [0, 1 << 31, 0, 1 << 31]}),
         ("SHF.L.U32 R1, R0, 0x20, RZ", {"R1": None}),
+        ("SHF.R.U64 R1, R0, 0x1, RZ", {"R1": [0, 0, 1, 1]}),
+        ("SHF.R.U64 R1, R0, 0x1, R2", {"R1": None}),
+        ("SHF.R.U32 R1, R0, 0x1, RZ", {"R1": None}),
         ("SHF.R.S32.HI R1, RZ, 0x1, R2", {"R1": [0xFFFFFFFF] * 4}),
         ("SGXT R1, R0, 0x2", {"R1": [0, 1, 0xFFFFFFFE, 0xFFFFFFFF]}),
         ("SGXT.U32 R1, R0, 0x1", {"R1": [0, 1, 0, 1]}),
