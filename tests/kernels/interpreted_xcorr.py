@@ -148,10 +148,11 @@ def main() -> None:
                 depthwise(rng, number)
         in_pieces()
         large()
-        for number, channels, processors in ((1, 20, 1), (5, 20, 128), (7, 40, 1)):
+        for number, channels, even in ((1, 20, True), (5, 20, False), (7, 40, True)):
             with (
                 mock.patch.object(chips, "chip_of", return_value=90),
-                mock.patch.object(launch_backward, "PROCESSORS", processors),
+                mock.patch.object(launch_backward, "PROCESSORS", 1),
+                mock.patch.object(launch_backward, "is_even", return_value=even),
             ):
                 full(rng, number, channels, torch.float32)
     except BaseException:

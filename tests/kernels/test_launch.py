@@ -34,6 +34,7 @@ from siamfast.ops.xcorr import triton as xcorr_triton
 from siamfast.ops.xcorr.call import DepthwiseCall, Numbers, XcorrCall
 from tests.kernels import launched
 from tests.kernels.launch_cases.case import Case, zeros
+from tests.kernels.launch_cases.correlations import correlate
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,6 +92,27 @@ def test_a_window_has_one_program_for_maps_of_any_size(monkeypatch: pytest.Monke
     # Slopes of keys and slopes of values are two programs of one kernel.
     ones = dict.fromkeys(("warp_forward_kernel", "warp_ends_kernel", "warp_query_slopes_kernel"), 1)
     assert numbers == ones | {"warp_key_slopes_kernel": 2}
+
+
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+def test_gradients_of_any_search_fit_the_registers_of_sm_90(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In TF32. Blocks of 64 channels for 4 warps are for the even ones: of the first three they had 8, 24 and 144 bytes
+    on the stack, by rows of many alignments, templates of one column and rows of 16."""
+    monkeypatch.setattr(dispatch, "triton_reason", lambda *ignored: None)
+    shapes = (
+        ((3, 65, 3, 7), (3, 65, 13, 29)),
+        ((40, 200, 18, 1), (40, 200, 45, 6)),
+        ((40, 5120, 2, 2), (40, 320, 40, 16)),
+        ((64, 256, 6, 6), (64, 256, 20, 20)),
+    )
+    launches = []
+    for z, x in shapes:
+        call = functools.partial(correlate, zeros(z, torch.float32), zeros(x, torch.float32), "full")
+        with siamfast.backend("triton"):
+            made = launches_of(Call("", call, 0, 0), 90)
+        launches += [launch for launch in made if launch.name == "gradients_kernel"]
+    assert [launch.options["num_warps"] for launch in launches] == [8, 8, 8, 4]
+    assert [used.stack for used in static.usages_for(launches, 90)] == [0] * 4
 
 
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")

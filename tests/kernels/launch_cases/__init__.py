@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.kernels.launch_cases.case import Case
-from tests.kernels.launch_cases.correlations import correlations, random_correlation
+from tests.kernels.launch_cases.correlations import correlations, random_correlation, random_gradients
 from tests.kernels.launch_cases.images import images, random_augment, random_crop
 from tests.kernels.launch_cases.losses import losses, random_joint_loss, random_loss
 from tests.kernels.launch_cases.programs import random_program
@@ -19,6 +19,7 @@ def table() -> Iterator[Case]:
 
 RANDOM = (
     random_correlation,
+    random_gradients,
     random_loss,
     random_joint_loss,
     random_crop,

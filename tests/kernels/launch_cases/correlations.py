@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from siamfast.kernels.xcorr.launch_backward import MOST_CELLS, MOST_CHANNELS
+from siamfast.kernels.xcorr.launch_backward import MOST_CELLS, MOST_CHANNELS, MOST_TAPS
 
 import siamfast
 from benchmarks import bench_xcorr
@@ -171,3 +171,24 @@ def random_correlation(rng: np.random.Generator) -> Case:
         correlate(zeros(z, dtype, layout), zeros(x, dtype, other), kind, padding, pairing, scaled, gradients)
 
     return Case("xcorr " + kind, name, call, tf32)
+
+
+def random_gradients(rng: np.random.Generator) -> Case:
+    """Both gradients of up to MOST_TAPS taps, which are one program's; of many programs and of few."""
+    dtype, (hz, wz) = FLOATS[int(rng.choice([0, 0, 1, 2]))], (int(v) for v in rng.integers(1, 9, 2))
+    kernels = min(MOST_TAPS // (hz * wz), int(rng.choice([1, 1, 2, 3, 5, 16])))
+    templates, times, channels = (int(rng.choice(of)) for of in ((1, 2, 40), (1, 1, 2), (1, 17, 65, 128, 255, 256)))
+    pairing, layout, other = (str(rng.choice(of)) for of in (("cycle", "cycle", "all"), LAYOUTS, ("plain", *LAYOUTS)))
+    if pairing == "all":
+        templates, kernels = kernels, 1
+    padding, scaled = int(rng.choice([0, 0, 1, 3])), bool(rng.random() < 0.3)
+    hx, wx = (int(side + rng.integers(0, 40)) for side in (hz, wz))
+    if rng.random() < 0.3:  # planes that are read by 16 bytes
+        hx, wx = -(-hx // 4) * 4, -(-wx // 4) * 4
+    z, x = (templates, kernels * channels, hz, wz), (templates * times, channels, hx, wx)
+    name = f"{z} {layout}, {x} {other}, {dtype}, {padding=}, {pairing}, {scaled=}"
+
+    def call() -> None:
+        correlate(zeros(z, dtype, layout), zeros(x, dtype, other), "full", padding, pairing, scaled)
+
+    return Case("xcorr full", f"both gradients: {name}", call)
