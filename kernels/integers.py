@@ -5,9 +5,9 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-# Programs of a grid's first axis, and the largest of the int32 numbers that kernels count cells and offsets with; and
-# programs of each other axis.
-MOST, MOST_ACROSS = 2**31 - 1, 65535
+# Programs of a grid's first axis, and what kernels count with int32 numbers: cells and offsets, and the numbers beyond
+# the last cell in the block that it is in; and programs of each other axis.
+MOST, MOST_ACROSS = 2**31 - 2**16, 65535
 
 
 def cdiv(count: int, block: int) -> int:

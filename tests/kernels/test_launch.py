@@ -14,6 +14,7 @@ import torch
 pytest.importorskip("triton")
 
 from siamfast.kernels import static, tf32
+from siamfast.kernels.integers import MOST
 from siamfast.kernels.launches import Call, compile_launch, launches_of
 
 import siamfast
@@ -175,19 +176,22 @@ def test_calls_beyond_a_grid_or_int32_are_plain_pytorchs(monkeypatch: pytest.Mon
     assert not crop_triton.serves(CropCall(one, _meta(1, 4), one, crop))
     small = crop._replace(height=1, width=1)
     assert not crop_triton.serves(CropCall(one, _meta(1 << 31, 4), one, small))
-    assert crop_triton.serves(CropCall(one, _meta((1 << 31) - 1, 4), one, small))
+    assert crop_triton.serves(CropCall(one, _meta(MOST, 4), one, small))
+    assert not crop_triton.serves(CropCall(one, _meta(1, 4), one, crop._replace(height=1, width=MOST + 1)))
     monkeypatch.setattr(loss_triton.eager, "forward", lambda *arguments: served.append("loss"))
     for shape in ((1, 1, side, side), (1 << 31, 1, 1, 1)):
         loss_triton.forward(_meta(*shape), None, None, LossOptions(8.0, 16.0, 0.0, 1.0, 0, 0, 0, 0))
-    assert served[-2:] == ["loss", "loss"]
+    around = _meta(1 << 30, 2)  # two numbers of each sample
+    loss_triton.forward(_meta(1 << 30, 1, 1, 1), None, around, LossOptions(8.0, 16.0, 0.0, 1.0, 0, 0, 0, 0))
+    assert served[-3:] == ["loss"] * 3
     frames = _meta(1, 1 << 16, 1, 1, 1)
     for samples, beyond in ((1 << 15, True), ((1 << 15) - 1, False)):
         warps = Tensors(one.expand(samples, 1, 1, 1), *[frames.expand(samples, *frames.shape[1:])] * 2, None)
         options = WarpOptions(1.0, True, -1.0, False, [], 0, post=False, details=False)
         assert warp_triton._too_many(warps, options) == beyond
-    images = AugmentCall(_meta(715_827_883, 3, 1, 1), one, AugmentOptions(1, 1, [], [], torch.float32))
+    images = AugmentCall(_meta(MOST // 3 + 1, 3, 1, 1), one, AugmentOptions(1, 1, [], [], torch.float32))
     assert not augment_triton.serves(images)
-    assert augment_triton.serves(images._replace(images=_meta(715_827_882, 3, 1, 1)))
+    assert augment_triton.serves(images._replace(images=_meta(MOST // 3, 3, 1, 1)))
 
 
 KERNELS = {

@@ -17,6 +17,7 @@ def forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     from siamfast.kernels.balanced_logistic_loss import launch
 
-    if max(len(scores), scores.shape[-2] * scores.shape[-1]) > MOST:
+    numbers = len(scores) * (1 if centers is None else 2)
+    if max(numbers, scores.shape[-2] * scores.shape[-1]) > MOST:
         return eager.forward(scores, labels, centers, options)
     return launch.forward(scores=scores.contiguous(), labels=labels, centers=centers, options=options)
