@@ -41,6 +41,7 @@ HOMES = {
 }
 LAST_SECONDS = 5.0  # no task starts this close to the end of the run
 LEAST_SECONDS = 10.0  # allowed for a task that starts just before its section's end
+MOST_LISTING = 60.0  # to import a section's module and list its tasks, which takes a few seconds
 
 
 class Worker:
@@ -91,7 +92,7 @@ class Worker:
             return []
         end = self.progress.began[name] + self.budgets[name]
         tasks: list[Task] = []
-        limit = max(end, time.monotonic() + LEAST_SECONDS) + GRACE
+        limit = time.monotonic() + MOST_LISTING
         self._guarded(name, LISTING, limit, lambda: tasks.extend(self.sections[name](self.setting)))
         if name in self.progress.unlisted:
             return []
@@ -123,8 +124,9 @@ class Worker:
             run()
         except (Exception, SystemExit) as error:
             self.failed(section, task, error)
+            lost = self.lost()  # may hang, and is this task's
             self.progress.note("done", section)
-            if self.lost():
+            if lost:
                 sys.stdout.flush()
                 os._exit(LOST_DEVICE)  # the CUDA context's own end may hang
         else:

@@ -112,7 +112,7 @@ from benchmarks.gpu import worker
 from benchmarks.gpu.schedule import Progress
 from benchmarks.gpu.tasks import Setting, Task
 
-worker.GRACE, worker.LEAST_SECONDS = 0.2, 0.2
+worker.GRACE, worker.LEAST_SECONDS, worker.MOST_LISTING = 0.2, 0.2, 1.0
 folder, lost = pathlib.Path(sys.argv[1]), []
 
 def loses():
