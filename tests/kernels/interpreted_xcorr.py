@@ -148,11 +148,11 @@ def main() -> None:
                 depthwise(rng, number)
         in_pieces()
         large()
-        for number, channels, even in ((1, 20, True), (5, 20, False), (7, 40, True)):
+        for number, channels, simple in ((1, 20, True), (5, 20, False), (7, 40, True)):
             with (
                 mock.patch.object(chips, "chip_of", return_value=90),
                 mock.patch.object(launch_backward, "PROCESSORS", 1),
-                mock.patch.object(launch_backward, "is_even", return_value=even),
+                mock.patch.object(launch_backward, "is_simple", return_value=simple),
             ):
                 full(rng, number, channels, torch.float32)
     except BaseException:

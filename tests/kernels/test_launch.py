@@ -97,8 +97,8 @@ def test_a_window_has_one_program_for_maps_of_any_size(monkeypatch: pytest.Monke
 
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
 def test_gradients_of_any_search_fit_the_registers_of_sm_90(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In TF32. Blocks of 64 channels for 4 warps are for the even ones: of the first three they had 8, 24 and 144 bytes
-    on the stack, by rows of many alignments, templates of one column and rows of 16."""
+    """In TF32. Blocks of 64 channels for 4 warps are for SiamFC's: of the first three they had 8, 24 and 144 bytes on
+    the stack, by rows of many alignments, templates of one column, and several kernels with rows of 16."""
     monkeypatch.setattr(dispatch, "triton_reason", lambda *ignored: None)
     shapes = (
         ((3, 65, 3, 7), (3, 65, 13, 29)),
