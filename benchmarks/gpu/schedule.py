@@ -82,6 +82,11 @@ class Progress:
                     continue  # being written
         return progress
 
+    @property
+    def begun(self) -> int:
+        """Grows with each process that comes as far as a task, or to a list that ends it."""
+        return len(self.tasks) + len(self.unlisted)
+
     def _take(self, event: Row) -> None:
         kind, section = event["event"], event.get("section", "")
         if kind == "section":

@@ -23,7 +23,7 @@ def supervise(
     """Run the worker until it is finished or `until` has come."""
     idle = 0  # workers in a row that began nothing
     while time.monotonic() < until and idle < 2:
-        before = len(Progress.read(progress_file).tasks)
+        before = Progress.read(progress_file).begun
         with log.open("ab") as errors:
             worker = subprocess.Popen(command, stderr=errors, start_new_session=True)
         hung = _watch(worker, progress_file, until, poll)
@@ -36,7 +36,7 @@ def supervise(
             write({"section": section, "task": task, "ok": False, "error": error})
         if progress.running:
             progress.note("done", progress.running[0])
-        idle = idle + 1 if len(progress.tasks) == before else 0
+        idle = idle + 1 if progress.begun == before else 0
 
 
 def _watch(worker: subprocess.Popen[bytes], progress_file: Path, until: float, poll: float) -> str | None:

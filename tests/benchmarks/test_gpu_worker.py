@@ -113,7 +113,20 @@ from benchmarks.gpu.schedule import Progress
 from benchmarks.gpu.tasks import Setting, Task
 
 worker.GRACE, worker.LEAST_SECONDS, worker.MOST_LISTING = 0.2, 0.2, 1.0
-folder, lost = pathlib.Path(sys.argv[1]), []
+folder, lost, stuck = pathlib.Path(sys.argv[1]), [], []
+crashed = folder / "crashed"
+
+def is_lost():
+    time.sleep(100 if stuck else 0)
+    return bool(lost)
+
+def sticks():
+    stuck.append(True)
+    raise RuntimeError("CUDA error: unspecified launch failure")
+
+def is_killed():
+    crashed.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 def loses():
     lost.append(True)
@@ -121,9 +134,10 @@ def loses():
 
 def tasks(setting):
     yield Task("good", lambda: {"value": 1})
-    yield Task("killed", lambda: os.kill(os.getpid(), signal.SIGKILL))
+    yield Task("killed", is_killed)
+    yield Task("sticks", sticks, 1.0)
     yield Task("loses the device", loses)
-    yield Task("hangs", lambda: time.sleep(100))
+    yield Task("hangs", lambda: time.sleep(100), 1.0)
     yield Task("last", lambda: {"value": 2})
 
 def ends(setting):  # as a module does that cannot be loaded
@@ -138,10 +152,14 @@ def sleeps(setting):
 def finds_no_device(setting):
     loses()
 
-sections = {"ends": ends, "leaves": leaves, "sleeps": sleeps, "loses": finds_no_device, "one": tasks}
+def once(setting):
+    return [] if not crashed.exists() else os._exit(4)
+
+sections = {"once": once, "and once": once, "ends": ends, "leaves": leaves, "sleeps": sleeps, "loses": finds_no_device}
+sections["one"] = tasks
 setting = Setting(folder, folder / "gpu.jsonl", "cpu")
-worker.Worker(sections, dict.fromkeys(sections, 2.0), setting, Progress.read(folder / "progress"),
-              time.monotonic() + 60, dict, lambda: bool(lost)).run()
+worker.Worker(sections, dict.fromkeys(sections, 5.0), setting, Progress.read(folder / "progress"),
+              time.monotonic() + 60, dict, is_lost).run()
 """
 
 
@@ -159,14 +177,18 @@ def test_another_process_continues_after_the_task_that_failed(tmp_path: Path, mo
     assert "SIGKILL" in by_task["killed"]["error"]
     assert "illegal memory access" in by_task["loses the device"]["error"]
     assert "still running" in by_task["hangs"]["error"]
+    sticks = [row["error"] for row in made if row["task"] == "sticks"]  # and its device never answers
+    assert ["unspecified launch failure" in sticks[0], "still running" in sticks[1]] == [True, True]
     assert by_task["last"]["value"] == 2
     lists = {row["section"]: row["error"] for row in made if row["task"] == "list of tasks"}
-    assert set(lists) == {"ends", "leaves", "sleeps", "loses"}
-    assert "the worker ended with code 3" in lists["ends"]
+    assert set(lists) == {"once", "and once", "ends", "leaves", "sleeps", "loses"}
+    for name, code in (("ends", 3), ("once", 4), ("and once", 4)):
+        assert f"the worker ended with code {code}" in lists[name]
     assert lists["leaves"] == "SystemExit: no such tool"
     assert "still running" in lists["sleeps"]
     assert "illegal memory access" in lists["loses"]
-    assert len([row for row in made if row["task"] != "left out"]) == 4 + 5  # lists, and tasks: each once
+    # Lists and tasks: each once, but that which hung behind its error.
+    assert len([row for row in made if row["task"] != "left out"]) == 6 + 6 + 1
 
 
 def test_a_worker_that_cannot_start_is_not_restarted_forever(tmp_path: Path) -> None:
