@@ -14,7 +14,6 @@ Config = dict[str, int]
 # channels, 32 at least.
 MOST_CELLS, MOST_CHANNELS = MOST_ACROSS * 64, MOST_ACROSS * 32
 MOST_TAPS = 64  # that a program of both gradients sums
-PROCESSORS = 128  # about as many as a chip of sm_90 has
 
 
 def is_flat(x: torch.Tensor) -> bool:
@@ -30,20 +29,8 @@ def in_one_launch(taps: int, precision: str) -> bool:
     return taps <= MOST_TAPS and precision != tf32.EXACT
 
 
-def is_simple(z: torch.Tensor, x: torch.Tensor, outputs: int, pad_y: int, pad_x: int) -> bool:
-    """Whether a program of both gradients needs the fewest registers, as SiamFC's: one response of each search, no
-    padding, contiguous tensors, 16 bytes of x for each thread at once, and steps of 64 pixels that begin at any column.
-
-    Rows of 8, 16 or 32 have a pixel's column known before the loop, and the compilers keep all that follows from it.
-    """
-    (channels, height, width), plain = x.shape[1:], outputs == 1 and pad_y == pad_x == 0
-    whole = z.is_contiguous() and x.is_contiguous() and x.data_ptr() % 16 == 0
-    return plain and whole and channels % 16 == 0 and height * width % 4 == 0 and 64 % width != 0
-
-
-def gradients_config(columns: int, size: int, programs: int, simple: bool, chip: int) -> Config:
-    """The configuration of both gradients; columns: of a template; programs: with 64 channels in each; simple: as
-    `is_simple` says."""
+def gradients_config(columns: int, size: int, chip: int) -> Config:
+    """The configuration of both gradients; columns: of a template."""
     # No stages where dG can be copied by cp.async, in TF32 and for templates of one column: Triton would pipeline it
     # with one buffer too few, so that a copy overwrites what a product of sm_90 may still read (races.py).
     stages = 3 if size == 2 and columns > 1 else 1
@@ -57,13 +44,10 @@ def gradients_config(columns: int, size: int, programs: int, simple: bool, chip:
         "maxnreg": MOST_REGISTERS,
     }
     if chip // 10 == 9 and size == 4:
-        # Forward and backward with 6 x 6 cells took an H200 23.7 us for 31.9 with the numbers above (8 pairs: 32
-        # programs of 64 channels), 78.7 for 85.5 (64 pairs: 256), and 70.0 with 64 channels and 4 warps, two blocks of
-        # which fit a multiprocessor. Those leave hardly a register unused: of calls that are not simple one in six had
-        # numbers on the stack, up to 984 bytes.
+        # Forward and backward of 6 x 6 cells took an H200 23.7 us for 31.9 with the numbers above (8 pairs), and 78.7
+        # for 85.5 (64 pairs). Four warps took 23.2, and 70.0 with 64 channels, but of random calls one in six had up to
+        # 984 bytes on the stack; contiguous ones of one response without padding still had 8 now and then.
         config |= {"BLOCK_Q": 64, "BLOCK_C": 32}
-        if programs >= PROCESSORS and simple:
-            config |= {"BLOCK_C": 64, "num_warps": 4}
     return config
 
 
@@ -137,8 +121,7 @@ def both_gradients(
         )
         return
     templates = 1 if all_pairs else z.shape[0]
-    programs, simple = templates * cdiv(channels, 64), is_simple(z, x, grad.shape[1], pad_y, pad_x)
-    config = gradients_config(wz, x.element_size(), programs, simple, chips.chip_of(x.device))
+    config = gradients_config(wz, x.element_size(), chips.chip_of(x.device))
     with torch.cuda.device_of(x):
         gradients_kernel[(templates, cdiv(channels, config["BLOCK_C"]))](
             grad, z, x, grad if scale is None else scale, dz, dx, scale_constant, templates, nx, *z.stride(),

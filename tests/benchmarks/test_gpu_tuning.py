@@ -22,7 +22,7 @@ from benchmarks.harness import OURS, Case, Made
 
 EVERY = [choice for choices in tuning.CHOICES.values() for choice in choices]
 GIVEN: dict[str, tuple[Any, ...]] = {
-    "gradients_config": (4, 2, 128, True, 90),
+    "gradients_config": (4, 2, 90),
     "search_config": (4, "tf32", 256, 90),
     "template_config": (4, "tf32", 256, 90),
     "forward_config": ("none", "ieee", False, 5, 90),
