@@ -82,15 +82,13 @@ def hard_negatives(
     """The labels, with -1 (ignored) for all negatives except the ratio * positives with the highest scores, per sample
     or over the batch. Without a positive the `ratio` hardest remain."""
     labels = labels.expand_as(scores)
-    if labels.shape[0] == 0:
-        return labels
-    groups = labels.shape[0] if balance == "sample" else 1
-    flat, score = labels.reshape(groups, -1), scores.detach().reshape(groups, -1)
+    first = 1 if balance == "sample" else 0
+    flat, score = labels.flatten(first), scores.detach().flatten(first)
     negative = flat == 0
     # By place in the sorted row, so that the lower of two equal scores' indices comes first.
-    order = torch.where(negative, score, -torch.inf).sort(dim=1, descending=True, stable=True).indices
-    place = order.argsort(dim=1)
-    count = (ratio * (flat == 1).sum(1, keepdim=True).clamp_min(1)).floor()
+    order = torch.where(negative, score, -torch.inf).sort(dim=-1, descending=True, stable=True).indices
+    place = order.argsort(dim=-1)
+    count = (ratio * (flat == 1).sum(-1, keepdim=True).clamp_min(1)).floor()
     return torch.where(negative & (place >= count), -1.0, flat).reshape(labels.shape)
 
 
