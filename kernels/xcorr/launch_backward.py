@@ -46,7 +46,7 @@ def gradients_config(columns: int, size: int, chip: int) -> Config:
     if chip // 10 == 9 and size == 4:
         # Forward and backward of 6 x 6 cells took an H200 23.7 us for 31.9 with the numbers above (8 pairs), and 78.7
         # for 85.5 (64 pairs). Four warps took 23.2, and 70.0 with 64 channels, but of random calls one in six had up to
-        # 984 bytes on the stack; contiguous ones of one response without padding still had 8 now and then.
+        # 736 bytes on the stack; contiguous ones of one response without padding still had 8 now and then.
         config |= {"BLOCK_Q": 64, "BLOCK_C": 32}
     return config
 
